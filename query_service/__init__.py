@@ -1,0 +1,1 @@
+"""The thin gRPC service: request -> servicer -> core -> model client and back."""

@@ -1,0 +1,1 @@
+"""Training and export: rows -> towers -> vectors -> index -> version."""
