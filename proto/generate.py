@@ -11,6 +11,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+from google.rpc import status_pb2
 from grpc_tools import protoc
 
 PROTO_ROOT = Path(__file__).parent
@@ -20,7 +21,7 @@ def generate(out: Path) -> None:
     """Compile every .proto file under this folder into ``out``."""
     well_known = files("grpc_tools") / "_proto"
     # google/rpc/*.proto come with googleapis-common-protos.
-    googleapis = Path(str(files("google.rpc"))).parent.parent
+    googleapis = Path(status_pb2.__file__).parent.parent.parent
     for source in sorted(PROTO_ROOT.rglob("*.proto")):
         name = str(source.relative_to(PROTO_ROOT))
         includes = [f"-I{PROTO_ROOT}", f"-I{well_known}", f"-I{googleapis}"]
