@@ -24,7 +24,7 @@ proto: $(READY) ## regenerate the Python code of proto/
 
 lock: ## resolve pyproject.toml into requirements.lock again
 	@test -x $(BIN)/pip-compile || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet pip-tools; }
-	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --allow-unsafe --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-allow-unsafe --unsafe-package shortlist --output-file requirements.lock pyproject.toml
 
 lint: $(READY) ## ruff and strict mypy
 	$(BIN)/ruff check .

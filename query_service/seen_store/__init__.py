@@ -1,0 +1,1 @@
+"""Where seen items are kept: one interface, its implementations."""

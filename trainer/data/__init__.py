@@ -1,0 +1,1 @@
+"""Interactions in: readers, downloads, synthetic data, splits."""

@@ -1,0 +1,67 @@
+"""What every reader returns: interactions as rows of integers, ids once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+class DataError(Exception):
+    """Input that cannot be used. The message says where and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """N interactions, as positions in the id arrays of a :class:`Dataset`.
+
+    Attributes:
+        users: int32 [N], positions in ``Dataset.user_ids``.
+        items: int32 [N], positions in ``Dataset.item_ids``.
+        timestamps: int64 [N], seconds since the epoch; None where the data has none.
+    """
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    timestamps: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Interactions":
+        """The interactions at ``rows``: positions in any order, or a mask [N]."""
+        timestamps = None if self.timestamps is None else self.timestamps[rows]
+        return Interactions(self.users[rows], self.items[rows], timestamps)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A catalogue, its users and what they did.
+
+    Attributes:
+        name: for reports and manifests.
+        user_ids: str objects [U], distinct.
+        item_ids: str objects [I], distinct: the whole catalogue, items that nobody
+            touched included.
+        titles: str objects [I], for showing to people; the id where none is known.
+        interactions: all rows.
+        user_features: one row per user, in the order of ``user_ids``; None if none.
+        item_features: one row per item, in the order of ``item_ids``; None if none.
+    """
+
+    name: str
+    user_ids: NDArray[np.object_]
+    item_ids: NDArray[np.object_]
+    titles: NDArray[np.object_]
+    interactions: Interactions
+    user_features: pd.DataFrame | None = None
+    item_features: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Train and test rows of one data set; no row is in both."""
+
+    name: str
+    train: Interactions
+    test: Interactions

@@ -1,0 +1,1 @@
+"""The two index kinds behind one interface."""
