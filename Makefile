@@ -5,6 +5,10 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Versions and hashes only: no index addresses, and never the project itself.
+LOCK = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-annotate \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	--no-allow-unsafe --unsafe-package shortlist
 
 .PHONY: help setup proto lock lint demo test test-docker clean
 
@@ -13,18 +17,20 @@ help: ## list the commands
 
 setup: $(READY) ## make the virtual environment with everything in it
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements/dev.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 proto: $(READY) ## regenerate the Python code of proto/
 	$(BIN)/python proto/generate.py
 
-lock: ## resolve pyproject.toml into requirements.lock again
+lock: ## resolve pyproject.toml into requirements/*.lock again
 	@test -x $(BIN)/pip-compile || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet pip-tools; }
-	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-allow-unsafe --unsafe-package shortlist --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra dev --output-file requirements/dev.lock pyproject.toml
+	$(LOCK) --extra trainer --extra model-server --constraint requirements/dev.lock --output-file requirements/trainer.lock pyproject.toml
+	$(LOCK) --extra query-service --constraint requirements/dev.lock --output-file requirements/query-service.lock pyproject.toml
 
 lint: $(READY) ## ruff and strict mypy
 	$(BIN)/ruff check .
