@@ -1,1 +1,5 @@
-"""Training and export: rows -> towers -> vectors -> index -> version."""
+"""Rows -> towers -> vectors -> index -> version: trains and exports the models."""
+
+from trainer import legacy_keras
+
+legacy_keras.require()

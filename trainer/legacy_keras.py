@@ -1,0 +1,32 @@
+"""TensorFlow Recommenders needs Keras 2; TensorFlow 2.16+ brings Keras 3.
+
+``tf.keras`` is Keras 2 (package ``tf-keras``) only if TF_USE_LEGACY_KERAS was set
+before ``tf.keras`` was first touched, so this must run before any import of
+TensorFlow. Importing ``trainer`` sees to it.
+"""
+
+import os
+import sys
+
+VARIABLE = "TF_USE_LEGACY_KERAS"
+
+
+def require() -> None:
+    """Choose Keras 2, or say why that cannot be done any more.
+
+    Raises:
+        ImportError: the environment asks for Keras 3, or it is already in use.
+    """
+    if os.environ.setdefault(VARIABLE, "1").lower() not in ("1", "true"):
+        raise ImportError(
+            f"{VARIABLE}={os.environ[VARIABLE]!r} asks for Keras 3, with which TensorFlow "
+            f"Recommenders does not work. Unset it, or set it to 1."
+        )
+    # The messages of TensorFlow's C++ side: warnings and errors only.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and not tensorflow.keras.__version__.startswith("2."):
+        raise ImportError(
+            f"tf.keras is already Keras {tensorflow.keras.__version__}, with which TensorFlow "
+            f"Recommenders does not work. Import trainer before tensorflow, or set {VARIABLE}=1."
+        )
