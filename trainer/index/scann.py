@@ -7,6 +7,7 @@ own advice: brute force, then hashing with rescoring, then partitions too.
 
 import math
 import uuid
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from scann.scann_ops.py import scann_ops as raw_ops
 
 from trainer.config import IndexConfig
 from trainer.index.base import Index, widen
+
+BRUTE_FORCE = "scann_brute_force"
 
 _AS_BUILT = -1
 # More rows than this do not make the hash codes or the partitions better.
@@ -37,12 +40,14 @@ class ScannIndex(Index):
         self._size = len(vectors)
         self._config = config
         self._shared_name = f"scann-{uuid.uuid4()}"
-        self._parameters: dict[str, Any] = {}
-        self._state = self._build(vectors).serialize_to_module()
+        searcher, parameters = _build(vectors, config)
+        # Behind a proxy, or TensorFlow would try to save it with the model.
+        self._parameters = MappingProxyType(parameters)
+        self._state = searcher.serialize_to_module()
 
     def is_exact(self) -> bool:
         """Whether this size of catalogue is searched by brute force."""
-        return self._parameters["kind"] == "scann_brute_force"
+        return self._parameters["kind"] == BRUTE_FORCE
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
@@ -87,39 +92,36 @@ class ScannIndex(Index):
         per_k = tf.cast(tf.cast(neighbours, tf.float32) * self._config.rescored_per_k, tf.int32)
         return tf.minimum(tf.maximum(per_k, self._config.rescored), self._size)
 
-    def _build(self, vectors: NDArray[np.float32]) -> Any:
-        config = self._config
-        default_k = min(100, self._size)
-        builder = scann_ops.builder(vectors, default_k, "dot_product")
-        if self._size < config.hashing_from:
-            self._parameters = {"kind": "scann_brute_force"}
-            return builder.score_brute_force().build()
-        self._parameters = {
-            "kind": "scann_hashing",
-            "dimensions_per_block": config.dimensions_per_block,
-            "anisotropic_threshold": config.anisotropic_threshold,
-            "rescored": config.rescored,
-            "rescored_per_k": config.rescored_per_k,
+
+def _build(vectors: NDArray[np.float32], config: IndexConfig) -> tuple[Any, dict[str, Any]]:
+    """A ScaNN searcher over ``vectors``, float32 [N, D], and what it was built with."""
+    size = len(vectors)
+    builder = scann_ops.builder(vectors, min(100, size), "dot_product")
+    if size < config.hashing_from:
+        return builder.score_brute_force().build(), {"kind": BRUTE_FORCE}
+    parameters: dict[str, Any] = {
+        "kind": "scann_hashing",
+        "dimensions_per_block": config.dimensions_per_block,
+        "anisotropic_threshold": config.anisotropic_threshold,
+        "rescored": config.rescored,
+        "rescored_per_k": config.rescored_per_k,
+    }
+    if size >= config.partitions_from:
+        leaves = config.leaves or round(math.sqrt(size))
+        searched = max(1, round(leaves * config.leaves_searched_share))
+        parameters |= {
+            "kind": "scann_partitions_hashing",
+            "leaves": leaves,
+            "leaves_searched": searched,
         }
-        if self._size >= config.partitions_from:
-            leaves = config.leaves or round(math.sqrt(self._size))
-            searched = max(1, round(leaves * config.leaves_searched_share))
-            self._parameters |= {
-                "kind": "scann_partitions_hashing",
-                "leaves": leaves,
-                "leaves_searched": searched,
-            }
-            builder = builder.tree(
-                num_leaves=leaves,
-                num_leaves_to_search=searched,
-                training_sample_size=min(self._size, 10 * _TRAINING_SAMPLE),
-            )
-        return (
-            builder.score_ah(
-                config.dimensions_per_block,
-                anisotropic_quantization_threshold=config.anisotropic_threshold,
-                training_sample_size=min(self._size, _TRAINING_SAMPLE),
-            )
-            .reorder(config.rescored)
-            .build()
+        builder = builder.tree(
+            num_leaves=leaves,
+            num_leaves_to_search=searched,
+            training_sample_size=min(size, 10 * _TRAINING_SAMPLE),
         )
+    builder = builder.score_ah(
+        config.dimensions_per_block,
+        anisotropic_quantization_threshold=config.anisotropic_threshold,
+        training_sample_size=min(size, _TRAINING_SAMPLE),
+    ).reorder(config.rescored)
+    return builder.build(), parameters
