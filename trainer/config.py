@@ -55,9 +55,9 @@ class TrainingConfig:
 
     optimizer: Literal["adagrad", "adam"] = _setting("adam", "Keras optimiser")
     learning_rate: float = _setting(0.005, "its learning rate", 1e-7, 10.0)
-    batch_size: int = _setting(2048, "rows of a step; the others' items are the negatives", 2)
-    epochs: int = _setting(20, "passes over the training rows", 1, 10_000)
-    temperature: float = _setting(0.1, "scores are divided by it in the softmax", 1e-4, 100.0)
+    batch_size: int = _setting(1024, "rows of a step; the others' items are the negatives", 2)
+    epochs: int = _setting(10, "passes over the training rows", 1, 10_000)
+    temperature: float = _setting(0.3, "scores are divided by it in the softmax", 1e-4, 100.0)
     logq_correction: bool = _setting(
         True, "correct scores for how often an item is a negative in the batch (Yi et al. 2019)"
     )

@@ -11,6 +11,10 @@ class DataError(Exception):
     """Input that cannot be used. The message says where and what to do."""
 
 
+class DataUnavailable(DataError):
+    """A data set that is neither here nor can be downloaded."""
+
+
 @dataclass(frozen=True, eq=False)
 class Interactions:
     """N interactions, as positions in the id arrays of a :class:`Dataset`.

@@ -1,0 +1,142 @@
+"""MovieLens 100K: 943 users, 1,682 films, 100,000 ratings, read as interactions.
+
+Harper and Konstan, "The MovieLens datasets: history and context" (TiiS 2015).
+The item key is the item's id: 18 titles occur twice.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from trainer.data.types import DataError, Dataset, DataUnavailable, Interactions
+
+NAME = "movielens-100k"
+URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
+
+_FILES = ("u.data", "u.item", "u.user")
+_CONNECT_TIMEOUT_S = 10
+_GENRES = (
+    "unknown action adventure animation childrens comedy crime documentary drama fantasy "
+    "film_noir horror musical mystery romance sci_fi thriller war western"
+).split()
+
+
+def load(
+    data_dir: Path | None = None,
+    *,
+    download_dir: Path = Path("data"),
+    url: str = URL,
+    sha256: str = SHA256,
+) -> Dataset:
+    """Read the data set, downloading it where it is not at hand.
+
+    Args:
+        data_dir: the unpacked archive; without it ``download_dir/ml-100k``.
+        download_dir: where a download is unpacked.
+        url: where the archive is.
+        sha256: of the archive.
+
+    Raises:
+        DataUnavailable: it is not at hand and cannot be downloaded.
+        DataError: a file is missing or not what it should be.
+    """
+    if data_dir is None:
+        data_dir = download_dir / "ml-100k"
+        if not data_dir.is_dir():
+            _download(download_dir, url, sha256)
+    missing = [name for name in _FILES if not (data_dir / name).is_file()]
+    if missing:
+        raise DataError(f"{data_dir} is not MovieLens 100K: {', '.join(missing)} not found")
+    items = _table(data_dir / "u.item", "|", ["item_id", "title", "date", "video", "url", *_GENRES])
+    users = _table(data_dir / "u.user", "|", ["user_id", "age", "gender", "occupation", "zip"])
+    rows = _table(data_dir / "u.data", "\t", ["user_id", "item_id", "rating", "timestamp"])
+    item_ids, user_ids = items["item_id"].to_numpy(object), users["user_id"].to_numpy(object)
+    return Dataset(
+        name=NAME,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=items["title"].to_numpy(object),
+        interactions=Interactions(
+            users=_positions(rows["user_id"], user_ids, data_dir / "u.data"),
+            items=_positions(rows["item_id"], item_ids, data_dir / "u.data"),
+            timestamps=_numbers(rows["timestamp"], data_dir / "u.data"),
+        ),
+        user_features=users[["age", "gender", "occupation"]],
+        item_features=items[["date", *_GENRES]],
+    )
+
+
+def _download(directory: Path, url: str, sha256: str) -> None:
+    import pooch
+
+    def fetch(url: str, output_file: str, pool: pooch.Pooch) -> None:
+        pooch.HTTPDownloader(progressbar=_Progress(), timeout=_CONNECT_TIMEOUT_S)(
+            url, output_file, pool
+        )
+
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=f"sha256:{sha256}",
+            fname="ml-100k.zip",
+            path=directory,
+            downloader=fetch,
+            processor=pooch.Unzip(extract_dir="."),
+        )
+    # An OSError where there is no network or no such page; a ValueError where the
+    # hash differs.
+    except (OSError, ValueError) as error:
+        raise DataUnavailable(
+            f"MovieLens 100K could not be had from {url}: {error}\n"
+            f"Download and unpack it by hand and pass --data-dir DIR, "
+            f"or use --dataset synthetic."
+        ) from error
+
+
+class _Progress:
+    """Shows a download's progress, in the shape that pooch asks for."""
+
+    def __init__(self) -> None:
+        from rich.progress import DownloadColumn, Progress
+
+        self.total = 0
+        self._bar = Progress(*Progress.get_default_columns(), DownloadColumn())
+        self._task = self._bar.add_task("MovieLens 100K")
+
+    def update(self, size_bytes: int) -> None:
+        self._bar.start()
+        self._bar.update(self._task, total=self.total, advance=size_bytes)
+
+    def reset(self) -> None:
+        self._bar.reset(self._task)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def _table(path: Path, separator: str, columns: list[str]) -> pd.DataFrame:
+    """All columns as text; a line with another number of fields is refused."""
+    lines = path.read_text(encoding="latin-1").splitlines()
+    fields = [line.split(separator) for line in lines]
+    for number, line in enumerate(fields, start=1):
+        if len(line) != len(columns):
+            raise DataError(f"{path}, line {number}: {len(line)} fields, not {len(columns)}")
+    return pd.DataFrame(fields, columns=columns, dtype=object)
+
+
+def _positions(ids: pd.Series, known: np.ndarray, path: Path) -> np.ndarray:
+    positions = pd.Index(known).get_indexer(ids)
+    if (positions < 0).any():
+        line = int(np.argmax(positions < 0))
+        raise DataError(f"{path}, line {line + 1}: {ids.name} {ids.iloc[line]!r} is unknown")
+    return positions.astype(np.int32)
+
+
+def _numbers(values: pd.Series, path: Path) -> np.ndarray:
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.isna().any():
+        line = int(np.argmax(numbers.isna()))
+        raise DataError(f"{path}, line {line + 1}: {values.name} {values.iloc[line]!r}")
+    return numbers.to_numpy(np.int64)
