@@ -1,0 +1,162 @@
+"""Anyone's own interactions, items and users, from CSV or Parquet."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from serving_contract import MAX_ID_BYTES
+from trainer.data.types import DataError, Dataset, Interactions
+
+
+def load(interactions: Path, items: Path | None = None, users: Path | None = None) -> Dataset:
+    """Read a data set from files whose suffix is .csv or .parquet.
+
+    Args:
+        interactions: columns ``user_id``, ``item_id`` and optionally ``timestamp``:
+            seconds since the epoch, or a date. Other columns are not looked at.
+        items: columns ``item_id``, optionally ``title``, and features. The catalogue is
+            these items and those of the interactions.
+        users: column ``user_id``, and features.
+
+    Ids of any type are read as strings: ``007`` in a CSV file stays ``007``.
+
+    Raises:
+        DataError: a file cannot be read; a column is missing; an id is empty, over 256
+            bytes, or twice in ``items`` or ``users``. It names file, line and column.
+    """
+    rows = _table(interactions, ["user_id", "item_id"])
+    if not len(rows):
+        raise DataError(f"{interactions}: no rows")
+    row_users = _ids(rows, "user_id", interactions)
+    row_items = _ids(rows, "item_id", interactions)
+    user_ids, user_features = _entities("user_id", users, row_users)
+    item_ids, item_features = _entities("item_id", items, row_items)
+    titles = pd.Series(item_ids, dtype=object)
+    if item_features is not None and "title" in item_features:
+        given = item_features.pop("title")
+        titles = given.where(given.notna() & (given != ""), titles).astype(str)
+    return Dataset(
+        name=interactions.stem,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=titles.to_numpy(object),
+        interactions=Interactions(
+            users=pd.Index(user_ids).get_indexer(row_users).astype(np.int32),
+            items=pd.Index(item_ids).get_indexer(row_items).astype(np.int32),
+            timestamps=_timestamps(rows, interactions),
+        ),
+        user_features=user_features,
+        item_features=item_features,
+    )
+
+
+def _table(path: Path, required: list[str]) -> pd.DataFrame:
+    if path.suffix not in (".csv", ".parquet"):
+        raise DataError(f"{path}: the name must end in .csv or .parquet")
+    try:
+        if path.suffix == ".csv":
+            # Every value as the text that is in the file; a byte-order mark is skipped.
+            table = pd.read_csv(
+                path, dtype=object, keep_default_na=False, encoding="utf-8-sig", on_bad_lines="error"
+            )
+        else:
+            table = pyarrow.parquet.read_table(path).to_pandas(integer_object_nulls=True)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path}: the file is empty") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path}: {error}") from error
+    missing = [column for column in required if column not in table]
+    if missing:
+        raise DataError(
+            f"{path}: no column {', '.join(missing)}; found: {', '.join(map(str, table.columns))}"
+        )
+    return table
+
+
+def _ids(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
+    """A column of ids as strings, each checked."""
+    codes, values = pd.factorize(table[column], use_na_sentinel=True)
+    names = pd.Series([_text(value) for value in values], dtype=object)
+    wrong = np.array([not 0 < _size_bytes(name) <= MAX_ID_BYTES for name in names], bool)
+    # Missing values have code -1: the last place.
+    bad = np.append(wrong, True)[codes]
+    if bad.any():
+        row = int(np.argmax(bad))
+        text = "" if codes[row] < 0 else names[codes[row]]
+        raise DataError(
+            f"{_place(path, row)}, column {column}: an id is 1 to {MAX_ID_BYTES} bytes of text, "
+            f"not {text[:40]!r}"
+        )
+    return names.take(codes).reset_index(drop=True)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="surrogateescape")
+    return str(value)
+
+
+def _size_bytes(text: str) -> int:
+    """Bytes in UTF-8; -1 for text that has no UTF-8."""
+    try:
+        return len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return -1
+
+
+def _entities(
+    column: str, path: Path | None, seen: pd.Series
+) -> tuple[np.ndarray, pd.DataFrame | None]:
+    """Ids of a file, then the others in order of first appearance; their features."""
+    appeared = pd.Index(seen.unique(), dtype=object)
+    if path is None:
+        return appeared.to_numpy(object), None
+    table = _table(path, [column])
+    ids = _ids(table, column, path)
+    twice = ids.duplicated()
+    if twice.any():
+        row = int(np.argmax(twice))
+        first = int(np.argmax(ids == ids[row]))
+        raise DataError(
+            f"{_place(path, row)}, column {column}: {ids[row]!r} is already in "
+            f"{_place(path, first).rpartition(', ')[2]}"
+        )
+    known = pd.Index(ids, dtype=object)
+    every = known.append(appeared[~appeared.isin(known)])
+    features = table.drop(columns=column).set_axis(known).reindex(every).reset_index(drop=True)
+    return every.to_numpy(object), features
+
+
+def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
+    """Seconds since the epoch, int64; None without the column."""
+    if "timestamp" not in rows:
+        return None
+    values = rows["timestamp"]
+    seconds = (
+        pd.Series(np.nan, index=values.index)
+        if pd.api.types.is_datetime64_any_dtype(values)
+        else pd.to_numeric(values, errors="coerce")
+    )
+    if seconds.isna().any():
+        dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+        seconds = seconds.fillna((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1))
+    bad = ~(seconds.abs() < 2**62)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{_place(path, row)}, column timestamp: seconds since the epoch or an ISO 8601 date, "
+            f"not {str(values.iloc[row])[:40]!r}"
+        )
+    return seconds.to_numpy(np.float64).astype(np.int64)
+
+
+def _place(path: Path, row: int) -> str:
+    # A CSV file has its header in line 1.
+    return f"{path}, line {row + 2}" if path.suffix == ".csv" else f"{path}, row {row + 1}"
