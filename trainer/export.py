@@ -55,9 +55,7 @@ def export(
     servable: Servable, index: Index, directory: Path, name: str, manifest: Mapping[str, Any]
 ) -> None:
     """Write model ``name`` into ``directory``, which must not exist yet."""
-    module = RetrievalModule(
-        servable.query_tower, index, servable.item_ids, servable.popularity
-    )
+    module = RetrievalModule(servable.query_tower, index, servable.item_ids, servable.popularity)
     tf.saved_model.save(
         module,
         str(directory),

@@ -60,7 +60,11 @@ def _table(path: Path, required: list[str]) -> pd.DataFrame:
         if path.suffix == ".csv":
             # Every value as the text that is in the file; a byte-order mark is skipped.
             table = pd.read_csv(
-                path, dtype=object, keep_default_na=False, encoding="utf-8-sig", on_bad_lines="error"
+                path,
+                dtype=object,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                on_bad_lines="error",
             )
         else:
             table = pyarrow.parquet.read_table(path).to_pandas(integer_object_nulls=True)
