@@ -1,1 +1,1 @@
-"""A local stand-in for TensorFlow Serving: the same gRPC API over the same SavedModels."""
+"""A local stand-in for TensorFlow Serving, with the same gRPC API."""

@@ -1,11 +1,11 @@
 """What can go wrong, as TensorFlow Serving says it.
 
-    ServingError            a status code and a message for the caller
-      InvalidArgument
-      NotFound
-      FailedPrecondition
-      OpError               the graph's own code and message
-    LoadError               a version that cannot be served; kept in its status
+ServingError            a status code and a message for the caller
+  InvalidArgument
+  NotFound
+  FailedPrecondition
+  OpError               the graph's own code and message
+LoadError               a version that cannot be served; kept in its status
 """
 
 

@@ -8,7 +8,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow_serving.apis import prediction_log_pb2
 
-from model_server.errors import FailedPrecondition, InvalidArgument, LoadError, OpError, ServingError
+from model_server.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    LoadError,
+    OpError,
+    ServingError,
+)
 from model_server.tensors import TensorParsingError, decode
 from serving_contract import ASSETS_EXTRA, SERVING_DEFAULT, WARMUP_REQUESTS
 
@@ -36,7 +42,9 @@ class Servable:
             self._warm_up(directory / ASSETS_EXTRA / WARMUP_REQUESTS)
         except ServingError as error:
             self.close()
-            raise LoadError(f"warm-up of {directory} failed: {error.message}", error.code) from error
+            raise LoadError(
+                f"warm-up of {directory} failed: {error.message}", error.code
+            ) from error
         except tf.errors.OpError as error:
             self.close()
             raise LoadError(error.message, error.error_code) from error
