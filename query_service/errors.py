@@ -1,0 +1,48 @@
+"""Why a request cannot be answered. Which status code that is, the servicer decides.
+
+    RetrievalError
+      InvalidRequest          a field breaks a rule of the API; names the field
+      UnknownQuery            no such item; or no such user, where so configured
+      ModelServerUnavailable  the model server, or the model in it, is away
+      SeenStoreUnavailable    exclude_seen was asked for and cannot be honoured
+      OutOfTime               the deadline passed
+      Overloaded              the model server takes no more requests
+      ModelServerFault        it answered against its contract: a bug somewhere
+"""
+
+
+class RetrievalError(Exception):
+    """Base of all; its message is for the caller."""
+
+
+class InvalidRequest(RetrievalError):
+    """A field breaks a rule."""
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+
+class UnknownQuery(RetrievalError):
+    """The model does not know the id."""
+
+
+class ModelServerUnavailable(RetrievalError):
+    """Nobody answers, or the model is not loaded."""
+
+
+class SeenStoreUnavailable(RetrievalError):
+    """Seen items cannot be read."""
+
+
+class OutOfTime(RetrievalError):
+    """The deadline passed."""
+
+
+class Overloaded(RetrievalError):
+    """Too much to do."""
+
+
+class ModelServerFault(RetrievalError):
+    """An answer that breaks the contract."""

@@ -1,0 +1,82 @@
+"""Turns a request into a query, or names the field that breaks a rule."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from query_service.errors import InvalidRequest
+from query_service.retrieval import Kind, Query
+from retrieval.v1 import retrieval_service_pb2 as pb
+from serving_contract import MAX_ID_BYTES
+
+MAX_EXCLUSIONS = 10_000
+MAX_RECENT_ITEMS = 1_000
+MAX_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask for."""
+
+    default_candidates: int = 100
+    max_candidates: int = 1000
+
+
+def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
+    """The query of a request.
+
+    Raises:
+        InvalidRequest: names the first field that breaks a rule.
+    """
+    which = request.WhichOneof("query")
+    if which is None:
+        raise InvalidRequest("query", "user_id or item_id must be set")
+    kind = Kind.USER if which == "user_id" else Kind.ITEM
+    query_id: str = getattr(request, which)
+    _check_id(which, query_id)
+    k = request.max_candidates
+    if not 0 <= k <= limits.max_candidates:
+        raise InvalidRequest("max_candidates", f"must be 0 to {limits.max_candidates}, not {k}")
+    _check_ids("exclude_item_ids", request.exclude_item_ids, MAX_EXCLUSIONS, empty_allowed=True)
+    if kind is Kind.USER:
+        if request.viewer_id:
+            raise InvalidRequest("viewer_id", "is for item queries only")
+        _check_ids("recent_item_ids", request.recent_item_ids, MAX_RECENT_ITEMS)
+        viewer_id = query_id
+    else:
+        if request.recent_item_ids:
+            raise InvalidRequest("recent_item_ids", "is for user queries only")
+        if request.viewer_id:
+            _check_id("viewer_id", request.viewer_id)
+        elif request.exclude_seen:
+            raise InvalidRequest("viewer_id", "must be set: exclude_seen needs to know whose")
+        viewer_id = request.viewer_id
+    return Query(
+        kind=kind,
+        id=query_id,
+        max_candidates=k or limits.default_candidates,
+        excluded=frozenset(request.exclude_item_ids),
+        viewer_id=viewer_id if request.exclude_seen else None,
+    )
+
+
+def check_batch(request: pb.BatchRetrieveRequest) -> None:
+    """Raise InvalidRequest unless there are 1 to 256 requests."""
+    if not 1 <= len(request.requests) <= MAX_BATCH:
+        raise InvalidRequest("requests", f"must be 1 to {MAX_BATCH}, not {len(request.requests)}")
+
+
+def _check_ids(
+    field: str, ids: Iterable[str], most: int, *, empty_allowed: bool = False
+) -> None:
+    ids = list(ids)
+    if len(ids) > most:
+        raise InvalidRequest(field, f"at most {most} ids, not {len(ids)}")
+    for position, one in enumerate(ids):
+        if one or not empty_allowed:
+            _check_id(f"{field}[{position}]", one)
+
+
+def _check_id(field: str, value: str) -> None:
+    # Most ids are short enough whatever their characters are.
+    if not value or (len(value) * 4 > MAX_ID_BYTES and len(value.encode("utf-8")) > MAX_ID_BYTES):
+        raise InvalidRequest(field, f"an id is 1 to {MAX_ID_BYTES} bytes of UTF-8")
