@@ -1,13 +1,13 @@
 """Why a request cannot be answered. Which status code that is, the servicer decides.
 
-    RetrievalError
-      InvalidRequest          a field breaks a rule of the API; names the field
-      UnknownQuery            no such item; or no such user, where so configured
-      ModelServerUnavailable  the model server, or the model in it, is away
-      SeenStoreUnavailable    exclude_seen was asked for and cannot be honoured
-      OutOfTime               the deadline passed
-      Overloaded              the model server takes no more requests
-      ModelServerFault        it answered against its contract: a bug somewhere
+RetrievalError
+  InvalidRequest          a field breaks a rule of the API; names the field
+  UnknownQuery            no such item; or no such user, where so configured
+  ModelServerUnavailable  the model server, or the model in it, is away
+  SeenStoreUnavailable    exclude_seen was asked for and cannot be honoured
+  OutOfTime               the deadline passed
+  Overloaded              the model server takes no more requests
+  ModelServerFault        it answered against its contract: a bug somewhere
 """
 
 

@@ -73,9 +73,7 @@ class TfServingClient:
                 string_val=[one.encode("utf-8") for one in ids],
             )
         )
-        request.inputs[K].CopyFrom(
-            pb.Tensor(dtype=pb.DT_INT32, tensor_shape=shape, int_val=depths)
-        )
+        request.inputs[K].CopyFrom(pb.Tensor(dtype=pb.DT_INT32, tensor_shape=shape, int_val=depths))
         try:
             response = await self._predict(request, timeout=remaining_s)
         except grpc.aio.AioRpcError as error:
@@ -84,7 +82,9 @@ class TfServingClient:
         try:
             return _rows(response, depths)
         except (KeyError, ValueError, DecodeError) as error:
-            raise ModelServerFault(f"the model server's answer is not understood: {error}") from error
+            raise ModelServerFault(
+                f"the model server's answer is not understood: {error}"
+            ) from error
 
     async def available(self, timeout_s: float) -> bool:
         """Whether some version of the model answers."""

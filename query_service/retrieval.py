@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from query_service.errors import RetrievalError, UnknownQuery
+from query_service.errors import OutOfTime, RetrievalError, UnknownQuery
 from serving_contract import FILLER_ITEM_ID, MAX_K
 
 #: How much deeper each further fetch goes.
@@ -123,7 +123,10 @@ class Retriever:
         if one.query.viewer_id is None:
             return
         try:
-            one.excluded |= await self._seen_store.seen(one.query.viewer_id)
+            async with asyncio.timeout_at(deadline):
+                one.excluded |= await self._seen_store.seen(one.query.viewer_id)
+        except TimeoutError:
+            one.result = OutOfTime("the deadline passed while seen items were read")
         except RetrievalError as error:
             one.result = error
 
@@ -167,9 +170,7 @@ class _Pending:
         k = self.query.max_candidates
         self.depth = min(k + len(self.excluded), 2 * k + _FIRST_MARGIN, MAX_K)
 
-    def take(
-        self, row: Row, accept: Callable[[Query, Row], RetrievalError | None]
-    ) -> None:
+    def take(self, row: Row, accept: Callable[[Query, Row], RetrievalError | None]) -> None:
         """Use what came: done, or deeper next time."""
         self.result = accept(self.query, row)
         if self.result is not None:
@@ -208,5 +209,3 @@ def _survivors(row: Row, excluded: frozenset[str], k: int) -> tuple[list[str], l
         if len(item_ids) == k:
             break
     return item_ids, scores
-
-

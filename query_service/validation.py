@@ -65,9 +65,7 @@ def check_batch(request: pb.BatchRetrieveRequest) -> None:
         raise InvalidRequest("requests", f"must be 1 to {MAX_BATCH}, not {len(request.requests)}")
 
 
-def _check_ids(
-    field: str, ids: Iterable[str], most: int, *, empty_allowed: bool = False
-) -> None:
+def _check_ids(field: str, ids: Iterable[str], most: int, *, empty_allowed: bool = False) -> None:
     ids = list(ids)
     if len(ids) > most:
         raise InvalidRequest(field, f"at most {most} ids, not {len(ids)}")

@@ -1,0 +1,107 @@
+"""Puts the parts together, serves, and drains when told to stop."""
+
+import asyncio
+import contextlib
+import signal
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from query_service import seen_store
+from query_service.health import HealthMonitor
+from query_service.model_client import TfServingClient
+from query_service.retrieval import Retriever
+from query_service.servicer import SERVICE, RetrievalServicer
+from query_service.settings import Settings
+
+#: 10,000 exclusions of 256 bytes are 2.6 MB; a batch of 256 has room for more.
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+class StartError(Exception):
+    """The service cannot start."""
+
+
+class Server:
+    """A running service. :meth:`start`, then :meth:`stop`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make the parts; inside a running event loop.
+
+        Raises:
+            ValueError: there is no such seen store.
+        """
+        self._settings = settings
+        self._store = seen_store.open_store(settings.seen_store)
+        self._model = TfServingClient(settings.model_server, settings.model)
+        self._health = HealthMonitor(self._model, ("", SERVICE))
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        self._monitor: asyncio.Task[None] | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Open the port. The model server and the store may come later.
+
+        Raises:
+            StartError: the port is taken.
+        """
+        settings = self._settings
+        retriever = Retriever(
+            self._model,
+            self._store,
+            popular_for_unknown_users=settings.unknown_user == "popularity",
+        )
+        servicer = RetrievalServicer(
+            retriever,
+            settings.limits,
+            timeout_s=settings.timeout_s,
+            max_concurrent_requests=settings.max_concurrent_requests,
+        )
+        self._server.add_generic_rpc_handlers((servicer.handler(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection(
+            (SERVICE, health_name, reflection.SERVICE_NAME), self._server
+        )
+        address = f"{settings.host}:{settings.port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {address}: {error}") from error
+        await self._health.update()
+        await self._server.start()
+        self._monitor = asyncio.create_task(self._health.run())
+
+    async def stop(self) -> None:
+        """NOT_SERVING, no new calls, those under way end within the grace period."""
+        if self._monitor:
+            self._monitor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._monitor
+        await self._health.drain()
+        await self._server.stop(self._settings.grace_s)
+        await self._model.close()
+        await self._store.close()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    server = Server(settings)
+    await server.start()
+    print(  # noqa: T201
+        f"query service ready on {settings.host}:{server.port}: "
+        f"model {settings.model} at {settings.model_server}, seen store {settings.seen_store}",
+        flush=True,
+    )
+    await stopped.wait()
+    await server.stop()
