@@ -1,1 +1,1 @@
-"""The thin gRPC service: request -> servicer -> core -> model client and back."""
+"""The thin service: a user id or an item id in, ranked candidates out."""

@@ -79,8 +79,8 @@ class RetrievalServicer:
         queries = [one for one in outcomes if isinstance(one, Query)]
         answers = iter(await self._retriever.retrieve_batch(queries, deadline))
         response = pb.BatchRetrieveResponse()
-        for one in outcomes:
-            outcome = next(answers) if isinstance(one, Query) else one
+        for parsed in outcomes:
+            outcome = next(answers) if isinstance(parsed, Query) else parsed
             result = response.results.add()
             if isinstance(outcome, Candidates):
                 result.response.CopyFrom(_response(outcome))

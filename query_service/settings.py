@@ -1,6 +1,6 @@
 """How the service runs: flags, or environment variables SHORTLIST_<FLAG>."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from query_service.validation import Limits
 
@@ -15,7 +15,7 @@ class Settings:
     model: str = "retrieval"
     seen_store: str = "none"
     timeout_s: float = 1.0
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     unknown_user: str = "popularity"
     max_concurrent_requests: int = 1000
     grace_s: float = 10.0

@@ -1,0 +1,8 @@
+"""``python -m query_service``."""
+
+import sys
+
+from query_service.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The query service's command line. Every flag of ``serve`` is also an environment variable:
+``--model-server`` is SHORTLIST_MODEL_SERVER, and so on; flags win.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from query_service import ask
+from query_service.client import RetrievalClient
+from query_service.settings import Settings
+from query_service.validation import Limits
+
+_DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0, or 1 with a message on standard error."""
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    command: Any = parsed.function
+    result: int = command(parsed, parser)
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m query_service", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    serve = commands.add_parser("serve", help="answer over gRPC", epilog=__doc__)
+    serve.set_defaults(function=_serve)
+    defaults = Settings()
+
+    def flag(name: str, default: Any, text: str, **more: Any) -> None:
+        variable = "SHORTLIST_" + name.removeprefix("--").replace("-", "_").upper()
+        # argparse converts a default that is text like one that was typed.
+        serve.add_argument(
+            name,
+            type=type(default),
+            default=os.environ.get(variable, default),
+            help=f"{text} (default: {default})",
+            **more,
+        )
+
+    flag("--host", defaults.host, "address to listen on")
+    flag("--port", defaults.port, "port to listen on; 0: any free one, printed")
+    flag("--model-server", defaults.model_server, "HOST:PORT of TensorFlow Serving")
+    flag("--model", defaults.model, "retrieval (ScaNN) or retrieval_exact")
+    flag("--seen-store", defaults.seen_store, "sqlite:PATH or none")
+    flag("--timeout-s", defaults.timeout_s, "no request takes longer")
+    flag("--default-candidates", defaults.limits.default_candidates, "max_candidates 0 means this")
+    flag("--max-candidates", defaults.limits.max_candidates, "the most a request may ask for")
+    flag(
+        "--unknown-user",
+        defaults.unknown_user,
+        "popularity: the most popular items; not-found: NOT_FOUND",
+    )
+    flag(
+        "--max-concurrent-requests", defaults.max_concurrent_requests, "beyond: RESOURCE_EXHAUSTED"
+    )
+    flag("--grace-s", defaults.grace_s, "for requests under way at the end")
+
+    asking = commands.add_parser("ask", help="ask a running service")
+    asking.set_defaults(function=_ask)
+    query = asking.add_mutually_exclusive_group(required=True)
+    query.add_argument("--user", metavar="ID", help="candidates for this user")
+    query.add_argument("--item", metavar="ID", help="items similar to this one")
+    asking.add_argument("-k", type=int, default=10, metavar="N", help="how many (default: 10)")
+    asking.add_argument("--exclude-seen", action="store_true", help="without what was seen")
+    asking.add_argument("--viewer", default="", metavar="ID", help="with --item: seen by whom")
+    asking.add_argument("--exclude", action="append", default=[], metavar="ID", help="repeatable")
+    asking.add_argument("--items", type=Path, metavar="FILE", help="titles: item_id,title")
+    asking.add_argument("--json", action="store_true", help="print JSON")
+    _address(asking)
+
+    health = commands.add_parser("health", help="0 if the service can answer, else 1")
+    health.set_defaults(function=_health)
+    _address(health)
+    return parser
+
+
+def _address(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--address", default=_DEFAULT_ADDRESS, metavar="HOST:PORT")
+    command.add_argument("--timeout-s", type=float, default=5.0)
+
+
+def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    # Not needed to ask.
+    from query_service.server import StartError, serve
+
+    if parsed.unknown_user not in ("popularity", "not-found"):
+        parser.error(f"--unknown-user: popularity or not-found, not {parsed.unknown_user!r}")
+    if not 1 <= parsed.default_candidates <= parsed.max_candidates:
+        parser.error("--default-candidates must be 1 to --max-candidates")
+    if parsed.timeout_s <= 0:
+        parser.error("--timeout-s must be more than 0")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings(
+        host=parsed.host,
+        port=parsed.port,
+        model_server=parsed.model_server,
+        model=parsed.model,
+        seen_store=parsed.seen_store,
+        timeout_s=parsed.timeout_s,
+        limits=Limits(parsed.default_candidates, parsed.max_candidates),
+        unknown_user=parsed.unknown_user,
+        max_concurrent_requests=parsed.max_concurrent_requests,
+        grace_s=parsed.grace_s,
+    )
+    try:
+        asyncio.run(serve(settings))
+    except (StartError, ValueError) as error:
+        return _failed(str(error))
+    return 0
+
+
+def _ask(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if parsed.item and parsed.exclude_seen and not parsed.viewer:
+        parser.error("--item with --exclude-seen needs --viewer: whose seen items")
+    if parsed.user and parsed.viewer:
+        parser.error("--viewer goes with --item")
+    try:
+        titles = ask.read_titles(parsed.items) if parsed.items else _titles_at_hand()
+        with RetrievalClient(parsed.address, parsed.timeout_s) as client:
+            if parsed.user is not None:
+                answer = client.for_user(
+                    parsed.user, parsed.k, exclude_seen=parsed.exclude_seen, exclude=parsed.exclude
+                )
+            else:
+                viewer = parsed.viewer if parsed.exclude_seen else ""
+                answer = client.for_item(
+                    parsed.item, parsed.k, viewer_id=viewer, exclude=parsed.exclude
+                )
+    except (OSError, KeyError) as error:
+        return _failed(f"titles cannot be read: {error}")
+    except grpc.RpcError as error:
+        return _failed(f"{parsed.address}: {error.code().name}: {error.details()}")
+    print((ask.as_json if parsed.json else ask.as_table)(answer, titles))  # noqa: T201
+    return 0
+
+
+def _titles_at_hand() -> dict[str, str]:
+    path = Path(os.environ.get("SHORTLIST_ITEMS", ask.DEFAULT_ITEMS))
+    return ask.read_titles(path) if path.is_file() else {}
+
+
+def _health(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(parsed.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=parsed.timeout_s)
+        except grpc.RpcError as error:
+            return _failed(f"{parsed.address}: {error.code().name}: {error.details()}")
+    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return 0 if serving else _failed(f"{parsed.address}: not serving")
+
+
+def _failed(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 1

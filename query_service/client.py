@@ -1,0 +1,85 @@
+"""For callers in Python: the API as plain values, blocking."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import grpc
+
+from retrieval.v1 import retrieval_service_pb2 as pb
+from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One item and its affinity to the query, higher is better."""
+
+    item_id: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Candidates, best first; whether they are personal; the model's version."""
+
+    candidates: list[Candidate]
+    personal: bool
+    model_version: int
+
+
+class RetrievalClient:
+    """Asks a query service. Its methods raise ``grpc.RpcError`` with the API's codes.
+
+    >>> with RetrievalClient("127.0.0.1:50051") as client:
+    ...     answer = client.for_user("42", k=10, exclude_seen=True)
+    """
+
+    def __init__(self, address: str, timeout_s: float = 5.0) -> None:
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(address)
+        self._stub = pb_grpc.RetrievalServiceStub(self._channel)
+
+    def for_user(
+        self, user_id: str, k: int = 0, *, exclude_seen: bool = False, exclude: Iterable[str] = ()
+    ) -> Answer:
+        """Candidates for a user; ``k`` 0 is the server's default."""
+        return self._ask(
+            pb.RetrieveRequest(
+                user_id=user_id,
+                max_candidates=k,
+                exclude_seen=exclude_seen,
+                exclude_item_ids=exclude,
+            )
+        )
+
+    def for_item(
+        self, item_id: str, k: int = 0, *, viewer_id: str = "", exclude: Iterable[str] = ()
+    ) -> Answer:
+        """Items similar to one; without those that ``viewer_id`` has seen, where given."""
+        return self._ask(
+            pb.RetrieveRequest(
+                item_id=item_id,
+                max_candidates=k,
+                exclude_seen=bool(viewer_id),
+                viewer_id=viewer_id,
+                exclude_item_ids=exclude,
+            )
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, request: pb.RetrieveRequest) -> Answer:
+        response = self._stub.Retrieve(request, timeout=self._timeout_s)
+        return Answer(
+            candidates=[Candidate(one.item_id, one.score) for one in response.candidates],
+            personal=response.origin == pb.ORIGIN_MODEL,
+            model_version=response.model_version,
+        )
