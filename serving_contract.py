@@ -5,15 +5,15 @@ part of a published contract: other programs rely on it. Standard library only.
 
 Signatures (B: batch size, K: the largest ``k`` of the batch):
 
-==================================  =====================================  ============================
-signature                           inputs                                 outputs
-==================================  =====================================  ============================
-``by_user``, ``serving_default``    ``user_id`` string [B], ``k`` int32    ``item_id`` string [B, K],
-                                    [B]                                    ``score`` float32 [B, K],
-                                                                           ``known`` bool [B]
-``by_item``                         ``item_id`` string [B], ``k`` int32    the same
-                                    [B]
-==================================  =====================================  ============================
+=============================  ==================================  ==========================
+signature                      inputs                              outputs
+=============================  ==================================  ==========================
+``by_user``,                   ``user_id`` string [B], ``k``       ``item_id`` string [B, K],
+``serving_default``            int32 [B]                           ``score`` float32 [B, K],
+                                                                   ``known`` bool [B]
+``by_item``                    ``item_id`` string [B], ``k``       the same
+                               int32 [B]
+=============================  ==================================  ==========================
 
 A row with fewer than K results is filled up at its end with item id ``""`` and
 score ``-inf``.

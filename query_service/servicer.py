@@ -4,6 +4,8 @@ Its methods are registered by hand and get the request's bytes, so that bytes wh
 no message end as INVALID_ARGUMENT; gRPC's own deserialisation would say INTERNAL.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable

@@ -1,6 +1,7 @@
 """The trainer's command line."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
             data_dir=parsed.data_dir,
             notice=lambda text: console.print(text, markup=False),
         )
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        # After everything that can be mistyped: TensorFlow takes seconds to import.
         from trainer import run, verify
 
         try:

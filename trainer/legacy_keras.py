@@ -22,8 +22,9 @@ def require() -> None:
             f"{VARIABLE}={os.environ[VARIABLE]!r} asks for Keras 3, with which TensorFlow "
             f"Recommenders does not work. Unset it, or set it to 1."
         )
-    # The messages of TensorFlow's C++ side: warnings and errors only.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's C++ side calls a missing GPU an error: fatal messages only. Ops that
+    # fail raise in Python whatever is said here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and not tensorflow.keras.__version__.startswith("2."):
         raise ImportError(

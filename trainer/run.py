@@ -41,7 +41,7 @@ def run(
         dataset.interactions, settings.split.kind, settings.split.test_share, settings.seed
     )
     console.print(f"Training on {len(parts.train):,} interactions of {dataset.name}")
-    trained = training.train(dataset, parts.train, settings, log_dir)
+    trained = training.train(dataset, parts.train, settings, console, log_dir)
     vectors = towers.embed(trained.candidate_tower, dataset.item_ids)
     popularity = baselines.popularity(parts.train, len(dataset.item_ids))
     known = np.isin(np.arange(len(dataset.user_ids)), parts.train.users)

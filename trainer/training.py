@@ -1,12 +1,13 @@
 """Trains the two towers on the training rows of a data set."""
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serving_contract import ITEM_ID, USER_ID
 from trainer.config import Config, TrainingConfig
@@ -29,7 +30,11 @@ class TrainedModel:
 
 
 def train(
-    dataset: Dataset, rows: Interactions, config: Config, log_dir: Path | None = None
+    dataset: Dataset,
+    rows: Interactions,
+    config: Config,
+    console: Console,
+    log_dir: Path | None = None,
 ) -> TrainedModel:
     """Train on ``rows``; users without one of them stay unknown to the model.
 
@@ -37,6 +42,7 @@ def train(
         dataset: gives the ids; its own interactions are not looked at.
         rows: the training rows, N of them.
         config: the run's configuration.
+        console: shows the progress.
         log_dir: where TensorBoard's logs go; none are written without it.
     """
     tf.keras.utils.set_random_seed(config.seed)
@@ -57,14 +63,15 @@ def train(
     )
     model = TwoTowerModel(query_tower, candidate_tower, config.training)
     model.compile(optimizer=_optimizer(config.training))
-    callbacks = [] if log_dir is None else [tf.keras.callbacks.TensorBoard(str(log_dir))]
+    callbacks: list[tf.keras.callbacks.Callback] = [_ProgressBar(console)]
+    if log_dir is not None:
+        callbacks.append(tf.keras.callbacks.TensorBoard(str(log_dir)))
     started = time.perf_counter()
     history = model.fit(
         _batches(dataset, rows, config),
         epochs=config.training.epochs,
         callbacks=callbacks,
-        # A bar for people, a line an epoch for log files.
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=0,
     )
     seconds = time.perf_counter() - started
     return TrainedModel(
@@ -74,6 +81,35 @@ def train(
         seconds=seconds,
         interactions_per_second=len(rows) * config.training.epochs / seconds,
     )
+
+
+class _ProgressBar(tf.keras.callbacks.Callback):
+    """One bar for the whole training: the epoch, its last loss, the time that remains."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console)
+        self._task = self._bar.add_task("training", total=None)
+
+    def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        epochs = self.params["epochs"]
+        loss = (logs or {}).get("total_loss", float("nan"))
+        self._bar.update(
+            self._task,
+            # Known exactly only now; Keras counts the steps of the first epoch.
+            total=self.params["steps"] and self.params["steps"] * epochs,
+            description=f"epoch {epoch + 1}/{epochs}, loss {loss:,.1f}",
+        )
+
+    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.stop()
 
 
 def _optimizer(config: TrainingConfig) -> tf.keras.optimizers.Optimizer:

@@ -17,10 +17,11 @@ SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 
 _FILES = ("u.data", "u.item", "u.user")
 _CONNECT_TIMEOUT_S = 10
-_GENRES = (
-    "unknown action adventure animation childrens comedy crime documentary drama fantasy "
-    "film_noir horror musical mystery romance sci_fi thriller war western"
-).split()
+_GENRES = [
+    *("unknown", "action", "adventure", "animation", "childrens", "comedy", "crime"),
+    *("documentary", "drama", "fantasy", "film_noir", "horror", "musical", "mystery"),
+    *("romance", "sci_fi", "thriller", "war", "western"),
+]
 
 
 def load(
