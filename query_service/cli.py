@@ -153,7 +153,7 @@ def _health(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with grpc.insecure_channel(parsed.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=parsed.timeout_s)
         except grpc.RpcError as error:

@@ -37,7 +37,7 @@ class RetrievalClient:
     def __init__(self, address: str, timeout_s: float = 5.0) -> None:
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(address)
-        self._stub = pb_grpc.RetrievalServiceStub(self._channel)
+        self._stub = pb_grpc.RetrievalServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def for_user(
         self, user_id: str, k: int = 0, *, exclude_seen: bool = False, exclude: Iterable[str] = ()

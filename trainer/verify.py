@@ -89,7 +89,7 @@ def main(staging: Path, expected: Path) -> dict[str, Any]:
     exact = _check(staging / RETRIEVAL_EXACT, truth, exact=True)
     scann = _check(staging / RETRIEVAL, truth, exact=False)
     found = [
-        len(np.intersect1d(a[a != b""], b[b != b""])) / max(1, np.count_nonzero(b != b""))
+        len(np.intersect1d(a[a != b""], b[b != b""])) / int(np.count_nonzero(b != b""))
         for a, b in zip(scann, exact, strict=True)
     ]
     return {

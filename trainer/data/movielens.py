@@ -140,4 +140,5 @@ def _numbers(values: pd.Series, path: Path) -> np.ndarray:
     if numbers.isna().any():
         line = int(np.argmax(numbers.isna()))
         raise DataError(f"{path}, line {line + 1}: {values.name} {values.iloc[line]!r}")
-    return numbers.to_numpy(np.int64)
+    result: np.ndarray = numbers.to_numpy(np.int64)
+    return result

@@ -47,7 +47,7 @@ class ScannIndex(Index):
 
     def is_exact(self) -> bool:
         """Whether this size of catalogue is searched by brute force."""
-        return self._parameters["kind"] == BRUTE_FORCE
+        return bool(self._parameters["kind"] == BRUTE_FORCE)
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
