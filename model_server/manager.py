@@ -148,13 +148,14 @@ class Manager:
                 if number not in found and version.state is State.END:
                     del model.versions[number]
         for number in sorted(found, reverse=True):
-            version = model.versions.get(number)
-            if version is None or (version.state is State.END and version.error is None):
+            version = model.versions.get(number) or self._load(model, number)
+            if version.state is State.END and version.error is None:
                 version = self._load(model, number)
             if version.state is State.AVAILABLE:
                 break
         newest = self._newest(model, found)
-        # With nothing better the old one stays, unless its directory is gone.
+        if found and newest is None:
+            return  # Whatever still answers stays, until something better does.
         for version in list(model.versions.values()):
             if version is not newest and version.state is State.AVAILABLE:
                 self._unload(model, version)

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from trainer import config
+
+
+def test_settings_change_single_fields_of_a_preset() -> None:
+    made = config.load("tutorial", ["training.epochs=5", "split.kind=temporal"], seed=7)
+    assert (made.training.epochs, made.split.kind, made.seed) == (5, "temporal", 7)
+    assert made.training.batch_size == config.PRESETS["tutorial"].training.batch_size
+
+
+def test_a_file_names_its_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('preset = "tutorial"\n[model]\nembedding_dim = 16\n')
+    made = config.load(str(file))
+    assert (made.model.embedding_dim, made.training.optimizer) == (16, "adagrad")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.epoch=3", "did you mean 'training.epochs'"),
+        ("trainin.epochs=3", "did you mean 'training'"),
+        ("training.epochs=0", "training.epochs must be 1 to"),
+        ("training.epochs=2.5", "must be a whole number"),
+        ("training.learning_rate=nan", "must be"),
+        ("model.normalize=1", "must be true or false"),
+        ("split.kind=randm", "must be one of random"),
+        ("training=3", "is a section"),
+        ("training.epochs", "section.key=value"),
+    ],
+)
+def test_what_is_wrong_is_named(setting: str, message: str) -> None:
+    with pytest.raises(config.ConfigError, match=message):
+        config.load("default", [setting])
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(config.ConfigError, match="did you mean 'tutorial'"):
+        config.load("tutorail")
+
+
+def test_every_field_has_a_sentence() -> None:
+    from dataclasses import fields
+
+    sections = (config.SplitConfig, config.ModelConfig, config.TrainingConfig, config.IndexConfig)
+    assert all(field.metadata["text"] for section in sections for field in fields(section))
