@@ -30,8 +30,10 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``python -m trainer run`` leaves behind, from the synthetic data set."""
     directory = tmp_path_factory.mktemp("trained") / "models"
     done = subprocess.run(
-        [sys.executable, "-m", "trainer", "run", "--dataset", "synthetic"]
-        + ["--models-dir", str(directory), "--set", "training.epochs=4"],
+        [
+            *(sys.executable, "-m", "trainer", "run", "--dataset", "synthetic"),
+            *("--models-dir", str(directory), "--set", "training.epochs=4"),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -132,7 +132,8 @@ def _positions(ids: pd.Series, known: np.ndarray, path: Path) -> np.ndarray:
     if (positions < 0).any():
         line = int(np.argmax(positions < 0))
         raise DataError(f"{path}, line {line + 1}: {ids.name} {ids.iloc[line]!r} is unknown")
-    return positions.astype(np.int32)
+    result: np.ndarray = positions.astype(np.int32)
+    return result
 
 
 def _numbers(values: pd.Series, path: Path) -> np.ndarray:
