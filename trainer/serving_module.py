@@ -139,6 +139,8 @@ def _without(
     rows: tf.Tensor, scores: tf.Tensor, row: tf.Tensor, width: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Leave ``row`` [B] out of ``rows`` [B, width + 1]: what follows it moves up."""
-    passed = tf.cumsum(tf.cast(rows == row[:, None], tf.int32), axis=1)[:, :width]
+    # An unknown item, row -1, must not be taken for filler.
+    itself = tf.logical_and(rows == row[:, None], row[:, None] >= 0)
+    passed = tf.cumsum(tf.cast(itself, tf.int32), axis=1)[:, :width]
     column = tf.range(width)[None, :] + passed
     return tf.gather(rows, column, batch_dims=1), tf.gather(scores, column, batch_dims=1)

