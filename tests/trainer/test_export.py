@@ -148,7 +148,7 @@ def test_only_scanns_ops_beside_tensorflows(models_dir: Path) -> None:
 
 _OPS_OF_TENSORFLOW_2_11 = set(
     """
-    Add AddV2 Assert AssertVariableOp AssignVariableOp Cast Const ConcatV2 Cumsum Equal
+    Add AddV2 Assert AssignVariableOp Cast Const ConcatV2 Cumsum Equal
     ExpandDims Fill Gather GatherNd GatherV2 Greater GreaterEqual HashTableV2 Identity
     IdentityN If IsNan Less LessEqual LogicalAnd LogicalNot LogicalOr LookupTableFindV2
     LookupTableImportV2 MatMul Max Maximum MergeV2Checkpoints Min Minimum Mul Neg NoOp

@@ -1,0 +1,108 @@
+"""Tiny SavedModels, and a model server in this process on a free port."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from model_server.server import ModelServer, Settings
+
+
+class _Greeter(tf.Module):
+    """Signature ``greet``: name string [B], k int32 [B] -> greeting string [B], twice int32 [B]."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self._word = tf.Variable(word)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "name"),
+            tf.TensorSpec([None], tf.int32, "k"),
+        ]
+    )
+    def greet(self, name: Any, k: Any) -> dict[str, Any]:
+        check = tf.debugging.assert_non_negative(k, message="k must not be negative")
+        with tf.control_dependencies([check]):
+            return {"greeting": tf.strings.join([self._word, name]), "twice": k * 2}
+
+
+def predict_request(model: str = "greeter", signature: str = "greet", **inputs: Any) -> Any:
+    """A PredictRequest; by default a good one."""
+    inputs = inputs or {"name": ["Ada"], "k": [1]}
+    request = predict_pb2.PredictRequest(
+        model_spec=model_pb2.ModelSpec(name=model, signature_name=signature)
+    )
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def save_version(
+    models_dir: Path,
+    version: int,
+    word: str = "Hello ",
+    warm_up: Any = None,
+    model: str = "greeter",
+) -> None:
+    """Publish a version as the trainer does: built beside, then renamed."""
+    staging = models_dir / f".staging-{version}"
+    module = _Greeter(word)
+    tf.saved_model.save(
+        module, str(staging), signatures={"greet": module.greet, "serving_default": module.greet}
+    )
+    extra = staging / "assets.extra"
+    extra.mkdir()
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as records:
+        log = prediction_log_pb2.PredictLog(request=warm_up or predict_request())
+        records.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+    (models_dir / model).mkdir(exist_ok=True)
+    staging.rename(models_dir / model / str(version))
+
+
+class Stubs:
+    """The official stubs on one channel."""
+
+    def __init__(self, port: int) -> None:
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self.predict = prediction_service_pb2_grpc.PredictionServiceStub(self.channel).Predict
+        self.metadata = prediction_service_pb2_grpc.PredictionServiceStub(
+            self.channel
+        ).GetModelMetadata
+        self.status = model_service_pb2_grpc.ModelServiceStub(self.channel).GetModelStatus
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., tuple[Stubs, ModelServer]]]:
+    """Start servers; they are stopped after the test."""
+    servers: list[tuple[Stubs, ModelServer]] = []
+
+    def start(models_dir: Path, **settings: Any) -> tuple[Stubs, ModelServer]:
+        server = ModelServer(
+            Settings(models_dir, port=0, poll_interval_s=0.05, grace_s=1, **settings)
+        )
+        server.start()
+        servers.append((Stubs(server.port), server))
+        return servers[-1]
+
+    yield start
+    for stubs, server in servers:
+        stubs.channel.close()
+        server.stop()
+
+
+@pytest.fixture
+def greeter(tmp_path: Path, serve: Callable[..., tuple[Stubs, ModelServer]]) -> Stubs:
+    """Stubs of a server with version 1 of the greeter."""
+    save_version(tmp_path, 1)
+    return serve(tmp_path)[0]
