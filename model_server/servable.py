@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from model_server.errors import (
@@ -85,6 +86,9 @@ class Servable:
             values = self._call(name, signature, outputs)(*feeds)
         except tf.errors.OpError as error:
             raise OpError(error.message, error.error_code) from error
+        except (ValueError, TypeError) as error:
+            # The session itself minds the rank of what is fed.
+            raise InvalidArgument(str(error)) from error
         return dict(zip(outputs, values, strict=True)), signature
 
     def _decoded(self, signature: Any, inputs: Any) -> list[NDArray[Any]]:
@@ -110,8 +114,8 @@ class Servable:
                 raise InvalidArgument(f"tensor parsing error: {alias}") from error
             if inputs[alias].dtype != info.dtype:
                 raise InvalidArgument(
-                    f"Expects arg[{position}] to be {tf.as_dtype(info.dtype).name} "
-                    f"but {tf.as_dtype(inputs[alias].dtype).name} is provided"
+                    f"Expects arg[{position}] to be {_dtype_name(info.dtype)} "
+                    f"but {_dtype_name(inputs[alias].dtype)} is provided"
                 )
         return arrays
 
@@ -150,6 +154,11 @@ def _outputs(signature: Any, output_filter: Sequence[str]) -> list[str]:
         if alias in output_filter[:position]:
             raise InvalidArgument(f"duplicate output tensor alias: {alias}")
     return list(output_filter)
+
+
+def _dtype_name(dtype: int) -> str:
+    """As TensorFlow's C++ side says it: float, not float32."""
+    return str(types_pb2.DataType.Name(dtype).removeprefix("DT_").lower())
 
 
 def _set(names: Any) -> str:

@@ -137,10 +137,9 @@ def test_metadata_errors(greeter: Stubs) -> None:
         (request("greeter", "weights"), INVALID, "Metadata field weights is not supported"),
         (request("no", "signature_def"), MISSING, "Servable not found for request: Latest(no)"),
     ):
-        assert _status(greeter.metadata, asked) == (code, pytest.approx(message)) or (
-            message in _status(greeter.metadata, asked)[1]
-        )
-        assert _status(greeter.metadata, asked)[0] == code
+        found, details = _status(greeter.metadata, asked)
+        assert found == code
+        assert message in details
 
 
 def test_status_errors(greeter: Stubs) -> None:
@@ -167,7 +166,7 @@ def test_other_methods_are_unimplemented(greeter: Stubs) -> None:
 def test_too_many_requests(tmp_path: Path, serve: Any) -> None:
     save_version(tmp_path, 1)
     stubs, _ = serve(tmp_path, max_workers=1, max_concurrent_rpcs=1)
-    big = predict_request(name=["x" * 1000] * 20_000, k=[1] * 20_000)
+    big = _with(_filter("twice"), name=["x" * 1000] * 20_000, k=[1] * 20_000)
     calls = [stubs.predict.future(big, timeout=30) for _ in range(8)]
     codes = {call.code() for call in calls}
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
@@ -215,7 +214,7 @@ def test_random_bytes_are_no_internal_error(greeter: Stubs) -> None:
             data[source.randrange(len(data))] = source.randrange(256)
         try:
             predict_pb2.PredictRequest.FromString(bytes(data))
-        except Exception:  # noqa: BLE001, S112
+        except Exception:  # noqa: BLE001
             continue  # gRPC itself answers what is no message.
         call = raw.future(bytes(data), timeout=10)
         codes.add(call.code())
