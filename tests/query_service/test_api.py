@@ -200,9 +200,9 @@ def test_the_callers_deadline_goes_upstream(
     service: Service, model_server: FakeModelServer
 ) -> None:
     service.stub.Retrieve(Request(user_id="u"), timeout=2)
-    assert model_server.remaining_s[-1] <= 2
+    assert model_server.remaining_s[-1] < 2.1, "gRPC rounds timeouts up on the wire"
     service.stub.Retrieve(Request(user_id="u"))
-    assert 2 < model_server.remaining_s[-1] <= 5, "the service's own limit"
+    assert 3 < model_server.remaining_s[-1] < 5.1, "the service's own limit"
     model_server.delay_s = 0.5
     began = time.monotonic()
     error = _failure(service.stub.Retrieve, Request(user_id="u"), timeout=0.1)

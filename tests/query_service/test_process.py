@@ -1,0 +1,161 @@
+"""The service as a process: thin, quick to start, gone when told to."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+
+from query_service import cli
+from retrieval.v1 import retrieval_service_pb2 as pb
+from retrieval.v1 import retrieval_service_pb2_grpc
+from tests.conftest import ROOT, running
+from tests.query_service.conftest import FakeModelServer, Service
+
+_SERVE = ("serve", "--port", "0", "--model-server")
+
+
+def test_nothing_heavy_is_imported() -> None:
+    # A module that blocks what a machine without the other extras does not have.
+    code = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"tensorflow", "numpy", "pandas", "trainer", "model_server"}:
+            raise ImportError(f"{name} is not installed here")
+sys.meta_path.insert(0, Blocker())
+import query_service.server, query_service.cli, query_service.ask
+assert not {"tensorflow", "numpy"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_it_starts_in_a_second_and_stays_small(
+    model_server: FakeModelServer, seen_path: Path
+) -> None:
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        arguments = (
+            *_SERVE,
+            f"127.0.0.1:{model_server.port}",
+            "--seen-store",
+            f"sqlite:{seen_path}",
+        )
+        with running("query_service", *arguments) as (address, process):
+            seconds.append(time.monotonic() - began)
+            with grpc.insecure_channel(address) as channel:
+                stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)
+                for _ in range(50):
+                    stub.Retrieve(pb.RetrieveRequest(user_id="u1", exclude_seen=True))
+            resident = psutil.Process(process.pid).memory_info().rss
+    # The best of three: the machine may be busy with other things.
+    assert min(seconds) < 1
+    assert resident < 80_000_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_drains_and_ends_with_zero(model_server: FakeModelServer, number: int) -> None:
+    model_server.delay_s = 0.6
+    arguments = (*_SERVE, f"127.0.0.1:{model_server.port}", "--timeout-s", "5")
+    with running("query_service", *arguments) as (address, process):
+        with grpc.insecure_channel(address) as channel:
+            stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)
+            call = stub.Retrieve.future(pb.RetrieveRequest(user_id="u1"), timeout=10)
+            threading.Event().wait(0.3)
+            process.send_signal(number)
+            assert call.result().model_version == 7
+        assert process.wait(10) == 0
+
+
+def test_a_taken_port_is_an_error(service: Service) -> None:
+    port = service.address.rpartition(":")[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "query_service", "serve", "--port", port],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: cannot listen" in done.stderr
+
+
+def test_ask_prints_a_table(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text('item_id,title\ni1,"Sun, the"\ni3,Moon\n')
+    ask = ["ask", "--address", service.address, "--items", str(items), "--user", "u1", "-k", "2"]
+    assert cli.main([*ask, "--exclude-seen"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "rank  id  title       score",
+        "   1  i1  Sun, the  -1.0000",
+        "   2  i3  Moon      -3.0000",
+        "from the model, version 7",
+    ]
+    assert cli.main([*ask, "--exclude", "i0", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["origin"] == "model"
+    assert answer["candidates"][0] == {
+        "rank": 1,
+        "item_id": "i1",
+        "title": "Sun, the",
+        "score": -1.0,
+    }
+
+
+def test_ask_says_what_failed(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ask", "--address", service.address, "--item", "nothing"]) == 1
+    assert "NOT_FOUND" in capsys.readouterr().err
+    assert cli.main(["ask", "--address", "127.0.0.1:1", "--user", "u"]) == 1
+    assert "UNAVAILABLE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["ask", "--item", "i1", "--exclude-seen"])
+    assert "--viewer" in capsys.readouterr().err
+
+
+def test_health_command(
+    service: Service, model_server: FakeModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["health", "--address", service.address]) == 0
+    model_server.error = (grpc.StatusCode.UNAVAILABLE, "gone")
+    deadline = time.monotonic() + 10
+    while cli.main(["health", "--address", service.address]) == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "not serving" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--unknown-user", "guess"],
+        ["--timeout-s", "0"],
+        ["--default-candidates", "2000"],
+        ["--port", "many"],
+    ],
+)
+def test_wrong_settings_are_refused(wrong: list[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["serve", *wrong])
+    assert raised.value.code == 2
+
+
+def test_a_seen_store_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--port", "0", "--seen-store", "redis://127.0.0.1"]) == 1
+    assert "use sqlite:PATH or none" in capsys.readouterr().err
+
+
+def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHORTLIST_DEFAULT_CANDIDATES", "7")
+    monkeypatch.setenv("SHORTLIST_MODEL", "retrieval_exact")
+    parsed = cli._parser().parse_args(["serve", "--model", "retrieval"])
+    assert (parsed.default_candidates, parsed.model) == (7, "retrieval")

@@ -1,0 +1,132 @@
+"""The rules of the house: who may import whom; generated code is fresh; bytes are equal."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import get_model_status_pb2, model_pb2, predict_pb2
+
+from tests.conftest import ROOT
+from tfserving_subset.v1 import prediction_pb2 as subset
+
+PACKAGES = ("trainer", "query_service", "model_server")
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in _imports(path)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_do_not_import_one_another(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        assert not _roots(path) & (set(PACKAGES) - {package}), path
+
+
+def test_the_contract_needs_only_the_standard_library() -> None:
+    assert _roots(ROOT / "serving_contract.py") <= set(sys.stdlib_module_names)
+
+
+def test_layers_of_the_query_service() -> None:
+    for path in (ROOT / "query_service").rglob("*.py"):
+        roots, imports = _roots(path), _imports(path)
+        assert not roots & {"tensorflow", "numpy"}, path
+        if path.name != "model_client.py":
+            assert "tfserving_subset" not in roots, f"{path}: only the model client speaks it"
+        if path.name not in ("servicer.py", "model_client.py"):
+            assert "StatusCode" not in path.read_text(), f"{path}: only the servicer says codes"
+        if path.name in ("retrieval.py", "errors.py") or path.parent.name == "seen_store":
+            assert not roots & {"grpc", "google", "retrieval", "grpc_status"}, path
+        if path.name == "retrieval.py":
+            allowed = {"query_service.errors", "serving_contract"}
+            own = {name for name in imports if name.startswith(PACKAGES)}
+            assert all(name.startswith(tuple(allowed)) for name in own), own
+
+
+def test_training_and_export_do_not_know_each_other() -> None:
+    learning = ("model", "towers", "training", "evaluation", "baselines")
+    serving = ("export", "serving_module", "publish", "verify")
+    for name in learning:
+        found = _imports(ROOT / "trainer" / f"{name}.py")
+        assert not {f"trainer.{other}" for other in (*serving, "index")} & found, name
+    for name in serving[:2]:
+        found = _imports(ROOT / "trainer" / f"{name}.py")
+        assert not {f"trainer.{other}" for other in learning} & found, name
+
+
+def test_generated_code_is_fresh(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, ROOT / "proto" / "generate.py", "--out", tmp_path], check=True, timeout=60
+    )
+    made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.py*"))
+    assert made
+    for path in made:
+        assert (ROOT / "proto" / path).read_bytes() == (tmp_path / path).read_bytes(), path
+
+
+def _same_fields(ours: Descriptor, theirs: Descriptor) -> None:
+    for field in ours.fields:
+        other = theirs.fields_by_number[field.number]
+        assert field.name == other.name
+        integers = {FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_INT32}
+        assert field.type == other.type or {field.type, other.type} <= integers, field.full_name
+        assert field.is_repeated == other.is_repeated, field.full_name
+        assert field.is_packed == other.is_packed, field.full_name
+        if field.message_type and field.message_type.full_name != other.message_type.full_name:
+            _same_fields(field.message_type, other.message_type)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (subset.Tensor, tensor_pb2.TensorProto),
+        (subset.ModelSpec, model_pb2.ModelSpec),
+        (subset.PredictRequest, predict_pb2.PredictRequest),
+        (subset.PredictResponse, predict_pb2.PredictResponse),
+        (subset.GetModelStatusRequest, get_model_status_pb2.GetModelStatusRequest),
+        (subset.GetModelStatusResponse, get_model_status_pb2.GetModelStatusResponse),
+    ],
+)
+def test_the_subset_has_tensorflow_servings_fields(ours: type, theirs: type) -> None:
+    _same_fields(ours.DESCRIPTOR, theirs.DESCRIPTOR)  # type: ignore[attr-defined]
+
+
+def test_the_subset_has_the_same_bytes() -> None:
+    request = subset.PredictRequest(
+        model_spec=subset.ModelSpec(name="retrieval", signature_name="by_user"),
+        output_filter=["score"],
+    )
+    request.model_spec.version.value = 3
+    shape = subset.TensorShape(dim=[subset.TensorShape.Dim(size=2)])
+    request.inputs["user_id"].CopyFrom(
+        subset.Tensor(dtype=subset.DT_STRING, tensor_shape=shape, string_val=[b"42", b"\xff"])
+    )
+    request.inputs["k"].CopyFrom(
+        subset.Tensor(dtype=subset.DT_INT32, tensor_shape=shape, int_val=[1, -2])
+    )
+    data = request.SerializeToString(deterministic=True)
+    official = predict_pb2.PredictRequest.FromString(data)
+    assert official.SerializeToString(deterministic=True) == data
+    assert list(official.inputs["k"].int_val) == [1, -2]
+    assert official.inputs["user_id"].dtype == 7
+    assert official.model_spec.version.value == 3
+    assert subset.PredictRequest.FromString(official.SerializeToString()) == request
+
+
+def test_no_module_is_long() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 300, path
