@@ -1,0 +1,62 @@
+# Three images: query-service (thin), trainer and model-server (TensorFlow).
+# docker build --target query-service .
+#
+# No BuildKit-only syntax. Behind a package index of your own, pass pip's own
+# variables: --build-arg PIP_INDEX_URL=... --build-arg PIP_TRUSTED_HOST=...
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS base
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+# The volumes /models and /app/data take their owner from the image that first mounts them.
+RUN useradd --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin shortlist \
+    && mkdir -p /app/data /models \
+    && chown shortlist:shortlist /app/data /models
+WORKDIR /app
+
+# The query service's dependencies, in an environment without pip.
+FROM ${PYTHON_IMAGE} AS query-service-venv
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+COPY requirements/query-service.lock /tmp/requirements.lock
+RUN python -m venv --without-pip /venv \
+    && pip --python /venv/bin/python install --no-cache-dir --require-hashes \
+        --only-binary :all: -r /tmp/requirements.lock
+
+FROM base AS query-service
+COPY --from=query-service-venv /venv /venv
+COPY serving_contract.py ./
+COPY proto/retrieval/v1/*.py retrieval/v1/
+COPY proto/tfserving_subset/v1/*.py tfserving_subset/v1/
+COPY query_service query_service
+USER shortlist
+ENV SHORTLIST_HOST=0.0.0.0 SHORTLIST_PORT=50051
+EXPOSE 50051
+HEALTHCHECK --interval=5s --timeout=6s --start-period=30s --retries=3 \
+    CMD exec python -m query_service health --address 127.0.0.1:$SHORTLIST_PORT
+CMD ["python", "-m", "query_service", "serve"]
+
+# TensorFlow, ScaNN and what the trainer needs besides: 2 GB that the two images below share.
+FROM base AS tensorflow
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+COPY requirements/trainer.lock /tmp/requirements.lock
+# Compiled here, on all cores: who runs it may not write to /venv.
+RUN python -m venv --without-pip /venv \
+    && pip --python /venv/bin/python install --no-cache-dir --no-compile --require-hashes \
+        -r /tmp/requirements.lock \
+    && (python -m compileall -q -j 0 /venv/lib || true)
+COPY serving_contract.py ./
+
+FROM tensorflow AS trainer
+COPY trainer trainer
+USER shortlist
+CMD ["python", "-m", "trainer", "run", "--dataset", "auto", "--models-dir", "/models"]
+
+# The stand-in for TensorFlow Serving.
+FROM tensorflow AS model-server
+COPY model_server model_server
+USER shortlist
+EXPOSE 8500
+CMD ["python", "-m", "model_server", "--models-dir", "/models", "--host", "0.0.0.0"]
