@@ -1,0 +1,37 @@
+"""Keras 3 is refused loudly, whichever way it came."""
+
+import os
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+
+def _python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_trainer_chooses_keras_2() -> None:
+    done = _python("import trainer, tensorflow as tf; print(tf.keras.__version__)")
+    assert done.stdout.startswith("2."), done.stderr
+
+
+def test_keras_3_that_was_there_first_is_refused() -> None:
+    done = _python("import tensorflow as tf; tf.keras.layers; import trainer")
+    assert done.returncode != 0
+    assert "Import trainer before tensorflow" in done.stderr
+
+
+def test_keras_3_that_was_asked_for_is_refused() -> None:
+    done = _python("import trainer", TF_USE_LEGACY_KERAS="0")
+    assert done.returncode != 0
+    assert "TF_USE_LEGACY_KERAS" in done.stderr
