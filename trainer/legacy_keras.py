@@ -26,8 +26,8 @@ def require() -> None:
     # fail raise in Python whatever is said here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and not tensorflow.keras.__version__.startswith("2."):
+    if tensorflow is not None and not tensorflow.keras.Model.__module__.startswith("tf_keras"):
         raise ImportError(
-            f"tf.keras is already Keras {tensorflow.keras.__version__}, with which TensorFlow "
-            f"Recommenders does not work. Import trainer before tensorflow, or set {VARIABLE}=1."
+            f"tf.keras is already Keras 3, with which TensorFlow Recommenders does not work. "
+            f"Import trainer before tensorflow, or set {VARIABLE}=1."
         )
