@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
             run.run(dataset, settings, parsed.models_dir, console, parsed.log_dir)
         except verify.VerificationError as error:
             return _failed(f"not published: {error}")
-    except (DataError, config.ConfigError) as error:
+    except (DataError, config.ConfigError, OSError) as error:
         return _failed(str(error))
     return 0
 

@@ -37,6 +37,8 @@ def run(
     # Only here: without ScaNN's wheel the rest of the trainer can still be imported.
     from trainer.index.scann import ScannIndex
 
+    # Before anything slow: a directory that cannot be written should not cost a wait.
+    models_dir.mkdir(parents=True, exist_ok=True)
     parts = split.split(
         dataset.interactions, settings.split.kind, settings.split.test_share, settings.seed
     )

@@ -1,0 +1,47 @@
+"""The command line says what was wrong in one line, and leaves nothing behind."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer import cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "synthetic", "--set", "training.epoch=3"], "did you mean"),
+        (["--dataset", "synthetic", "--config", "tutorail"], "did you mean 'tutorial'"),
+        (["--interactions", "absent.csv"], "absent.csv: no such file"),
+        (["--dataset", "synthetic", "--items", "i.csv"], "go with --interactions"),
+        (["--dataset", "movielens-100k", "--data-dir", "absent"], "is not MovieLens 100K"),
+    ],
+)
+def test_mistakes(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models_dir = tmp_path / "models"
+    assert cli.main(["run", *arguments, "--models-dir", str(models_dir)]) == 1
+    assert message in capsys.readouterr().err
+    assert not models_dir.exists()
+
+
+def test_a_directory_that_cannot_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    models_dir = tmp_path / "file" / "models"
+    assert cli.main(["run", "--dataset", "synthetic", "--models-dir", str(models_dir)]) == 1
+    assert str(models_dir) in capsys.readouterr().err
+
+
+def test_a_catalogue_of_two(tmp_path: Path) -> None:
+    clicks = tmp_path / "clicks.csv"
+    clicks.write_text('user_id,item_id\na,"x,1"\nb,"line\nbreak"\nc,"x,1"\na,"line\nbreak"\n')
+    models_dir = tmp_path / "models"
+    small = ["--set", "training.batch_size=2", "--set", "training.epochs=1"]
+    arguments = ["run", "--interactions", str(clicks), "--models-dir", str(models_dir), *small]
+    assert cli.main(arguments) == 0
+    assert cli.main(arguments) == 0
+    versions = sorted(path.name for path in (models_dir / "retrieval").iterdir())
+    assert versions == ["1", "2"]
