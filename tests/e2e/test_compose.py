@@ -1,0 +1,236 @@
+"""The compose stack in a real Docker engine: built, trained, served, asked, from this host.
+
+The project's own model server takes TensorFlow Serving's place, so that no image but
+the Dockerfile's base is needed. An engine that is not up yet is started by the
+executable that SHORTLIST_DOCKER_ENGINE names, or ../shared/tools/docker-engine.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from query_service.client import RetrievalClient
+from trainer.data import synthetic
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("docker-compose.yml", "docker-compose.local-model-server.yml")
+# Read by docker-compose.yml: what the caller's shell holds must not reach the tests.
+VARIABLES = (
+    "DATA_DIR",
+    "MODEL",
+    "MODEL_SERVER_FLAG",
+    "MODEL_SERVER_IMAGE",
+    "QUERY_SERVICE_ADDRESS",
+)
+TRAINING = "--dataset synthetic --set training.epochs=4"
+USER, ITEM = "u42", "i50"
+SERVICE_IMAGE_LIMIT_BYTES = 150_000_000
+
+
+@dataclass(frozen=True)
+class Compose:
+    """A Compose command with its files, and the environment it runs in."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str) -> str:
+        return run(*self.command, *arguments, environment=self.environment)
+
+    def container(self, service: str) -> str:
+        return self("ps", "-a", "-q", service).strip()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The running stack."""
+
+    compose: Compose
+    address: str
+
+
+def run(*command: str, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-8000:]}{done.stderr[-8000:]}"
+    return done.stdout
+
+
+def succeeds(*command: str) -> bool:
+    return shutil.which(command[0]) is not None and (
+        subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+    )
+
+
+def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not {what} within {within_s:.0f} s"
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def compose_command() -> tuple[str, ...]:
+    """``docker compose``, or the older ``docker-compose``, with an engine behind it."""
+    given = os.environ.get("SHORTLIST_DOCKER_ENGINE")
+    starter = Path(given) if given else ROOT.parent / "shared" / "tools" / "docker-engine"
+    if given or os.access(starter, os.X_OK):
+        run(str(starter))
+    if not succeeds("docker", "info"):
+        pytest.skip("no Docker engine answers (docker info); SHORTLIST_DOCKER_ENGINE can start one")
+    for command in (("docker", "compose"), ("docker-compose",)):
+        if succeeds(*command, "version"):
+            return command
+    pytest.skip("neither docker compose nor docker-compose is installed")
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    """A project and a port of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {name: value for name, value in os.environ.items() if name not in VARIABLES} | {
+        "COMPOSE_PROJECT_NAME": f"shortlist-test-{uuid.uuid4().hex[:8]}",
+        "QUERY_SERVICE_PORT": f"{port}",
+        "TRAINER_ARGS": TRAINING,
+    }
+
+
+@pytest.fixture(scope="module")
+def stack(compose_command: tuple[str, ...], environment: dict[str, str]) -> Iterator[Stack]:
+    """Built and up; healthy; gone afterwards, with its volumes."""
+    files = [part for name in FILES for part in ("-f", name)]
+    compose = Compose((*compose_command, *files), environment)
+
+    def healthy() -> bool:
+        state = "{{.State.Health.Status}}"
+        found = run("docker", "inspect", "-f", state, compose.container("query-service"))
+        return found.strip() == "healthy"
+
+    try:
+        compose("build")
+        compose("up", "-d")
+        try:
+            wait_until(healthy, 120, "healthy")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{compose('logs')}") from error
+        yield Stack(compose, f"127.0.0.1:{environment['QUERY_SERVICE_PORT']}")
+    finally:
+        compose("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "20")
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[RetrievalClient]:
+    with RetrievalClient(stack.address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def seen() -> set[str]:
+    """What the user has seen, from the data themselves."""
+    dataset = synthetic.load()
+    rows = dataset.interactions
+    return set(dataset.item_ids[rows.items[dataset.user_ids[rows.users] == USER]])
+
+
+def test_asks_for_a_user(client: RetrievalClient, seen: set[str]) -> None:
+    answer = client.for_user(USER, k=500)
+    ids = [candidate.item_id for candidate in answer.candidates]
+    scores = [candidate.score for candidate in answer.candidates]
+    assert answer.personal
+    assert answer.model_version >= 1
+    assert len(set(ids)) == len(ids) == 500
+    assert scores == sorted(scores, reverse=True)
+    # Else leaving them out would prove nothing.
+    assert seen & set(ids)
+
+
+def test_leaves_out_what_the_user_has_seen(client: RetrievalClient, seen: set[str]) -> None:
+    everything = [one.item_id for one in client.for_user(USER, k=1000).candidates]
+    answer = client.for_user(USER, k=500, exclude_seen=True)
+    ids = [candidate.item_id for candidate in answer.candidates]
+    assert ids == [one for one in everything if one not in seen][:500]
+
+
+def test_asks_for_an_item(client: RetrievalClient, seen: set[str]) -> None:
+    ids = [one.item_id for one in client.for_item(ITEM, k=100).candidates]
+    assert len(set(ids)) == 100
+    assert ITEM not in ids
+    unseen = [one.item_id for one in client.for_item(ITEM, k=100, viewer_id=USER).candidates]
+    assert len(unseen) == 100
+    assert not seen & set(unseen)
+
+
+@pytest.mark.parametrize("service", ["", "retrieval.v1.RetrievalService"])
+def test_reports_health(stack: Stack, service: str) -> None:
+    with grpc.insecure_channel(stack.address) as channel:
+        request = health_pb2.HealthCheckRequest(service=service)
+        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_serves_the_next_version_without_a_restart(stack: Stack, client: RetrievalClient) -> None:
+    before = client.for_user(USER).model_version
+    stack.compose("run", "--rm", "-T", "trainer")
+    wait_until(lambda: client.for_user(USER).model_version == before + 1, 60, "served")
+
+
+def test_query_service_image_is_small(stack: Stack) -> None:
+    # The Dockerfile's first stage: its base image and a user.
+    base = run("docker", "build", "--quiet", "--target", "base", ".").strip()
+    image = run("docker", "inspect", "-f", "{{.Image}}", stack.compose.container("query-service"))
+    size, base_size = (
+        int(run("docker", "image", "inspect", "-f", "{{.Size}}", name))
+        for name in (image.strip(), base)
+    )
+    assert 0 < size - base_size < SERVICE_IMAGE_LIMIT_BYTES
+
+
+def test_query_service_image_is_thin(stack: Stack) -> None:
+    # pip is not needed to serve, NumPy and TensorFlow are not wanted.
+    script = (
+        "from importlib.util import find_spec;"
+        "print([n for n in ('numpy', 'tensorflow', 'pip', 'trainer') if find_spec(n)])"
+    )
+    found = stack.compose("exec", "-T", "query-service", "python", "-c", script)
+    assert found.strip() == "[]"
+
+
+@pytest.mark.parametrize("service", ["trainer", "model-server", "query-service"])
+def test_nothing_runs_as_root(stack: Stack, service: str) -> None:
+    container = stack.compose.container(service)
+    image = run("docker", "inspect", "-f", "{{.Image}}", container).strip()
+    user = run("docker", "run", "--rm", "--entrypoint", "id", image, "-u").strip()
+    assert user != "0"
+    assert (
+        run("docker", "inspect", "-f", "{{.HostConfig.Privileged}}", container).strip() == "false"
+    )
+
+
+def test_one_file_switches_to_stock_tensorflow_serving(
+    compose_command: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    compose = Compose(compose_command, environment)
+    usual = compose("config")
+    assert "image: google/tf-serving-scann:2.11.0" in usual
+    assert "--model_config_file=/models/models.config" in usual
+    assert "SHORTLIST_MODEL: retrieval\n" in usual
+    stock = compose("--env-file", "deploy/stock-tf-serving.env", "config")
+    assert "image: tensorflow/serving:2.20.0" in stock
+    assert "MODEL_NAME: retrieval_exact\n" in stock
+    assert "--model_config_file" not in stock
+    assert "SHORTLIST_MODEL: retrieval_exact\n" in stock
