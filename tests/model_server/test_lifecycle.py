@@ -80,7 +80,12 @@ def test_a_broken_version_leaves_the_old_one(tmp_path: Path, serve: Serve) -> No
     assert status.status.error_code != 0
     assert status.status.error_message
     assert _greeting(stubs) == "one Ada"
+    # Even where its own directory is gone: nothing better answers.
+    shutil.rmtree(tmp_path / "greeter" / "1")
+    time.sleep(0.3)
+    assert _greeting(stubs) == "one Ada"
     # Gone and come back, it is tried again.
+    save_version(tmp_path, 1, "one ")
     shutil.rmtree(broken)
     _until(lambda: 2 not in _states(stubs))
     save_version(tmp_path, 2, "two ")
