@@ -87,10 +87,14 @@ def compose_command() -> tuple[str, ...]:
     """``docker compose``, or the older ``docker-compose``, with an engine behind it."""
     given = os.environ.get("SHORTLIST_DOCKER_ENGINE")
     starter = Path(given) if given else ROOT.parent / "shared" / "tools" / "docker-engine"
+    said = ""
     if given or os.access(starter, os.X_OK):
-        run(str(starter))
+        done = subprocess.run([starter], capture_output=True, text=True, timeout=600, check=False)
+        said = f": {done.stderr.strip()[-500:]}" if done.returncode else ""
     if not succeeds("docker", "info"):
-        pytest.skip("no Docker engine answers (docker info); SHORTLIST_DOCKER_ENGINE can start one")
+        pytest.skip(
+            f"no Docker engine answers (docker info); SHORTLIST_DOCKER_ENGINE can start one{said}"
+        )
     for command in (("docker", "compose"), ("docker-compose",)):
         if succeeds(*command, "version"):
             return command
