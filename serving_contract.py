@@ -11,12 +11,23 @@ signature                      inputs                              outputs
 ``by_user``,                   ``user_id`` string [B], ``k``       ``item_id`` string [B, K],
 ``serving_default``            int32 [B]                           ``score`` float32 [B, K],
                                                                    ``known`` bool [B]
-``by_item``                    ``item_id`` string [B], ``k``       the same
+``by_item``                    ``item_id`` string [B], ``k``       the same; without the item
+                               int32 [B]                           itself
+``by_history``                 ``history`` string [B, H], ``k``    the same
+                               int32 [B]
+``by_user_and_history``        ``user_id`` string [B],             the same
+                               ``history`` string [B, H], ``k``
                                int32 [B]
 =============================  ==================================  ==========================
 
 A row with fewer than K results is filled up at its end with item id ``""`` and
-score ``-inf``.
+score ``-inf``. ``known`` is false where nothing in the query is in the
+vocabulary; for all but ``by_item`` the row then holds the most popular items.
+
+``history`` is what a user did last, newest last; H is any width, 0 included, and
+``""`` is padding. ``by_user_and_history`` joins it with what the model knows of the
+user, and is the newer part; for an unknown user it stands alone, and ``known`` is
+true where any of its items is in the vocabulary.
 """
 
 from typing import Final
@@ -24,16 +35,19 @@ from typing import Final
 # Signatures.
 BY_USER: Final = "by_user"
 BY_ITEM: Final = "by_item"
+BY_HISTORY: Final = "by_history"
+BY_USER_AND_HISTORY: Final = "by_user_and_history"
 SERVING_DEFAULT: Final = "serving_default"
 
 # Input and output tensors.
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
+HISTORY: Final = "history"
 K: Final = "k"
 SCORE: Final = "score"
 KNOWN: Final = "known"
 
-#: Fills the end of a row that has fewer results than the widest row.
+#: Fills the end of a row that has fewer results, or a shorter history, than the widest row.
 FILLER_ITEM_ID: Final = ""
 
 #: The largest ``k`` that a signature accepts; above it: INVALID_ARGUMENT.
