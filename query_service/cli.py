@@ -70,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     query = asking.add_mutually_exclusive_group(required=True)
     query.add_argument("--user", metavar="ID", help="candidates for this user")
     query.add_argument("--item", metavar="ID", help="items similar to this one")
+    asking.add_argument(
+        "--recent",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="with --user: an item of the last interactions; repeatable, newest last",
+    )
     asking.add_argument("-k", type=int, default=10, metavar="N", help="how many (default: 10)")
     asking.add_argument("--exclude-seen", action="store_true", help="without what was seen")
     asking.add_argument("--viewer", default="", metavar="ID", help="with --item: seen by whom")
@@ -124,12 +131,18 @@ def _ask(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("--item with --exclude-seen needs --viewer: whose seen items")
     if parsed.user and parsed.viewer:
         parser.error("--viewer goes with --item")
+    if parsed.item and parsed.recent:
+        parser.error("--recent goes with --user")
     try:
         titles = ask.read_titles(parsed.items) if parsed.items else _titles_at_hand()
         with RetrievalClient(parsed.address, parsed.timeout_s) as client:
             if parsed.user is not None:
                 answer = client.for_user(
-                    parsed.user, parsed.k, exclude_seen=parsed.exclude_seen, exclude=parsed.exclude
+                    parsed.user,
+                    parsed.k,
+                    recent=parsed.recent,
+                    exclude_seen=parsed.exclude_seen,
+                    exclude=parsed.exclude,
                 )
             else:
                 viewer = parsed.viewer if parsed.exclude_seen else ""

@@ -40,12 +40,22 @@ class RetrievalClient:
         self._stub = pb_grpc.RetrievalServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def for_user(
-        self, user_id: str, k: int = 0, *, exclude_seen: bool = False, exclude: Iterable[str] = ()
+        self,
+        user_id: str,
+        k: int = 0,
+        *,
+        recent: Iterable[str] = (),
+        exclude_seen: bool = False,
+        exclude: Iterable[str] = (),
     ) -> Answer:
-        """Candidates for a user; ``k`` 0 is the server's default."""
+        """Candidates for a user; ``k`` 0 is the server's default.
+
+        ``recent`` are the items of the user's last interactions, newest last.
+        """
         return self._ask(
             pb.RetrieveRequest(
                 user_id=user_id,
+                recent_item_ids=recent,
                 max_candidates=k,
                 exclude_seen=exclude_seen,
                 exclude_item_ids=exclude,

@@ -4,6 +4,7 @@ RetrievalError
   InvalidRequest          a field breaks a rule of the API; names the field
   UnknownQuery            no such item; or no such user, where so configured
   ModelServerUnavailable  the model server, or the model in it, is away
+  SignatureMissing        the model in it is older than this service, or not ours
   SeenStoreUnavailable    exclude_seen was asked for and cannot be honoured
   OutOfTime               the deadline passed
   Overloaded              the model server takes no more requests
@@ -30,6 +31,10 @@ class UnknownQuery(RetrievalError):
 
 class ModelServerUnavailable(RetrievalError):
     """Nobody answers, or the model is not loaded."""
+
+
+class SignatureMissing(RetrievalError):
+    """The model has no signature of this name."""
 
 
 class SeenStoreUnavailable(RetrievalError):

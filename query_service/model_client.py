@@ -2,8 +2,10 @@
 
 import array
 import asyncio
+import itertools
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -16,20 +18,33 @@ from query_service.errors import (
     OutOfTime,
     Overloaded,
     RetrievalError,
+    SignatureMissing,
 )
-from query_service.retrieval import Kind, Row
-from serving_contract import BY_ITEM, BY_USER, ITEM_ID, KNOWN, SCORE, USER_ID, K
+from query_service.retrieval import Kind, Query, Row
+from serving_contract import (
+    BY_ITEM,
+    BY_USER,
+    BY_USER_AND_HISTORY,
+    FILLER_ITEM_ID,
+    HISTORY,
+    ITEM_ID,
+    KNOWN,
+    SCORE,
+    USER_ID,
+    K,
+)
 from tfserving_subset.v1 import prediction_pb2 as pb
+
+logger = logging.getLogger(__name__)
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
-_SIGNATURES = {Kind.USER: (BY_USER, USER_ID), Kind.ITEM: (BY_ITEM, ITEM_ID)}
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: OutOfTime,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     grpc.StatusCode.UNAVAILABLE: ModelServerUnavailable,
-    # No such model, no version of it ready yet, or not this signature.
+    # No such model, or no version of it ready yet.
     grpc.StatusCode.NOT_FOUND: ModelServerUnavailable,
     grpc.StatusCode.FAILED_PRECONDITION: ModelServerUnavailable,
     # The server is on its way out.
@@ -42,6 +57,9 @@ class TfServingClient:
 
     def __init__(self, address: str, model: str) -> None:
         self._model = model
+        #: The version heard of last, and those that have no BY_USER_AND_HISTORY.
+        self._version: int | None = None
+        self._without_history: set[int | None] = set()
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._predict = self._channel.unary_unary(
             _PREDICT,
@@ -55,36 +73,67 @@ class TfServingClient:
         )
 
     async def fetch(
-        self, kind: Kind, ids: Sequence[str], depths: Sequence[int], deadline: float
+        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[Row]:
-        """One Predict for all ids. See :class:`query_service.retrieval.ModelClient`."""
+        """One Predict for all queries. See :class:`query_service.retrieval.ModelClient`.
+
+        A model older than BY_USER_AND_HISTORY answers by the user alone.
+        """
+        ids = _strings([query.id for query in queries], (len(queries),))
+        if kind is Kind.ITEM:
+            return await self._ask(BY_ITEM, {ITEM_ID: ids}, depths, deadline)
+        if kind is Kind.USER:
+            return await self._ask(BY_USER, {USER_ID: ids}, depths, deadline)
+        before = self._version
+        if before not in self._without_history:
+            inputs = {USER_ID: ids, HISTORY: _history(queries)}
+            try:
+                return await self._ask(BY_USER_AND_HISTORY, inputs, depths, deadline)
+            except SignatureMissing:
+                pass
+        rows = await self._ask(BY_USER, {USER_ID: ids}, depths, deadline)
+        # Which version refused, the refusal does not say: it is certain only where the
+        # version was the same before and after.
+        if rows[0].version == before:
+            self._note_without_history(before)
+        return rows
+
+    def _note_without_history(self, version: int) -> None:
+        """Do not ask this version again, and say so once."""
+        if version not in self._without_history:
+            self._without_history.add(version)
+            logger.warning(
+                "version %d of model %s has no signature %s: recent items are not used",
+                *(version, self._model, BY_USER_AND_HISTORY),
+            )
+
+    async def _ask(
+        self,
+        signature: str,
+        inputs: Mapping[str, pb.Tensor],
+        depths: Sequence[int],
+        deadline: float,
+    ) -> list[Row]:
         remaining_s = deadline - asyncio.get_running_loop().time()
         if remaining_s <= 0:
             raise OutOfTime("the deadline passed before the model server was asked")
-        signature, argument = _SIGNATURES[kind]
-        shape = pb.TensorShape(dim=[pb.TensorShape.Dim(size=len(ids))])
+        k = pb.Tensor(dtype=pb.DT_INT32, tensor_shape=_shape((len(depths),)), int_val=depths)
         request = pb.PredictRequest(
-            model_spec=pb.ModelSpec(name=self._model, signature_name=signature)
+            model_spec=pb.ModelSpec(name=self._model, signature_name=signature),
+            inputs={**inputs, K: k},
         )
-        request.inputs[argument].CopyFrom(
-            pb.Tensor(
-                dtype=pb.DT_STRING,
-                tensor_shape=shape,
-                string_val=[one.encode("utf-8") for one in ids],
-            )
-        )
-        request.inputs[K].CopyFrom(pb.Tensor(dtype=pb.DT_INT32, tensor_shape=shape, int_val=depths))
         try:
             response = await self._predict(request, timeout=remaining_s)
         except grpc.aio.AioRpcError as error:
-            raised = _ERRORS.get(error.code(), ModelServerFault)
-            raise raised(f"model server: {error.details()}") from error
+            raise _translated(error) from error
         try:
-            return _rows(response, depths)
+            rows = _rows(response, depths)
         except (KeyError, ValueError, DecodeError) as error:
             raise ModelServerFault(
                 f"the model server's answer is not understood: {error}"
             ) from error
+        self._version = rows[0].version
+        return rows
 
     async def available(self, timeout_s: float) -> bool:
         """Whether some version of the model answers."""
@@ -92,15 +141,53 @@ class TfServingClient:
         try:
             response = await self._get_model_status(request, timeout=timeout_s)
         except grpc.aio.AioRpcError:
+            # What comes back may have another model under the same number.
+            self._without_history.clear()
             return False
-        return any(
-            version.state == pb.ModelVersionStatus.AVAILABLE
-            for version in response.model_version_status
-        )
+        ready = [
+            one.version
+            for one in response.model_version_status
+            if one.state == pb.ModelVersionStatus.AVAILABLE
+        ]
+        # Predict is answered by the newest one.
+        self._version = max(ready, default=self._version)
+        return bool(ready)
 
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
+
+
+def _translated(error: grpc.aio.AioRpcError) -> RetrievalError:
+    """What a status of the model server means to us."""
+    code, details = error.code(), error.details() or ""
+    # Other causes have the same code.
+    if code is grpc.StatusCode.FAILED_PRECONDITION and "Serving signature key" in details:
+        return SignatureMissing(f"model server: {details}")
+    return _ERRORS.get(code, ModelServerFault)(f"model server: {details}")
+
+
+def _shape(sizes: Sequence[int]) -> pb.TensorShape:
+    return pb.TensorShape(dim=[pb.TensorShape.Dim(size=size) for size in sizes])
+
+
+def _strings(values: Iterable[str], sizes: Sequence[int]) -> pb.Tensor:
+    return pb.Tensor(
+        dtype=pb.DT_STRING,
+        tensor_shape=_shape(sizes),
+        string_val=[one.encode("utf-8") for one in values],
+    )
+
+
+def _history(queries: Sequence[Query]) -> pb.Tensor:
+    """Recent items, [B, H], each row filled up at its end to the longest.
+
+    Filler is two bytes on the wire: the worst batch, one history of 1,000 items beside 255
+    of one, sends half a megabyte of it. Not worth a second Predict.
+    """
+    width = max(len(query.recent) for query in queries)
+    rows = [(*query.recent, *[FILLER_ITEM_ID] * (width - len(query.recent))) for query in queries]
+    return _strings(itertools.chain.from_iterable(rows), (len(queries), width))
 
 
 def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:

@@ -20,9 +20,10 @@ _FIRST_MARGIN = 100
 
 
 class Kind(enum.Enum):
-    """What the query id names."""
+    """What candidates are looked up by."""
 
     USER = "user"
+    USER_AND_RECENT = "user and recent items"
     ITEM = "item"
 
 
@@ -40,6 +41,8 @@ class Query:
     kind: Kind
     id: str
     max_candidates: int
+    #: USER_AND_RECENT only: what the user did last, newest last, each once.
+    recent: tuple[str, ...] = ()
     excluded: frozenset[str] = frozenset()
     #: Whose seen items to leave out; None for nobody's.
     viewer_id: str | None = None
@@ -69,9 +72,12 @@ class ModelClient(Protocol):
     """Asks the model server."""
 
     async def fetch(
-        self, kind: Kind, ids: Sequence[str], depths: Sequence[int], deadline: float
+        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[Row]:
-        """The ``depths[i]`` best for each id; ``deadline`` in seconds of ``loop.time()``."""
+        """The ``depths[i]`` best for each query, all of one kind.
+
+        ``deadline`` is in seconds of ``loop.time()``.
+        """
 
 
 class SeenStore(Protocol):
@@ -125,6 +131,8 @@ class Retriever:
         try:
             async with asyncio.timeout_at(deadline):
                 one.excluded |= await self._seen_store.seen(one.query.viewer_id)
+            # The user has just seen these; the store may not know it yet.
+            one.excluded |= frozenset(one.query.recent)
         except TimeoutError:
             one.result = OutOfTime("the deadline passed while seen items were read")
         except RetrievalError as error:
@@ -138,7 +146,7 @@ class Retriever:
             try:
                 rows = await self._model.fetch(
                     kind,
-                    [one.query.id for one in asking],
+                    [one.query for one in asking],
                     [one.depth for one in asking],
                     deadline,
                 )
@@ -150,9 +158,12 @@ class Retriever:
                 one.take(row, self._accept)
 
     def _accept(self, query: Query, row: Row) -> RetrievalError | None:
-        if row.known or (query.kind is Kind.USER and self._popular_for_unknown_users):
+        is_item = query.kind is Kind.ITEM
+        if row.known or (not is_item and self._popular_for_unknown_users):
             return None
-        return UnknownQuery(f"the model does not know {query.kind.value} {query.id!r}")
+        others = ", nor any of the recent items" if query.recent else ""
+        what = "item" if is_item else "user"
+        return UnknownQuery(f"the model does not know {what} {query.id!r}{others}")
 
 
 class _Pending:

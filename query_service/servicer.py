@@ -31,6 +31,7 @@ _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownQuery: grpc.StatusCode.NOT_FOUND,
     errors.ModelServerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.SignatureMissing: grpc.StatusCode.UNAVAILABLE,
     errors.SeenStoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -1,6 +1,6 @@
 """Turns a request into a query, or names the field that breaks a rule."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from query_service.errors import InvalidRequest
@@ -30,19 +30,20 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     which = request.WhichOneof("query")
     if which is None:
         raise InvalidRequest("query", "user_id or item_id must be set")
-    kind = Kind.USER if which == "user_id" else Kind.ITEM
     query_id: str = getattr(request, which)
     _check_id(which, query_id)
     k = request.max_candidates
     if not 0 <= k <= limits.max_candidates:
         raise InvalidRequest("max_candidates", f"must be 0 to {limits.max_candidates}, not {k}")
     _check_ids("exclude_item_ids", request.exclude_item_ids, MAX_EXCLUSIONS, empty_allowed=True)
-    if kind is Kind.USER:
+    if which == "user_id":
+        kind = Kind.USER_AND_RECENT if request.recent_item_ids else Kind.USER
         if request.viewer_id:
             raise InvalidRequest("viewer_id", "is for item queries only")
         _check_ids("recent_item_ids", request.recent_item_ids, MAX_RECENT_ITEMS)
         viewer_id = query_id
     else:
+        kind = Kind.ITEM
         if request.recent_item_ids:
             raise InvalidRequest("recent_item_ids", "is for user queries only")
         if request.viewer_id:
@@ -54,6 +55,7 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
         kind=kind,
         id=query_id,
         max_candidates=k or limits.default_candidates,
+        recent=_latest_of_each(request.recent_item_ids),
         excluded=frozenset(request.exclude_item_ids),
         viewer_id=viewer_id if request.exclude_seen else None,
     )
@@ -63,6 +65,11 @@ def check_batch(request: pb.BatchRetrieveRequest) -> None:
     """Raise InvalidRequest unless there are 1 to 256 requests."""
     if not 1 <= len(request.requests) <= MAX_BATCH:
         raise InvalidRequest("requests", f"must be 1 to {MAX_BATCH}, not {len(request.requests)}")
+
+
+def _latest_of_each(ids: Sequence[str]) -> tuple[str, ...]:
+    """Without duplicates: of each id the last occurrence, in the order given."""
+    return tuple(dict.fromkeys(reversed(ids)))[::-1]
 
 
 def _check_ids(field: str, ids: Iterable[str], most: int, *, empty_allowed: bool = False) -> None:

@@ -16,17 +16,27 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from query_service.server import Server
 from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2_grpc
-from serving_contract import SEEN_SCHEMA
+from serving_contract import BY_ITEM, BY_USER, BY_USER_AND_HISTORY, SEEN_SCHEMA
 from tfserving_subset.v1 import prediction_pb2 as pb
+
+_INPUTS = {
+    BY_USER: {"user_id", "k"},
+    BY_ITEM: {"item_id", "k"},
+    BY_USER_AND_HISTORY: {"user_id", "history", "k"},
+}
 
 
 class FakeModelServer:
-    """Speaks the model server's bytes. Every user's ranking is ``ranking``, best first."""
+    """Speaks the model server's bytes. Every user's ranking is ``ranking``, best first.
+
+    ``known`` says whether it knows the users; the items it knows are those it ranks.
+    """
 
     def __init__(self) -> None:
         self.ranking: list[str] = [f"i{n}" for n in range(50)]
         self.known = True
         self.version = 7
+        self.versions_without_history: set[int] = set()
         self.state = pb.ModelVersionStatus.AVAILABLE
         self.error: tuple[grpc.StatusCode, str] | None = None
         self.delay_s = 0.0
@@ -34,6 +44,7 @@ class FakeModelServer:
         self.spoil: Callable[[pb.PredictResponse], None] | None = None
         self.depths: list[list[int]] = []
         self.signatures: list[str] = []
+        self.histories: list[list[list[str]]] = []
         self.remaining_s: list[float] = []
         self._server = grpc.server(futures.ThreadPoolExecutor(16))
         handlers = {
@@ -65,9 +76,15 @@ class FakeModelServer:
         time.sleep(self.delay_s)
         if self.error:
             context.abort(*self.error)
-        [argument] = set(request.inputs) - {"k"}
+        signature = request.model_spec.signature_name
+        if signature == BY_USER_AND_HISTORY and self.version in self.versions_without_history:
+            message = f'Serving signature key "{signature}" not found.'
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, message)
+        assert set(request.inputs) == _INPUTS[signature]
+        argument = "item_id" if signature == BY_ITEM else "user_id"
         ids = [one.decode() for one in request.inputs[argument].string_val]
         depths = list(request.inputs["k"].int_val)
+        histories = self._histories(request, len(ids))
         self.depths.append(depths)
         width = max(depths)
         item_ids: list[bytes] = []
@@ -86,7 +103,10 @@ class FakeModelServer:
         response.outputs["item_id"].string_val.extend(item_ids)
         self._fill(response.outputs["score"], pb.DT_FLOAT, [len(ids), width])
         self._fill(response.outputs["known"], pb.DT_BOOL, [len(ids)])
-        known = [self._knows(argument, one) for one in ids]
+        known = [
+            self._knows(argument, one) or any(item in self.ranking for item in history)
+            for one, history in zip(ids, histories, strict=True)
+        ]
         if self.as_content:
             import array
 
@@ -101,6 +121,16 @@ class FakeModelServer:
 
     def _knows(self, argument: str, one: str) -> bool:
         return self.known and (argument == "user_id" or one in self.ranking)
+
+    def _histories(self, request: Any, batch: int) -> list[list[str]]:
+        if "history" not in request.inputs:
+            return [[] for _ in range(batch)]
+        history = request.inputs["history"]
+        rows, width = (dim.size for dim in history.tensor_shape.dim)
+        assert (rows, rows * width) == (batch, len(history.string_val))
+        items = [one.decode() for one in history.string_val]
+        self.histories.append([items[row * width : (row + 1) * width] for row in range(rows)])
+        return self.histories[-1]
 
     def _status(self, _request: Any, context: grpc.ServicerContext) -> pb.GetModelStatusResponse:
         if self.error:

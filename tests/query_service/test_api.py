@@ -258,7 +258,8 @@ def test_the_seen_store_is_away(
     k=st.integers(1, 60),
     excluded=st.sets(st.integers(0, 420), max_size=300),
     seen=st.sets(st.integers(0, 420), max_size=100),
-    item=st.booleans(),
+    kind=st.sampled_from(["user", "user and recent", "item"]),
+    recent=st.lists(st.integers(0, 420), min_size=1, max_size=30),
 )
 def test_exclusion_is_exact(
     service: Service,
@@ -268,18 +269,24 @@ def test_exclusion_is_exact(
     k: int,
     excluded: set[int],
     seen: set[int],
-    item: bool,
+    kind: str,
+    recent: list[int],
 ) -> None:
     model_server.ranking = [f"i{n}" for n in range(catalogue)]
     write_seen(seen_path, {"u1": [f"i{n}" for n in seen]})
-    query = {"item_id": "i0", "viewer_id": "u1"} if item else {"user_id": "u1"}
+    queries: dict[str, dict[str, Any]] = {
+        "user": {"user_id": "u1"},
+        "user and recent": {"user_id": "u1", "recent_item_ids": [f"i{n}" for n in recent]},
+        "item": {"item_id": "i0", "viewer_id": "u1"},
+    }
+    left_out = excluded | seen | {"user": set(), "user and recent": set(recent), "item": {0}}[kind]
     request = Request(
         max_candidates=k,
         exclude_seen=True,
         exclude_item_ids=[f"i{n}" for n in excluded],
-        **query,  # type: ignore[arg-type]
+        **queries[kind],
     )
-    left = [f"i{n}" for n in range(item, catalogue) if n not in excluded and n not in seen]
+    left = [f"i{n}" for n in range(catalogue) if n not in left_out]
     assert _ids(service.stub.Retrieve(request)) == left[:k]
 
 
@@ -349,7 +356,7 @@ def test_reflection(service: Service) -> None:
     assert {"retrieval.v1.RetrievalService", "grpc.health.v1.Health"} <= names
 
 
-def test_two_thousand_random_requests(service: Service) -> None:
+def test_two_thousand_random_requests(service: Service, model_server: FakeModelServer) -> None:
     source = random.Random(11)
     methods = [
         service.channel.unary_unary(f"/retrieval.v1.RetrievalService/{name}")
@@ -358,9 +365,16 @@ def test_two_thousand_random_requests(service: Service) -> None:
     seeds = [
         Request(user_id="u1", max_candidates=5, exclude_seen=True, exclude_item_ids=["i0"]),
         Request(item_id="i1", viewer_id="u1", exclude_seen=True),
-        Request(user_id="u", recent_item_ids=["i1", "i2"], max_candidates=2**31 - 1),
+        Request(user_id="u", max_candidates=2**31 - 1),
+        Request(user_id="u", recent_item_ids=["i1", "i2"], exclude_seen=True),
         Request(user_id="\0\n'; DROP TABLE seen; --", exclude_seen=True, max_candidates=-(2**31)),
-        pb.BatchRetrieveRequest(requests=[Request(user_id="u1"), Request(item_id="i1")]),
+        pb.BatchRetrieveRequest(
+            requests=[
+                Request(user_id="u1"),
+                Request(item_id="i1"),
+                Request(user_id="u1", recent_item_ids=["i1", "new"]),
+            ]
+        ),
     ]
     codes: dict[Code, int] = {}
     for _ in range(2000):
@@ -379,6 +393,7 @@ def test_two_thousand_random_requests(service: Service) -> None:
     assert set(codes) <= {Code.OK, Code.INVALID_ARGUMENT, Code.NOT_FOUND}, codes
     assert codes[Code.OK] > 100
     assert codes[Code.INVALID_ARGUMENT] > 100
+    assert model_server.signatures.count("by_user_and_history") > 30
 
 
 def test_the_client(service: Service) -> None:

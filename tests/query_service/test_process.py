@@ -112,6 +112,17 @@ def test_ask_prints_a_table(
     }
 
 
+def test_ask_with_recent_items(
+    service: Service, model_server: FakeModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["ask", "--address", service.address]
+    assert cli.main([*ask, "--user", "u1", "--recent", "i5", "--recent", "i3", "-k", "1"]) == 0
+    assert model_server.histories == [[["i5", "i3"]]]
+    with pytest.raises(SystemExit):
+        cli.main([*ask, "--item", "i1", "--recent", "i3"])
+    assert "--recent goes with --user" in capsys.readouterr().err
+
+
 def test_ask_says_what_failed(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["ask", "--address", service.address, "--item", "nothing"]) == 1
     assert "NOT_FOUND" in capsys.readouterr().err
