@@ -1,12 +1,10 @@
 """Asks the model server: the only module here that speaks TensorFlow Serving."""
 
-import array
 import asyncio
 import itertools
 import logging
-import sys
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -21,6 +19,7 @@ from query_service.errors import (
     SignatureMissing,
 )
 from query_service.retrieval import Kind, Query, Row
+from query_service.tensor_content import decode_numbers, decode_strings
 from serving_contract import (
     BY_ITEM,
     BY_USER,
@@ -201,10 +200,21 @@ def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
     if len(sizes) != 2 or sizes[0] != batch:
         raise ValueError(f"item_id has shape {sizes} for {batch} ids")
     width = sizes[1]
-    item_ids, scores = item_id.string_val, _values(score, "f", score.float_val)
-    known = _values(response.outputs[KNOWN], "b", response.outputs[KNOWN].bool_val)
+    # Each tensor comes in one of two encodings, as the server chose.
+    item_ids: Sequence[bytes] = item_id.string_val
+    if item_id.tensor_content:
+        item_ids = decode_strings(item_id.tensor_content, batch * width)
+    scores: Sequence[float] = score.float_val
+    if score.tensor_content:
+        scores = decode_numbers(score.tensor_content, "f")
+    known: Sequence[float] = response.outputs[KNOWN].bool_val
+    if response.outputs[KNOWN].tensor_content:
+        known = decode_numbers(response.outputs[KNOWN].tensor_content, "b")
     if len(item_ids) != batch * width or len(scores) != batch * width or len(known) != batch:
         raise ValueError("the sizes of item_id, score and known do not agree")
+    # NaN has no place in a ranking. One makes the sum NaN, the filler's -inf does not.
+    if math.isnan(sum(scores)):
+        raise ValueError("a score is not a number")
     version = response.model_spec.version.value
     rows = []
     for index, depth in enumerate(depths):
@@ -219,14 +229,3 @@ def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
             )
         )
     return rows
-
-
-def _values(tensor: pb.Tensor, typecode: str, typed: Any) -> Any:
-    """Numbers of a tensor, whichever of the two encodings the server chose."""
-    if not tensor.tensor_content:
-        return typed
-    values = array.array(typecode)
-    values.frombytes(tensor.tensor_content)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2, predict_pb2
 
+from query_service.tensor_content import decode_strings
 from tests.conftest import ROOT
 from tfserving_subset.v1 import prediction_pb2 as subset
 
@@ -124,6 +126,15 @@ def test_the_subset_has_the_same_bytes() -> None:
     assert official.inputs["user_id"].dtype == 7
     assert official.model_spec.version.value == 3
     assert subset.PredictRequest.FromString(official.SerializeToString()) == request
+
+
+def test_strings_in_tensor_content_are_read_as_tensorflow_reads_them() -> None:
+    strings = [b"ab", b"", b"x" * 127, b"y" * 300, b"z"]
+    content = b"\x02\x00\x7f\xac\x02\x01" + b"".join(strings)
+    shape = subset.TensorShape(dim=[subset.TensorShape.Dim(size=len(strings))])
+    tensor = subset.Tensor(dtype=subset.DT_STRING, tensor_shape=shape, tensor_content=content)
+    assert list(tf.io.parse_tensor(tensor.SerializeToString(), tf.string).numpy()) == strings
+    assert decode_strings(content, len(strings)) == strings
 
 
 def test_no_module_is_long() -> None:

@@ -1,5 +1,6 @@
 """A real gRPC server that misbehaves on purpose, and query services on free ports."""
 
+import array
 import asyncio
 import contextlib
 import threading
@@ -100,7 +101,6 @@ class FakeModelServer:
         response = pb.PredictResponse()
         response.model_spec.version.value = self.version
         self._fill(response.outputs["item_id"], pb.DT_STRING, [len(ids), width])
-        response.outputs["item_id"].string_val.extend(item_ids)
         self._fill(response.outputs["score"], pb.DT_FLOAT, [len(ids), width])
         self._fill(response.outputs["known"], pb.DT_BOOL, [len(ids)])
         known = [
@@ -108,11 +108,11 @@ class FakeModelServer:
             for one, history in zip(ids, histories, strict=True)
         ]
         if self.as_content:
-            import array
-
+            response.outputs["item_id"].tensor_content = _string_content(item_ids)
             response.outputs["score"].tensor_content = array.array("f", scores).tobytes()
             response.outputs["known"].tensor_content = bytes(known)
         else:
+            response.outputs["item_id"].string_val.extend(item_ids)
             response.outputs["score"].float_val.extend(scores)
             response.outputs["known"].bool_val.extend(known)
         if self.spoil:
@@ -143,6 +143,15 @@ class FakeModelServer:
         tensor.dtype = dtype  # type: ignore[assignment]
         for size in shape:
             tensor.tensor_shape.dim.add(size=size)
+
+
+def _string_content(values: list[bytes]) -> bytes:
+    """Lengths as varints, then the bytes: as tensorflow::Tensor::AsProtoTensorContent does."""
+    lengths = b""
+    for value in values:
+        high, low = divmod(len(value), 128)
+        lengths += bytes([low | 128, high]) if high else bytes([low])
+    return lengths + b"".join(values)
 
 
 class Service:

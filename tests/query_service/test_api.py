@@ -83,9 +83,11 @@ def test_similar_items(service: Service, model_server: FakeModelServer) -> None:
     assert _ids(answer) == ["i3", "i5", "i6"]
 
 
-def test_both_encodings_of_numbers(service: Service, model_server: FakeModelServer) -> None:
+def test_both_encodings_of_tensors(service: Service, model_server: FakeModelServer) -> None:
     model_server.as_content = True
-    answer = service.stub.Retrieve(Request(user_id="u1", max_candidates=3))
+    model_server.ranking = ["é" * 128, "b" * 128, "c"]
+    answer = service.stub.Retrieve(Request(user_id="u1"))
+    assert _ids(answer) == model_server.ranking
     assert [one.score for one in answer.candidates] == [0, -1, -2]
     assert answer.origin == pb.ORIGIN_MODEL
 
@@ -183,11 +185,25 @@ def _odd(response: prediction_pb2.PredictResponse) -> None:
     response.outputs["score"].tensor_content = b"123"
 
 
+def _odd_texts(response: prediction_pb2.PredictResponse) -> None:
+    response.outputs["item_id"].tensor_content = b"\x01\x01abc"
+
+
+def _cut_texts(response: prediction_pb2.PredictResponse) -> None:
+    response.outputs["item_id"].tensor_content = b"\x80"
+
+
+def _nan(response: prediction_pb2.PredictResponse) -> None:
+    response.outputs["score"].float_val[1] = float("nan")
+
+
 def _not_text(response: prediction_pb2.PredictResponse) -> None:
     response.outputs["item_id"].string_val[0] = b"\xff"
 
 
-@pytest.mark.parametrize("spoil", [_no_scores, _short, _flat, _odd, _not_text])
+@pytest.mark.parametrize(
+    "spoil", [_no_scores, _short, _flat, _odd, _odd_texts, _cut_texts, _nan, _not_text]
+)
 def test_an_answer_against_the_contract_is_internal(
     service: Service, model_server: FakeModelServer, spoil: Any
 ) -> None:
