@@ -1,5 +1,6 @@
 """The query service's command line. Every flag of ``serve`` is also an environment variable:
-``--model-server`` is SHORTLIST_MODEL_SERVER, and so on; flags win.
+``--model-server`` is SHORTLIST_MODEL_SERVER, and so on; flags win, and an empty variable is
+none.
 """
 
 import argparse
@@ -42,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument(
             name,
             type=type(default),
-            default=os.environ.get(variable, default),
+            # Compose sets what is not given to "".
+            default=os.environ.get(variable) or default,
             help=f"{text} (default: {default})",
             **more,
         )
@@ -100,25 +102,22 @@ def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # Not needed to ask.
     from query_service.server import StartError, serve
 
-    if parsed.unknown_user not in ("popularity", "not-found"):
-        parser.error(f"--unknown-user: popularity or not-found, not {parsed.unknown_user!r}")
-    if not 1 <= parsed.default_candidates <= parsed.max_candidates:
-        parser.error("--default-candidates must be 1 to --max-candidates")
-    if parsed.timeout_s <= 0:
-        parser.error("--timeout-s must be more than 0")
+    try:
+        settings = Settings(
+            host=parsed.host,
+            port=parsed.port,
+            model_server=parsed.model_server,
+            model=parsed.model,
+            seen_store=parsed.seen_store,
+            timeout_s=parsed.timeout_s,
+            limits=Limits(parsed.default_candidates, parsed.max_candidates),
+            unknown_user=parsed.unknown_user,
+            max_concurrent_requests=parsed.max_concurrent_requests,
+            grace_s=parsed.grace_s,
+        )
+    except ValueError as error:
+        parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    settings = Settings(
-        host=parsed.host,
-        port=parsed.port,
-        model_server=parsed.model_server,
-        model=parsed.model,
-        seen_store=parsed.seen_store,
-        timeout_s=parsed.timeout_s,
-        limits=Limits(parsed.default_candidates, parsed.max_candidates),
-        unknown_user=parsed.unknown_user,
-        max_concurrent_requests=parsed.max_concurrent_requests,
-        grace_s=parsed.grace_s,
-    )
     try:
         asyncio.run(serve(settings))
     except (StartError, ValueError) as error:

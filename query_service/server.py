@@ -69,7 +69,7 @@ class Server:
         reflection.enable_server_reflection(
             (SERVICE, health_name, reflection.SERVICE_NAME), self._server
         )
-        address = f"{settings.host}:{settings.port}"
+        address = _address(settings.host, settings.port)
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -90,6 +90,11 @@ class Server:
         await self._store.close()
 
 
+def _address(host: str, port: int) -> str:
+    """``host:port``; an IPv6 address in brackets, without which its end is taken for a port."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     stopped = asyncio.Event()
@@ -99,7 +104,7 @@ async def serve(settings: Settings) -> None:
     server = Server(settings)
     await server.start()
     print(  # noqa: T201
-        f"query service ready on {settings.host}:{server.port}: "
+        f"query service ready on {_address(settings.host, server.port)}: "
         f"model {settings.model} at {settings.model_server}, seen store {settings.seen_store}",
         flush=True,
     )

@@ -1,8 +1,12 @@
 """How the service runs: flags, or environment variables SHORTLIST_<FLAG>."""
 
+import math
 from dataclasses import dataclass, field
 
 from query_service.validation import Limits
+from serving_contract import MAX_K
+
+UNKNOWN_USER = ("popularity", "not-found")
 
 
 @dataclass(frozen=True)
@@ -19,3 +23,39 @@ class Settings:
     unknown_user: str = "popularity"
     max_concurrent_requests: int = 1000
     grace_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse at the start what would only fail, or silently mean something else, later.
+
+        Raises:
+            ValueError: names the flag and its range.
+        """
+        for flag, value in (
+            ("--host", self.host),
+            ("--model-server", self.model_server),
+            ("--model", self.model),
+        ):
+            if not value:
+                raise ValueError(f"{flag} must not be empty")
+        # gRPC takes a larger one modulo 65,536.
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"--port must be 0 to 65535, not {self.port}")
+        # No comparison holds for NaN.
+        if not 0 < self.timeout_s < math.inf:
+            raise ValueError(f"--timeout-s must be more than 0, not {self.timeout_s}")
+        if not 0 <= self.grace_s < math.inf:
+            raise ValueError(f"--grace-s must be 0 or more, not {self.grace_s}")
+        if not 1 <= self.limits.max_candidates <= MAX_K:
+            raise ValueError(
+                f"--max-candidates must be 1 to {MAX_K}, not {self.limits.max_candidates}"
+            )
+        if not 1 <= self.limits.default_candidates <= self.limits.max_candidates:
+            raise ValueError("--default-candidates must be 1 to --max-candidates")
+        if self.unknown_user not in UNKNOWN_USER:
+            raise ValueError(
+                f"--unknown-user must be {' or '.join(UNKNOWN_USER)}, not {self.unknown_user!r}"
+            )
+        if self.max_concurrent_requests < 1:
+            raise ValueError(
+                f"--max-concurrent-requests must be 1 or more, not {self.max_concurrent_requests}"
+            )

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,8 @@ import grpc
 import psutil
 import pytest
 
-from query_service import cli
+from query_service import cli, server
+from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
 from tests.conftest import ROOT, running
@@ -151,13 +153,52 @@ def test_health_command(
         ["--unknown-user", "guess"],
         ["--timeout-s", "0"],
         ["--default-candidates", "2000"],
+        ["--default-candidates", "0"],
+        ["--max-candidates", "1000001"],
         ["--port", "many"],
+        ["--port", "65536"],
+        ["--port", "-1"],
+        ["--timeout-s", "nan"],
+        ["--timeout-s", "inf"],
+        ["--grace-s", "-1"],
+        ["--grace-s", "nan"],
+        ["--max-concurrent-requests", "0"],
+        ["--host", ""],
+        ["--model-server", ""],
+        ["--model", ""],
     ],
 )
-def test_wrong_settings_are_refused(wrong: list[str]) -> None:
+def test_wrong_settings_are_refused(
+    wrong: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def start(_settings: Settings) -> None:
+        pytest.fail("it would have started")
+
+    monkeypatch.setattr(server, "serve", start)
     with pytest.raises(SystemExit) as raised:
         cli.main(["serve", *wrong])
     assert raised.value.code == 2
+    assert wrong[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+def test_an_ipv6_address(model_server: FakeModelServer) -> None:
+    arguments = (*_SERVE, f"127.0.0.1:{model_server.port}", "--host", "::1")
+    with (
+        running("query_service", *arguments) as (address, _),
+        grpc.insecure_channel(address) as channel,
+    ):
+        assert address.startswith("[::1]:")
+        stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)
+        assert stub.Retrieve(pb.RetrieveRequest(user_id="u1"), timeout=5).model_version == 7
 
 
 def test_a_seen_store_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,5 +209,9 @@ def test_a_seen_store_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> N
 def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORTLIST_DEFAULT_CANDIDATES", "7")
     monkeypatch.setenv("SHORTLIST_MODEL", "retrieval_exact")
+    # Empty is as good as not there.
+    monkeypatch.setenv("SHORTLIST_PORT", "")
+    monkeypatch.setenv("SHORTLIST_SEEN_STORE", "")
     parsed = cli._parser().parse_args(["serve", "--model", "retrieval"])
     assert (parsed.default_candidates, parsed.model) == (7, "retrieval")
+    assert (parsed.port, parsed.seen_store) == (50051, "none")
