@@ -10,10 +10,24 @@ from query_service.client import Answer
 DEFAULT_ITEMS = Path("models/items.csv")
 
 
+class TitlesError(Exception):
+    """There is no reading the titles."""
+
+
 def read_titles(path: Path) -> dict[str, str]:
-    """Titles by item id, from the trainer's items.csv."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["item_id"]: row["title"] for row in csv.DictReader(file)}
+    """Titles by item id, from the trainer's items.csv.
+
+    Raises:
+        TitlesError: there is no such file, or it is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            # A short row has None in place of a title.
+            return {row["item_id"]: row["title"] or "" for row in csv.DictReader(file)}
+    except KeyError as error:
+        raise TitlesError(f"{path}: there is no column {error}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TitlesError(f"{path}: {error}") from error
 
 
 def as_json(answer: Answer, titles: Mapping[str, str]) -> str:

@@ -148,8 +148,11 @@ def _ask(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 answer = client.for_item(
                     parsed.item, parsed.k, viewer_id=viewer, exclude=parsed.exclude
                 )
-    except (OSError, KeyError) as error:
+    except ask.TitlesError as error:
         return _failed(f"titles cannot be read: {error}")
+    # An argument that is not UTF-8, a number beyond int32.
+    except ValueError as error:
+        return _failed(f"this cannot be asked: {error}")
     except grpc.RpcError as error:
         return _failed(f"{parsed.address}: {error.code().name}: {error.details()}")
     print((ask.as_json if parsed.json else ask.as_table)(answer, titles))  # noqa: T201

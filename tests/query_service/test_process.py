@@ -135,6 +135,48 @@ def test_ask_says_what_failed(service: Service, capsys: pytest.CaptureFixture[st
     assert "--viewer" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [["--user", "\udcff"], ["--user", "u", "--recent", "\udcff"], ["--user", "u", "-k", "9" * 10]],
+)
+def test_ask_what_cannot_be_sent(
+    service: Service, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["ask", "--address", service.address, *wrong]) == 1
+    assert capsys.readouterr().err.startswith("error: this cannot be asked: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), (b"id,title\n", "'item_id'"), (b"item_id,title\ni1,\xff\n", "utf-8")],
+)
+def test_ask_with_titles_that_cannot_be_read(
+    service: Service,
+    tmp_path: Path,
+    content: bytes | None,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    items = tmp_path / "items.csv"
+    if content is not None:
+        items.write_bytes(content + b"i1,Moon\n")
+    ask = ["ask", "--address", service.address, "--user", "u1", "--items", str(items)]
+    assert cli.main(ask) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: titles cannot be read: {items}")
+    assert said in error
+
+
+def test_ask_where_a_title_is_missing(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,title\ni0\n")
+    ask = ["ask", "--address", service.address, "--user", "u1", "-k", "1", "--items", str(items)]
+    assert cli.main(ask) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "   1  i0         0.0000"
+
+
 def test_health_command(
     service: Service, model_server: FakeModelServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
