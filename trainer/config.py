@@ -47,23 +47,77 @@ class ModelConfig:
     normalize: bool = _setting(
         True, "scale every vector to length 1, so that scores are cosines and similar items too"
     )
+    history_length: int = _setting(
+        500, "how many of a user's newest items make the query; 0: none of them", 0, 100_000
+    )
+    history_exponent: float = _setting(0.5, "0: their sum, 1: their mean", 0.0, 1.0)
+    user_id: bool = _setting(False, "give every user a vector of their own beside the history")
+    user_id_dropout: float = _setting(
+        0.0, "share of the users that a step treats as without that vector", 0.0, 1.0
+    )
+    user_features: tuple[str, ...] = _setting(
+        (), "columns of users, name:kind or name (category, tags, number, text); auto: every one"
+    )
+    item_features: tuple[str, ...] = _setting(("auto",), "columns of items, in the same way")
+    item_id_dropout: float = _setting(
+        0.1, "share of the items that a step knows by their features alone", 0.0, 1.0
+    )
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The retrieval task and its optimiser."""
+    """What is predicted from what, against which candidates, and how long."""
 
-    optimizer: Literal["adagrad", "adam"] = _setting("adam", "Keras optimiser")
-    learning_rate: float = _setting(0.005, "its learning rate", 1e-7, 10.0)
-    batch_size: int = _setting(1024, "rows of a step; the others' items are the negatives", 2)
-    epochs: int = _setting(10, "passes over the training rows", 1, 10_000)
-    temperature: float = _setting(0.3, "scores are divided by it in the softmax", 1e-4, 100.0)
+    objective: Literal["auto", "full_softmax", "sampled_softmax", "in_batch"] = _setting(
+        "auto",
+        "a softmax over the whole catalogue, over a sample of it, or over the rows of the batch; "
+        "auto: the whole one up to 20,000 items, else a sample",
+    )
+    targets: Literal["auto", "random", "future"] = _setting(
+        "auto",
+        "predict some of a user's items from the others, or the later from the earlier ones; "
+        "auto: as the split holds out",
+    )
+    kept_weight: float = _setting(
+        0.0, "of the items of the query as targets beside those left out of it", 0.0, 1.0
+    )
+    batch_size: int = _setting(
+        128, "users of a step; with the in_batch objective rows, the others' items as negatives", 2
+    )
+    negatives: int = _setting(4096, "items drawn as negatives beside those of the batch", 0)
+    negatives_from: Literal["uniform", "popularity"] = _setting(
+        "uniform", "every item alike, or by its number of training rows"
+    )
+    hard_negatives: int = _setting(
+        0, "how many of the negatives count, the highest scored; 0: all", 0
+    )
+    temperature: float = _setting(0.25, "scores are divided by it in the softmax", 1e-4, 100.0)
     logq_correction: bool = _setting(
-        True, "correct scores for how often an item is a negative in the batch (Yi et al. 2019)"
+        True, "correct scores for how often an item is a candidate (Yi et al. 2019)"
     )
     remove_accidental_hits: bool = _setting(
-        True, "do not count the positive item as a negative where it is in the batch twice"
+        True, "in_batch: a user's item is not a negative where it is in the batch again"
     )
+    optimizer: Literal["adagrad", "adam"] = _setting("adam", "Keras optimiser")
+    learning_rate: float = _setting(0.02, "its learning rate", 1e-7, 10.0)
+    learning_rate_decay: bool = _setting(True, "to zero over the epochs, by half a cosine")
+    epochs: int = _setting(100, "passes over the training rows, at the most", 1, 10_000)
+    validation_share: float = _setting(
+        0.1, "share of the training rows on which training is watched; 0: it is not", 0.0, 0.5
+    )
+    patience: int = _setting(10, "epochs without a better validation after which it ends", 1)
+    refit: bool = _setting(True, "then train again on all rows, for as many epochs as were best")
+
+
+@dataclass(frozen=True)
+class ItemToItemConfig:
+    """Similar items: the candidate tower's own vectors, or a tower trained for it."""
+
+    trained: bool = _setting(False, "learn query vectors of items from what users did next")
+    learning_rate: float = _setting(0.01, "of Adam", 1e-7, 10.0)
+    batch_size: int = _setting(1024, "pairs of consecutive items in a step", 2)
+    epochs: int = _setting(20, "passes over the pairs", 1, 10_000)
+    temperature: float = _setting(0.1, "scores are divided by it in the softmax", 1e-4, 100.0)
 
 
 @dataclass(frozen=True)
@@ -88,22 +142,33 @@ class Config:
     split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    item_to_item: ItemToItemConfig = ItemToItemConfig()
     index: IndexConfig = IndexConfig()
 
 
 PRESETS: Mapping[str, Config] = {
     "default": Config(),
+    "movielens-100k": Config(
+        model=ModelConfig(embedding_dim=128, history_exponent=0.3),
+        training=TrainingConfig(kept_weight=0.3),
+    ),
     # https://www.tensorflow.org/recommenders/examples/basic_retrieval
     "tutorial": Config(
-        model=ModelConfig(embedding_dim=32, normalize=False),
+        model=ModelConfig(
+            embedding_dim=32, normalize=False, history_length=0, user_id=True, item_features=()
+        ),
         training=TrainingConfig(
-            optimizer="adagrad",
-            learning_rate=0.1,
+            objective="in_batch",
             batch_size=8192,
-            epochs=3,
+            negatives=0,
             temperature=1.0,
             logq_correction=False,
             remove_accidental_hits=False,
+            optimizer="adagrad",
+            learning_rate=0.1,
+            learning_rate_decay=False,
+            epochs=3,
+            validation_share=0.0,
         ),
     ),
 }
@@ -174,6 +239,10 @@ def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> A
         if value not in choices:
             raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
         return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not all(type(one) is str for one in value):
+            raise ConfigError(f'{name} must be a list of words, ["like", "this"], not {value!r}')
+        return tuple(value)
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:

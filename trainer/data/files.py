@@ -36,7 +36,7 @@ def load(interactions: Path, items: Path | None = None, users: Path | None = Non
     item_ids, item_features = _entities("item_id", items, row_items)
     titles = pd.Series(item_ids, dtype=object)
     if item_features is not None and "title" in item_features:
-        given = item_features.pop("title")
+        given = item_features["title"]
         titles = given.where(given.notna() & (given != ""), titles).astype(str)
     return Dataset(
         name=interactions.stem,

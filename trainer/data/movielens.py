@@ -65,8 +65,18 @@ def load(
             timestamps=_numbers(rows["timestamp"], data_dir / "u.data"),
         ),
         user_features=users[["age", "gender", "occupation"]],
-        item_features=items[["date", *_GENRES]],
+        item_features=_item_features(items),
     )
+
+
+def _item_features(items: pd.DataFrame) -> pd.DataFrame:
+    """Title, year of release, and the genres that have a 1."""
+    genres = [
+        "|".join(genre for genre, has in zip(_GENRES, row, strict=True) if has == "1")
+        for row in items[_GENRES].itertuples(index=False)
+    ]
+    years = items["date"].str[-4:]
+    return pd.DataFrame({"title": items["title"], "year": years, "genres": genres})
 
 
 def _download(directory: Path, url: str, sha256: str) -> None:

@@ -1,0 +1,31 @@
+"""Training as one bar on the terminal: the epoch, how good it is, the time that remains."""
+
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressBar(tf.keras.callbacks.Callback):
+    """One bar for the whole training."""
+
+    def __init__(self, console: Console, epochs: int, steps: int) -> None:
+        super().__init__()
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console)
+        self._epochs = epochs
+        self._task = self._bar.add_task("training", total=epochs * steps)
+
+    def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        said = f"epoch {epoch + 1}/{self._epochs}, loss {(logs or {})['total_loss']:,.3f}"
+        if "validation" in (logs or {}):
+            said += f", validation {(logs or {})['validation']:.4f}"
+        self._bar.update(self._task, description=said)
+
+    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
+        self._bar.stop()

@@ -1,0 +1,1 @@
+"""The two towers: a user or an item in, a vector out."""

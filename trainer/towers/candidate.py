@@ -1,0 +1,40 @@
+"""The candidate tower: an item in, a vector out."""
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from scipy import sparse
+
+from trainer.config import ModelConfig
+from trainer.towers.embedding import EntityEmbedding
+
+
+class CandidateTower(tf.keras.Model):
+    """An item's own vector and its features'; of length 1 where so configured."""
+
+    def __init__(
+        self,
+        features: sparse.csr_matrix,
+        trained: NDArray[np.bool_],
+        config: ModelConfig,
+        *,
+        seed: int,
+        name: str = "candidate_tower",
+    ) -> None:
+        """Set up N items: ``features`` float32 [N, F], ``trained`` bool [N]."""
+        super().__init__(name=name)
+        self._embedding = EntityEmbedding(
+            config.embedding_dim,
+            features,
+            trained,
+            seed=seed,
+            # Without features there is nothing else to stand for an item.
+            id_dropout=config.item_id_dropout if features.shape[1] else 0.0,
+            name="items",
+        )
+        self._normalize = config.normalize
+
+    def call(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Vectors of items: int32 [B] -> float32 [B, D]."""
+        vectors = self._embedding(items, training=training)
+        return tf.math.l2_normalize(vectors, axis=-1) if self._normalize else vectors
