@@ -1,6 +1,6 @@
 """Writes one SavedModel: signatures, warm-up requests, manifest.
 
-Knows a query tower, candidate vectors and their ids; not how they were trained.
+Knows queries, candidate vectors and their ids; not how they were trained.
 """
 
 import json
@@ -16,8 +16,11 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from serving_contract import (
     ASSETS_EXTRA,
+    BY_HISTORY,
     BY_ITEM,
     BY_USER,
+    BY_USER_AND_HISTORY,
+    HISTORY,
     ITEM_ID,
     MANIFEST_JSON,
     SERVING_DEFAULT,
@@ -25,11 +28,15 @@ from serving_contract import (
     WARMUP_REQUESTS,
     K,
 )
+from trainer.data.histories import Histories
 from trainer.index.base import Index
-from trainer.serving_module import QueryTower, RetrievalModule
+from trainer.serving.queries import QueryModule
+from trainer.serving.retrieval import RetrievalModule
+from trainer.towers.query import QueryWeights
 
 #: Batch size and k of the warm-up requests of every signature.
 _WARMUP_SHAPES = ((1, 10), (1, 100), (32, 100))
+_WARMUP_HISTORY = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,25 +44,36 @@ class Servable:
     """What a model that answers is made of.
 
     Attributes:
-        query_tower: embeds user ids.
+        query: the query tower; its user vectors in the order of ``user_ids``.
+        user_ids: str objects [U], distinct: the known users.
+        histories: of these users.
         candidate_vectors: float32 [N, D].
         item_ids: str objects [N], distinct.
         popularity: float32 [N], training interactions of every item.
-        sample_user_ids: a few known users, for warm-up and verification.
+        item_queries: float32 [N, D], to search similar items with; None: candidate vectors.
     """
 
-    query_tower: QueryTower
+    query: QueryWeights
+    user_ids: NDArray[np.object_]
+    histories: Histories
     candidate_vectors: NDArray[np.float32]
     item_ids: NDArray[np.object_]
     popularity: NDArray[np.float32]
-    sample_user_ids: NDArray[np.object_]
+    item_queries: NDArray[np.float32] | None = None
+
+    def module(self, index: Index) -> RetrievalModule:
+        """All of it, with an index of the candidate vectors."""
+        queries = QueryModule(self.query, self.user_ids, self.histories, self.item_ids)
+        return RetrievalModule(
+            queries, index, self.item_ids, self.popularity, self.item_queries
+        )
 
 
 def export(
     servable: Servable, index: Index, directory: Path, name: str, manifest: Mapping[str, Any]
 ) -> None:
     """Write model ``name`` into ``directory``, which must not exist yet."""
-    module = RetrievalModule(servable.query_tower, index, servable.item_ids, servable.popularity)
+    module = servable.module(index)
     tf.saved_model.save(
         module,
         str(directory),
@@ -71,22 +89,34 @@ def export(
 
 def _write_warmup(path: Path, servable: Servable, name: str) -> None:
     """A TFRecord of PredictionLog: what TensorFlow Serving runs before AVAILABLE."""
-    signatures = (
-        (BY_USER, USER_ID, servable.sample_user_ids),
-        (SERVING_DEFAULT, USER_ID, servable.sample_user_ids),
-        (BY_ITEM, ITEM_ID, servable.item_ids),
-    )
     with tf.io.TFRecordWriter(str(path)) as records:
-        for signature, argument, ids in signatures:
+        for signature, inputs in _warmup_inputs(servable):
             for batch, k in _WARMUP_SHAPES:
+                tensors = {
+                    argument: tf.make_tensor_proto(
+                        np.resize(values, (batch, *values.shape[1:])).tolist(), tf.string
+                    )
+                    for argument, values in inputs.items()
+                }
+                tensors[K] = tf.make_tensor_proto([k] * batch, tf.int32)
                 request = predict_pb2.PredictRequest(
                     model_spec=model_pb2.ModelSpec(name=name, signature_name=signature),
-                    inputs={
-                        argument: tf.make_tensor_proto(list(np.resize(ids, batch)), tf.string),
-                        K: tf.make_tensor_proto([k] * batch, tf.int32),
-                    },
+                    inputs=tensors,
                 )
                 log = prediction_log_pb2.PredictionLog(
                     predict_log=prediction_log_pb2.PredictLog(request=request)
                 )
                 records.write(log.SerializeToString())
+
+
+def _warmup_inputs(servable: Servable) -> list[tuple[str, dict[str, NDArray[np.object_]]]]:
+    """Of every signature: its id inputs, as many rows as there may be."""
+    users, items = servable.user_ids[:32], servable.item_ids[:32]
+    histories = np.resize(items, (32, _WARMUP_HISTORY))
+    return [
+        (BY_USER, {USER_ID: users}),
+        (SERVING_DEFAULT, {USER_ID: users}),
+        (BY_ITEM, {ITEM_ID: items}),
+        (BY_HISTORY, {HISTORY: histories}),
+        (BY_USER_AND_HISTORY, {USER_ID: users, HISTORY: histories}),
+    ]

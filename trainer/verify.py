@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from serving_contract import (
     ASSETS_EXTRA,
+    BY_HISTORY,
     BY_ITEM,
     BY_USER,
+    BY_USER_AND_HISTORY,
+    HISTORY,
     ITEM_ID,
     KNOWN,
     RETRIEVAL,
@@ -31,11 +34,12 @@ from serving_contract import (
     WARMUP_REQUESTS,
     K,
 )
+from trainer.data.histories import Histories
 from trainer.export import Servable
-from trainer.towers import embed
 
 _K = 100
 _QUERIES = 512
+_RECENT = 3
 _UNKNOWN_ID = "\x00 nobody"
 
 
@@ -43,13 +47,14 @@ class VerificationError(Exception):
     """An exported model does not answer as it must."""
 
 
-def verify(staging: Path, servable: Servable, user_ids: NDArray[np.object_]) -> dict[str, Any]:
+def verify(staging: Path, servable: Servable) -> dict[str, Any]:
     """Check ``staging/retrieval`` and ``staging/retrieval_exact`` in a fresh process.
+
+    Up to 512 of the known users are asked for.
 
     Args:
         staging: the directory that holds both.
         servable: what was exported.
-        user_ids: known users, str objects; up to 512 of them are asked for.
 
     Returns:
         by model name: ``recall_at_100`` against the exact answer, of users.
@@ -57,18 +62,9 @@ def verify(staging: Path, servable: Servable, user_ids: NDArray[np.object_]) -> 
     Raises:
         VerificationError: with the reason.
     """
-    step = max(1, len(user_ids) // _QUERIES)
-    asked = user_ids[::step][:_QUERIES]
     with tempfile.TemporaryDirectory() as scratch:
         expected = Path(scratch) / "expected.npz"
-        np.savez(
-            expected,
-            user_ids=asked.astype(str),
-            queries=embed(servable.query_tower, asked),
-            vectors=servable.candidate_vectors,
-            item_ids=servable.item_ids.astype(str),
-            popularity=servable.popularity,
-        )
+        np.savez(expected, **_expected(servable))
         done = subprocess.run(
             [sys.executable, "-m", "trainer.verify", str(staging), str(expected)],
             capture_output=True,
@@ -80,6 +76,43 @@ def verify(staging: Path, servable: Servable, user_ids: NDArray[np.object_]) -> 
         raise VerificationError(lines[-1])
     measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return measured
+
+
+def _expected(servable: Servable) -> dict[str, NDArray[Any]]:
+    """Questions, and NumPy's query vectors for them."""
+    users = np.arange(0, len(servable.user_ids), max(1, len(servable.user_ids) // _QUERIES))
+    users = users[:_QUERIES]
+    stored = servable.histories.take(users)
+    recent = np.random.default_rng(0).integers(
+        len(servable.item_ids), size=(len(users), _RECENT), dtype=np.int32
+    )
+    # The last of equal items counts; the others are left empty.
+    recent = np.where([[x in row[i + 1 :] for i, x in enumerate(row)] for row in recent], -1, recent)
+    joined = [
+        [*(item for item in old if item not in new), *(item for item in new if item >= 0)]
+        for old, new in zip(np.split(stored.items, stored.offsets[1:-1]), recent, strict=True)
+    ]
+    alone = [[item for item in new if item >= 0] for new in recent]
+    return {
+        "user_ids": servable.user_ids[users].astype(str),
+        "history": np.where(recent < 0, "", servable.item_ids[recent]).astype(str),
+        "queries": servable.query.embed(stored, users),
+        "history_queries": servable.query.embed(_histories(alone)),
+        "joined_queries": servable.query.embed(_histories(joined), users),
+        "uses_history": np.array(servable.query.item_vectors is not None),
+        "vectors": servable.candidate_vectors,
+        "item_queries": (
+            servable.candidate_vectors if servable.item_queries is None else servable.item_queries
+        ),
+        "item_ids": servable.item_ids.astype(str),
+        "popularity": servable.popularity,
+    }
+
+
+def _histories(lists: list[list[int]]) -> Histories:
+    lengths = [len(one) for one in lists]
+    items = np.array([item for one in lists for item in one], np.int32)
+    return Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items)
 
 
 def main(staging: Path, expected: Path) -> dict[str, Any]:
@@ -100,50 +133,118 @@ def main(staging: Path, expected: Path) -> dict[str, Any]:
 
 def _check(directory: Path, truth: dict[str, Any], *, exact: bool) -> NDArray[np.bytes_]:
     """Ask one model everything; the item ids it gives the users, bytes [B, 100]."""
-    import scann  # noqa: F401  (registers the ops)
+    model = _Model(directory, truth, exact=exact)
+    users, items = truth["user_ids"], truth["item_ids"]
+    answer = model.ask(BY_USER, {USER_ID: users})
+    _require(bool(answer[KNOWN].all()), model.name, "a known user is not known")
+    model.check_scores(BY_USER, answer, truth["queries"])
+    default = model.ask(SERVING_DEFAULT, {USER_ID: users})
+    _require(
+        np.array_equal(default[ITEM_ID], answer[ITEM_ID]),
+        model.name,
+        "serving_default is not by_user",
+    )
+    joined = model.ask(BY_USER_AND_HISTORY, {USER_ID: users, HISTORY: truth["history"]})
+    model.check_scores(BY_USER_AND_HISTORY, joined, truth["joined_queries"])
+    recent = model.ask(BY_HISTORY, {HISTORY: truth["history"]})
+    if truth["uses_history"]:
+        model.check_scores(BY_HISTORY, recent, truth["history_queries"])
+    else:
+        model.check_popular(BY_HISTORY, recent)
+    nobody = np.array([_UNKNOWN_ID])
+    model.check_popular(BY_USER, model.ask(BY_USER, {USER_ID: nobody}))
+    model.check_popular(BY_HISTORY, model.ask(BY_HISTORY, {HISTORY: nobody[:, None]}))
 
-    signatures = tf.saved_model.load(str(directory)).signatures
-    name, users, items = directory.name, truth["user_ids"], truth["item_ids"]
-
-    def ask(signature: str, argument: str, ids: Any) -> dict[str, NDArray[Any]]:
-        answer = signatures[signature](
-            **{argument: tf.constant(list(ids)), K: tf.fill([len(ids)], _K)}
-        )
-        return {key: value.numpy() for key, value in answer.items()}
-
-    def require(holds: bool, what: str) -> None:
-        if not holds:
-            raise VerificationError(f"{name}: {what}")
-
-    width = min(_K, len(items))
-    answer = ask(BY_USER, USER_ID, users)
-    scores = truth["queries"] @ truth["vectors"].T
-    rows = _rows(answer[ITEM_ID], items)
-    require(bool(answer[KNOWN].all()), "a known user is not known")
-    given = np.where(rows >= 0, np.take_along_axis(scores, np.maximum(rows, 0), 1), -np.inf)
-    require(np.allclose(given, answer[SCORE], rtol=1e-3, atol=1e-3), "scores differ from numpy's")
-    require(all(len(set(r[r >= 0])) == (r >= 0).sum() for r in rows), "a duplicate candidate")
-    if exact:
-        best = -np.sort(-scores, axis=1)[:, :width]
-        require(np.allclose(best, given[:, :width], rtol=1e-4, atol=1e-4), "not the true top k")
-    default = ask(SERVING_DEFAULT, USER_ID, users)
-    require(np.array_equal(default[ITEM_ID], answer[ITEM_ID]), "serving_default is not by_user")
-
-    unknown = ask(BY_USER, USER_ID, [_UNKNOWN_ID])
-    popular = -np.sort(-truth["popularity"])[:width]
-    require(not unknown[KNOWN][0], "an unknown user is known")
-    require(np.array_equal(unknown[SCORE][0, :width], popular), "unknown users: not by popularity")
-
-    some = items[:: max(1, len(items) // 64)][:64]
-    similar = ask(BY_ITEM, ITEM_ID, [*some, _UNKNOWN_ID])
-    require(bool(similar[KNOWN][:-1].all() and not similar[KNOWN][-1]), "by_item: known")
+    step = max(1, len(items) // 64)
+    some = items[::step][:64]
+    similar = model.ask(BY_ITEM, {ITEM_ID: np.append(some, nobody)})
+    _require(
+        bool(similar[KNOWN][:-1].all() and not similar[KNOWN][-1]), model.name, "by_item: known"
+    )
+    _require(
+        bool((similar[ITEM_ID][-1] == b"").all()), model.name, "an unknown item is answered for"
+    )
     itself = similar[ITEM_ID][:-1] == np.char.encode(some, "utf-8")[:, None]
-    require(not itself.any(), "by_item returns the item itself")
-    require(bool((similar[ITEM_ID][-1] == b"").all()), "by_item answers for an unknown item")
+    _require(not itself.any(), model.name, "by_item returns the item itself")
+    model.check_scores(
+        BY_ITEM,
+        {key: value[:-1] for key, value in similar.items()},
+        truth["item_queries"][::step][:64],
+        without=np.arange(len(items))[::step][:64],
+    )
     warmup = directory / ASSETS_EXTRA / WARMUP_REQUESTS
-    require(sum(1 for _ in tf.data.TFRecordDataset(str(warmup))) > 0, "no warm-up requests")
+    records = sum(1 for _ in tf.data.TFRecordDataset(str(warmup)))
+    _require(records > 0, model.name, "no warm-up requests")
     result: NDArray[np.bytes_] = answer[ITEM_ID]
     return result
+
+
+class _Model:
+    """A loaded SavedModel, and what NumPy says of its catalogue."""
+
+    def __init__(self, directory: Path, truth: dict[str, Any], *, exact: bool) -> None:
+        import scann  # noqa: F401  (registers the ops)
+
+        self.name = directory.name
+        self._exact = exact
+        self._truth = truth
+        # Held on to: its variables live as long as it does.
+        self._loaded = tf.saved_model.load(str(directory))
+
+    def ask(self, signature: str, inputs: dict[str, NDArray[np.str_]]) -> dict[str, NDArray[Any]]:
+        rows = len(next(iter(inputs.values())))
+        tensors = {name: tf.constant(ids.tolist(), tf.string) for name, ids in inputs.items()}
+        answer = self._loaded.signatures[signature](**tensors, **{K: tf.fill([rows], _K)})
+        return {key: value.numpy() for key, value in answer.items()}
+
+    def check_scores(
+        self,
+        signature: str,
+        answer: dict[str, NDArray[Any]],
+        queries: NDArray[np.float32],
+        without: NDArray[np.int64] | None = None,
+    ) -> None:
+        """The scores are NumPy's, no candidate comes twice; of an exact model, they are the best.
+
+        ``without``, int [B], is an item per query that must not count.
+        """
+        scores = queries @ self._truth["vectors"].T
+        if without is not None:
+            scores[np.arange(len(scores)), without] = -np.inf
+        rows = _rows(answer[ITEM_ID], self._truth["item_ids"])
+        given = np.where(rows >= 0, np.take_along_axis(scores, np.maximum(rows, 0), 1), -np.inf)
+        self._require(
+            np.allclose(given, answer[SCORE], rtol=1e-3, atol=1e-3),
+            f"{signature}: scores differ from numpy's",
+        )
+        self._require(
+            all(len(set(r[r >= 0])) == (r >= 0).sum() for r in rows),
+            f"{signature}: a duplicate candidate",
+        )
+        if self._exact:
+            width = min(_K, scores.shape[1])
+            best = -np.sort(-scores, axis=1)[:, :width]
+            self._require(
+                np.allclose(best, given[:, :width], rtol=1e-4, atol=1e-4),
+                f"{signature}: not the true top k",
+            )
+
+    def check_popular(self, signature: str, answer: dict[str, NDArray[Any]]) -> None:
+        """Nothing is known of the queries: they get the most popular items."""
+        popular = -np.sort(-self._truth["popularity"])[:_K]
+        self._require(not answer[KNOWN].any(), f"{signature}: an unknown id is known")
+        self._require(
+            bool((answer[SCORE][:, : len(popular)] == popular).all()),
+            f"{signature}: unknown ids do not get the popular items",
+        )
+
+    def _require(self, holds: bool, what: str) -> None:
+        _require(holds, self.name, what)
+
+
+def _require(holds: bool, model: str, what: str) -> None:
+    if not holds:
+        raise VerificationError(f"{model}: {what}")
 
 
 def _rows(ids: NDArray[np.object_], item_ids: NDArray[np.str_]) -> NDArray[np.int64]:

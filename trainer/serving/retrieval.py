@@ -1,15 +1,18 @@
-"""The signatures: a query tower and an index as one module that can be saved."""
+"""The signatures: queries and an index as one module that can be saved."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving_contract import (
+    BY_HISTORY,
     BY_ITEM,
     BY_USER,
+    BY_USER_AND_HISTORY,
     FILLER_ITEM_ID,
+    HISTORY,
     ITEM_ID,
     KNOWN,
     MAX_K,
@@ -19,52 +22,43 @@ from serving_contract import (
     K,
 )
 from trainer.index.base import Index
+from trainer.serving.queries import QueryModule
 
 Answer = dict[str, tf.Tensor]
 
 
-class QueryTower(Protocol):
-    """What export needs of a query tower: a trackable object that can be called."""
-
-    def __call__(self, ids: tf.Tensor) -> tf.Tensor:
-        """Vectors of ids: string [B] -> float32 [B, D]."""
-
-    def known(self, ids: tf.Tensor) -> tf.Tensor:
-        """Whether the tower has learnt each id: string [B] -> bool [B]."""
-
-
 class RetrievalModule(tf.Module):
-    """Answers for users and for items out of one index.
+    """Answers for users, histories and items out of one index.
 
     Only ops of TensorFlow 2.11, so that older model servers load it.
     """
 
     def __init__(
         self,
-        query_tower: QueryTower,
+        queries: QueryModule,
         index: Index,
         item_ids: NDArray[np.object_],
         popularity: NDArray[np.float32],
+        item_queries: NDArray[np.float32] | None = None,
     ) -> None:
         """Put the parts together.
 
         Args:
-            query_tower: embeds user ids.
+            queries: embeds users and histories.
             index: holds the candidate vectors, in the order of ``item_ids``.
             item_ids: str objects [N], distinct, none empty.
             popularity: float32 [N], the training interactions of every item: what
                 unknown users get, most popular first.
+            item_queries: float32 [N, D], what to search with for items similar to each;
+                without it, each item's own candidate vector.
         """
         super().__init__()
-        self._query_tower = query_tower
+        self._queries = queries
         self._index = index
         self._item_ids = tf.Variable(list(item_ids), trainable=False, name="item_ids")
-        self._item_rows = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                list(item_ids), np.arange(len(item_ids), dtype=np.int32)
-            ),
-            default_value=-1,
-        )
+        self._item_queries = None
+        if item_queries is not None:
+            self._item_queries = tf.Variable(item_queries, trainable=False, name="item_queries")
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
         self._popular_rows = tf.Variable(order, trainable=False, name="popular_rows")
         self._popular_scores = tf.Variable(
@@ -73,30 +67,56 @@ class RetrievalModule(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """The functions to save, by signature name."""
+        user_id = tf.TensorSpec([None], tf.string, name=USER_ID)
+        item_id = tf.TensorSpec([None], tf.string, name=ITEM_ID)
+        history = tf.TensorSpec([None, None], tf.string, name=HISTORY)
         k = tf.TensorSpec([None], tf.int32, name=K)
-        by_user = tf.function(
-            self._by_user, input_signature=[tf.TensorSpec([None], tf.string, name=USER_ID), k]
-        )
-        by_item = tf.function(
-            self._by_item, input_signature=[tf.TensorSpec([None], tf.string, name=ITEM_ID), k]
-        )
-        return {BY_USER: by_user, SERVING_DEFAULT: by_user, BY_ITEM: by_item}
+        by_user = tf.function(self._by_user, input_signature=[user_id, k])
+        return {
+            BY_USER: by_user,
+            SERVING_DEFAULT: by_user,
+            BY_ITEM: tf.function(self._by_item, input_signature=[item_id, k]),
+            BY_HISTORY: tf.function(self._by_history, input_signature=[history, k]),
+            BY_USER_AND_HISTORY: tf.function(
+                self._by_user_and_history, input_signature=[user_id, history, k]
+            ),
+        }
 
     def _by_user(self, user_id: tf.Tensor, k: tf.Tensor) -> Answer:
-        width = _width(user_id, k)
-        known = self._query_tower.known(user_id)
-        rows, scores = self._index.search(self._query_tower(user_id), width)
+        return self._by_query(user_id, None, k)
+
+    def _by_history(self, history: tf.Tensor, k: tf.Tensor) -> Answer:
+        return self._by_query(None, history, k)
+
+    def _by_user_and_history(
+        self, user_id: tf.Tensor, history: tf.Tensor, k: tf.Tensor
+    ) -> Answer:
+        return self._by_query(user_id, history, k)
+
+    def _by_query(
+        self, user_id: tf.Tensor | None, history: tf.Tensor | None, k: tf.Tensor
+    ) -> Answer:
+        width = _width([one for one in (user_id, history) if one is not None], k)
+        with tf.control_dependencies([width]):
+            vectors, known = self._queries.embed(user_id, history)
+        rows, scores = self._index.search(vectors, width)
         popular_rows, popular_scores = self._popular(width)
         rows = tf.where(known[:, None], rows, popular_rows)
         scores = tf.where(known[:, None], scores, popular_scores)
         return self._answer(rows, scores, known, k)
 
     def _by_item(self, item_id: tf.Tensor, k: tf.Tensor) -> Answer:
-        width = _width(item_id, k)
-        row = self._item_rows.lookup(item_id)
+        width = _width([item_id], k)
+        row = self._queries.item_rows(item_id)
         known = row >= 0
-        # One more than asked for, because the item finds itself.
-        rows, scores = self._index.search(self._index.vectors(tf.maximum(row, 0)), width + 1)
+        place = tf.maximum(row, 0)
+        vectors = (
+            self._index.vectors(place)
+            if self._item_queries is None
+            else tf.gather(self._item_queries, place)
+        )
+        # One more than asked for, because the item may find itself.
+        rows, scores = self._index.search(vectors, width + 1)
         rows, scores = _without(rows, scores, row, width)
         rows = tf.where(known[:, None], rows, -1)
         return self._answer(rows, scores, known, k)
@@ -122,12 +142,16 @@ class RetrievalModule(tf.Module):
         }
 
 
-def _width(ids: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+def _width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:
     """The largest k of the batch, int32 scalar, checked: its failure is INVALID_ARGUMENT."""
     checks = [
-        tf.debugging.assert_equal(
-            tf.shape(ids), tf.shape(k), message="k must have one value for every id"
+        *(
+            tf.debugging.assert_equal(
+                tf.shape(one)[0], tf.size(k), message="k must have one value for every row"
+            )
+            for one in inputs
         ),
+        tf.debugging.assert_rank(k, 1, message="k must have one value for every row"),
         tf.debugging.assert_non_negative(k, message="k must not be negative"),
         tf.debugging.assert_less_equal(k, MAX_K, message=f"k must be at most {MAX_K}"),
     ]

@@ -1,0 +1,1 @@
+"""What is saved: queries and an index as one module with signatures. Knows no training."""
