@@ -38,7 +38,7 @@ def html(metrics: Mapping[str, Any]) -> str:
     """The page, from what metrics.json holds; parts that are not there are left out."""
     metrics = {**_EMPTY, **metrics}
     environment = Environment(
-        loader=PackageLoader("trainer.report"),
+        loader=PackageLoader("trainer.report", package_path="."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
