@@ -20,7 +20,7 @@ from trainer.evaluation import Scorer, popularity_scorer
 
 __all__ = ["Baselines", "choose", "ease", "ials", "item_knn", "popularity"]
 
-#: Item-kNN and EASE hold a number for every pair of items: 1.6 GB for this many.
+#: Item-kNN and EASE hold a number for every pair of items: 2 GB for this many.
 _MOST_ITEMS_SQUARED = 20_000
 #: Above, iALS takes longer than an evaluation should.
 _MOST_ROWS_FACTORIZED = 5_000_000

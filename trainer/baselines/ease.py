@@ -17,7 +17,7 @@ def ease(rows: Interactions, users: int, items: int, *, l2: float = 400.0) -> Sc
     Args:
         rows: the training rows.
         users: number of users.
-        items: number of items; memory is some 12 bytes for every pair.
+        items: number of items; memory is some 6 bytes for every pair.
         l2: the weight of the penalty, lambda in the paper; positive.
 
     Tried on validation rows (unseen_items.top_100), l2 200, 300, 400, 500, 700, 1000:
@@ -27,8 +27,9 @@ def ease(rows: Interactions, users: int, items: int, *, l2: float = 400.0) -> Sc
     weights = gram(matrix)
     diagonal = np.diag_indices(items)
     weights[diagonal] += l2
-    # By Cholesky: a third of the time of a general inverse.
-    weights = scipy.linalg.inv(weights, assume_a="pos", overwrite_a=True)
+    # By Cholesky: a third of the time of a general inverse. Transposed, which changes
+    # nothing, because LAPACK works in place only on columns.
+    weights = scipy.linalg.inv(weights.T, assume_a="pos", overwrite_a=True).T
     weights /= -weights[diagonal]
     weights[diagonal] = 0
     return lambda batch: matrix[batch] @ weights
