@@ -1,7 +1,5 @@
 """One run, from rows to a published version."""
 
-import importlib.metadata
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,11 @@ from rich.console import Console
 from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
 from trainer import baselines, config, evaluation, export, publish, report, towers, training, verify
 from trainer.data import split
-from trainer.data.types import Dataset, Split
-from trainer.evaluation import Quality, Scorer
+from trainer.data.types import Dataset
 from trainer.index.base import Index
 from trainer.index.exact import ExactIndex
+from trainer.report import metrics
 
-_PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
 _SAMPLE_USERS = 32
 
 
@@ -48,18 +45,19 @@ def run(
     popularity = baselines.popularity(parts.train, len(dataset.item_ids))
     known = np.isin(np.arange(len(dataset.user_ids)), parts.train.users)
     queries = towers.embed(trained.query_tower, dataset.user_ids)
-    quality = _evaluated(evaluation.dot_product_scorer(queries, vectors, known, popularity), parts)
-    metrics: dict[str, Any] = {
-        "dataset": _described(dataset, parts),
-        "test": quality.as_dict(),
-        "baselines": {
-            "popularity": _evaluated(evaluation.popularity_scorer(popularity), parts).as_dict()
-        },
+    ours = evaluation.dot_product_scorer(queries, vectors, known, popularity)
+    others = baselines.choose(parts.train, len(known), len(vectors), settings.seed)
+    console.print(f"Comparing with {', '.join(others.builders)}")
+    compared = evaluation.compare(
+        {report.OURS: lambda: ours, **others.builders}, parts.train, parts.test, len(vectors)
+    )
+    measures: dict[str, Any] = {
+        "dataset": metrics.described(dataset, parts),
+        **metrics.compared(compared, others.left_out),
         "train_seconds": trained.seconds,
         "train_interactions_per_second": trained.interactions_per_second,
         "config": config.as_dict(settings),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": metrics.versions(),
     }
     known_ids = dataset.user_ids[known]
     servable = export.Servable(
@@ -74,27 +72,19 @@ def run(
         for name, build in kinds.items():
             index = build()
             parameters[name] = index.parameters()
-            export.export(servable, index, directory / name, name, {"version": version, **metrics})
+            export.export(servable, index, directory / name, name, {"version": version, **measures})
         console.print("Verifying the exported models in a fresh process")
         measured = verify.verify(directory, servable, known_ids)
-        metrics["index"] = {name: measured[name] | parameters[name] for name in measured}
-        report.write(directory / REPORTS, metrics)
+        measures |= {
+            "version": version,
+            "index": {name: measured[name] | parameters[name] for name in measured},
+            "learning_curve": metrics.learning_curve(trained.losses),
+            "similar_items": metrics.similar_items(
+                vectors, popularity, dataset.item_ids, dataset.titles
+            ),
+        }
+        report.write(directory / REPORTS, measures)
         publish.publish(models_dir, version, directory, dataset)
-    report.show(console, metrics)
+    report.show(console, measures)
     console.print(f"Published version {version} in {models_dir}")
     return version
-
-
-def _evaluated(scorer: Scorer, parts: Split) -> Quality:
-    return evaluation.evaluate(scorer, parts.train, parts.test)
-
-
-def _described(dataset: Dataset, parts: Split) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "users": len(dataset.user_ids),
-        "items": len(dataset.item_ids),
-        "train": len(parts.train),
-        "test": len(parts.test),
-        "split": parts.name,
-    }

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tensorflow.core.protobuf import saved_model_pb2
 
 from serving_contract import MAX_K
-from trainer import config, export, publish
+from trainer import config, export, publish, report
 from trainer.index.exact import ExactIndex
 from trainer.index.scann import ScannIndex
 from trainer.serving_module import RetrievalModule
@@ -164,12 +164,19 @@ _OPS_OF_TENSORFLOW_2_11 = set(
 def test_what_a_run_leaves_behind(models_dir: Path) -> None:
     metrics = json.loads((models_dir / "reports" / "1" / "metrics.json").read_text())
     assert set(metrics["dataset"]) == {"name", "users", "items", "train", "test", "split"}
-    for quality in (metrics["test"], metrics["baselines"]["popularity"]):
+    assert list(metrics["baselines"]) == ["popularity", "item-kNN", "EASE", "iALS"]
+    for quality in (metrics["test"], *metrics["baselines"].values()):
+        assert set(quality["per_user"]) == {
+            *("recall_at_10", "recall_at_100", "ndcg_at_10", "ndcg_at_100")
+        }
         for definition in ("all_items", "unseen_items"):
             assert set(quality[definition]) == {"top_1", "top_5", "top_10", "top_50", "top_100"}
     assert metrics["index"]["retrieval"]["recall_at_100"] > 0.99
     assert metrics["train_seconds"] > 0
-    assert (models_dir / "reports" / "1" / "report.md").read_text().startswith("# synthetic")
+    assert metrics["version"] == 1
+    assert len(metrics["learning_curve"]["loss"]) == 4
+    page = (models_dir / "reports" / "1" / "report.html").read_text(encoding="utf-8")
+    assert page == report.html(metrics), "the page can be made again from metrics.json"
     for model in MODELS:
         extra = models_dir / model / "1" / "assets.extra"
         manifest = json.loads((extra / "manifest.json").read_text())

@@ -1,0 +1,36 @@
+"""What is evaluated: anything that scores the catalogue for users."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Scores of a batch of users over the catalogue: int32 [B] -> float32 [B, items].
+Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
+
+def dot_product_scorer(
+    query_vectors: NDArray[np.float32],
+    candidate_vectors: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    popularity: NDArray[np.float32],
+) -> Scorer:
+    """What is served: dot products for known users, popularity for the others.
+
+    Args:
+        query_vectors: float32 [users, D].
+        candidate_vectors: float32 [items, D].
+        known: bool [users].
+        popularity: float32 [items].
+    """
+
+    def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
+        scores = query_vectors[users] @ candidate_vectors.T
+        return np.where(known[users, None], scores, popularity)
+
+    return score
+
+
+def popularity_scorer(popularity: NDArray[np.float32]) -> Scorer:
+    """The same scores, float32 [items], for every user."""
+    return lambda users: np.broadcast_to(popularity, (len(users), len(popularity)))

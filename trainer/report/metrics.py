@@ -1,0 +1,94 @@
+"""Parts of metrics.json, from what a run has computed."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.types import Dataset, Split
+from trainer.evaluation import Comparison
+from trainer.report.tables import OURS
+
+_PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy", "implicit")
+
+
+def described(dataset: Dataset, parts: Split) -> dict[str, Any]:
+    """``dataset``: its name, its sizes and how it was split."""
+    return {
+        "name": dataset.name,
+        "users": len(dataset.user_ids),
+        "items": len(dataset.item_ids),
+        "train": len(parts.train),
+        "test": len(parts.test),
+        "split": parts.name,
+    }
+
+
+def compared(comparison: Comparison, left_out: Mapping[str, str]) -> dict[str, Any]:
+    """``test``, ``baselines``, ``baselines_left_out``, ``slices`` and ``coverage``."""
+    quality = {name: one.as_dict() for name, one in comparison.quality.items()}
+    return {
+        "test": quality.pop(OURS),
+        "baselines": quality,
+        "baselines_left_out": dict(left_out),
+        "slices": comparison.slices,
+        "coverage": comparison.coverage,
+    }
+
+
+def learning_curve(losses: Sequence[float]) -> dict[str, list[float]]:
+    """``learning_curve``: the training loss at the end of every epoch, from epoch 1.
+
+    ``validation`` is empty where nothing was held out of the training rows.
+    """
+    return {
+        "epoch": list(range(1, len(losses) + 1)),
+        "loss": list(losses),
+        "validation": [],
+    }
+
+
+def versions() -> dict[str, str]:
+    """``versions``: of the packages that decide what a model is, and of Python."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return found | {"python": platform.python_version()}
+
+
+def similar_items(
+    vectors: NDArray[np.float32],
+    popularity: NDArray[np.float32],
+    item_ids: NDArray[np.object_],
+    titles: NDArray[np.object_],
+    *,
+    items: int = 10,
+    neighbours: int = 10,
+) -> list[dict[str, Any]]:
+    """``similar_items``: the nearest neighbours of the items that most readers know.
+
+    Args:
+        vectors: float32 [N, D], of the candidates.
+        popularity: float32 [N], training interactions; the highest decide which items
+            are looked at, equals in the order of the catalogue.
+        item_ids: str objects [N].
+        titles: str objects [N].
+        items: how many items are looked at.
+        neighbours: how many others are given for each, by the dot product of the
+            vectors, best first; fewer in a smaller catalogue.
+    """
+
+    def entry(row: int) -> dict[str, Any]:
+        return {"item_id": str(item_ids[row]), "title": str(titles[row])}
+
+    def nearest(row: int) -> list[dict[str, Any]]:
+        scores = vectors @ vectors[row]
+        others = np.delete(np.arange(len(scores)), row)
+        count = min(neighbours, len(others))
+        best = others[np.argpartition(-scores[others], count - 1)[:count]] if count else others
+        best = best[np.lexsort((best, -scores[best]))]
+        return [entry(other) | {"score": float(scores[other])} for other in best]
+
+    popular = np.argsort(-popularity, kind="stable")[:items]
+    return [entry(row) | {"similar": nearest(row)} for row in popular]

@@ -1,0 +1,115 @@
+"""The report as one HTML file that needs no network."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from trainer.report import plots, tables
+
+_SLICES = {
+    "item_popularity": (
+        "By popularity of the item",
+        "The catalogue in ten equal parts by training interactions, the most popular first. "
+        "A part without test interactions is left out.",
+        "training interactions of the item",
+    ),
+    "user_history": (
+        "By length of the user's history",
+        "The users with test interactions in five parts by their training interactions; the "
+        "bounds are quintiles.",
+        "training interactions of the user",
+    ),
+}
+
+# Parts that need not be there.
+_EMPTY: dict[str, Any] = {
+    "baselines_left_out": {},
+    "slices": {},
+    "learning_curve": {},
+    "similar_items": [],
+    "config": {},
+    "versions": {},
+}
+
+
+def html(metrics: Mapping[str, Any]) -> str:
+    """The page, from what metrics.json holds; parts that are not there are left out."""
+    metrics = {**_EMPTY, **metrics}
+    environment = Environment(
+        loader=PackageLoader("trainer.report", package_path="."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["setting"] = _setting
+    return environment.get_template("report.html").render(
+        metrics=metrics,
+        ours=tables.OURS,
+        sizes=tables.sizes(metrics),
+        headline=list(_headline(metrics)),
+        quality=tables.quality(metrics),
+        coverage=tables.coverage(metrics),
+        slices=list(_slices(metrics)),
+        learning_curve=_learning_curve(metrics),
+        indexes=[_index(name, index) for name, index in metrics["index"].items()],
+        configuration=_sections(metrics["config"]),
+    )
+
+
+def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The few figures that matter most, each with what it is."""
+    for k in (10, 100):
+        key = f"top_{k}"
+        rivals = {name: one["unseen_items"][key] for name, one in metrics["baselines"].items()}
+        best = max(rivals, key=lambda name: rivals[name], default=None)
+        beside = "" if best is None else f"; the best baseline, {best}: {rivals[best]:.1%}"
+        yield f"{metrics['test']['unseen_items'][key]:.1%}", f"unseen_items top-{k}{beside}"
+    if "coverage" in metrics:
+        share = metrics["coverage"][tables.OURS]["top_100"]
+        yield f"{share:.0%}", "of the catalogue is in somebody's top 100"
+    name, index = min(metrics["index"].items(), key=lambda one: one[1]["recall_at_100"])
+    yield f"{index['recall_at_100']:.1%}", f"recall@100 of the index {name}"
+    yield f"{metrics['train_seconds']:,.1f} s", "of training"
+
+
+def _slices(metrics: Mapping[str, Any]) -> Iterator[tuple[tables.Table, Markup]]:
+    """A table and its plot for every way to slice the test rows."""
+    for key, (title, definition, x_label) in _SLICES.items():
+        rows = metrics["slices"].get(key)
+        if rows:
+            label = f"unseen_items top-100 of every model by {x_label}; the table has the figures"
+            plot = plots.slices(rows, key.replace("_", "-"), label, x_label)
+            yield tables.slices(rows, title, definition), Markup(plot)
+
+
+def _learning_curve(metrics: Mapping[str, Any]) -> Markup | None:
+    curve = metrics["learning_curve"]
+    if not curve.get("epoch"):
+        return None
+    label = f"Training loss by epoch, from {curve['loss'][0]:,.4g} to {curve['loss'][-1]:,.4g}"
+    if curve.get("validation"):
+        label += f"; unseen_items top-100 on validation rows, at last {curve['validation'][-1]:.4f}"
+    return Markup(plots.learning_curve(curve, "learning-curve", label))
+
+
+def _index(name: str, index: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("kind", "recall_at_100", "queries")
+    parameters = {key: value for key, value in index.items() if key not in known}
+    return {"name": name, "parameters": parameters, **{key: index[key] for key in known}}
+
+
+def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as ``section.key``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        inner = value if isinstance(value, Mapping) else {"": value}
+        flat |= {f"{key}.{name}" if name else key: one for name, one in inner.items()}
+    return flat
+
+
+def _setting(value: Any) -> str:
+    """As it is written in a configuration file."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

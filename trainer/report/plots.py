@@ -1,0 +1,133 @@
+"""Plots as SVG elements for a page that defines their colours.
+
+Lines are ``var(--series-N)`` and text is ``currentColor``: the page's style sheet knows
+whether it is dark.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+#: How many lines have a look of their own; the page defines --series-0 and so on.
+SERIES = 7
+_MARKERS = "osD^vPX"
+# Matplotlib wants colours: these stand for what the page defines.
+_TEXT, _GRID = "#010101", "#020202"
+_SERIES = [f"#0300{number:02x}" for number in range(SERIES)]
+_IN_PAGE = {_TEXT: "currentColor", _GRID: "var(--grid)"} | {
+    color: f"var(--series-{number})" for number, color in enumerate(_SERIES)
+}
+_LOOK: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "font.size": 10,
+    "text.color": _TEXT,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _TEXT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.labelcolor": _TEXT,
+}
+
+
+def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: str) -> str:
+    """One line per model over the slices of the test rows.
+
+    Args:
+        rows: the slices, as in metrics.json.
+        name: tells this plot's identifiers from those of others on the page.
+        label: what is seen, for those who cannot see it.
+        x_label: what the slices are.
+    """
+    with mpl.rc_context(_LOOK):
+        figure = Figure(figsize=(8.5, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for number, model in enumerate(rows[0]["top_100"]):
+            values = [row["top_100"][model] for row in rows]
+            _line(axes, range(len(rows)), values, number, model)
+        axes.set_xticks(range(len(rows)), _ticks(rows), fontsize=8)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel("unseen_items top-100")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        figure.legend(loc="outside upper left", ncols=SERIES)
+        return _svg(figure, name, label)
+
+
+def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) -> str:
+    """The training loss by epoch and, where there is one, the validation figure beside it.
+
+    Args:
+        curve: ``epoch``, ``loss`` and ``validation`` of equal length; the last may be
+            empty.
+        name: tells this plot's identifiers from those of others on the page.
+        label: what is seen, for those who cannot see it.
+    """
+    panels = {"training loss": curve["loss"]}
+    if curve.get("validation"):
+        panels["unseen_items top-100, validation rows"] = curve["validation"]
+    with mpl.rc_context(_LOOK):
+        figure = Figure(figsize=(8.5, 2.9), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for one, (title, values) in zip(axes, panels.items(), strict=True):
+            _line(one, curve["epoch"], values, 0, title)
+            one.set_title(title, loc="left", fontsize=10)
+            one.set_xlabel("epoch")
+            one.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return _svg(figure, name, label)
+
+
+def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is in each slice, above how many test rows it has."""
+    labels = [str(row["label"]) for row in rows]
+    # About as many characters as there is room for between two of ten ticks.
+    between = "-" if max(map(len, labels)) <= 14 else "-\n"
+    return [
+        f"{label.replace(' to ', between)}\n({row['rows']:,} rows)"
+        for label, row in zip(labels, rows, strict=True)
+    ]
+
+
+def _line(axes: Axes, x: Sequence[float], values: Sequence[float], number: int, label: str) -> None:
+    """The first line of a plot is ours: solid and wide. The others differ by marker too."""
+    look = number % SERIES
+    axes.plot(
+        x,
+        values,
+        color=_SERIES[look],
+        marker=_MARKERS[look],
+        markersize=5,
+        linewidth=2.4 if number == 0 else 1.3,
+        linestyle="-" if number == 0 else "--",
+        zorder=3 if number == 0 else 2,
+        label=label,
+    )
+
+
+def _svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an element to put into a page, with identifiers of its own."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    for color, in_page in _IN_PAGE.items():
+        text = text.replace(color, in_page)
+    return text.replace("<svg", f"<svg role='img' aria-label={quoteattr(label)}", 1)

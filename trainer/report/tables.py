@@ -1,0 +1,115 @@
+"""The tables of a report, each with what its figures mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: The trained model's name beside the baselines'.
+OURS = "two towers"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as text, and whether none in its column is higher, as text."""
+
+    text: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Models in rows, figures in columns."""
+
+    title: str
+    definition: str
+    columns: list[str]
+    rows: dict[str, list[Cell]]
+
+
+_TOP_K = {f"top_{k}": f"top-{k}" for k in (1, 5, 10, 50, 100)}
+_PER_USER = {
+    "recall_at_10": "recall@10",
+    "recall_at_100": "recall@100",
+    "ndcg_at_10": "NDCG@10",
+    "ndcg_at_100": "NDCG@100",
+}
+# Of every part of a model's quality: title, definition, columns.
+_QUALITY: dict[str, tuple[str, str, dict[str, str]]] = {
+    "unseen_items": (
+        "New to the user (unseen_items)",
+        "Share of the test interactions whose item is among the k best of the catalogue, with "
+        "the user's training items removed from the ranking. A test interaction whose item is "
+        "also a training item of its user counts as a miss.",
+        _TOP_K,
+    ),
+    "all_items": (
+        "Whole catalogue (all_items)",
+        "The same with the user's training items left in the ranking, where they take the "
+        "places of new ones: the top-k accuracy of TensorFlow Recommenders (FactorizedTopK) "
+        "and of its tutorials.",
+        _TOP_K,
+    ),
+    "per_user": (
+        "Mean over users (per_user)",
+        "Training items removed, every user with test interactions counts the same. Recall@k "
+        "is the share of the user's test items that are among the k best. NDCG@k gives each of "
+        "them 1 / log2(rank + 1) and divides by what the best possible ranking gets.",
+        _PER_USER,
+    ),
+}
+
+
+def quality(metrics: Mapping[str, Any]) -> list[Table]:
+    """A table for each definition that the metrics hold."""
+    models = {OURS: metrics["test"], **metrics["baselines"]}
+    return [
+        _table(title, definition, columns, {name: model[key] for name, model in models.items()})
+        for key, (title, definition, columns) in _QUALITY.items()
+        if key in metrics["test"]
+    ]
+
+
+def coverage(metrics: Mapping[str, Any]) -> Table | None:
+    """How much of the catalogue is recommended at all; None where that is not known."""
+    if "coverage" not in metrics:
+        return None
+    return _table(
+        "Catalogue coverage",
+        "Share of the catalogue that is among the k best unseen items of at least one user with "
+        "test interactions. Higher is not better by itself: random candidates cover everything.",
+        {"top_10": "top-10", "top_100": "top-100"},
+        metrics["coverage"],
+    )
+
+
+def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Table:
+    """Slices of the test rows as columns."""
+    columns = {str(n): f"{one['label']}\n{one['rows']:,} rows" for n, one in enumerate(rows)}
+    models = rows[0]["top_100"] if rows else {}
+    values = {m: {str(n): one["top_100"][m] for n, one in enumerate(rows)} for m in models}
+    return _table(title, definition, columns, values)
+
+
+def sizes(metrics: Mapping[str, Any]) -> str:
+    """The sizes of the data and its split, in a line."""
+    data = metrics["dataset"]
+    return (
+        f"{data['users']:,} users, {data['items']:,} items, "
+        f"{data['train']:,} training and {data['test']:,} test rows ({data['split']})"
+    )
+
+
+def _table(
+    title: str,
+    definition: str,
+    columns: Mapping[str, str],
+    values: Mapping[str, Mapping[str, float]],
+) -> Table:
+    texts = {m: [f"{row[column]:.4f}" for column in columns] for m, row in values.items()}
+    # As text: what looks equal is marked equal.
+    highest = [max(column, key=float) for column in zip(*texts.values(), strict=True)]
+    rows = {
+        model: [Cell(text, text == best) for text, best in zip(row, highest, strict=True)]
+        for model, row in texts.items()
+    }
+    return Table(title, definition, list(columns.values()), rows)
