@@ -64,9 +64,7 @@ class Servable:
     def module(self, index: Index) -> RetrievalModule:
         """All of it, with an index of the candidate vectors."""
         queries = QueryModule(self.query, self.user_ids, self.histories, self.item_ids)
-        return RetrievalModule(
-            queries, index, self.item_ids, self.popularity, self.item_queries
-        )
+        return RetrievalModule(queries, index, self.item_ids, self.popularity, self.item_queries)
 
 
 def export(

@@ -8,14 +8,13 @@ import numpy as np
 from rich.console import Console
 
 from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
-from trainer import baselines, config, evaluation, export, publish, report, towers, training, verify
+from trainer import baselines, config, evaluation, export, publish, report, training, verify
 from trainer.data import split
-from trainer.data.types import Dataset
+from trainer.data.types import Dataset, Split
 from trainer.index.base import Index
 from trainer.index.exact import ExactIndex
 from trainer.report import metrics
-
-_SAMPLE_USERS = 32
+from trainer.training import TrainedModel, item_to_item
 
 
 def run(
@@ -41,28 +40,9 @@ def run(
     )
     console.print(f"Training on {len(parts.train):,} interactions of {dataset.name}")
     trained = training.train(dataset, parts.train, settings, console, log_dir)
-    vectors = towers.embed(trained.candidate_tower, dataset.item_ids)
-    popularity = baselines.popularity(parts.train, len(dataset.item_ids))
-    known = np.isin(np.arange(len(dataset.user_ids)), parts.train.users)
-    queries = towers.embed(trained.query_tower, dataset.user_ids)
-    ours = evaluation.dot_product_scorer(queries, vectors, known, popularity)
-    others = baselines.choose(parts.train, len(known), len(vectors), settings.seed)
-    console.print(f"Comparing with {', '.join(others.builders)}")
-    compared = evaluation.compare(
-        {report.OURS: lambda: ours, **others.builders}, parts.train, parts.test, len(vectors)
-    )
-    measures: dict[str, Any] = {
-        "dataset": metrics.described(dataset, parts),
-        **metrics.compared(compared, others.left_out),
-        "train_seconds": trained.seconds,
-        "train_interactions_per_second": trained.interactions_per_second,
-        "config": config.as_dict(settings),
-        "versions": metrics.versions(),
-    }
-    known_ids = dataset.user_ids[known]
-    servable = export.Servable(
-        trained.query_tower, vectors, dataset.item_ids, popularity, known_ids[:_SAMPLE_USERS]
-    )
+    servable = _servable(dataset, parts, trained, settings, console)
+    measures = _measured(dataset, parts, trained, servable, settings, console)
+    vectors = servable.candidate_vectors
     kinds: dict[str, Callable[[], Index]] = {
         RETRIEVAL_EXACT: lambda: ExactIndex(vectors),
         RETRIEVAL: lambda: ScannIndex(vectors, settings.index),
@@ -74,17 +54,76 @@ def run(
             parameters[name] = index.parameters()
             export.export(servable, index, directory / name, name, {"version": version, **measures})
         console.print("Verifying the exported models in a fresh process")
-        measured = verify.verify(directory, servable, known_ids)
+        measured = verify.verify(directory, servable)
         measures |= {
             "version": version,
             "index": {name: measured[name] | parameters[name] for name in measured},
-            "learning_curve": metrics.learning_curve(trained.losses),
-            "similar_items": metrics.similar_items(
-                vectors, popularity, dataset.item_ids, dataset.titles
-            ),
         }
         report.write(directory / REPORTS, measures)
         publish.publish(models_dir, version, directory, dataset)
     report.show(console, measures)
     console.print(f"Published version {version} in {models_dir}")
     return version
+
+
+def _servable(
+    dataset: Dataset,
+    parts: Split,
+    trained: TrainedModel,
+    settings: config.Config,
+    console: Console,
+) -> export.Servable:
+    """What is exported: the towers, the known users and their histories."""
+    known = np.flatnonzero(trained.known_users)
+    item_queries = None
+    if settings.item_to_item.trained:
+        console.print("Training similar items on what users did next")
+        item_queries = item_to_item.train(
+            trained.histories,
+            trained.candidate_vectors,
+            settings.item_to_item,
+            seed=settings.seed,
+            console=console,
+        )
+    return export.Servable(
+        query=trained.query.of_users(known),
+        user_ids=dataset.user_ids[known],
+        histories=trained.histories.take(known),
+        candidate_vectors=trained.candidate_vectors,
+        item_ids=dataset.item_ids,
+        popularity=baselines.popularity(parts.train, len(dataset.item_ids)),
+        item_queries=item_queries,
+    )
+
+
+def _measured(
+    dataset: Dataset,
+    parts: Split,
+    trained: TrainedModel,
+    servable: export.Servable,
+    settings: config.Config,
+    console: Console,
+) -> dict[str, Any]:
+    """metrics.json, but for what only the export can tell."""
+    vectors = servable.candidate_vectors
+    ours = evaluation.dot_product_scorer(
+        trained.query_vectors(), vectors, trained.known_users, servable.popularity
+    )
+    others = baselines.choose(parts.train, len(dataset.user_ids), len(vectors), settings.seed)
+    console.print(f"Comparing with {', '.join(others.builders)}")
+    compared = evaluation.compare(
+        {report.OURS: lambda: ours, **others.builders}, parts.train, parts.test, len(vectors)
+    )
+    return {
+        "dataset": metrics.described(dataset, parts),
+        **metrics.compared(compared, others.left_out),
+        "item_to_item": metrics.item_to_item(vectors, servable.item_queries, parts),
+        "learning_curve": metrics.learning_curve(trained.curve),
+        "similar_items": metrics.similar_items(
+            servable.item_queries, vectors, servable.popularity, dataset.item_ids, dataset.titles
+        ),
+        "train_seconds": trained.seconds,
+        "train_interactions_per_second": trained.interactions_per_second,
+        "config": config.as_dict(settings),
+        "versions": metrics.versions(),
+    }

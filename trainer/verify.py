@@ -64,7 +64,8 @@ def verify(staging: Path, servable: Servable) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         expected = Path(scratch) / "expected.npz"
-        np.savez(expected, **_expected(servable))
+        arrays: dict[str, Any] = _expected(servable)
+        np.savez(expected, **arrays)
         done = subprocess.run(
             [sys.executable, "-m", "trainer.verify", str(staging), str(expected)],
             capture_output=True,
@@ -87,7 +88,9 @@ def _expected(servable: Servable) -> dict[str, NDArray[Any]]:
         len(servable.item_ids), size=(len(users), _RECENT), dtype=np.int32
     )
     # The last of equal items counts; the others are left empty.
-    recent = np.where([[x in row[i + 1 :] for i, x in enumerate(row)] for row in recent], -1, recent)
+    recent = np.where(
+        [[x in row[i + 1 :] for i, x in enumerate(row)] for row in recent], -1, recent
+    )
     joined = [
         [*(item for item in old if item not in new), *(item for item in new if item >= 0)]
         for old, new in zip(np.split(stored.items, stored.offsets[1:-1]), recent, strict=True)

@@ -13,12 +13,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow.core.protobuf import saved_model_pb2
+from trainer.serving_module import RetrievalModule
 
 from serving_contract import MAX_K
 from trainer import config, export, publish, report
 from trainer.index.exact import ExactIndex
 from trainer.index.scann import ScannIndex
-from trainer.serving_module import RetrievalModule
 from trainer.towers import IdTower
 
 MODELS = ("retrieval", "retrieval_exact")

@@ -2,7 +2,8 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from trainer.data.types import Dataset, Split
 from trainer.evaluation import Comparison
 from trainer.report.tables import OURS
+from trainer.training import LearningCurve
+from trainer.training import item_to_item as training_items
 
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy", "implicit")
 
@@ -39,16 +42,29 @@ def compared(comparison: Comparison, left_out: Mapping[str, str]) -> dict[str, A
     }
 
 
-def learning_curve(losses: Sequence[float]) -> dict[str, list[float]]:
+def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
     """``learning_curve``: the training loss at the end of every epoch, from epoch 1.
 
-    ``validation`` is empty where nothing was held out of the training rows.
+    ``validation`` is ``unseen_items`` top-100 on the rows held out of the training rows; empty
+    where there were none.
     """
     return {
-        "epoch": list(range(1, len(losses) + 1)),
-        "loss": list(losses),
-        "validation": [],
+        "epoch": list(range(1, len(curve.loss) + 1)),
+        "loss": list(curve.loss),
+        "validation": list(curve.validation),
     }
+
+
+def item_to_item(
+    vectors: NDArray[np.float32], item_queries: NDArray[np.float32] | None, parts: Split
+) -> dict[str, dict[str, float]]:
+    """``item_to_item``: held-out next items found, by the candidate vectors and as trained."""
+    found = {}
+    for name, queries in (("candidate_vectors", vectors), ("trained", item_queries)):
+        quality = None if queries is None else training_items.evaluate(queries, vectors, parts)
+        if quality is not None:
+            found[name] = asdict(quality)
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -58,6 +74,7 @@ def versions() -> dict[str, str]:
 
 
 def similar_items(
+    queries: NDArray[np.float32] | None,
     vectors: NDArray[np.float32],
     popularity: NDArray[np.float32],
     item_ids: NDArray[np.object_],
@@ -69,6 +86,7 @@ def similar_items(
     """``similar_items``: the nearest neighbours of the items that most readers know.
 
     Args:
+        queries: float32 [N, D], what similar items are searched with; None: ``vectors``.
         vectors: float32 [N, D], of the candidates.
         popularity: float32 [N], training interactions; the highest decide which items
             are looked at, equals in the order of the catalogue.
@@ -83,7 +101,7 @@ def similar_items(
         return {"item_id": str(item_ids[row]), "title": str(titles[row])}
 
     def nearest(row: int) -> list[dict[str, Any]]:
-        scores = vectors @ vectors[row]
+        scores = vectors @ (vectors if queries is None else queries)[row]
         others = np.delete(np.arange(len(scores)), row)
         count = min(neighbours, len(others))
         best = others[np.argpartition(-scores[others], count - 1)[:count]] if count else others

@@ -119,7 +119,5 @@ def _constant(values: NDArray[np.generic]) -> tf.Variable:
 
 def _rows_of(ids: NDArray[np.object_]) -> tf.lookup.StaticHashTable:
     # A table may not be empty; no id is.
-    rows = tf.lookup.KeyValueTensorInitializer(
-        ["", *ids], np.arange(-1, len(ids), dtype=np.int32)
-    )
+    rows = tf.lookup.KeyValueTensorInitializer(["", *ids], np.arange(-1, len(ids), dtype=np.int32))
     return tf.lookup.StaticHashTable(rows, default_value=-1)

@@ -88,9 +88,7 @@ class RetrievalModule(tf.Module):
     def _by_history(self, history: tf.Tensor, k: tf.Tensor) -> Answer:
         return self._by_query(None, history, k)
 
-    def _by_user_and_history(
-        self, user_id: tf.Tensor, history: tf.Tensor, k: tf.Tensor
-    ) -> Answer:
+    def _by_user_and_history(self, user_id: tf.Tensor, history: tf.Tensor, k: tf.Tensor) -> Answer:
         return self._by_query(user_id, history, k)
 
     def _by_query(

@@ -10,7 +10,10 @@ from trainer.towers.embedding import EntityEmbedding
 
 
 class CandidateTower(tf.keras.Model):
-    """An item's own vector and its features'; of length 1 where so configured."""
+    """An item's own vector and its features'; of length 1 where so configured.
+
+    An item without training rows is known by its features alone, and its vector is shorter.
+    """
 
     def __init__(
         self,
@@ -33,8 +36,12 @@ class CandidateTower(tf.keras.Model):
             name="items",
         )
         self._normalize = config.normalize
+        # Nobody has met these: their features may promise more than they hold.
+        self._scale = tf.constant(np.where(trained, 1.0, config.new_item_scale), tf.float32)
 
     def call(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Vectors of items: int32 [B] -> float32 [B, D]."""
         vectors = self._embedding(items, training=training)
-        return tf.math.l2_normalize(vectors, axis=-1) if self._normalize else vectors
+        if self._normalize:
+            vectors = tf.math.l2_normalize(vectors, axis=-1)
+        return vectors * tf.gather(self._scale, items)[:, None]

@@ -60,9 +60,7 @@ class EntityEmbedding(tf.keras.layers.Layer):
         return vectors + self._of_features(rows) if self._has_features else vectors
 
     def _of_features(self, rows: tf.Tensor) -> tf.Tensor:
-        place = tf.ragged.range(
-            tf.gather(self._offsets, rows), tf.gather(self._offsets, rows + 1)
-        )
+        place = tf.ragged.range(tf.gather(self._offsets, rows), tf.gather(self._offsets, rows + 1))
         weights = tf.gather(self._weights, place.values)
         vectors = tf.gather(self._feature_vectors, tf.gather(self._features, place.values))
         return tf.math.unsorted_segment_sum(

@@ -5,7 +5,7 @@ of the history's items, each weighted by a learnt weight of the item and of its 
 the user's own vector and those of the user's features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -61,6 +61,12 @@ class QueryWeights:
             norms = np.sqrt(np.maximum((queries**2).sum(axis=1, keepdims=True), 1e-12))
             queries /= norms
         return queries.astype(np.float32)
+
+    def of_users(self, users: NDArray[np.integer]) -> "QueryWeights":
+        """The same with the vectors of some users only, int [B], in that order."""
+        if self.user_vectors is None:
+            return self
+        return replace(self, user_vectors=self.user_vectors[users])
 
     def _pooled(self, histories: Histories) -> NDArray[np.float32]:
         assert self.item_vectors is not None

@@ -24,43 +24,56 @@ _KEPT_SHARE = (0.1, 0.9)
 _FUTURE_SHARE = (0.05, 0.5)
 
 
+#: The arrays of a step, each of one dimension.
+DTYPES: dict[str, type[np.generic]] = {
+    "users": np.int32,
+    "history_items": np.int32,
+    "history_rows": np.int32,
+    "history_ages": np.int32,
+    "target_rows": np.int32,
+    "target_columns": np.int32,
+    "target_weights": np.float32,
+    "candidates": np.int32,
+    "log_expected": np.float32,
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """B queries, their T targets, and C candidates to find these among.
 
     Attributes:
-        users: int32 [B].
+        users: int [B].
         histories: of the B queries.
-        history_ages: int32 [items of the histories], at the time of the query.
-        target_rows: int32 [T], the query of each target.
-        target_columns: int32 [T], the candidate that each target is.
-        target_weights: float32 [T].
-        candidates: int32 [C], positions in the catalogue.
-        log_expected: float32 [C], logarithm of how often each is expected to be a candidate.
+        target_rows: int [T], the query of each target.
+        target_columns: int [T], the candidate that each target is.
+        target_weights: float [T].
+        candidates: int [C], positions in the catalogue.
+        log_expected: float [C], logarithm of how often each is expected to be a candidate.
     """
 
-    users: NDArray[np.int32]
+    users: NDArray[np.integer]
     histories: Histories
-    history_ages: NDArray[np.int32]
-    target_rows: NDArray[np.int32]
-    target_columns: NDArray[np.int32]
-    target_weights: NDArray[np.float32]
-    candidates: NDArray[np.int32]
-    log_expected: NDArray[np.float32]
+    target_rows: NDArray[np.integer]
+    target_columns: NDArray[np.integer]
+    target_weights: NDArray[np.floating]
+    candidates: NDArray[np.integer]
+    log_expected: NDArray[np.floating]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What the model is fed, by name."""
-        return {
-            "users": self.users.astype(np.int32),
+        """What the model is fed, by name, in the types of :data:`DTYPES`."""
+        values = {
+            "users": self.users,
             "history_items": self.histories.items,
-            "history_rows": self.histories.rows().astype(np.int32),
-            "history_ages": self.history_ages.astype(np.int32),
-            "target_rows": self.target_rows.astype(np.int32),
-            "target_columns": self.target_columns.astype(np.int32),
-            "target_weights": self.target_weights.astype(np.float32),
-            "candidates": self.candidates.astype(np.int32),
-            "log_expected": self.log_expected.astype(np.float32),
+            "history_rows": self.histories.rows(),
+            "history_ages": self.histories.ages(),
+            "target_rows": self.target_rows,
+            "target_columns": self.target_columns,
+            "target_weights": self.target_weights,
+            "candidates": self.candidates,
+            "log_expected": self.log_expected,
         }
+        return {name: values[name].astype(dtype) for name, dtype in DTYPES.items()}
 
 
 class Batches:
@@ -127,11 +140,12 @@ class Batches:
             kept = self._random.random(len(rows)) < share[rows]
         weights = np.where(kept, self._config.kept_weight, 1.0)
         is_target = weights > 0
-        query = whole.keep(kept)
         targets = whole.items[is_target]
         candidates, columns, log_expected = self._candidates(targets)
-        return self._step(
-            users, query, rows[is_target], columns, weights[is_target], candidates, log_expected
+        query = whole.keep(kept).newest(self._history_length)
+        return Step(
+            *(users, query, rows[is_target], columns, weights[is_target]),
+            *(candidates, log_expected),
         )
 
     def _rows(self, places: NDArray[np.int64]) -> Step:
@@ -151,23 +165,9 @@ class Batches:
         log_expected = np.log(probability[candidates])
         log_expected[len(targets) :] = np.log(self._draw_probability()[extra])
         number = np.arange(len(places))
-        return self._step(
-            users, query, number, number, np.ones(len(places)), candidates, log_expected
-        )
-
-    def _step(
-        self,
-        users: NDArray[np.int64],
-        query: Histories,
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        candidates: NDArray[np.int64],
-        log_expected: NDArray[np.float64],
-    ) -> Step:
         query = query.newest(self._history_length)
-        ages = query.ages()
-        return Step(users, query, ages, rows, columns, weights, candidates, log_expected)
+        weights = np.ones(len(places))
+        return Step(users, query, number, number, weights, candidates, log_expected)
 
     def _candidates(
         self, targets: NDArray[np.int32]

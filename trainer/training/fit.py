@@ -1,6 +1,5 @@
 """Trains the two towers on the training rows of a data set."""
 
-import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,18 +10,18 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.batches import Batches, Step
 from trainer.config import Config, TrainingConfig
 from trainer.data import features, histories, split
 from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
 from trainer.data.types import Dataset, Interactions
 from trainer.evaluation import dot_product_scorer, evaluate
-from trainer.model import TwoTowerModel
-from trainer.progress import ProgressBar
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.embedding import embed_all
 from trainer.towers.query import QueryTower, QueryWeights
+from trainer.training.batches import DTYPES, Batches
+from trainer.training.model import TwoTowerModel
+from trainer.training.progress import ProgressBar
 
 #: Up to this many items the softmax runs over all of them, unless configured otherwise.
 FULL_SOFTMAX_UP_TO = 20_000
@@ -175,7 +174,7 @@ class _Run:
             history_length=self._config.model.history_length,
             seed=self._config.seed,
         )
-        self._model.compile(optimizer=_optimizer(config, len(batches)))
+        self._model.compile(optimizer=_optimizer(config, len(batches) * epochs))
         callbacks: list[tf.keras.callbacks.Callback] = []
         if self._validation is not None:
             callbacks.append(_Validation(self))
@@ -183,9 +182,7 @@ class _Run:
         if self._log_dir is not None:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(self._log_dir)))
         started = time.perf_counter()
-        history = self._model.fit(
-            self._fed(batches), epochs=epochs, callbacks=callbacks, verbose=0
-        )
+        history = self._model.fit(self._fed(batches), epochs=epochs, callbacks=callbacks, verbose=0)
         self._seconds += time.perf_counter() - started
         self.curve.loss.extend(float(loss) for loss in history.history["total_loss"])
         return self
@@ -224,10 +221,7 @@ class _Run:
                 self._targets += len(step.target_rows)
                 yield step.arrays()
 
-        dtypes = {name: tf.int32 for name in Step.__annotations__ if name != "histories"}
-        dtypes |= {"history_items": tf.int32, "history_rows": tf.int32}
-        dtypes |= {"target_weights": tf.float32, "log_expected": tf.float32}
-        signature = {name: tf.TensorSpec([None], dtype) for name, dtype in dtypes.items()}
+        signature = {name: tf.TensorSpec([None], dtype) for name, dtype in DTYPES.items()}
         data = tf.data.Dataset.from_generator(steps, output_signature=signature)
         return data.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(
             _PREFETCHED_STEPS
@@ -273,7 +267,7 @@ def _optimizer(config: TrainingConfig, steps: int) -> tf.keras.optimizers.Optimi
     kind = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
     rate = config.learning_rate
     if config.learning_rate_decay:
-        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps * config.epochs)
+        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps)
     return kind[config.optimizer](rate)
 
 

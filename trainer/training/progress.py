@@ -16,16 +16,20 @@ class ProgressBar(tf.keras.callbacks.Callback):
         self._task = self._bar.add_task("training", total=epochs * steps)
 
     def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002
+        """Show the bar."""
         self._bar.start()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """One step further."""
         self._bar.advance(self._task)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Say how good it is by now."""
         said = f"epoch {epoch + 1}/{self._epochs}, loss {(logs or {})['total_loss']:,.3f}"
         if "validation" in (logs or {}):
             said += f", validation {(logs or {})['validation']:.4f}"
         self._bar.update(self._task, description=said)
 
     def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
+        """Leave the bar as it is."""
         self._bar.stop()

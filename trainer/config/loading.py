@@ -1,0 +1,122 @@
+"""A preset or a TOML file, with single fields changed by ``--set``; each value is checked.
+
+preset = "tutorial"
+[training]
+epochs = 5
+"""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from trainer.config.presets import PRESETS
+from trainer.config.sections import Config
+
+Section = TypeVar("Section")
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used. The message names the field."""
+
+
+def load(source: str = "default", settings: Iterable[str] = (), seed: int | None = None) -> Config:
+    """A preset by name, or a TOML file, with ``section.key=value`` settings on top.
+
+    Raises:
+        ConfigError: no such preset or file, an unknown key, a value of the wrong
+            type or out of its range.
+    """
+    config = PRESETS.get(source) or _from_file(Path(source))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes section.key=value, not {setting!r}")
+        config = _apply(config, _nested(key.strip().split("."), _literal(text.strip())))
+    return config if seed is None else _apply(config, {"seed": seed})
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain nested values, for manifests and reports."""
+    return dataclasses.asdict(config)
+
+
+def _from_file(path: Path) -> Config:
+    if not path.is_file():
+        raise ConfigError(
+            f"no preset and no file {str(path)!r}{_nearest(str(path), PRESETS)}; "
+            f"presets: {', '.join(PRESETS)}"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    preset = values.pop("preset", "default")
+    if preset not in PRESETS:
+        raise ConfigError(f"{path}: unknown preset {preset!r}{_nearest(str(preset), PRESETS)}")
+    try:
+        return _apply(PRESETS[preset], values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _apply(section: Section, values: Mapping[str, Any], prefix: str = "") -> Section:
+    """A copy of ``section`` with ``values`` in place, each checked."""
+    known = {f.name: f for f in fields(section)}  # type: ignore[arg-type]
+    types = get_type_hints(type(section))
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        name = prefix + key
+        if key not in known:
+            raise ConfigError(f"unknown setting {name!r}{_nearest(key, known, prefix)}")
+        current = getattr(section, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{name} is a section, not a value")
+            changes[key] = _apply(current, value, f"{name}.")
+        else:
+            changes[key] = _checked(name, value, types[key], known[key].metadata)
+    return replace(section, **changes)  # type: ignore[type-var]
+
+
+def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if value not in choices:
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not all(type(one) is str for one in value):
+            raise ConfigError(f'{name} must be a list of words, ["like", "this"], not {value!r}')
+        return tuple(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{name} must be {_SPOKEN[kind]}, not {value!r}")
+    # A NaN fails both comparisons.
+    if kind is not bool and not metadata["low"] <= value <= metadata["high"]:
+        raise ConfigError(f"{name} must be {metadata['low']:g} to {metadata['high']:g}: {value!r}")
+    return value
+
+
+_SPOKEN = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _nested(path: list[str], value: Any) -> dict[str, Any]:
+    return {path[0]: value if len(path) == 1 else _nested(path[1:], value)}
+
+
+def _literal(text: str) -> Any:
+    """A TOML value; anything else is a bare word."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {prefix + matches[0]!r}?" if matches else ""

@@ -1,0 +1,32 @@
+"""Configurations with a name."""
+
+from collections.abc import Mapping
+
+from trainer.config.sections import Config, ModelConfig, TrainingConfig
+
+PRESETS: Mapping[str, Config] = {
+    "default": Config(),
+    "movielens-100k": Config(
+        model=ModelConfig(embedding_dim=128, history_exponent=0.3, new_item_scale=0.7),
+        training=TrainingConfig(kept_weight=0.3, epochs=100, patience=100),
+    ),
+    # https://www.tensorflow.org/recommenders/examples/basic_retrieval
+    "tutorial": Config(
+        model=ModelConfig(
+            embedding_dim=32, normalize=False, history_length=0, user_id=True, item_features=()
+        ),
+        training=TrainingConfig(
+            objective="in_batch",
+            batch_size=8192,
+            negatives=0,
+            temperature=1.0,
+            logq_correction=False,
+            remove_accidental_hits=False,
+            optimizer="adagrad",
+            learning_rate=0.1,
+            learning_rate_decay=False,
+            epochs=3,
+            validation_share=0.0,
+        ),
+    ),
+}
