@@ -124,6 +124,6 @@ def _measured(
         ),
         "train_seconds": trained.seconds,
         "train_interactions_per_second": trained.interactions_per_second,
-        "config": config.as_dict(settings),
+        "config": config.as_dict(trained.config),
         "versions": metrics.versions(),
     }

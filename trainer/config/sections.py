@@ -70,7 +70,10 @@ class TrainingConfig:
         0.0, "of the items of the query as targets beside those left out of it", 0.0, 1.0
     )
     batch_size: int = _setting(
-        128, "users of a step; with the in_batch objective rows, the others' items as negatives", 2
+        0,
+        "users of a step, or with the in_batch objective rows, the others' items as negatives; "
+        "0: 128 users, more where there are many, or 4,096 rows",
+        0,
     )
     negatives: int = _setting(4096, "items drawn as negatives beside those of the batch", 0)
     negatives_from: Literal["uniform", "popularity"] = _setting(

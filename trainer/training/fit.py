@@ -19,12 +19,10 @@ from trainer.evaluation import dot_product_scorer, evaluate
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.embedding import embed_all
 from trainer.towers.query import QueryTower, QueryWeights
+from trainer.training import defaults
 from trainer.training.batches import DTYPES, Batches
 from trainer.training.model import TwoTowerModel
 from trainer.training.progress import ProgressBar
-
-#: Up to this many items the softmax runs over all of them, unless configured otherwise.
-FULL_SOFTMAX_UP_TO = 20_000
 
 _PREFETCHED_STEPS = 4
 
@@ -58,6 +56,7 @@ class TrainedModel:
         known_users: bool [users], who has training rows.
         item_features: how columns of items were read.
         user_features: how columns of users were read.
+        config: of the run, with nothing left open.
         curve: by epoch.
         seconds: of wall time, the second training included.
         interactions_per_second: targets that were scored against the candidates.
@@ -69,6 +68,7 @@ class TrainedModel:
     known_users: NDArray[np.bool_]
     item_features: FeatureEncoder
     user_features: FeatureEncoder
+    config: Config
     curve: LearningCurve
     seconds: float
     interactions_per_second: float
@@ -101,6 +101,12 @@ def train(
         DataError: the configuration names columns that are not there.
     """
     started = time.perf_counter()
+    config = defaults.resolve(
+        config,
+        users=len(dataset.user_ids),
+        items=len(dataset.item_ids),
+        timestamps=rows.timestamps is not None,
+    )
     settings = config.training
     if not settings.validation_share:
         run = _Run(dataset, rows, None, config, console, log_dir).fit(settings.epochs)
@@ -146,7 +152,6 @@ class _Run:
         item_table = self._item_features.encode(_table(dataset.item_features, items))
         user_table = self._user_features.encode(_table(dataset.user_features, users))
         known_items, self._known_users = _seen(rows.items, items), _seen(rows.users, users)
-        self._objective = objective(config.training, items)
         self._histories = histories.of(rows, users)
         self._model = TwoTowerModel(
             QueryTower(
@@ -156,7 +161,7 @@ class _Run:
             ),
             CandidateTower(item_table, known_items, config.model, seed=config.seed + 2),
             config.training,
-            objective=self._objective,
+            objective=config.training.objective,
         )
         self._targets = 0
         self._seconds = 0.0
@@ -169,8 +174,8 @@ class _Run:
             self._histories,
             self._counts[1],
             config,
-            objective=self._objective,
-            future=_future(self._config, self._rows),
+            objective=config.objective,
+            future=config.targets == "future",
             history_length=self._config.model.history_length,
             seed=self._config.seed,
         )
@@ -196,6 +201,7 @@ class _Run:
             known_users=self._known_users if known is None else known.lengths > 0,
             item_features=self._item_features,
             user_features=self._user_features,
+            config=self._config,
             curve=self.curve,
             seconds=self._seconds,
             interactions_per_second=self._targets / max(self._seconds, 1e-9),
@@ -248,19 +254,6 @@ class _Validation(tf.keras.callbacks.Callback):
 
     def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
         self.model.set_weights(self._best)
-
-
-def objective(config: TrainingConfig, items: int) -> str:
-    """The objective that is used for a catalogue of so many items."""
-    if config.objective != "auto":
-        return config.objective
-    return "full_softmax" if items <= FULL_SOFTMAX_UP_TO else "sampled_softmax"
-
-
-def _future(config: Config, rows: Interactions) -> bool:
-    if config.training.targets != "auto":
-        return config.training.targets == "future"
-    return config.split.kind != "random" and rows.timestamps is not None
 
 
 def _optimizer(config: TrainingConfig, steps: int) -> tf.keras.optimizers.Optimizer:

@@ -1,0 +1,167 @@
+"""How fast training goes: ours beside the tutorial's model, on the shape of MovieLens 25M.
+
+    python benchmarks/training.py [--rows 25000000] [--seconds 60] [--json FILE]
+
+162,000 users, 59,000 items and 25 million rows with taste clusters and a skewed popularity, made
+here. Both train on the same rows in the same process, in turns: the basic retrieval tutorial of
+TensorFlow Recommenders (ids through StringLookup and Embedding, 32 dimensions, in-batch softmax
+over 8,192 rows, Adagrad), stopped after a while, and one epoch of this trainer's default
+configuration. An interaction counts when it was a target of the loss.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import trainer  # noqa: F401  (chooses Keras 2)
+
+# isort: split
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+from rich.console import Console
+
+from trainer import config, training
+from trainer.data.types import Dataset, Interactions
+
+USERS, ITEMS, TASTES = 162_000, 59_000, 30
+_TUTORIAL_BATCH = 8192
+
+
+def made(rows: int, seed: int = 0) -> Dataset:
+    """A data set of MovieLens 25M's shape; half of a user's rows are of the user's taste."""
+    random = np.random.default_rng(seed)
+    activity = random.lognormal(sigma=1.2, size=USERS)
+    counts = np.maximum(20, rows * activity / activity.sum()).astype(np.int64)
+    users = np.repeat(np.arange(USERS, dtype=np.int32), counts)
+    popularity = (10.0 + random.permutation(ITEMS)) ** -1.0
+    item_taste = random.integers(TASTES, size=ITEMS)
+    items = _drawn(random, np.arange(ITEMS), popularity, len(users))
+    row_taste = random.integers(TASTES, size=USERS)[users]
+    own = random.random(len(users)) < 0.5
+    for taste in range(TASTES):
+        chosen = own & (row_taste == taste)
+        among = np.flatnonzero(item_taste == taste)
+        items[chosen] = _drawn(random, among, popularity[among], int(chosen.sum()))
+    order = random.permutation(len(users))
+    return Dataset(
+        name="25M-shape",
+        user_ids=np.array([f"u{one}" for one in range(USERS)], object),
+        item_ids=np.array([f"i{one}" for one in range(ITEMS)], object),
+        titles=np.array([f"i{one}" for one in range(ITEMS)], object),
+        interactions=Interactions(users[order], items[order].astype(np.int32)),
+    )
+
+
+def _drawn(
+    random: np.random.Generator, among: np.ndarray, weight: np.ndarray, n: int
+) -> np.ndarray:
+    return among[np.searchsorted(np.cumsum(weight) / weight.sum(), random.random(n))]
+
+
+class _Tutorial(tfrs.Model):
+    """https://www.tensorflow.org/recommenders/examples/basic_retrieval"""
+
+    def __init__(self, data: Dataset) -> None:
+        super().__init__()
+        self.user = self._tower(data.user_ids)
+        self.item = self._tower(data.item_ids)
+        self.task = tfrs.tasks.Retrieval()
+
+    def _tower(self, ids: np.ndarray) -> tf.keras.Model:
+        lookup = tf.keras.layers.StringLookup(vocabulary=list(ids), mask_token=None)
+        return tf.keras.Sequential([lookup, tf.keras.layers.Embedding(len(ids) + 1, 32)])
+
+    def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        return self.task(
+            self.user(features["user"]), self.item(features["item"]), compute_metrics=not training
+        )
+
+
+class _StopAfter(tf.keras.callbacks.Callback):
+    """Leaves out the first steps, in which graphs are traced, and stops in time."""
+
+    def __init__(self, seconds: float, skipped: int = 5) -> None:
+        super().__init__()
+        self._seconds, self._skipped = seconds, skipped
+        self.steps, self.started, self.elapsed = 0, 0.0, 0.0
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        if batch < self._skipped:
+            self.started = time.perf_counter()
+            return
+        self.steps += 1
+        self.elapsed = time.perf_counter() - self.started
+        if self.elapsed > self._seconds:
+            self.model.stop_training = True
+
+
+def tutorial(data: Dataset, seconds: float) -> float:
+    """Interactions per second of the tutorial's model."""
+    rows = data.interactions
+    users, items = tf.constant(list(data.user_ids)), tf.constant(list(data.item_ids))
+    batches = (
+        tf.data.Dataset.from_tensor_slices((rows.users[:4_000_000], rows.items[:4_000_000]))
+        .repeat()
+        .batch(_TUTORIAL_BATCH)
+        .map(lambda user, item: {"user": tf.gather(users, user), "item": tf.gather(items, item)})
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    model = _Tutorial(data)
+    model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))
+    stop = _StopAfter(seconds)
+    model.fit(batches, steps_per_epoch=100_000, epochs=1, verbose=0, callbacks=[stop])
+    return stop.steps * _TUTORIAL_BATCH / stop.elapsed
+
+
+def ours(data: Dataset) -> training.TrainedModel:
+    """One epoch of the default configuration."""
+    settings = ["training.validation_share=0.0", "training.epochs=1"]
+    return training.train(
+        data, data.interactions, config.load(settings=settings), Console(quiet=True)
+    )
+
+
+def main() -> None:
+    """Print a table of medians and spreads."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=25_000_000)
+    parser.add_argument("--seconds", type=float, default=20, help="of the tutorial's training")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    data = made(arguments.rows)
+    print(f"{len(data.interactions):,} rows made in {time.perf_counter() - started:.0f} s")
+    measured: dict[str, list[float]] = {"tutorial": [], "ours": []}
+    seconds = []
+    for _ in range(arguments.rounds):
+        measured["tutorial"].append(tutorial(data, arguments.seconds))
+        trained = ours(data)
+        measured["ours"].append(trained.interactions_per_second)
+        seconds.append(trained.seconds)
+    print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"TensorFlow {importlib.metadata.version('tensorflow')}"
+    )
+    print(f"{'':10} {'interactions/s':>15} {'min':>10} {'max':>10}")
+    for name, figures in measured.items():
+        print(
+            f"{name:10} {statistics.median(figures):15,.0f} {min(figures):10,.0f} "
+            f"{max(figures):10,.0f}"
+        )
+    print(f"ours, one epoch from rows to vectors: {statistics.median(seconds):.0f} s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(f"peak memory of the process, data included: {peak:.1f} GiB")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
