@@ -19,6 +19,7 @@ PRESETS: Mapping[str, Config] = {
             objective="in_batch",
             batch_size=8192,
             negatives=0,
+            rating_weight=0.0,
             temperature=1.0,
             logq_correction=False,
             remove_accidental_hits=False,

@@ -82,6 +82,9 @@ class TrainingConfig:
     hard_negatives: int = _setting(
         0, "how many of the negatives count, the highest scored; 0: all", 0
     )
+    rating_weight: float = _setting(
+        0.3, "of the error of predicted ratings in the loss, where rows have ratings", 0.0, 100.0
+    )
     temperature: float = _setting(0.25, "scores are divided by it in the softmax", 1e-4, 100.0)
     logq_correction: bool = _setting(
         True, "correct scores for how often an item is a candidate (Yi et al. 2019)"

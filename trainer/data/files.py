@@ -15,8 +15,8 @@ def load(interactions: Path, items: Path | None = None, users: Path | None = Non
     """Read a data set from files whose suffix is .csv or .parquet.
 
     Args:
-        interactions: columns ``user_id``, ``item_id`` and optionally ``timestamp``:
-            seconds since the epoch, or a date. Other columns are not looked at.
+        interactions: columns ``user_id``, ``item_id`` and optionally ``timestamp``, seconds
+            since the epoch or a date, and ``rating``, a number. Others are not looked at.
         items: columns ``item_id``, optionally ``title``, and features. The catalogue is
             these items and those of the interactions.
         users: column ``user_id``, and features.
@@ -47,6 +47,7 @@ def load(interactions: Path, items: Path | None = None, users: Path | None = Non
             users=pd.Index(user_ids).get_indexer(row_users).astype(np.int32),
             items=pd.Index(item_ids).get_indexer(row_items).astype(np.int32),
             timestamps=_timestamps(rows, interactions),
+            ratings=_ratings(rows, interactions),
         ),
         user_features=user_features,
         item_features=item_features,
@@ -159,6 +160,22 @@ def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
             f"not {str(values.iloc[row])[:40]!r}"
         )
     return seconds.to_numpy(np.float64).astype(np.int64)
+
+
+def _ratings(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
+    """Float32; None without the column."""
+    if "rating" not in rows:
+        return None
+    ratings = pd.to_numeric(rows["rating"], errors="coerce").to_numpy(np.float32)
+    bad = ~np.isfinite(ratings)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{_place(path, row)}, column rating: a number, "
+            f"not {str(rows['rating'].iloc[row])[:40]!r}"
+        )
+    result: np.ndarray = ratings
+    return result
 
 
 def _place(path: Path, row: int) -> str:

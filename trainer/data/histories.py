@@ -15,10 +15,12 @@ class Histories:
     Attributes:
         offsets: int64 [U + 1]; user u has the items at ``offsets[u]:offsets[u + 1]``.
         items: int32 [N], positions in the catalogue.
+        ratings: float32 [N], how much each was liked; None where nobody said.
     """
 
     offsets: NDArray[np.int64]
     items: NDArray[np.int32]
+    ratings: NDArray[np.float32] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -30,7 +32,7 @@ class Histories:
         lengths = self.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         place = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][users] - offsets[:-1], lengths)
-        return Histories(offsets, self.items[place])
+        return self._at(offsets, place)
 
     def rows(self) -> NDArray[np.int64]:
         """The user of every item: int64 [N], as positions in these histories."""
@@ -43,11 +45,17 @@ class Histories:
     def keep(self, kept: NDArray[np.bool_]) -> "Histories":
         """Without the items where ``kept``, bool [N], is false."""
         passed = np.concatenate([[0], np.cumsum(kept)])
-        return Histories(passed[self.offsets], self.items[kept])
+        return self._at(passed[self.offsets], kept)
 
     def newest(self, length: int) -> "Histories":
         """At most ``length`` items of every user: the newest."""
         return self.keep(self.ages() < length)
+
+    def _at(
+        self, offsets: NDArray[np.int64], place: NDArray[np.int64] | NDArray[np.bool_]
+    ) -> "Histories":
+        ratings = None if self.ratings is None else self.ratings[place]
+        return Histories(offsets, self.items[place], ratings)
 
 
 def of(rows: Interactions, users: int) -> Histories:
@@ -64,4 +72,5 @@ def of(rows: Interactions, users: int) -> Histories:
     last = np.sort(len(pair) - 1 - from_end)
     lengths = np.bincount(by_user[last], minlength=users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Histories(offsets.astype(np.int64), items[last].astype(np.int32))
+    ratings = None if rows.ratings is None else rows.ratings[order][last]
+    return Histories(offsets.astype(np.int64), items[last].astype(np.int32), ratings)

@@ -63,6 +63,7 @@ def load(
             users=_positions(rows["user_id"], user_ids, data_dir / "u.data"),
             items=_positions(rows["item_id"], item_ids, data_dir / "u.data"),
             timestamps=_numbers(rows["timestamp"], data_dir / "u.data"),
+            ratings=_numbers(rows["rating"], data_dir / "u.data").astype(np.float32),
         ),
         user_features=users[["age", "gender", "occupation"]],
         item_features=_item_features(items),

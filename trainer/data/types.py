@@ -23,11 +23,13 @@ class Interactions:
         users: int32 [N], positions in ``Dataset.user_ids``.
         items: int32 [N], positions in ``Dataset.item_ids``.
         timestamps: int64 [N], seconds since the epoch; None where the data has none.
+        ratings: float32 [N], how much each was liked, on any scale; None where nobody said.
     """
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     timestamps: NDArray[np.int64] | None = None
+    ratings: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -35,7 +37,8 @@ class Interactions:
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Interactions":
         """The interactions at ``rows``: positions in any order, or a mask [N]."""
         timestamps = None if self.timestamps is None else self.timestamps[rows]
-        return Interactions(self.users[rows], self.items[rows], timestamps)
+        ratings = None if self.ratings is None else self.ratings[rows]
+        return Interactions(self.users[rows], self.items[rows], timestamps, ratings)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,7 @@ DTYPES: dict[str, type[np.generic]] = {
     "target_rows": np.int32,
     "target_columns": np.int32,
     "target_weights": np.float32,
+    "target_ratings": np.float32,
     "candidates": np.int32,
     "log_expected": np.float32,
 }
@@ -48,6 +49,7 @@ class Step:
         target_rows: int [T], the query of each target.
         target_columns: int [T], the candidate that each target is.
         target_weights: float [T].
+        target_ratings: float [T]; all 0 where nobody rated.
         candidates: int [C], positions in the catalogue.
         log_expected: float [C], logarithm of how often each is expected to be a candidate.
     """
@@ -57,6 +59,7 @@ class Step:
     target_rows: NDArray[np.integer]
     target_columns: NDArray[np.integer]
     target_weights: NDArray[np.floating]
+    target_ratings: NDArray[np.floating]
     candidates: NDArray[np.integer]
     log_expected: NDArray[np.floating]
 
@@ -70,6 +73,7 @@ class Step:
             "target_rows": self.target_rows,
             "target_columns": self.target_columns,
             "target_weights": self.target_weights,
+            "target_ratings": self.target_ratings,
             "candidates": self.candidates,
             "log_expected": self.log_expected,
         }
@@ -145,7 +149,7 @@ class Batches:
         query = whole.keep(kept).newest(self._history_length)
         return Step(
             *(users, query, rows[is_target], columns, weights[is_target]),
-            *(candidates, log_expected),
+            *(_ratings(whole)[is_target], candidates, log_expected),
         )
 
     def _rows(self, places: NDArray[np.int64]) -> Step:
@@ -167,7 +171,8 @@ class Batches:
         number = np.arange(len(places))
         query = query.newest(self._history_length)
         weights = np.ones(len(places))
-        return Step(users, query, number, number, weights, candidates, log_expected)
+        ratings = _ratings(histories)[places]
+        return Step(users, query, number, number, weights, ratings, candidates, log_expected)
 
     def _candidates(
         self, targets: NDArray[np.int32]
@@ -203,6 +208,12 @@ class Batches:
             return (self._counts > 0) / np.count_nonzero(self._counts)
         share: NDArray[np.float64] = self._counts / self._counts.sum()
         return share
+
+
+def _ratings(histories: Histories) -> NDArray[np.float32]:
+    if histories.ratings is None:
+        return np.zeros(len(histories.items), np.float32)
+    return histories.ratings
 
 
 def _empty(queries: int) -> Histories:

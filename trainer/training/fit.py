@@ -152,7 +152,7 @@ class _Run:
         item_table = self._item_features.encode(_table(dataset.item_features, items))
         user_table = self._user_features.encode(_table(dataset.user_features, users))
         known_items, self._known_users = _seen(rows.items, items), _seen(rows.users, users)
-        self._histories = histories.of(rows, users)
+        self._histories = histories.of(_standardised(rows), users)
         self._model = TwoTowerModel(
             QueryTower(
                 *(item_table, known_items, user_table, self._known_users),
@@ -161,7 +161,8 @@ class _Run:
             ),
             CandidateTower(item_table, known_items, config.model, seed=config.seed + 2),
             config.training,
-            objective=config.training.objective,
+            items=items,
+            rated=rows.ratings is not None,
         )
         self._targets = 0
         self._seconds = 0.0
@@ -262,6 +263,15 @@ def _optimizer(config: TrainingConfig, steps: int) -> tf.keras.optimizers.Optimi
     if config.learning_rate_decay:
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps)
     return kind[config.optimizer](rate)
+
+
+def _standardised(rows: Interactions) -> Interactions:
+    """With ratings of mean 0 and variance 1, so that their loss does not depend on the scale."""
+    if rows.ratings is None:
+        return rows
+    spread = float(rows.ratings.std())
+    ratings = (rows.ratings - rows.ratings.mean()) / (spread if spread > 0 else 1.0)
+    return replace(rows, ratings=ratings.astype(np.float32))
 
 
 def _seen(positions: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
