@@ -52,6 +52,7 @@ def html(metrics: Mapping[str, Any]) -> str:
         headline=list(_headline(metrics)),
         quality=tables.quality(metrics),
         coverage=tables.coverage(metrics),
+        next_items=tables.next_items(metrics),
         slices=list(_slices(metrics)),
         learning_curve=_learning_curve(metrics),
         indexes=[_index(name, index) for name, index in metrics["index"].items()],

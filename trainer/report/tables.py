@@ -82,6 +82,20 @@ def coverage(metrics: Mapping[str, Any]) -> Table | None:
     )
 
 
+def next_items(metrics: Mapping[str, Any]) -> Table | None:
+    """How well similar items foretell; None where no test row says what came next."""
+    if not metrics.get("item_to_item"):
+        return None
+    return _table(
+        "Next items",
+        "Share of the test interactions whose item is among the k most similar to the training "
+        "item that the user did last before it: by the candidate vectors, and by the query "
+        "vectors of items where they were trained.",
+        {"top_10": "top-10", "top_100": "top-100"},
+        {name.replace("_", " "): one for name, one in metrics["item_to_item"].items()},
+    )
+
+
 def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Table:
     """Slices of the test rows as columns."""
     columns = {str(n): f"{one['label']}\n{one['rows']:,} rows" for n, one in enumerate(rows)}
