@@ -25,6 +25,8 @@ from trainer.training.model import TwoTowerModel
 from trainer.training.progress import ProgressBar
 
 _PREFETCHED_STEPS = 4
+# Every epoch ranks the catalogue for each of them.
+_VALIDATION_USERS = 5_000
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class _Run:
     ) -> None:
         tf.keras.utils.set_random_seed(config.seed)
         self._config, self._console, self._log_dir = config, console, log_dir
-        self._rows, self._validation = rows, validation
+        self._rows, self._validation = rows, _sampled(validation, config.seed)
         self._counts = len(dataset.user_ids), len(dataset.item_ids)
         self._item_features = features.fit(
             dataset.item_features, config.model.item_features, "items"
@@ -272,6 +274,17 @@ def _standardised(rows: Interactions) -> Interactions:
     spread = float(rows.ratings.std())
     ratings = (rows.ratings - rows.ratings.mean()) / (spread if spread > 0 else 1.0)
     return replace(rows, ratings=ratings.astype(np.float32))
+
+
+def _sampled(validation: Interactions | None, seed: int) -> Interactions | None:
+    """The rows of a bounded number of users."""
+    if validation is None:
+        return None
+    users = np.unique(validation.users)
+    if len(users) <= _VALIDATION_USERS:
+        return validation
+    chosen = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
+    return validation.take(np.isin(validation.users, chosen))
 
 
 def _seen(positions: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
