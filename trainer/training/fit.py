@@ -1,6 +1,7 @@
 """Trains the two towers on the training rows of a data set."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,18 +11,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.config import Config, TrainingConfig
+from trainer.config import Config, ConfigError, TrainingConfig
 from trainer.data import features, histories, split
 from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
 from trainer.data.types import Dataset, Interactions
-from trainer.evaluation import dot_product_scorer, evaluate
+from trainer.evaluation import Scorer, dot_product_scorer, evaluate
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.embedding import embed_all
 from trainer.towers.query import QueryTower, QueryWeights
 from trainer.training.batches import DTYPES, Batches
 from trainer.training.model import TwoTowerModel
 from trainer.training.progress import ProgressBar
+from trainer.training.stopping import Asked, BestEpoch
 
 #: Up to this many items the softmax runs over all of them, unless configured otherwise.
 FULL_SOFTMAX_UP_TO = 20_000
@@ -77,6 +79,12 @@ class TrainedModel:
         """Of all users, float32 [users, D]."""
         return self.query.embed(self.histories, np.arange(len(self.known_users)))
 
+    def scorer(self, popularity: NDArray[np.float32]) -> Scorer:
+        """What is served, ``popularity`` float32 [items] standing in for unknown users."""
+        return dot_product_scorer(
+            self.query_vectors(), self.candidate_vectors, self.known_users, popularity
+        )
+
 
 def train(
     dataset: Dataset,
@@ -84,6 +92,7 @@ def train(
     config: Config,
     console: Console,
     log_dir: Path | None = None,
+    go_on: Callable[[float], bool] | None = None,
 ) -> TrainedModel:
     """Train on ``rows``; users without one of them stay unknown to the model.
 
@@ -96,22 +105,24 @@ def train(
         config: the run's configuration.
         console: shows the progress.
         log_dir: where TensorBoard's logs go; none are written without it.
+        go_on: asked after every epoch with its loss; training ends there when it says no.
 
     Raises:
         DataError: the configuration names columns that are not there.
+        ConfigError: the configuration makes training diverge.
     """
     started = time.perf_counter()
     settings = config.training
     if not settings.validation_share:
-        run = _Run(dataset, rows, None, config, console, log_dir).fit(settings.epochs)
+        run = _Run(dataset, rows, None, config, console, log_dir, go_on).fit(settings.epochs)
     else:
         parts = split.split(rows, config.split.kind, settings.validation_share, config.seed + 1)
-        run = _Run(dataset, parts.train, parts.test, config, console, log_dir)
+        run = _Run(dataset, parts.train, parts.test, config, console, log_dir, go_on)
         run.fit(settings.epochs)
         if settings.refit:
             curve = run.curve
             console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
-            run = _Run(dataset, rows, None, config, console, log_dir).fit(curve.best_epoch)
+            run = _Run(dataset, rows, None, config, console, log_dir, go_on).fit(curve.best_epoch)
             run.curve = curve
     # Whatever the vectors were learnt from, queries are made of all that is known.
     return replace(
@@ -131,9 +142,11 @@ class _Run:
         config: Config,
         console: Console,
         log_dir: Path | None,
+        go_on: Callable[[float], bool] | None,
     ) -> None:
         tf.keras.utils.set_random_seed(config.seed)
         self._config, self._console, self._log_dir = config, console, log_dir
+        self._go_on = go_on
         self._rows, self._validation = rows, validation
         self._counts = len(dataset.user_ids), len(dataset.item_ids)
         self._item_features = features.fit(
@@ -177,14 +190,23 @@ class _Run:
         self._model.compile(optimizer=_optimizer(config, len(batches) * epochs))
         callbacks: list[tf.keras.callbacks.Callback] = []
         if self._validation is not None:
-            callbacks.append(_Validation(self))
-        callbacks.append(ProgressBar(self._console, epochs, len(batches)))
+            callbacks.append(BestEpoch(self.validation, self.curve.validation, config.patience))
+        if self._go_on is not None:
+            callbacks.append(Asked(self._go_on))
         if self._log_dir is not None:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(self._log_dir)))
         started = time.perf_counter()
-        history = self._model.fit(self._fed(batches), epochs=epochs, callbacks=callbacks, verbose=0)
+        with ProgressBar(self._console, epochs, len(batches)) as bar:
+            history = self._model.fit(
+                self._fed(batches), epochs=epochs, callbacks=[*callbacks, bar], verbose=0
+            )
         self._seconds += time.perf_counter() - started
         self.curve.loss.extend(float(loss) for loss in history.history["total_loss"])
+        if not np.isfinite(self.curve.loss).all():
+            raise ConfigError(
+                f"training diverged with training.learning_rate {config.learning_rate:g}: "
+                f"the loss is no longer a number; lower it"
+            )
         return self
 
     def trained(self, known: Histories | None = None) -> TrainedModel:
@@ -204,13 +226,8 @@ class _Run:
     def validation(self) -> float:
         """``unseen_items`` top-100 on the validation rows."""
         assert self._validation is not None
-        model = self.trained()
-        scorer = dot_product_scorer(
-            model.query_vectors(),
-            model.candidate_vectors,
-            model.known_users,
-            np.bincount(self._rows.items, minlength=self._counts[1]).astype(np.float32),
-        )
+        popularity = np.bincount(self._rows.items, minlength=self._counts[1]).astype(np.float32)
+        scorer = self.trained().scorer(popularity)
         return evaluate(scorer, self._rows, self._validation).unseen_items.top_100
 
     def _fed(self, batches: Batches) -> tf.data.Dataset:
@@ -226,28 +243,6 @@ class _Run:
         return data.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(
             _PREFETCHED_STEPS
         )
-
-
-class _Validation(tf.keras.callbacks.Callback):
-    """Ends the training when the validation gets no better, and goes back to the best epoch."""
-
-    def __init__(self, run: _Run) -> None:
-        super().__init__()
-        self._run = run
-        self._best: list[NDArray[np.float32]] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        curve = self._run.curve
-        curve.validation.append(self._run.validation())
-        if logs is not None:
-            logs["validation"] = curve.validation[-1]
-        if curve.best_epoch == epoch + 1:
-            self._best = self.model.get_weights()
-        elif epoch + 1 - curve.best_epoch >= self._run._config.training.patience:
-            self.model.stop_training = True
-
-    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
-        self.model.set_weights(self._best)
 
 
 def objective(config: TrainingConfig, items: int) -> str:
