@@ -1,5 +1,6 @@
 """Trials one after the other until the time is over. Knows nothing of models and data."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ def search(
         return clock() < end
 
     try:
-        while time_left() and (limits.trials is None or len(study.trials) < limits.trials):
+        for _ in itertools.count() if limits.trials is None else range(limits.trials):
+            if not time_left():
+                break
             trial = study.ask(dict(searched))
             try:
                 study.tell(trial, judge(trial.params, time_left))
