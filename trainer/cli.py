@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import math
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,33 +11,53 @@ from rich.console import Console
 
 from trainer import config
 from trainer.data import source
-from trainer.data.types import DataError
+from trainer.data.types import DataError, Dataset
+from trainer.tuning import metrics
 
 
 def parser() -> argparse.ArgumentParser:
     """``python -m trainer`` and its arguments."""
     main = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     commands = main.add_subparsers(dest="command", required=True)
+
     run = commands.add_parser("run", help="train, evaluate, export, verify, publish")
-    data = run.add_mutually_exclusive_group(required=True)
+    run.set_defaults(does=_run)
+    _add_input(run)
+    run.add_argument("--models-dir", type=Path, metavar="DIR", required=True)
+    run.add_argument("--log-dir", type=Path, metavar="DIR", help="write TensorBoard's logs there")
+
+    tune = commands.add_parser("tune", help="search for a better configuration, for so long")
+    tune.set_defaults(does=_tune)
+    _add_input(tune)
+    tune.add_argument("--budget-minutes", type=_positive, metavar="N", required=True)
+    tune.add_argument("--trials", type=_count, metavar="N", help="at the most; default: any number")
+    tune.add_argument(
+        "--metric", choices=metrics.METRICS, default=metrics.DEFAULT, help="what is to be high"
+    )
+    tune.add_argument(
+        "--output", type=Path, metavar="FILE.toml", required=True, help="the best, for --config"
+    )
+    return main
+
+
+def _add_input(command: argparse.ArgumentParser) -> None:
+    """The data and the configuration."""
+    data = command.add_mutually_exclusive_group(required=True)
     data.add_argument("--dataset", choices=source.DATASETS, help="auto: MovieLens or synthetic")
     data.add_argument(
         "--interactions", type=Path, metavar="FILE", help="your own, .csv or .parquet"
     )
-    run.add_argument("--items", type=Path, metavar="FILE", help="item_id, title, features")
-    run.add_argument("--users", type=Path, metavar="FILE", help="user_id, features")
-    run.add_argument("--data-dir", type=Path, metavar="DIR", help="the unpacked MovieLens 100K")
-    run.add_argument("--models-dir", type=Path, metavar="DIR", required=True)
-    run.add_argument(
+    command.add_argument("--items", type=Path, metavar="FILE", help="item_id, title, features")
+    command.add_argument("--users", type=Path, metavar="FILE", help="user_id, features")
+    command.add_argument("--data-dir", type=Path, metavar="DIR", help="the unpacked MovieLens 100K")
+    command.add_argument(
         "--config",
         default="default",
         metavar="FILE|PRESET",
         help=f"a TOML file, or one of: {', '.join(config.PRESETS)}",
     )
-    run.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    run.add_argument("--seed", type=int, metavar="N")
-    run.add_argument("--log-dir", type=Path, metavar="DIR", help="write TensorBoard's logs there")
-    return main
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    command.add_argument("--seed", type=int, metavar="N")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,16 +78,71 @@ def main(arguments: list[str] | None = None) -> int:
             notice=lambda text: console.print(text, markup=False),
         )
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        # After everything that can be mistyped: TensorFlow takes seconds to import.
-        from trainer import run, verify
-
-        try:
-            run.run(dataset, settings, parsed.models_dir, console, parsed.log_dir)
-        except verify.VerificationError as error:
-            return _failed(f"not published: {error}")
+        code: int = parsed.does(parsed, dataset, settings, console)
     except (DataError, config.ConfigError, OSError) as error:
         return _failed(str(error))
+    return code
+
+
+# TensorFlow takes seconds to import, so the commands do it after everything that can be mistyped.
+
+
+def _run(
+    parsed: argparse.Namespace, dataset: Dataset, settings: config.Config, console: Console
+) -> int:
+    from trainer import run, verify
+
+    try:
+        run.run(dataset, settings, parsed.models_dir, console, parsed.log_dir)
+    except verify.VerificationError as error:
+        return _failed(f"not published: {error}")
     return 0
+
+
+def _tune(
+    parsed: argparse.Namespace, dataset: Dataset, settings: config.Config, console: Console
+) -> int:
+    from trainer import tune
+    from trainer.tuning import search
+
+    goal = tune.Goal(
+        parsed.metric,
+        search.Limits(parsed.budget_minutes * 60, parsed.trials),
+        parsed.output,
+        config.preset_of(parsed.config),
+    )
+    try:
+        tune.tune(dataset, settings, goal, console)
+    except search.TuningError as error:
+        return _failed(str(error))
+    console.print(f"Wrote {parsed.output}. To train with it:", markup=False)
+    console.print(_next_command(parsed), markup=False, soft_wrap=True)
+    return 0
+
+
+def _next_command(parsed: argparse.Namespace) -> str:
+    """``run`` on the same data with what was found."""
+    words = ["python", "-m", "trainer", "run"]
+    for name in ("dataset", "data_dir", "interactions", "items", "users"):
+        if (value := getattr(parsed, name)) is not None:
+            words += ["--" + name.replace("_", "-"), str(value)]
+    words += ["--config", str(parsed.output), "--models-dir", "models"]
+    return shlex.join(words)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    # A NaN is not above 0 either.
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return value
 
 
 def _failed(message: str) -> int:

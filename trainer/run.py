@@ -106,9 +106,7 @@ def _measured(
 ) -> dict[str, Any]:
     """metrics.json, but for what only the export can tell."""
     vectors = servable.candidate_vectors
-    ours = evaluation.dot_product_scorer(
-        trained.query_vectors(), vectors, trained.known_users, servable.popularity
-    )
+    ours = trained.scorer(servable.popularity)
     others = baselines.choose(parts.train, len(dataset.user_ids), len(vectors), settings.seed)
     console.print(f"Comparing with {', '.join(others.builders)}")
     compared = evaluation.compare(

@@ -1,3 +1,4 @@
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,28 @@ def test_every_field_has_a_sentence() -> None:
 
     sections = (config.SplitConfig, config.ModelConfig, config.TrainingConfig, config.IndexConfig)
     assert all(field.metadata["text"] for section in sections for field in fields(section))
+
+
+@pytest.mark.parametrize("preset", config.PRESETS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["training.learning_rate=1e-07", "training.logq_correction=false", "seed=7"],
+        ['model.item_features=["a\\"b:tags", "ü"]', "split.kind=temporal", "index.rescored=9"],
+    ],
+)
+def test_what_is_written_is_read_again(preset: str, settings: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    made = config.load(preset, settings)
+    config.write(file, made, preset, ["Two lines", "[above] = it"])
+    assert config.load(str(file)) == made
+    assert config.preset_of(str(file)) == preset
+    assert len(tomllib.loads(file.read_text())) <= 1 + len(settings), "only what differs"
+
+
+def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").mkdir()
+    with pytest.raises(OSError, match=r"mine\.toml"):
+        config.write(tmp_path / "mine.toml", config.load(), "default")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]

@@ -1,6 +1,6 @@
 """One typed, frozen configuration of a run."""
 
-from trainer.config.loading import ConfigError, as_dict, load
+from trainer.config.loading import ConfigError, as_dict, change, load, preset_of
 from trainer.config.presets import PRESETS
 from trainer.config.sections import (
     Config,
@@ -10,6 +10,7 @@ from trainer.config.sections import (
     SplitConfig,
     TrainingConfig,
 )
+from trainer.config.writing import write
 
 __all__ = [
     "PRESETS",
@@ -21,5 +22,8 @@ __all__ = [
     "SplitConfig",
     "TrainingConfig",
     "as_dict",
+    "change",
     "load",
+    "preset_of",
+    "write",
 ]

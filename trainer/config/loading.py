@@ -35,8 +35,26 @@ def load(source: str = "default", settings: Iterable[str] = (), seed: int | None
         key, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set takes section.key=value, not {setting!r}")
-        config = _apply(config, _nested(key.strip().split("."), _literal(text.strip())))
-    return config if seed is None else _apply(config, {"seed": seed})
+        config = change(config, key.strip(), _literal(text.strip()))
+    return config if seed is None else change(config, "seed", seed)
+
+
+def change(config: Config, key: str, value: Any) -> Config:
+    """A copy with one setting changed, ``key`` being ``section.key``.
+
+    Raises:
+        ConfigError: no such setting, or a value that it cannot have.
+    """
+    return _apply(config, _nested(key.split("."), value))
+
+
+def preset_of(source: str) -> str:
+    """The name of the preset that ``source``, as :func:`load` takes it, is or starts from.
+
+    Raises:
+        ConfigError: no such preset or file.
+    """
+    return source if source in PRESETS else _read(Path(source))[0]
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -45,6 +63,15 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 
 def _from_file(path: Path) -> Config:
+    preset, values = _read(path)
+    try:
+        return _apply(PRESETS[preset], values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """A file's preset, and what it changes of it, not yet checked."""
     if not path.is_file():
         raise ConfigError(
             f"no preset and no file {str(path)!r}{_nearest(str(path), PRESETS)}; "
@@ -57,10 +84,7 @@ def _from_file(path: Path) -> Config:
     preset = values.pop("preset", "default")
     if preset not in PRESETS:
         raise ConfigError(f"{path}: unknown preset {preset!r}{_nearest(str(preset), PRESETS)}")
-    try:
-        return _apply(PRESETS[preset], values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return preset, values
 
 
 def _apply(section: Section, values: Mapping[str, Any], prefix: str = "") -> Section:

@@ -1,7 +1,8 @@
 """Trains the two towers on the training rows of a data set."""
 
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,74 +11,24 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.config import Config, TrainingConfig
+from trainer.config import Config, ConfigError, TrainingConfig
 from trainer.data import features, histories, split
-from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
 from trainer.data.types import Dataset, Interactions
-from trainer.evaluation import dot_product_scorer, evaluate
+from trainer.evaluation import evaluate
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.embedding import embed_all
-from trainer.towers.query import QueryTower, QueryWeights
+from trainer.towers.query import QueryTower
 from trainer.training import defaults
 from trainer.training.batches import DTYPES, Batches
 from trainer.training.model import TwoTowerModel
 from trainer.training.progress import ProgressBar
+from trainer.training.stopping import Asked, BestEpoch
+from trainer.training.trained import LearningCurve, TrainedModel
 
 _PREFETCHED_STEPS = 4
 # Every epoch ranks the catalogue for each of them.
 _VALIDATION_USERS = 5_000
-
-
-@dataclass(frozen=True)
-class LearningCurve:
-    """How training went, by epoch.
-
-    Attributes:
-        loss: of the last step of each epoch.
-        validation: ``unseen_items`` top-100 on the validation rows; empty without these.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-
-    @property
-    def best_epoch(self) -> int:
-        """From 1; the last one where there was no validation."""
-        return int(np.argmax(self.validation)) + 1 if self.validation else len(self.loss)
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedModel:
-    """What training leaves: the towers as arrays, and how it went.
-
-    Attributes:
-        query: the query tower.
-        candidate_vectors: float32 [items, D].
-        histories: of all users, what the queries of known users are made of.
-        known_users: bool [users], who has training rows.
-        item_features: how columns of items were read.
-        user_features: how columns of users were read.
-        config: of the run, with nothing left open.
-        curve: by epoch.
-        seconds: of wall time, the second training included.
-        interactions_per_second: targets that were scored against the candidates.
-    """
-
-    query: QueryWeights
-    candidate_vectors: NDArray[np.float32]
-    histories: Histories
-    known_users: NDArray[np.bool_]
-    item_features: FeatureEncoder
-    user_features: FeatureEncoder
-    config: Config
-    curve: LearningCurve
-    seconds: float
-    interactions_per_second: float
-
-    def query_vectors(self) -> NDArray[np.float32]:
-        """Of all users, float32 [users, D]."""
-        return self.query.embed(self.histories, np.arange(len(self.known_users)))
 
 
 def train(
@@ -86,6 +37,7 @@ def train(
     config: Config,
     console: Console,
     log_dir: Path | None = None,
+    go_on: Callable[[float], bool] | None = None,
 ) -> TrainedModel:
     """Train on ``rows``; users without one of them stay unknown to the model.
 
@@ -98,9 +50,11 @@ def train(
         config: the run's configuration.
         console: shows the progress.
         log_dir: where TensorBoard's logs go; none are written without it.
+        go_on: asked after every epoch with its loss; training ends there when it says no.
 
     Raises:
         DataError: the configuration names columns that are not there.
+        ConfigError: the configuration makes training diverge.
     """
     started = time.perf_counter()
     config = defaults.resolve(
@@ -111,15 +65,15 @@ def train(
     )
     settings = config.training
     if not settings.validation_share:
-        run = _Run(dataset, rows, None, config, console, log_dir).fit(settings.epochs)
+        run = _Run(dataset, rows, None, config, console, log_dir, go_on).fit(settings.epochs)
     else:
         parts = split.split(rows, config.split.kind, settings.validation_share, config.seed + 1)
-        run = _Run(dataset, parts.train, parts.test, config, console, log_dir)
+        run = _Run(dataset, parts.train, parts.test, config, console, log_dir, go_on)
         run.fit(settings.epochs)
         if settings.refit:
             curve = run.curve
             console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
-            run = _Run(dataset, rows, None, config, console, log_dir).fit(curve.best_epoch)
+            run = _Run(dataset, rows, None, config, console, log_dir, go_on).fit(curve.best_epoch)
             run.curve = curve
     # Whatever the vectors were learnt from, queries are made of all that is known.
     return replace(
@@ -139,9 +93,11 @@ class _Run:
         config: Config,
         console: Console,
         log_dir: Path | None,
+        go_on: Callable[[float], bool] | None,
     ) -> None:
         tf.keras.utils.set_random_seed(config.seed)
         self._config, self._console, self._log_dir = config, console, log_dir
+        self._go_on = go_on
         self._rows, self._validation = rows, _sampled(validation, config.seed)
         self._counts = len(dataset.user_ids), len(dataset.item_ids)
         self._item_features = features.fit(
@@ -185,14 +141,23 @@ class _Run:
         self._model.compile(optimizer=_optimizer(config, len(batches) * epochs))
         callbacks: list[tf.keras.callbacks.Callback] = []
         if self._validation is not None:
-            callbacks.append(_Validation(self))
-        callbacks.append(ProgressBar(self._console, epochs, len(batches)))
+            callbacks.append(BestEpoch(self.validation, self.curve.validation, config.patience))
+        if self._go_on is not None:
+            callbacks.append(Asked(self._go_on))
         if self._log_dir is not None:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(self._log_dir)))
         started = time.perf_counter()
-        history = self._model.fit(self._fed(batches), epochs=epochs, callbacks=callbacks, verbose=0)
+        with ProgressBar(self._console, epochs, len(batches)) as bar:
+            history = self._model.fit(
+                self._fed(batches), epochs=epochs, callbacks=[*callbacks, bar], verbose=0
+            )
         self._seconds += time.perf_counter() - started
         self.curve.loss.extend(float(loss) for loss in history.history["total_loss"])
+        if not np.isfinite(self.curve.loss).all():
+            raise ConfigError(
+                f"training diverged with training.learning_rate {config.learning_rate:g}: "
+                f"the loss is no longer a number; lower it"
+            )
         return self
 
     def trained(self, known: Histories | None = None) -> TrainedModel:
@@ -213,13 +178,8 @@ class _Run:
     def validation(self) -> float:
         """``unseen_items`` top-100 on the validation rows."""
         assert self._validation is not None
-        model = self.trained()
-        scorer = dot_product_scorer(
-            model.query_vectors(),
-            model.candidate_vectors,
-            model.known_users,
-            np.bincount(self._rows.items, minlength=self._counts[1]).astype(np.float32),
-        )
+        popularity = np.bincount(self._rows.items, minlength=self._counts[1]).astype(np.float32)
+        scorer = self.trained().scorer(popularity)
         return evaluate(scorer, self._rows, self._validation).unseen_items.top_100
 
     def _fed(self, batches: Batches) -> tf.data.Dataset:
@@ -235,28 +195,6 @@ class _Run:
         return data.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(
             _PREFETCHED_STEPS
         )
-
-
-class _Validation(tf.keras.callbacks.Callback):
-    """Ends the training when the validation gets no better, and goes back to the best epoch."""
-
-    def __init__(self, run: _Run) -> None:
-        super().__init__()
-        self._run = run
-        self._best: list[NDArray[np.float32]] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        curve = self._run.curve
-        curve.validation.append(self._run.validation())
-        if logs is not None:
-            logs["validation"] = curve.validation[-1]
-        if curve.best_epoch == epoch + 1:
-            self._best = self.model.get_weights()
-        elif epoch + 1 - curve.best_epoch >= self._run._config.training.patience:
-            self.model.stop_training = True
-
-    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
-        self.model.set_weights(self._best)
 
 
 def _optimizer(config: TrainingConfig, steps: int) -> tf.keras.optimizers.Optimizer:

@@ -66,17 +66,16 @@ def train(
     probability = (counts / max(len(following), 1)).astype(np.float32)
     steps = -(-len(item) // config.batch_size)
     if steps:
-        model.fit(
+        data = (
             tf.data.Dataset.from_tensor_slices(
                 {"item": item, "next": following, "probability": probability[following]}
             )
             .shuffle(len(item), seed=seed)
             .batch(config.batch_size)
-            .prefetch(tf.data.AUTOTUNE),
-            epochs=config.epochs,
-            callbacks=[ProgressBar(console, config.epochs, steps)],
-            verbose=0,
+            .prefetch(tf.data.AUTOTUNE)
         )
+        with ProgressBar(console, config.epochs, steps) as bar:
+            model.fit(data, epochs=config.epochs, callbacks=[bar], verbose=0)
     else:
         model.queries.build(None)
     vectors = model.queries.get_weights()[0]

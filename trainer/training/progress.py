@@ -1,5 +1,7 @@
 """Training as one bar on the terminal: the epoch, how good it is, the time that remains."""
 
+from typing import Self
+
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,9 +17,13 @@ class ProgressBar(tf.keras.callbacks.Callback):
         self._epochs = epochs
         self._task = self._bar.add_task("training", total=epochs * steps)
 
-    def on_train_begin(self, logs: object = None) -> None:  # noqa: ARG002
-        """Show the bar."""
+    def __enter__(self) -> Self:
         self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # However the training ended: an error's message should not meet a live bar.
+        self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
         """One step further."""
@@ -29,7 +35,3 @@ class ProgressBar(tf.keras.callbacks.Callback):
         if "validation" in (logs or {}):
             said += f", validation {(logs or {})['validation']:.4f}"
         self._bar.update(self._task, description=said)
-
-    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
-        """Leave the bar as it is."""
-        self._bar.stop()
