@@ -41,19 +41,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)
-    found = {
-        "random split": _each(arguments.seeds, lambda seed: _beside(data, "random", seed)),
-        "last 20 % of every user": _each(
-            arguments.seeds, lambda seed: _beside(data, "temporal_per_user", seed)
-        ),
-        "users never met, random split": _each(arguments.seeds, lambda seed: _met(data, seed)),
-        "items never met, random split": _each(arguments.seeds, lambda seed: _new(data, seed)),
-        "next items, last 20 % of every user": _each(
-            arguments.seeds, lambda seed: _next(data, seed)
-        ),
+    sections: dict[str, Callable[[int], Mapping[str, float]]] = {
+        "random split": lambda seed: _beside(data, "random", seed),
+        "last 20 % of every user": lambda seed: _beside(data, "temporal_per_user", seed),
+        "users never met, random split": lambda seed: _met(data, seed),
+        "items never met, random split": lambda seed: _new(data, seed),
+        "next items, last 20 % of every user": lambda seed: _next(data, seed),
     }
-    for title, figures in found.items():
-        _show(title, figures)
+    found: dict[str, Figures] = {}
+    for title, measure in sections.items():
+        found[title] = _each(arguments.seeds, measure)
+        _show(title, found[title])
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
@@ -67,7 +65,7 @@ def _each(seeds: list[int], measure: Callable[[int], Mapping[str, float]]) -> Fi
 
 
 def _show(title: str, figures: Figures) -> None:
-    print(f"\n{title}")
+    print(f"\n{title}", flush=True)
     for name, values in figures.items():
         print(f"  {name:58} {np.mean(values):8.4f}  ({min(values):.4f} to {max(values):.4f})")
 

@@ -14,6 +14,8 @@ from trainer.data import source
 from trainer.data.types import DataError, Dataset
 from trainer.tuning import metrics
 
+_DEFAULT_PRESET = "default"
+
 
 def parser() -> argparse.ArgumentParser:
     """``python -m trainer`` and its arguments."""
@@ -52,9 +54,9 @@ def _add_input(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-dir", type=Path, metavar="DIR", help="the unpacked MovieLens 100K")
     command.add_argument(
         "--config",
-        default="default",
         metavar="FILE|PRESET",
-        help=f"a TOML file, or one of: {', '.join(config.PRESETS)}",
+        help=f"a TOML file, or one of: {', '.join(config.PRESETS)}; without it the preset of the "
+        f"data set's name, or else {_DEFAULT_PRESET}",
     )
     command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     command.add_argument("--seed", type=int, metavar="N")
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         if parsed.interactions is None and (parsed.items or parsed.users):
             raise DataError("--items and --users go with --interactions")
         # Before anything slow: a mistyped setting should not cost a wait.
-        settings = config.load(parsed.config, parsed.set, parsed.seed)
+        settings = config.load(parsed.config or _DEFAULT_PRESET, parsed.set, parsed.seed)
         dataset = source.load(
             parsed.dataset,
             interactions=parsed.interactions,
@@ -77,6 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
             data_dir=parsed.data_dir,
             notice=lambda text: console.print(text, markup=False),
         )
+        if parsed.config is None:
+            parsed.config = dataset.name if dataset.name in config.PRESETS else _DEFAULT_PRESET
+            settings = config.load(parsed.config, parsed.set, parsed.seed)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         code: int = parsed.does(parsed, dataset, settings, console)
     except (DataError, config.ConfigError, OSError) as error:

@@ -9,9 +9,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from rich.console import Console
 
-from trainer import config, training
+from trainer import config
 from trainer.data import split
 from trainer.data.types import Dataset, Split
+from trainer.training.defaults import resolve
 from trainer.tuning import search, space, terminal
 from trainer.tuning.judge import Judge
 from trainer.tuning.metrics import METRICS
@@ -60,7 +61,12 @@ def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console
         markup=False,
         soft_wrap=True,
     )
-    start = config.change(settings, "training.validation_share", 0.0)
+    start = resolve(
+        config.change(settings, "training.validation_share", 0.0),
+        users=len(dataset.user_ids),
+        items=len(dataset.item_ids),
+        timestamps=parts.train.timestamps is not None,
+    )
     searched = _searched(dataset, start)
     judge = Judge(dataset, parts, METRICS[goal.metric])
     started = time.monotonic()
@@ -98,9 +104,7 @@ def _parts(dataset: Dataset, settings: config.Config) -> Split:
 def _searched(dataset: Dataset, start: config.Config) -> Mapping[str, BaseDistribution]:
     has_features = dataset.item_features is not None and len(dataset.item_features.columns) > 0
     return space.distributions(
-        start,
-        objective=training.objective(start.training, len(dataset.item_ids)),
-        item_features=has_features and len(start.model.item_features) > 0,
+        start, item_features=has_features and len(start.model.item_features) > 0
     )
 
 

@@ -22,6 +22,7 @@ from tests.conftest import ROOT
 from trainer import cli, config, training, tune
 from trainer.data import split, synthetic
 from trainer.data.types import Dataset, Interactions
+from trainer.training.defaults import resolve
 from trainer.tuning import search, space
 from trainer.tuning.judge import Judge
 
@@ -121,11 +122,15 @@ def test_an_interrupt_ends_the_search_and_keeps_what_was_finished(finished: int)
             _search(trial, search.Limits(60))
 
 
+def _resolved(preset: str, *settings: str) -> config.Config:
+    return resolve(config.load(preset, settings), users=500, items=1000, timestamps=True)
+
+
 @pytest.mark.parametrize("preset", config.PRESETS)
 @pytest.mark.parametrize("objective", ["full_softmax", "sampled_softmax", "in_batch"])
 def test_the_search_can_start_from_every_preset(preset: str, objective: str) -> None:
-    start = config.load(preset, ["training.negatives=100"])
-    searched = space.distributions(start, objective=objective, item_features=True)
+    start = _resolved(preset, "training.negatives=100", f"training.objective={objective}")
+    searched = space.distributions(start, item_features=True)
     point = space.starting_point(start, searched)
     assert space.configured(start, point) == start
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
@@ -142,8 +147,8 @@ def test_the_search_can_start_from_every_preset(preset: str, objective: str) -> 
 
 def test_what_makes_no_difference_is_not_searched() -> None:
     def searched(*settings: str, objective: str, item_features: bool = True) -> set[str]:
-        start = config.load("default", settings)
-        return set(space.distributions(start, objective=objective, item_features=item_features))
+        start = _resolved("default", f"training.objective={objective}", *settings)
+        return set(space.distributions(start, item_features=item_features))
 
     every = searched(objective="sampled_softmax")
     assert every - searched(objective="full_softmax") == {"training.negatives"}

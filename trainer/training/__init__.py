@@ -1,5 +1,6 @@
 """Rows in, towers out. Knows nothing of indexes and exports."""
 
-from trainer.training.fit import LearningCurve, TrainedModel, objective, train
+from trainer.training.fit import train
+from trainer.training.trained import LearningCurve, TrainedModel
 
-__all__ = ["LearningCurve", "TrainedModel", "objective", "train"]
+__all__ = ["LearningCurve", "TrainedModel", "train"]

@@ -42,16 +42,14 @@ _SEARCHED = (
 )
 
 
-def distributions(
-    start: Config, *, objective: str, item_features: bool
-) -> dict[str, BaseDistribution]:
+def distributions(start: Config, *, item_features: bool) -> dict[str, BaseDistribution]:
     """Of every setting that makes a difference to this training, by its key.
 
     Args:
-        start: what the search starts from.
-        objective: full_softmax, sampled_softmax or in_batch.
+        start: what the search starts from, with nothing left open.
         item_features: whether items have any that the model reads.
     """
+    objective = start.training.objective
     used = {
         "model.history_exponent": start.model.history_length > 0,
         "model.item_id_dropout": item_features,
