@@ -165,7 +165,11 @@ def test_what_makes_no_difference_is_not_searched() -> None:
 
 
 SETTINGS = config.load(
-    "tutorial", ["training.epochs=2", "training.batch_size=64", "model.history_length=50"]
+    "tutorial",
+    [
+        *("training.epochs=2", "training.batch_size=64", "training.targets=random"),
+        "model.history_length=50",
+    ],
 )
 
 
