@@ -64,7 +64,7 @@ def verify(staging: Path, servable: Servable) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         expected = Path(scratch) / "expected.npz"
-        arrays: dict[str, Any] = _expected(servable)
+        arrays: dict[str, Any] = questions(servable)
         np.savez(expected, **arrays)
         done = subprocess.run(
             [sys.executable, "-m", "trainer.verify", str(staging), str(expected)],
@@ -79,8 +79,8 @@ def verify(staging: Path, servable: Servable) -> dict[str, Any]:
     return measured
 
 
-def _expected(servable: Servable) -> dict[str, NDArray[Any]]:
-    """Questions, and NumPy's query vectors for them."""
+def questions(servable: Servable) -> dict[str, NDArray[Any]]:
+    """What ``EXPECTED.npz`` holds: questions, and NumPy's query vectors for them."""
     users = np.arange(0, len(servable.user_ids), max(1, len(servable.user_ids) // _QUERIES))
     users = users[:_QUERIES]
     stored = servable.histories.take(users)
