@@ -10,15 +10,16 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.config import Config, TrainingConfig
-from trainer.data import features, histories, split
+from trainer.config import Config, ConfigError, TrainingConfig
+from trainer.data import features, histories
 from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
-from trainer.data.types import Dataset, Interactions
+from trainer.data.types import DataError, Dataset, Interactions
 from trainer.evaluation import dot_product_scorer, evaluate
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.embedding import embed_all
 from trainer.towers.query import QueryTower, QueryWeights
+from trainer.training import validation
 from trainer.training.batches import DTYPES, Batches
 from trainer.training.model import TwoTowerModel
 from trainer.training.progress import ProgressBar
@@ -98,20 +99,24 @@ def train(
         log_dir: where TensorBoard's logs go; none are written without it.
 
     Raises:
-        DataError: the configuration names columns that are not there.
+        DataError: the configuration names columns that are not there; there is nothing to learn
+            from, or queries would be made of nothing.
+        ConfigError: the configuration makes training diverge.
     """
     started = time.perf_counter()
     settings = config.training
-    if not settings.validation_share:
+    parts = validation.split_off(rows, config, console) if settings.validation_share else None
+    if parts is None:
         run = _Run(dataset, rows, None, config, console, log_dir).fit(settings.epochs)
     else:
-        parts = split.split(rows, config.split.kind, settings.validation_share, config.seed + 1)
         run = _Run(dataset, parts.train, parts.test, config, console, log_dir)
         run.fit(settings.epochs)
         if settings.refit:
             curve = run.curve
             console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
-            run = _Run(dataset, rows, None, config, console, log_dir).fit(curve.best_epoch)
+            # TensorBoard would draw two runs in one directory as one line.
+            again = None if log_dir is None else log_dir / "refit"
+            run = _Run(dataset, rows, None, config, console, again).fit(curve.best_epoch)
             run.curve = curve
     # Whatever the vectors were learnt from, queries are made of all that is known.
     return replace(
@@ -145,6 +150,11 @@ class _Run:
         users, items = self._counts
         item_table = self._item_features.encode(_table(dataset.item_features, items))
         user_table = self._user_features.encode(_table(dataset.user_features, users))
+        if not (config.model.history_length or config.model.user_id or user_table.shape[1]):
+            raise DataError(
+                "queries would be made of nothing: model.history_length is 0, model.user_id is "
+                "false, and users have no features"
+            )
         known_items, self._known_users = _seen(rows.items, items), _seen(rows.users, users)
         self._objective = objective(config.training, items)
         self._histories = histories.of(rows, users)
@@ -174,6 +184,11 @@ class _Run:
             history_length=self._config.model.history_length,
             seed=self._config.seed,
         )
+        if not len(batches):
+            raise DataError(
+                "nothing to learn from: no user has two different items to train on "
+                "(training.objective=in_batch learns from one)"
+            )
         self._model.compile(optimizer=_optimizer(config, len(batches) * epochs))
         callbacks: list[tf.keras.callbacks.Callback] = []
         if self._validation is not None:
@@ -185,6 +200,11 @@ class _Run:
         history = self._model.fit(self._fed(batches), epochs=epochs, callbacks=callbacks, verbose=0)
         self._seconds += time.perf_counter() - started
         self.curve.loss.extend(float(loss) for loss in history.history["total_loss"])
+        if not np.isfinite(self.curve.loss).all():
+            raise ConfigError(
+                f"training diverged with training.learning_rate {config.learning_rate:g}: "
+                f"the loss is no longer a number; lower it"
+            )
         return self
 
     def trained(self, known: Histories | None = None) -> TrainedModel:
