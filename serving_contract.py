@@ -25,9 +25,10 @@ score ``-inf``. ``known`` is false where nothing in the query is in the
 vocabulary; for all but ``by_item`` the row then holds the most popular items.
 
 ``history`` is what a user did last, newest last; H is any width, 0 included, and
-``""`` is padding. ``by_user_and_history`` joins it with what the model knows of the
-user, and is the newer part; for an unknown user it stands alone, and ``known`` is
-true where any of its items is in the vocabulary.
+``""`` is padding; an item that comes twice counts where it comes last.
+``by_user_and_history`` joins it with what the model knows of the user, and is the newer
+part; for an unknown user it stands alone, and ``known`` is true where any of its items
+is in the vocabulary.
 """
 
 from typing import Final

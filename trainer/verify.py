@@ -64,7 +64,7 @@ def verify(staging: Path, servable: Servable) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         expected = Path(scratch) / "expected.npz"
-        arrays: dict[str, Any] = _expected(servable)
+        arrays: dict[str, Any] = questions(servable)
         np.savez(expected, **arrays)
         done = subprocess.run(
             [sys.executable, "-m", "trainer.verify", str(staging), str(expected)],
@@ -79,23 +79,22 @@ def verify(staging: Path, servable: Servable) -> dict[str, Any]:
     return measured
 
 
-def _expected(servable: Servable) -> dict[str, NDArray[Any]]:
-    """Questions, and NumPy's query vectors for them."""
+def questions(servable: Servable) -> dict[str, NDArray[Any]]:
+    """What ``EXPECTED.npz`` holds: questions, and NumPy's query vectors for them."""
     users = np.arange(0, len(servable.user_ids), max(1, len(servable.user_ids) // _QUERIES))
     users = users[:_QUERIES]
     stored = servable.histories.take(users)
     recent = np.random.default_rng(0).integers(
         len(servable.item_ids), size=(len(users), _RECENT), dtype=np.int32
     )
-    # The last of equal items counts; the others are left empty.
-    recent = np.where(
-        [[x in row[i + 1 :] for i, x in enumerate(row)] for row in recent], -1, recent
-    )
+    # Some send an item twice, of which the last counts; some send fewer.
+    recent[::2, 0] = recent[::2, 2]
+    recent[::3, 1] = -1
+    alone = [list(dict.fromkeys(item for item in new[::-1] if item >= 0))[::-1] for new in recent]
     joined = [
-        [*(item for item in old if item not in new), *(item for item in new if item >= 0)]
-        for old, new in zip(np.split(stored.items, stored.offsets[1:-1]), recent, strict=True)
+        [*(item for item in old if item not in new), *new]
+        for old, new in zip(np.split(stored.items, stored.offsets[1:-1]), alone, strict=True)
     ]
-    alone = [[item for item in new if item >= 0] for new in recent]
     return {
         "user_ids": servable.user_ids[users].astype(str),
         "history": np.where(recent < 0, "", servable.item_ids[recent]).astype(str),

@@ -37,7 +37,10 @@ def test_a_directory_that_cannot_be_made(
 
 def test_a_catalogue_of_two(tmp_path: Path) -> None:
     clicks = tmp_path / "clicks.csv"
-    clicks.write_text('user_id,item_id\na,"x,1"\nb,"line\nbreak"\nc,"x,1"\na,"line\nbreak"\n')
+    items = ('"x,1"', '"line\nbreak"')
+    clicks.write_text(
+        "user_id,item_id\n" + "".join(f"{user},{item}\n" for user in "abcd" for item in items)
+    )
     models_dir = tmp_path / "models"
     small = ["--set", "training.batch_size=2", "--set", "training.epochs=1"]
     arguments = ["run", "--interactions", str(clicks), "--models-dir", str(models_dir), *small]
@@ -45,3 +48,21 @@ def test_a_catalogue_of_two(tmp_path: Path) -> None:
     assert cli.main(arguments) == 0
     versions = sorted(path.name for path in (models_dir / "retrieval").iterdir())
     assert versions == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a,x\n", "leaves 1 rows to train on and 0 to test"),
+        ("a,x\nb,x\nc,x\nd,x\n", "no user has two different items"),
+    ],
+)
+def test_data_that_nothing_can_be_learnt_from(
+    rows: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clicks.csv").write_text("user_id,item_id\n" + rows)
+    models_dir = tmp_path / "models"
+    arguments = ["run", "--interactions", str(tmp_path / "clicks.csv"), "--models-dir"]
+    assert cli.main([*arguments, str(models_dir)]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(models_dir.iterdir())

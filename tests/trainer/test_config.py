@@ -1,4 +1,6 @@
+import json
 import tomllib
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,35 @@ def test_a_file_names_its_preset(tmp_path: Path) -> None:
     assert (made.model.embedding_dim, made.training.optimizer) == (16, "adagrad")
 
 
+def test_lists_of_words(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[model]\nitem_features = ["auto", "year:category"]\n')
+    assert config.load(str(file)).model.item_features == ("auto", "year:category")
+    assert config.load("default", ["model.item_features=[]"]).model.item_features == ()
+
+
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_every_preset_is_within_its_own_ranges(preset: str) -> None:
+    values = config.as_dict(config.PRESETS[preset])
+    assert json.loads(json.dumps(values)) == values, "as a report and a manifest give it back"
+    settings = [
+        f"{section}.{key}={json.dumps(value)}"
+        for section, group in values.items()
+        if isinstance(group, dict)
+        for key, value in group.items()
+    ]
+    assert config.load("default", settings) == config.PRESETS[preset]
+
+
+def test_queries_are_made_of_something() -> None:
+    with pytest.raises(config.ConfigError, match=r"made of nothing: model\.history_length is 0"):
+        config.load("default", ["model.history_length=0"])
+    with pytest.raises(config.ConfigError, match="made of nothing"):
+        config.load("tutorial", ["model.user_id=false"])
+    for other in ("model.user_id=true", 'model.user_features=["auto"]'):
+        assert config.load("default", ["model.history_length=0", other])
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -31,6 +62,10 @@ def test_a_file_names_its_preset(tmp_path: Path) -> None:
         ("split.kind=randm", "must be one of random"),
         ("training=3", "is a section"),
         ("training.epochs", "section.key=value"),
+        ("model.item_features=year", 'model.item_features must be a list of words, \\["like"'),
+        ("model.user_features=[1]", "model.user_features must be a list of words"),
+        ("training.objective=full", "must be one of auto, full_softmax"),
+        ("item_to_item.batch_size=1", "item_to_item.batch_size must be 2 to"),
     ],
 )
 def test_what_is_wrong_is_named(setting: str, message: str) -> None:
@@ -44,10 +79,10 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 
 
 def test_every_field_has_a_sentence() -> None:
-    from dataclasses import fields
-
-    sections = (config.SplitConfig, config.ModelConfig, config.TrainingConfig, config.IndexConfig)
-    assert all(field.metadata["text"] for section in sections for field in fields(section))
+    sections = [field.type for field in fields(config.Config) if is_dataclass(field.type)]
+    assert len(sections) == 5
+    for section in sections:
+        assert all(field.metadata["text"].strip() for field in fields(section))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("preset", config.PRESETS)

@@ -278,7 +278,7 @@ def test_similar_items_by_hand() -> None:
     vectors = np.array([[1, 0], [2, 1], [0, 3], [1, 0]], np.float32)
     popularity = np.array([5, 9, 1, 5], np.float32)
     ids, titles = np.array(list("abcd"), object), np.array(["A", "B", "C", "D"], object)
-    found = parts.similar_items(vectors, popularity, ids, titles, items=2, neighbours=2)
+    found = parts.similar_items(None, vectors, popularity, ids, titles, items=2, neighbours=2)
     assert found == [
         {
             "item_id": "b",
@@ -297,7 +297,11 @@ def test_similar_items_by_hand() -> None:
             ],
         },
     ]
-    whole = parts.similar_items(vectors, popularity, ids, titles)
+    whole = parts.similar_items(None, vectors, popularity, ids, titles)
     assert [len(one["similar"]) for one in whole] == [3, 3, 3, 3]
-    alone = parts.similar_items(vectors[:1], popularity[:1], ids[:1], titles[:1])
+    alone = parts.similar_items(None, vectors[:1], popularity[:1], ids[:1], titles[:1])
     assert alone == [{"item_id": "a", "title": "A", "similar": []}]
+    # Trained queries: after a comes c.
+    queries = np.array([[0, 1], [1, 0], [1, 0], [1, 0]], np.float32)
+    trained = parts.similar_items(queries, vectors, popularity, ids, titles, neighbours=1)
+    assert [one["similar"][0]["item_id"] for one in trained] == ["a", "c", "b", "b"]

@@ -1,32 +1,61 @@
 """The model learns: the published tutorial's figures, planted truth, TFRS's own metric."""
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from rich.console import Console
 
-from trainer import baselines, config, evaluation, towers, training
-from trainer.data import movielens, split, synthetic
-from trainer.data.types import Dataset, Split
+from trainer import baselines, config, evaluation, training
+from trainer.data import histories, movielens, split, synthetic
+from trainer.data.types import DataError, Dataset, Interactions, Split
 
 CONSOLE = Console(quiet=True)
 
 
-def _train(data: Dataset, parts: Split, settings: config.Config) -> training.TrainedModel:
-    return training.train(data, parts.train, settings, CONSOLE)
+def _train(data: Dataset, rows: Interactions, *settings: str) -> training.TrainedModel:
+    return training.train(data, rows, config.load("default", settings), CONSOLE)
+
+
+def _settings(**changed: object) -> list[str]:
+    return [f"training.{key}={value}" for key, value in changed.items()]
 
 
 def _quality(data: Dataset, parts: Split, model: training.TrainedModel) -> evaluation.Quality:
     scorer = evaluation.dot_product_scorer(
-        towers.embed(model.query_tower, data.user_ids),
-        towers.embed(model.candidate_tower, data.item_ids),
-        np.isin(np.arange(len(data.user_ids)), parts.train.users),
+        model.query_vectors(),
+        model.candidate_vectors,
+        model.known_users,
         baselines.popularity(parts.train, len(data.item_ids)),
     )
     return evaluation.evaluate(scorer, parts.train, parts.test)
+
+
+def _dataset(lists: list[list[int]], items: int, features: pd.DataFrame | None = None) -> Dataset:
+    """Users with these items, a second apart."""
+    users = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
+    item_ids = np.array([f"i{item}" for item in range(items)], object)
+    return Dataset(
+        name="by hand",
+        user_ids=np.array([f"u{user}" for user in range(len(lists))], object),
+        item_ids=item_ids,
+        titles=item_ids,
+        interactions=Interactions(
+            users.astype(np.int32),
+            np.array([item for one in lists for item in one], np.int32),
+            np.concatenate([np.arange(len(one)) for one in lists]),
+        ),
+        item_features=features,
+    )
+
+
+def _everybody_everything(users: int = 20, items: int = 10) -> Dataset:
+    return _dataset([list(range(items)) for _ in range(users)], items)
 
 
 def test_the_tutorial_is_reproduced(ml_100k: Path) -> None:
@@ -35,50 +64,107 @@ def test_the_tutorial_is_reproduced(ml_100k: Path) -> None:
     for seed in (1, 2, 3):
         settings = config.load("tutorial", seed=seed)
         parts = split.split(data.interactions, "random", 0.2, seed)
-        reached.append(_quality(data, parts, _train(data, parts, settings)).all_items.top_100)
+        model = training.train(data, parts.train, settings, CONSOLE)
+        reached.append(_quality(data, parts, model).all_items.top_100)
     # Published: 0.2334.
     assert all(0.22 <= one <= 0.26 for one in reached), reached
 
 
+TASTES = 5
+
+
 @pytest.fixture(scope="module")
-def planted() -> tuple[Dataset, Split, training.TrainedModel]:
-    data = synthetic.load(users=400, items=600, interactions=20_000, tastes=5, seed=1)
-    parts = split.split(data.interactions, "random", 0.2, 1)
-    return data, parts, _train(data, parts, config.load("default"))
+def planted() -> tuple[Dataset, Split]:
+    data = synthetic.load(users=400, items=600, interactions=20_000, tastes=TASTES, seed=1)
+    return data, split.split(data.interactions, "random", 0.2, 1)
 
 
-def test_planted_tastes_are_found(planted: tuple[Dataset, Split, training.TrainedModel]) -> None:
-    data, parts, model = planted
-    assert data.item_features is not None
-    taste = data.item_features["taste"].to_numpy()
-    vectors = towers.embed(model.candidate_tower, data.item_ids)
+@pytest.fixture(scope="module")
+def learnt(planted: tuple[Dataset, Split]) -> training.TrainedModel:
+    """By the default configuration, but without features: the tastes are for it to find."""
+    data, parts = planted
+    return _train(data, parts.train, "model.item_features=[]", "training.epochs=8")
+
+
+def _taste(table: pd.DataFrame | None) -> np.ndarray:
+    assert table is not None
+    return table["taste"].to_numpy()
+
+
+def test_planted_tastes_are_found(
+    planted: tuple[Dataset, Split], learnt: training.TrainedModel
+) -> None:
+    data, parts = planted
+    taste, vectors = _taste(data.item_features), learnt.candidate_vectors
     often = np.argsort(-baselines.popularity(parts.train, 600))[:200]
     similar = vectors[often] @ vectors[often].T
     np.fill_diagonal(similar, -np.inf)
     nearest = often[np.argsort(-similar, axis=1)[:, :5]]
-    assert np.mean(taste[nearest] == taste[often][:, None]) > 0.7, "by chance: 0.2"
-    popular = evaluation.evaluate(
-        evaluation.popularity_scorer(baselines.popularity(parts.train, 600)),
-        parts.train,
-        parts.test,
-    )
-    assert _quality(data, parts, model).unseen_items.top_50 > 1.3 * popular.unseen_items.top_50
+    assert np.mean(taste[nearest] == taste[often][:, None]) > 0.9, "by chance: 0.2"
 
 
-def test_factorized_top_k_agrees(planted: tuple[Dataset, Split, training.TrainedModel]) -> None:
-    data, parts, model = planted
-    ours = _quality(data, parts, model).all_items
-    candidates = tf.data.Dataset.from_tensor_slices(list(data.item_ids)).batch(128)
-    metric = tfrs.metrics.FactorizedTopK(
-        candidates=candidates.map(lambda ids: (ids, model.candidate_tower(ids))),
-        ks=evaluation.TOP_KS,
-    )
+@pytest.fixture(scope="module")
+def popular(planted: tuple[Dataset, Split]) -> evaluation.Quality:
+    data, parts = planted
+    scores = baselines.popularity(parts.train, len(data.item_ids))
+    return evaluation.evaluate(evaluation.popularity_scorer(scores), parts.train, parts.test)
+
+
+def test_the_default_is_better_than_popularity(
+    planted: tuple[Dataset, Split], learnt: training.TrainedModel, popular: evaluation.Quality
+) -> None:
+    reached = _quality(*planted, learnt).unseen_items
+    assert reached.top_50 > 1.7 * popular.unseen_items.top_50
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("training.objective=sampled_softmax", "training.negatives=100"),
+        (
+            *("training.objective=sampled_softmax", "training.negatives=200"),
+            *("training.negatives_from=popularity", "training.hard_negatives=50"),
+        ),
+        ("training.objective=full_softmax", "training.kept_weight=0.3", "model.user_id=true"),
+        ("training.objective=in_batch", "training.batch_size=512", "training.negatives=0"),
+        (
+            *("training.objective=in_batch", "training.batch_size=512"),
+            *("training.negatives=256", "training.targets=future"),
+        ),
+        ("training.objective=full_softmax", "training.targets=future"),
+        # The user's own vector alone, as in the published tutorial, but trained.
+        (
+            *("training.objective=in_batch", "training.batch_size=512", "training.negatives=256"),
+            *("model.history_length=0", "model.user_id=true"),
+        ),
+    ],
+    ids=lambda settings: ",".join(one.partition(".")[2] for one in settings),
+)
+def test_every_objective_is_better_than_popularity(
+    settings: tuple[str, ...], planted: tuple[Dataset, Split], popular: evaluation.Quality
+) -> None:
+    data, parts = planted
+    model = _train(
+        data, parts.train, "model.item_features=[]", "training.epochs=5",
+        *("training.validation_share=0", *settings),
+    )  # fmt: skip
+    reached = _quality(data, parts, model).unseen_items
+    assert reached.top_50 > 1.4 * popular.unseen_items.top_50
+
+
+def test_factorized_top_k_agrees(
+    planted: tuple[Dataset, Split], learnt: training.TrainedModel
+) -> None:
+    data, parts = planted
+    ours = _quality(data, parts, learnt).all_items
+    candidates = tf.data.Dataset.from_tensor_slices((list(data.item_ids), learnt.candidate_vectors))
+    metric = tfrs.metrics.FactorizedTopK(candidates=candidates.batch(128), ks=evaluation.TOP_KS)
+    assert learnt.known_users[parts.test.users].all()
     # By ids: by scores it loses the items whose two ways of being scored differ in a bit.
-    asked = tf.constant(list(data.item_ids[parts.test.items]))
     metric.update_state(
-        model.query_tower(tf.constant(list(data.user_ids[parts.test.users]))),
-        model.candidate_tower(asked),
-        true_candidate_ids=asked,
+        learnt.query_vectors()[parts.test.users],
+        learnt.candidate_vectors[parts.test.items],
+        true_candidate_ids=tf.constant(list(data.item_ids[parts.test.items])),
     )
     theirs = [float(value) for value in metric.result()]
     assert [ours.top_1, ours.top_5, ours.top_10, ours.top_50, ours.top_100] == pytest.approx(
@@ -86,27 +172,227 @@ def test_factorized_top_k_agrees(planted: tuple[Dataset, Split, training.Trained
     )
 
 
+def test_three_items_tell_a_taste(
+    planted: tuple[Dataset, Split], learnt: training.TrainedModel
+) -> None:
+    data, parts = planted
+    taste = _taste(data.item_features)
+    often = np.argsort(-baselines.popularity(parts.train, 600), kind="stable")
+    for one in range(TASTES):
+        items = often[taste[often] == one][[10, 15, 20]]
+        query = learnt.query.embed(histories.of(_dataset([items.tolist()], 600).interactions, 1))
+        best = np.argsort(-(query @ learnt.candidate_vectors.T)[0])
+        best = best[~np.isin(best, items)][:20]
+        assert np.mean(taste[best] == one) > 0.8, "by chance: 0.2"
+
+
+def test_a_new_item_is_found_by_its_features(planted: tuple[Dataset, Split]) -> None:
+    data, parts = planted
+    item_taste, user_taste = _taste(data.item_features), _taste(data.user_features)
+    popularity = baselines.popularity(parts.train, 600)
+    # Of every taste six items that had some rows become new ones.
+    often = np.argsort(-popularity, kind="stable")
+    new = np.concatenate([often[item_taste[often] == one][20:26] for one in range(TASTES)])
+    rows = parts.train.take(~np.isin(parts.train.items, new))
+    shown = {}
+    for features in ('["taste:category"]', "[]"):
+        model = _train(
+            data, rows, f"model.item_features={features}", "training.epochs=8",
+            *("training.validation_share=0", "model.new_item_scale=1.0"),
+        )  # fmt: skip
+        scores = model.query_vectors() @ model.candidate_vectors.T
+        rank = (-scores).argsort(axis=1).argsort(axis=1)[:, new]
+        own = user_taste[:, None] == item_taste[new]
+        shown[features] = np.mean(rank[own] < 120), np.mean(rank[~own] < 120)
+    # A fifth of the catalogue is among the 120 best.
+    with_features, without = shown.values()
+    assert with_features[0] > 0.9
+    assert with_features[1] < 0.1
+    assert without[0] == pytest.approx(without[1]), "nothing is known of them"
+
+
+def test_future_targets_find_a_planted_sequence() -> None:
+    # From item i everybody goes to i + 1; the ring has no ends, and no item is popular.
+    random = np.random.default_rng(1)
+    lists = [[(start + step) % 40 for step in range(8)] for start in random.integers(0, 40, 300)]
+    data = _dataset(lists, 40)
+    last = data.interactions.timestamps == 7
+    rows = data.interactions.take(~last)
+    found = {}
+    for targets in ("future", "random"):
+        model = _train(
+            data, rows, f"training.targets={targets}", "training.epochs=30",
+            "training.validation_share=0",
+        )  # fmt: skip
+        scores = model.query_vectors() @ model.candidate_vectors.T
+        scores[rows.users, rows.items] = -np.inf
+        found[targets] = np.mean(scores.argmax(axis=1) == data.interactions.items[last])
+    assert found["future"] > 0.9
+    # Without time the item before the first is as good an answer.
+    assert found["random"] < 0.8
+
+
 def test_the_same_seed_gives_the_same_model() -> None:
     data = synthetic.load(users=50, items=80, interactions=800, seed=1)
-    parts = split.split(data.interactions, "random", 0.2, 1)
-    settings = config.load("default", ["training.epochs=2"])
-    one, same = (
-        towers.embed(_train(data, parts, settings).query_tower, data.user_ids) for _ in "ab"
+    one, same, other = (
+        _train(data, data.interactions, *_settings(epochs=2, refit="false"), f"seed={seed}")
+        for seed in (1, 1, 2)
     )
-    np.testing.assert_allclose(one, same, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one.query_vectors(), same.query_vectors(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one.candidate_vectors, same.candidate_vectors, rtol=1e-4, atol=1e-5)
+    assert one.curve.validation == same.curve.validation
+    assert np.abs(one.query_vectors() - other.query_vectors()).max() > 0.1
 
 
 def test_users_without_training_rows_stay_unknown() -> None:
     data = synthetic.load(users=50, items=80, interactions=800, seed=1)
     rows = data.interactions
-    parts = Split("by hand", rows.take(rows.users != 7), rows.take(rows.users == 7))
-    model = _train(data, parts, config.load("default", ["training.epochs=1"]))
-    known = model.query_tower.known(tf.constant(["u6", "u7", "", "[UNK]"])).numpy()
-    assert known.tolist() == [True, False, False, False]
+    model = _train(data, rows.take(rows.users != 7), "training.epochs=1")
+    assert np.flatnonzero(~model.known_users).tolist() == [7]
 
 
-def test_tensorboard_logs_are_written(tmp_path: Path) -> None:
+def test_early_stopping_goes_back_to_the_best_epoch() -> None:
+    # With steps this long it gets no better before long.
+    data = synthetic.load(users=60, items=80, interactions=1_200, tastes=4, seed=2)
+    settings = _settings(epochs=40, patience=3, refit="false", batch_size=16, learning_rate=0.1,
+                         learning_rate_decay="false")  # fmt: skip
+    model = _train(data, data.interactions, *settings)
+    curve = model.curve
+    assert len(curve.loss) == len(curve.validation) < 40
+    assert curve.best_epoch == np.argmax(curve.validation) + 1
+    assert len(curve.validation) - curve.best_epoch == 3
+    # The model is the one of the best epoch: as if training had ended with it.
+    short = _train(*(data, data.interactions, *settings), f"training.epochs={curve.best_epoch}")
+    np.testing.assert_allclose(short.candidate_vectors, model.candidate_vectors, atol=1e-3)
+
+
+def test_refitting_learns_from_all_rows() -> None:
+    data = synthetic.load(users=60, items=80, interactions=1_200, tastes=4, seed=2)
+    rows = data.interactions
+    settings = _settings(epochs=4, patience=2, batch_size=16, validation_share=0.5)
+    again = _train(data, rows, *settings)
+    once = _train(data, rows, *settings, "training.refit=false")
+    assert again.curve.validation == once.curve.validation
+    assert len(again.curve.loss) == len(again.curve.validation)
+    # As without a validation, for as many epochs as were best.
+    plain = _train(
+        *(data, rows),
+        *_settings(epochs=again.curve.best_epoch, batch_size=16, validation_share=0),
+    )
+    np.testing.assert_allclose(again.candidate_vectors, plain.candidate_vectors, atol=1e-4)
+    assert np.abs(again.candidate_vectors - once.candidate_vectors).max() > 0.01
+    # What was watched on is in the users' histories all the same.
+    assert once.histories.items.tolist() == histories.of(rows, 60).items.tolist()
+
+
+def test_without_validation_there_is_a_loss_alone() -> None:
+    model = _train(
+        _everybody_everything(), _everybody_everything().interactions,
+        *_settings(epochs=3, validation_share=0),
+    )  # fmt: skip
+    assert len(model.curve.loss) == model.curve.best_epoch == 3
+    assert model.curve.validation == []
+    assert model.interactions_per_second > 0
+
+
+def test_tensorboard_logs_of_both_trainings_are_apart(tmp_path: Path) -> None:
     data = synthetic.load(users=50, items=80, interactions=800, seed=1)
     settings = config.load("default", ["training.epochs=1"])
     training.train(data, data.interactions, settings, CONSOLE, tmp_path)
-    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    found = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}
+    assert found == {tmp_path / "train", tmp_path / "refit" / "train"}
+
+
+ODD = {
+    "one user": [[0, 1, 2]],
+    "two rows": [[0, 1]],
+    "users with one row": [[0], [1], [2, 3]],
+    "nobody has what others have": [[0, 1], [2, 3], [4, 5]],
+}
+
+
+@pytest.mark.parametrize("lists", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("objective", ["full_softmax", "sampled_softmax", "in_batch"])
+def test_odd_data_is_learnt_from(lists: list[list[int]], objective: str) -> None:
+    # Items that nobody touched, and a step larger than all of the data.
+    data = _dataset(lists, 9)
+    model = _train(
+        *(data, data.interactions, f"training.objective={objective}"),
+        *_settings(epochs=3, batch_size=5000),
+    )
+    assert np.isfinite(model.curve.loss).all()
+    assert np.isfinite(model.query_vectors()).all()
+    assert model.candidate_vectors.shape == (9, 64)
+    assert model.known_users.all()
+
+
+def test_validation_with_users_that_are_not_in_training() -> None:
+    # The later half of the users comes after all of the others.
+    lists = [[user % 5, 5 + user % 4, 9] for user in range(30)]
+    data = _dataset(lists, 10)
+    rows = data.interactions
+    rows = Interactions(rows.users, rows.items, rows.users * 10 + rows.timestamps)
+    model = _train(
+        replace(data, interactions=rows), rows,
+        *("split.kind=temporal", *_settings(epochs=1, validation_share=0.5, batch_size=8)),
+    )  # fmt: skip
+    assert len(model.curve.validation) == 1
+    assert model.known_users.all()
+
+
+def test_too_few_rows_to_watch_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    data = _dataset([[0, 1], [1, 2]], 3)
+    model = training.train(
+        data, data.interactions, config.load("default", _settings(epochs=2)), Console(width=200)
+    )
+    assert len(model.curve.loss) == 2
+    assert model.curve.validation == []
+    assert "Training for all of the epochs" in capsys.readouterr().out
+
+
+def test_what_cannot_be_learnt_from_is_said() -> None:
+    lonely = _dataset([[0], [0], [0]], 1)
+    with pytest.raises(DataError, match="no user has two different items"):
+        _train(lonely, lonely.interactions)
+    single = _train(lonely, lonely.interactions, "training.objective=in_batch")
+    assert np.isfinite(single.candidate_vectors).all()
+    data = _everybody_everything()
+    with pytest.raises(DataError, match="queries would be made of nothing"):
+        _train(*(data, data.interactions, "model.history_length=0", 'model.user_features=["auto"]'))
+    with pytest.raises(DataError, match="no file of items with the column year"):
+        _train(data, data.interactions, 'model.item_features=["year"]')
+
+
+def test_a_training_that_diverges_is_said() -> None:
+    data = _everybody_everything()
+    with pytest.raises(config.ConfigError, match=r"training\.learning_rate 10"):
+        _train(
+            *(data, data.interactions),
+            *_settings(epochs=60, learning_rate=10, temperature=0.01, validation_share=0),
+        )
+
+
+def test_users_are_known_by_their_features() -> None:
+    # The history says nothing, the feature everything.
+    random = np.random.default_rng(0)
+    tastes = random.integers(0, 4, 200)
+    lists = [(taste * 10 + random.permutation(10)[:4]).tolist() for taste in tastes]
+    data = replace(_dataset(lists, 40), user_features=pd.DataFrame({"taste": tastes}))
+    model = _train(
+        data, data.interactions, "model.history_length=0",
+        *('model.user_features=["taste:category"]', *_settings(epochs=20, validation_share=0)),
+    )  # fmt: skip
+    best = (-(model.query_vectors() @ model.candidate_vectors.T)).argsort(axis=1)[:, :10]
+    assert np.mean(best // 10 == tastes[:, None]) > 0.95
+
+
+def test_queries_have_the_parts_and_the_length_that_are_asked_for() -> None:
+    data = synthetic.load(users=50, items=80, interactions=800, seed=1)
+    for user_id, normalize in itertools.product(("true", "false"), repeat=2):
+        model = _train(
+            data, data.interactions, *_settings(epochs=1, validation_share=0),
+            *(f"model.user_id={user_id}", f"model.normalize={normalize}"),
+        )  # fmt: skip
+        lengths = np.linalg.norm(model.query_vectors(), axis=1)
+        assert np.allclose(lengths, 1, atol=1e-4) == (normalize == "true")
+        assert (model.query.user_vectors is not None) == (user_id == "true")

@@ -28,7 +28,7 @@ def load(source: str = "default", settings: Iterable[str] = (), seed: int | None
 
     Raises:
         ConfigError: no such preset or file, an unknown key, a value of the wrong
-            type or out of its range.
+            type or out of its range, or values that do not go together.
     """
     config = PRESETS.get(source) or _from_file(Path(source))
     for setting in settings:
@@ -36,7 +36,15 @@ def load(source: str = "default", settings: Iterable[str] = (), seed: int | None
         if not equals:
             raise ConfigError(f"--set takes section.key=value, not {setting!r}")
         config = change(config, key.strip(), _literal(text.strip()))
-    return config if seed is None else change(config, "seed", seed)
+    if seed is not None:
+        config = change(config, "seed", seed)
+    # Only now: one setting may make up for another.
+    if not (config.model.history_length or config.model.user_id or config.model.user_features):
+        raise ConfigError(
+            "queries would be made of nothing: model.history_length is 0, model.user_id is false "
+            "and model.user_features names no column"
+        )
+    return config
 
 
 def change(config: Config, key: str, value: Any) -> Config:
@@ -58,8 +66,12 @@ def preset_of(source: str) -> str:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The configuration as plain nested values, for manifests and reports."""
-    return dataclasses.asdict(config)
+    """The configuration as plain nested values, as JSON gives them back: for manifests, reports."""
+
+    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
+
+    return dataclasses.asdict(config, dict_factory=plain)
 
 
 def _from_file(path: Path) -> Config:

@@ -7,7 +7,7 @@ so that no column outweighs another by having many.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -28,6 +28,8 @@ _BUCKETS = 20
 _MIN_COUNT = 2
 _MAX_CATEGORIES = 20_000
 _MAX_WORDS = 20_000
+#: As what a column of lists comes out of a Parquet file, or is built by hand.
+_LISTS = (list, tuple, np.ndarray)
 _WORD = re.compile(r"\w+", re.UNICODE)
 
 
@@ -37,7 +39,7 @@ class Column:
 
     Attributes:
         name: of the column.
-        kind: category, tags separated by ``|``, number, or text.
+        kind: category, tags separated by ``|`` or a list of them, number, or text.
         vocabulary: categories, tags or words, each a feature; empty for a number.
         bounds: of a number's buckets, ascending; empty for the others.
     """
@@ -97,33 +99,40 @@ def fit(table: pd.DataFrame | None, wanted: Sequence[str], what: str) -> Feature
         if named := [name for name in wanted if name != AUTO]:
             raise DataError(f"no file of {what} with the column {', '.join(named)}")
         return FeatureEncoder(())
-    columns = []
-    for name, kind in _named(table, wanted, what):
-        column = _fitted(name, table[name], kind or _guess(table[name]))
-        if column.size:
-            columns.append(column)
-    return FeatureEncoder(tuple(columns))
+    columns = (
+        _fitted(name, table[name], kind or _guess(table[name]))
+        for name, kind in _named(table, wanted, what).items()
+    )
+    return FeatureEncoder(tuple(column for column in columns if column is not None))
 
 
-def _named(
-    table: pd.DataFrame, wanted: Sequence[str], what: str
-) -> Iterable[tuple[str, Kind | None]]:
+def _named(table: pd.DataFrame, wanted: Sequence[str], what: str) -> dict[str, Kind | None]:
+    """Each column once, and its kind; what is named wins over ``auto``."""
+    found: dict[str, Kind | None] = {}
+    if AUTO in wanted:
+        found = dict.fromkeys(map(str, table.columns))
     for text in wanted:
         if text == AUTO:
-            yield from ((str(name), None) for name in table.columns)
             continue
-        name, _, kind = text.partition(":")
+        name, colon, kind = text.rpartition(":")
+        if text in table or not colon:
+            name, colon, kind = text, "", ""
         if name not in table:
             raise DataError(
                 f"{what} have no column {name!r}; there are: {', '.join(map(str, table.columns))}"
             )
-        if kind and kind not in get_args(Kind):
+        if colon and kind not in get_args(Kind):
             raise DataError(f"{text!r}: a column is one of {', '.join(get_args(Kind))}")
-        yield name, kind or None  # type: ignore[misc]
+        found[name] = kind or None  # type: ignore[assignment]
+    return found
 
 
 def _guess(values: pd.Series) -> Kind:
-    texts = _texts(values)
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return "number"
+    if any(isinstance(value, _LISTS) for value in values):
+        return "tags"
+    texts = [str(value) for value in values if not _missing(value)]
     if not texts:
         return "category"
     if pd.to_numeric(pd.Series(texts), errors="coerce").notna().all() and len(set(texts)) > 2:
@@ -131,16 +140,19 @@ def _guess(values: pd.Series) -> Kind:
     if any(TAG_SEPARATOR in text for text in texts):
         return "tags"
     # What hardly ever recurs tells only by its words.
-    return "category" if len(set(texts)) <= len(texts) / 2 else "text"
+    return "category" if len(set(texts)) <= max(2, len(texts) / 2) else "text"
 
 
-def _texts(values: pd.Series) -> list[str]:
-    """The values that are there."""
-    return [str(value) for value in values if pd.notna(value) and str(value) != ""]
+def _missing(value: object) -> bool:
+    # pandas would look into a list.
+    return not isinstance(value, _LISTS) and (bool(pd.isna(value)) or str(value) == "")  # type: ignore[call-overload]
 
 
 def _tokens(kind: Kind, value: object) -> list[str]:
-    if pd.isna(value) or str(value) == "":  # type: ignore[call-overload]
+    if isinstance(value, _LISTS):
+        parts = [str(part) for part in value if not _missing(part)]
+        value = TAG_SEPARATOR.join(parts) if kind == "tags" else " ".join(parts)
+    if _missing(value):
         return []
     if kind == "category":
         return [str(value)]
@@ -150,24 +162,33 @@ def _tokens(kind: Kind, value: object) -> list[str]:
     return sorted(set(_WORD.findall(str(value).casefold())))
 
 
-def _fitted(name: str, values: pd.Series, kind: Kind) -> Column:
+def _numbers(values: pd.Series) -> NDArray[np.float64]:
+    """A number per value, seconds since the epoch for a date; NaN for what is none."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        seconds = pd.to_datetime(values, utc=True) - pd.Timestamp(0, tz="UTC")
+        values = seconds / pd.Timedelta(seconds=1)
+    return np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
+
+
+def _fitted(name: str, values: pd.Series, kind: Kind) -> Column | None:
+    """What a column is read as; None where that tells nothing of anyone."""
     if kind == "number":
-        numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
+        numbers = _numbers(values)
         numbers = numbers[np.isfinite(numbers)]
         if not len(numbers):
-            return Column(name, kind, bounds=())
+            return None
         inner = np.unique(np.quantile(numbers, np.arange(1, _BUCKETS) / _BUCKETS))
         return Column(name, kind, bounds=tuple(inner[inner > numbers.min()].tolist()))
     counts = Counter(token for value in values for token in _tokens(kind, value))
     most = _MAX_WORDS if kind == "text" else _MAX_CATEGORIES
     # What one entity alone has says no more than its id does.
     common = [token for token, count in counts.most_common(most) if count >= _MIN_COUNT]
-    return Column(name, kind, vocabulary=tuple(sorted(common)))
+    return Column(name, kind, vocabulary=tuple(sorted(common))) if common else None
 
 
 def _encoded(column: Column, values: pd.Series) -> sparse.csr_matrix:
     if column.kind == "number":
-        numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
+        numbers = _numbers(values)
         entities = np.flatnonzero(np.isfinite(numbers))
         features = np.searchsorted(np.array(column.bounds), numbers[entities], side="right")
         weights: NDArray[np.float32] = np.ones(len(entities), np.float32)

@@ -84,15 +84,8 @@ class QueryModule(tf.Module):
         """The stored histories and the recent items, int32 [B, H], as one vector: [B, D]."""
         joined = self._stored(users)
         if recent is not None:
-            rows, items = joined.value_rowids(), joined.values
-            again = tf.reduce_any(tf.gather(recent, rows) == items[:, None], axis=1)
-            joined = tf.concat(
-                [
-                    tf.ragged.boolean_mask(joined, joined.with_values(tf.logical_not(again))),
-                    tf.ragged.boolean_mask(recent, recent >= 0),
-                ],
-                axis=1,
-            )
+            joined = tf.concat([joined, tf.ragged.boolean_mask(recent, recent >= 0)], axis=1)
+            joined = _last_of_each(joined, self._item_vectors.shape[0])
         items, rows = joined.values, tf.cast(joined.value_rowids(), tf.int32)
         ends = tf.cast(tf.gather(joined.row_splits, rows + 1), tf.int32)
         ages = ends - 1 - tf.range(tf.size(items))
@@ -110,6 +103,15 @@ class QueryModule(tf.Module):
         ends = tf.where(users >= 0, tf.gather(self._offsets, row + 1), starts)
         place = tf.ragged.range(starts, ends, row_splits_dtype=tf.int64)
         return place.with_values(tf.gather(self._history_items, place.values))
+
+
+def _last_of_each(histories: tf.RaggedTensor, count: int) -> tf.RaggedTensor:
+    """What is done twice counts as done the last time: ragged int32 [B, any], below ``count``."""
+    items = histories.values
+    _, pair = tf.unique(histories.value_rowids() * count + tf.cast(items, tf.int64))
+    place = tf.range(tf.size(items))
+    last = tf.gather(tf.math.unsorted_segment_max(place, pair, tf.size(items)), pair)
+    return tf.ragged.boolean_mask(histories, histories.with_values(last == place))
 
 
 def _constant(values: NDArray[np.generic]) -> tf.Variable:

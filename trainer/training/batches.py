@@ -142,6 +142,10 @@ class Batches:
         else:
             share = self._random.uniform(*_KEPT_SHARE, len(users))
             kept = self._random.random(len(rows)) < share[rows]
+            # Whoever would have nothing to find has one of the items to find.
+            all_kept = np.flatnonzero(np.bincount(rows[~kept], minlength=len(users)) == 0)
+            place = self._random.integers(lengths[all_kept])
+            kept[whole.offsets[all_kept] + place] = False
         weights = np.where(kept, self._config.kept_weight, 1.0)
         is_target = weights > 0
         targets = whole.items[is_target]

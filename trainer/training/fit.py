@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from trainer.config import Config, ConfigError, TrainingConfig
-from trainer.data import features, histories, split
+from trainer.data import features, histories
 from trainer.data.histories import Histories
-from trainer.data.types import Dataset, Interactions
+from trainer.data.types import DataError, Dataset, Interactions
 from trainer.evaluation import evaluate
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.embedding import embed_all
 from trainer.towers.query import QueryTower
-from trainer.training import defaults
+from trainer.training import defaults, validation
 from trainer.training.batches import DTYPES, Batches
 from trainer.training.model import TwoTowerModel
 from trainer.training.progress import ProgressBar
@@ -27,8 +27,6 @@ from trainer.training.stopping import Asked, BestEpoch
 from trainer.training.trained import LearningCurve, TrainedModel
 
 _PREFETCHED_STEPS = 4
-# Every epoch ranks the catalogue for each of them.
-_VALIDATION_USERS = 5_000
 
 
 def train(
@@ -53,7 +51,8 @@ def train(
         go_on: asked after every epoch with its loss; training ends there when it says no.
 
     Raises:
-        DataError: the configuration names columns that are not there.
+        DataError: the configuration names columns that are not there; there is nothing to learn
+            from, or queries would be made of nothing.
         ConfigError: the configuration makes training diverge.
     """
     started = time.perf_counter()
@@ -64,16 +63,18 @@ def train(
         timestamps=rows.timestamps is not None,
     )
     settings = config.training
-    if not settings.validation_share:
+    parts = validation.split_off(rows, config, console) if settings.validation_share else None
+    if parts is None:
         run = _Run(dataset, rows, None, config, console, log_dir, go_on).fit(settings.epochs)
     else:
-        parts = split.split(rows, config.split.kind, settings.validation_share, config.seed + 1)
         run = _Run(dataset, parts.train, parts.test, config, console, log_dir, go_on)
         run.fit(settings.epochs)
         if settings.refit:
             curve = run.curve
             console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
-            run = _Run(dataset, rows, None, config, console, log_dir, go_on).fit(curve.best_epoch)
+            # TensorBoard would draw two runs in one directory as one line.
+            again = None if log_dir is None else log_dir / "refit"
+            run = _Run(dataset, rows, None, config, console, again, go_on).fit(curve.best_epoch)
             run.curve = curve
     # Whatever the vectors were learnt from, queries are made of all that is known.
     return replace(
@@ -89,7 +90,7 @@ class _Run:
         self,
         dataset: Dataset,
         rows: Interactions,
-        validation: Interactions | None,
+        watched: Interactions | None,
         config: Config,
         console: Console,
         log_dir: Path | None,
@@ -98,7 +99,7 @@ class _Run:
         tf.keras.utils.set_random_seed(config.seed)
         self._config, self._console, self._log_dir = config, console, log_dir
         self._go_on = go_on
-        self._rows, self._validation = rows, _sampled(validation, config.seed)
+        self._rows, self._validation = rows, watched
         self._counts = len(dataset.user_ids), len(dataset.item_ids)
         self._item_features = features.fit(
             dataset.item_features, config.model.item_features, "items"
@@ -109,6 +110,11 @@ class _Run:
         users, items = self._counts
         item_table = self._item_features.encode(_table(dataset.item_features, items))
         user_table = self._user_features.encode(_table(dataset.user_features, users))
+        if not (config.model.history_length or config.model.user_id or user_table.shape[1]):
+            raise DataError(
+                "queries would be made of nothing: model.history_length is 0, model.user_id is "
+                "false, and users have no features"
+            )
         known_items, self._known_users = _seen(rows.items, items), _seen(rows.users, users)
         self._histories = histories.of(_standardised(rows), users)
         self._model = TwoTowerModel(
@@ -138,6 +144,11 @@ class _Run:
             history_length=self._config.model.history_length,
             seed=self._config.seed,
         )
+        if not len(batches):
+            raise DataError(
+                "nothing to learn from: no user has two different items to train on "
+                "(training.objective=in_batch learns from one)"
+            )
         self._model.compile(optimizer=_optimizer(config, len(batches) * epochs))
         callbacks: list[tf.keras.callbacks.Callback] = []
         if self._validation is not None:
@@ -212,17 +223,6 @@ def _standardised(rows: Interactions) -> Interactions:
     spread = float(rows.ratings.std())
     ratings = (rows.ratings - rows.ratings.mean()) / (spread if spread > 0 else 1.0)
     return replace(rows, ratings=ratings.astype(np.float32))
-
-
-def _sampled(validation: Interactions | None, seed: int) -> Interactions | None:
-    """The rows of a bounded number of users."""
-    if validation is None:
-        return None
-    users = np.unique(validation.users)
-    if len(users) <= _VALIDATION_USERS:
-        return validation
-    chosen = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
-    return validation.take(np.isin(validation.users, chosen))
 
 
 def _seen(positions: NDArray[np.int32], count: int) -> NDArray[np.bool_]:

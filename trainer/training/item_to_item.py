@@ -119,11 +119,14 @@ def _held_out_pairs(
     if train.timestamps is None or test.timestamps is None or not len(train):
         nothing = np.zeros(0, np.int32)
         return nothing, nothing
-    order = np.lexsort((train.timestamps, train.users))
-    # One number that sorts as user and time do.
-    span = int(max(train.timestamps.max(), test.timestamps.max())) + 1
-    keys = train.users[order].astype(np.int64) * span + train.timestamps[order]
-    place = np.searchsorted(keys, test.users.astype(np.int64) * span + test.timestamps) - 1
+    # Places in time instead of times, so that one number sorts as user and time do.
+    times, place_in_time = np.unique(
+        np.concatenate([train.timestamps, test.timestamps]), return_inverse=True
+    )
+    users = np.concatenate([train.users, test.users]).astype(np.int64)
+    keys, asked = np.split(users * len(times) + place_in_time, [len(train)])
+    order = np.argsort(keys, kind="stable")
+    place = np.searchsorted(keys[order], asked) - 1
     before = order[np.maximum(place, 0)]
     found = (place >= 0) & (train.users[before] == test.users)
     item, following = train.items[before][found], test.items[found]

@@ -1,0 +1,144 @@
+"""The losses equal their formulas, computed target by target."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import sparse
+
+from trainer.config import ModelConfig, TrainingConfig
+from trainer.data.histories import Histories
+from trainer.towers.candidate import CandidateTower
+from trainer.towers.query import QueryTower
+from trainer.training.batches import Batches, Step
+from trainer.training.model import TwoTowerModel
+
+ITEMS, USERS = 8, 6
+LISTS = [[0, 1, 2, 3], [3, 4, 0], [5, 6, 7], [1, 2], [4, 0, 7, 6, 2], [0, 5]]
+HISTORIES = Histories(
+    np.cumsum([0, *map(len, LISTS)]),
+    np.array([item for one in LISTS for item in one], np.int32),
+)
+CONFIG = TrainingConfig(batch_size=4, negatives=3, temperature=0.5)
+
+
+def _model(config: TrainingConfig, objective: str) -> TwoTowerModel:
+    nothing = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
+    nobody = sparse.csr_matrix((USERS, 0), dtype=np.float32)
+    towers = ModelConfig(embedding_dim=3, user_id=True)
+    model = TwoTowerModel(
+        QueryTower(nothing, np.ones(ITEMS, bool), nobody, np.ones(USERS, bool), towers, seed=1),
+        CandidateTower(nothing, np.ones(ITEMS, bool), towers, seed=2),
+        config,
+        objective=objective,
+    )
+    model.compute_loss(_fed(_step(config, objective)))
+    random = np.random.default_rng(3)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(size=variable.shape).astype(np.float32))
+    return model
+
+
+def _step(config: TrainingConfig, objective: str) -> Step:
+    batches = Batches(
+        *(HISTORIES, ITEMS, config),
+        objective=objective,
+        future=False,
+        history_length=10,
+        seed=4,
+    )
+    return next(iter(batches.epoch()))
+
+
+def _fed(step: Step) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(array) for name, array in step.arrays().items()}
+
+
+def _scores(model: TwoTowerModel, step: Step, config: TrainingConfig) -> np.ndarray:
+    """Of every query and candidate, by the towers' own vectors: float64 [B, C]."""
+    queries = model.query_tower(_fed(step)).numpy().astype(np.float64)
+    candidates = model.candidate_tower(tf.constant(step.candidates, tf.int32)).numpy()
+    return queries @ candidates.astype(np.float64).T / config.temperature
+
+
+def _mean_loss(scores: np.ndarray, step: Step, hardest: int = 0) -> float:
+    """-log softmax of each target among the candidates, the weighted mean."""
+    losses = []
+    for row, column in zip(step.target_rows, step.target_columns, strict=True):
+        among = np.sort(scores[row])[-hardest:] if hardest else scores[row]
+        losses.append(np.log(np.exp(among).sum()) - scores[row, column])
+    return float(np.average(losses, weights=step.target_weights))
+
+
+def _loss(model: TwoTowerModel, step: Step) -> float:
+    return float(model.compute_loss(_fed(step)))
+
+
+@pytest.mark.parametrize("changed", [{}, {"kept_weight": 0.3}, {"temperature": 2.0}])
+def test_full_softmax(changed: dict[str, Any]) -> None:
+    config = replace(CONFIG, **changed)
+    model, step = _model(config, "full_softmax"), _step(config, "full_softmax")
+    assert len(step.target_rows) > len(step.users), "several targets of a query"
+    if "kept_weight" in changed:
+        assert set(step.target_weights) == {0.3, 1.0}
+    expected = _mean_loss(_scores(model, step, config), step)
+    assert _loss(model, step) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("hardest", [1, 3, 1000])
+def test_hard_negatives(hardest: int) -> None:
+    config = replace(CONFIG, hard_negatives=hardest)
+    model, step = _model(config, "full_softmax"), _step(config, "full_softmax")
+    scores = _scores(model, step, config)
+    assert _loss(model, step) == pytest.approx(_mean_loss(scores, step, hardest), rel=1e-5)
+    different = abs(_mean_loss(scores, step) - _mean_loss(scores, step, hardest)) > 0.01
+    assert different == (hardest < ITEMS)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_sampled_softmax(corrected: bool) -> None:
+    config = replace(CONFIG, logq_correction=corrected, negatives_from="popularity")
+    model, step = _model(config, "sampled_softmax"), _step(config, "sampled_softmax")
+    assert np.ptp(step.log_expected) > 0.1
+    scores = _scores(model, step, config) - corrected * step.log_expected
+    assert _loss(model, step) == pytest.approx(_mean_loss(scores, step), rel=1e-5)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+@pytest.mark.parametrize("removed", [True, False])
+@pytest.mark.parametrize("hardest", [0, 2])
+def test_in_batch(corrected: bool, removed: bool, hardest: int) -> None:
+    """As the task of TensorFlow Recommenders has it: a sum, not a mean."""
+    config = replace(
+        CONFIG,
+        batch_size=10,
+        logq_correction=corrected,
+        remove_accidental_hits=removed,
+        hard_negatives=hardest,
+    )
+    model, step = _model(config, "in_batch"), _step(config, "in_batch")
+    scores = _scores(model, step, config) - corrected * step.log_expected
+    assert len(set(step.candidates)) < len(step.candidates), "an item is there more than once"
+    expected = 0.0
+    for row in range(len(step.users)):
+        again = step.candidates == step.candidates[row]
+        again[row] = False
+        others = np.delete(scores[row], np.append(np.flatnonzero(again & removed), row))
+        if hardest:
+            others = np.sort(others)[-hardest:]
+        expected += np.log(np.exp(np.append(others, scores[row, row])).sum()) - scores[row, row]
+    assert _loss(model, step) == pytest.approx(expected, rel=1e-4)
+
+
+def test_dropout_is_for_training_steps_only() -> None:
+    nothing = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
+    nobody = sparse.csr_matrix((USERS, 0), dtype=np.float32)
+    config = ModelConfig(embedding_dim=3, user_id=True, user_id_dropout=1.0, normalize=False)
+    tower = QueryTower(nothing, np.ones(ITEMS, bool), nobody, np.ones(USERS, bool), config, seed=1)
+    step = _fed(_step(CONFIG, "full_softmax"))
+    own = tower(step) - tower(step, training=True)
+    users = tower.trained_weights().user_vectors
+    assert users is not None
+    np.testing.assert_allclose(own, users[step["users"]], atol=1e-6)

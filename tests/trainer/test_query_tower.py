@@ -1,0 +1,227 @@
+"""One query tower, three times: TensorFlow in training, NumPy, TensorFlow in a SavedModel."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from trainer.config import ModelConfig
+from trainer.data.histories import Histories
+from trainer.serving.queries import QueryModule
+from trainer.towers import pooling
+from trainer.towers.candidate import CandidateTower
+from trainer.towers.query import QueryTower, QueryWeights
+
+ITEMS, USERS, DIM = 9, 4, 3
+ITEM_IDS = np.array([f"i{i}" for i in range(ITEMS)], object)
+USER_IDS = np.array([f"u{i}" for i in range(USERS)], object)
+
+
+def _features(entities: int, count: int, seed: int) -> sparse.csr_matrix:
+    return sparse.random(entities, count, 0.4, "csr", np.float32, np.random.default_rng(seed))
+
+
+def _histories(lists: list[list[int]]) -> Histories:
+    offsets = np.cumsum([0, *map(len, lists)])
+    return Histories(offsets, np.array([item for one in lists for item in one], np.int32))
+
+
+def _tower(config: ModelConfig, *, user_features: int = 0, item_features: int = 2) -> QueryTower:
+    """A tower with weights as training could leave them: none is 0."""
+    tower = QueryTower(
+        _features(ITEMS, item_features, 1),
+        np.arange(ITEMS) < ITEMS - 1,
+        _features(USERS, user_features, 2),
+        np.arange(USERS) < USERS - 1,
+        config,
+        seed=3,
+    )
+    tower(_batch(_histories([[0]] * USERS), np.arange(USERS)))
+    random = np.random.default_rng(4)
+    for variable in tower.variables:
+        variable.assign(random.normal(size=variable.shape).astype(np.float32))
+    return tower
+
+
+def _batch(histories: Histories, users: np.ndarray) -> dict[str, tf.Tensor]:
+    return {
+        "users": tf.constant(users, tf.int32),
+        "history_items": tf.constant(histories.items),
+        "history_rows": tf.constant(histories.rows(), tf.int32),
+        "history_ages": tf.constant(histories.ages(), tf.int32),
+    }
+
+
+def _naive(weights: QueryWeights, history: list[int], user: int | None) -> np.ndarray:
+    """By the formula, an item at a time."""
+    query = weights.base.astype(np.float64).copy()
+    if weights.item_vectors is not None:
+        newest = history[max(len(history) - weights.history_length, 0) :]
+        total, summed = 0.0, np.zeros(DIM)
+        for place, item in enumerate(newest):
+            bucket = min(int(np.log2(len(newest) - place)), pooling.AGE_BUCKETS - 1)
+            weight = np.exp(weights.item_log_weights[item] + weights.age_log_weights[bucket])
+            total += weight
+            summed += weight * weights.item_vectors[item]
+        query += summed / max(total, 1e-9) ** weights.exponent
+    if weights.user_vectors is not None and user is not None:
+        query += weights.user_vectors[user]
+    return query / np.linalg.norm(query) if weights.normalize else query
+
+
+CONFIGS = st.builds(
+    ModelConfig,
+    embedding_dim=st.just(DIM),
+    normalize=st.booleans(),
+    history_length=st.sampled_from([1, 2, 5, 100]),
+    history_exponent=st.sampled_from([0.0, 0.5, 1.0]),
+    user_id=st.booleans(),
+)
+HISTORY = st.lists(st.integers(0, ITEMS - 1), unique=True, max_size=ITEMS)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    config=CONFIGS,
+    user_features=st.sampled_from([0, 3]),
+    lists=st.lists(HISTORY, min_size=USERS, max_size=USERS),
+)
+def test_training_numpy_and_saved_model_agree(
+    config: ModelConfig, user_features: int, lists: list[list[int]]
+) -> None:
+    tower = _tower(config, user_features=user_features)
+    weights = tower.trained_weights()
+    histories, users = _histories(lists), np.arange(USERS)
+    expected = [_naive(weights, one, user) for user, one in enumerate(lists)]
+    close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(weights.embed(histories, users), expected, **close)
+    # Training cuts histories to their length before the tower sees them.
+    newest = histories.newest(config.history_length)
+    np.testing.assert_allclose(tower(_batch(newest, users)), expected, **close)
+    module = QueryModule(weights, USER_IDS, histories, ITEM_IDS)
+    queries, known = module.embed(tf.constant(list(USER_IDS)), None)
+    np.testing.assert_allclose(queries, expected, **close)
+    assert known.numpy().all()
+    alone = [_naive(weights, one, None) for one in lists]
+    np.testing.assert_allclose(weights.embed(histories), alone, **close)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    config=CONFIGS,
+    stored=st.lists(HISTORY, min_size=USERS, max_size=USERS),
+    asked=st.lists(
+        st.tuples(
+            st.integers(-1, USERS - 1),
+            st.lists(st.integers(-2, ITEMS - 1), min_size=6, max_size=6),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    width=st.integers(0, 6),
+)
+def test_what_is_sent_along_is_the_newer_part(
+    config: ModelConfig,
+    stored: list[list[int]],
+    asked: list[tuple[int, list[int]]],
+    width: int,
+) -> None:
+    """-1 is padding, -2 an unknown id; both may be anywhere. Items may come again."""
+    weights = _tower(config).trained_weights()
+    module = QueryModule(weights, USER_IDS, _histories(stored), ITEM_IDS)
+    sent = [history[:width] for _, history in asked]
+    names = {-1: "", -2: "nothing", **dict(enumerate(ITEM_IDS))}
+    history = tf.reshape(
+        tf.constant([names[item] for one in sent for item in one], tf.string), [len(asked), width]
+    )
+    users = [user for user, _ in asked]
+    user_id = tf.constant([f"u{user}" for user in users])
+
+    queries, known = module.embed(user_id, history)
+    expected = []
+    for user, recent in zip(users, sent, strict=True):
+        whole: list[int] = []
+        for item in [*(stored[user] if user >= 0 else []), *(one for one in recent if one >= 0)]:
+            if item in whole:
+                whole.remove(item)
+            whole.append(item)
+        expected.append(_naive(weights, whole, user if user >= 0 else None))
+    np.testing.assert_allclose(queries, expected, rtol=1e-4, atol=1e-4)
+    has_items = [any(item >= 0 for item in one) for one in sent]
+    assert known.numpy().tolist() == [u >= 0 or h for u, h in zip(users, has_items, strict=True)]
+
+    alone, known = module.embed(None, history)
+    again, _ = module.embed(tf.constant(["nobody"] * len(asked)), history)
+    np.testing.assert_allclose(alone, again, rtol=1e-6)
+    assert known.numpy().tolist() == has_items
+
+
+def test_without_history_only_the_user_counts() -> None:
+    config = ModelConfig(embedding_dim=DIM, history_length=0, user_id=True, normalize=False)
+    weights = _tower(config).trained_weights()
+    assert weights.item_vectors is None
+    histories = _histories([[0, 1], [2], [], [3]])
+    assert weights.user_vectors is not None
+    # The last user has no training rows, so no vector of their own.
+    assert not weights.user_vectors[3].any()
+    np.testing.assert_array_equal(weights.embed(histories, np.arange(4)), weights.user_vectors)
+    queries, known = QueryModule(weights, USER_IDS, histories, ITEM_IDS).embed(
+        tf.constant(["u2", "nobody"]), tf.constant([["i1"], ["i1"]])
+    )
+    np.testing.assert_allclose(queries, [weights.user_vectors[2], np.zeros(DIM)])
+    assert known.numpy().tolist() == [True, False], "a history says nothing to this model"
+
+
+def test_vectors_of_some_users() -> None:
+    weights = _tower(ModelConfig(embedding_dim=DIM, user_id=True)).trained_weights()
+    some = weights.of_users(np.array([2, 0]))
+    histories = _histories([[1], [2]])
+    np.testing.assert_array_equal(
+        some.embed(histories, np.arange(2)), weights.embed(histories, np.array([2, 0]))
+    )
+    without = replace(weights, user_vectors=None)
+    assert without.of_users(np.array([0])) is without
+
+
+def test_ages_are_in_the_same_bucket_on_both_sides() -> None:
+    ages = np.arange(100_001)
+    buckets = pooling.age_buckets(ages)
+    assert buckets[[0, 1, 2, 3, 6, 7, 14, 15]].tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
+    assert buckets[[32_766, 32_767, 100_000]].tolist() == [14, 15, 15]
+    assert np.array_equal(pooling.bucket(tf.constant(ages, tf.int32)), buckets)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_pooling_by_hand(exponent: float) -> None:
+    vectors = tf.constant([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+    log_weights = tf.math.log([1.0, 3.0, 0.5])
+    pooled = pooling.pool(vectors, log_weights, tf.constant([0, 0, 2]), 3, exponent)
+    expected = [[1 / 4**exponent, 3 / 4**exponent], [0, 0], [1 / 0.5**exponent] * 2]
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5)
+
+
+def test_features_stand_for_an_item_without_training_rows() -> None:
+    features = sparse.csr_matrix(np.array([[1, 0], [1, 0], [0, 0]], np.float32))
+    trained = np.array([True, False, False])
+    config = ModelConfig(embedding_dim=2, normalize=True, new_item_scale=0.5)
+    tower = CandidateTower(features, trained, config, seed=1)
+    tower(tf.constant([0]))
+    ids, of_features = tower.variables
+    if ids.shape != (3, 2):
+        ids, of_features = of_features, ids
+    ids.assign([[0.0, 2.0], [7.0, 7.0], [7.0, 7.0]])
+    of_features.assign([[2.0, 0.0], [5.0, 5.0]])
+    half = 0.5**0.5
+    expected = [[half, half], [0.5, 0.0], [0.0, 0.0]]
+    np.testing.assert_allclose(tower(tf.range(3)), expected, rtol=1e-6)
+    # A step of training leaves out the own vectors of a share of the items.
+    all_out = CandidateTower(features, trained, replace(config, item_id_dropout=1.0), seed=1)
+    all_out(tf.constant([0]))
+    all_out.set_weights(tower.get_weights())
+    np.testing.assert_allclose(all_out(tf.range(3), training=True)[0], [1.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(all_out(tf.range(3)), expected, rtol=1e-6)
