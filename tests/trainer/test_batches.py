@@ -30,12 +30,12 @@ def _histories(lists: list[list[int]]) -> Histories:
 
 def _batches(lists: list[list[int]], objective: str, **changed: Any) -> Batches:
     of_batches = {
-        "future": changed.pop("future", False),
         "history_length": changed.pop("history_length", 100),
         "seed": changed.pop("seed", 1),
     }
-    config = replace(TrainingConfig(batch_size=3, negatives=5), **changed)
-    return Batches(_histories(lists), ITEMS, config, objective=objective, **of_batches)
+    targets = "future" if changed.pop("future", False) else "random"
+    config = TrainingConfig(batch_size=3, negatives=5, objective=objective, targets=targets)  # type: ignore[arg-type]
+    return Batches(_histories(lists), ITEMS, replace(config, **changed), **of_batches)
 
 
 def _queries(step: Step) -> list[list[int]]:
@@ -199,9 +199,7 @@ def test_sampled_expectations_are_what_is_met(negatives_from: str) -> None:
     ]
     config = TrainingConfig(batch_size=8, negatives=20, negatives_from=negatives_from)  # type: ignore[arg-type]
     batches = Batches(
-        *(_histories(lists), 100, config),
-        objective="sampled_softmax",
-        future=False,
+        *(_histories(lists), 100, replace(config, objective="sampled_softmax")),
         history_length=100,
         seed=1,
     )

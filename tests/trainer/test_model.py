@@ -24,15 +24,16 @@ HISTORIES = Histories(
 CONFIG = TrainingConfig(batch_size=4, negatives=3, temperature=0.5)
 
 
-def _model(config: TrainingConfig, objective: str) -> TwoTowerModel:
+def _model(config: TrainingConfig, objective: str, *, rated: bool = False) -> TwoTowerModel:
     nothing = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
     nobody = sparse.csr_matrix((USERS, 0), dtype=np.float32)
     towers = ModelConfig(embedding_dim=3, user_id=True)
     model = TwoTowerModel(
         QueryTower(nothing, np.ones(ITEMS, bool), nobody, np.ones(USERS, bool), towers, seed=1),
         CandidateTower(nothing, np.ones(ITEMS, bool), towers, seed=2),
-        config,
-        objective=objective,
+        replace(config, objective=objective),
+        items=ITEMS,
+        rated=rated,
     )
     model.compute_loss(_fed(_step(config, objective)))
     random = np.random.default_rng(3)
@@ -43,11 +44,7 @@ def _model(config: TrainingConfig, objective: str) -> TwoTowerModel:
 
 def _step(config: TrainingConfig, objective: str) -> Step:
     batches = Batches(
-        *(HISTORIES, ITEMS, config),
-        objective=objective,
-        future=False,
-        history_length=10,
-        seed=4,
+        *(HISTORIES, ITEMS, replace(config, objective=objective)), history_length=10, seed=4
     )
     return next(iter(batches.epoch()))
 
@@ -142,3 +139,35 @@ def test_dropout_is_for_training_steps_only() -> None:
     users = tower.trained_weights().user_vectors
     assert users is not None
     np.testing.assert_allclose(own, users[step["users"]], atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["full_softmax", "in_batch"])
+def test_ratings(objective: str) -> None:
+    """The squared error of affinity and the item's usual rating, averaged as the rest is."""
+    rated = replace(HISTORIES, ratings=np.random.default_rng(1).normal(size=len(HISTORIES.items)))
+    config = replace(CONFIG, objective=objective, kept_weight=0.3, rating_weight=0.7)
+    step = next(iter(Batches(rated, ITEMS, config, history_length=10, seed=4).epoch()))
+    ratings = {
+        (user, int(item)): float(rating)
+        for user, (items, of_items) in enumerate(
+            zip(LISTS, np.split(rated.ratings, rated.offsets[1:-1]), strict=True)
+        )
+        for item, rating in zip(items, of_items, strict=True)
+    }
+    model = _model(config, objective, rated=True)
+    usual = model._item_ratings.numpy()[:, 0]
+    cosines = _scores(model, step, replace(config, temperature=1.0))
+    errors = []
+    for row, column, rating in zip(
+        step.target_rows, step.target_columns, step.target_ratings, strict=True
+    ):
+        item = step.candidates[column]
+        assert rating == pytest.approx(ratings[int(step.users[row]), int(item)])
+        predicted = usual[item] + float(model._affinity) * cosines[row, column]
+        errors.append((predicted - rating) ** 2)
+    with_ratings = _loss(model, step)
+    model._rating_weight = 0.0
+    error = np.average(errors, weights=step.target_weights)
+    if objective == "in_batch":
+        error = np.sum(errors)
+    assert with_ratings - _loss(model, step) == pytest.approx(0.7 * error, rel=1e-4)

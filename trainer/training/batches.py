@@ -89,8 +89,6 @@ class Batches:
         items: int,
         config: TrainingConfig,
         *,
-        objective: str,
-        future: bool,
         history_length: int,
         seed: int,
     ) -> None:
@@ -99,20 +97,18 @@ class Batches:
         Args:
             histories: the training rows of all users.
             items: number of items N in the catalogue.
-            config: of the training.
-            objective: full_softmax, sampled_softmax or in_batch.
-            future: whether targets are later than the history.
+            config: of the training, with nothing left open.
             history_length: how many of the newest items of a history make a query.
             seed: of the order and of all that is drawn.
         """
         self._histories = histories
         self._config = config
-        self._by_row = objective == "in_batch"
-        self._future = future
+        self._by_row = config.objective == "in_batch"
+        self._future = config.targets == "future"
         self._history_length = history_length
         self._random = np.random.default_rng(seed)
         self._counts = np.bincount(histories.items, minlength=items)
-        self._full = objective == "full_softmax"
+        self._full = config.objective == "full_softmax"
         self._places = (
             np.arange(len(histories.items))
             if self._by_row

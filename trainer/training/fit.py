@@ -139,8 +139,6 @@ class _Run:
             self._histories,
             self._counts[1],
             config,
-            objective=config.objective,
-            future=config.targets == "future",
             history_length=self._config.model.history_length,
             seed=self._config.seed,
         )
