@@ -55,8 +55,8 @@ def _add_input(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config",
         metavar="FILE|PRESET",
-        help=f"a TOML file, or one of: {', '.join(config.PRESETS)}; without it the preset of the "
-        f"data set's name, or else {_DEFAULT_PRESET}",
+        help=f"a TOML file, or one of: {', '.join(config.PRESETS)}; without it the preset of "
+        f"the --dataset's name, or else {_DEFAULT_PRESET}",
     )
     command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     command.add_argument("--seed", type=int, metavar="N")
@@ -80,7 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
             notice=lambda text: console.print(text, markup=False),
         )
         if parsed.config is None:
-            parsed.config = dataset.name if dataset.name in config.PRESETS else _DEFAULT_PRESET
+            # A file that happens to be called like a preset is other data.
+            own = parsed.interactions is None and dataset.name in config.PRESETS
+            parsed.config = dataset.name if own else _DEFAULT_PRESET
             settings = config.load(parsed.config, parsed.set, parsed.seed)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         code: int = parsed.does(parsed, dataset, settings, console)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer import cli
+from trainer import cli, config
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,19 @@ def test_mistakes(
     assert cli.main(["run", *arguments, "--models-dir", str(models_dir)]) == 1
     assert message in capsys.readouterr().err
     assert not models_dir.exists()
+
+
+def test_a_file_called_like_a_preset_is_not_configured_by_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used: list[config.Config] = []
+    monkeypatch.setattr(
+        cli, "_run", lambda _parsed, _dataset, settings, _console: used.append(settings) or 0
+    )
+    clicks = tmp_path / "tutorial.csv"
+    clicks.write_text("user_id,item_id\na,x\n")
+    assert cli.main(["run", "--interactions", str(clicks), "--models-dir", str(tmp_path)]) == 0
+    assert used == [config.PRESETS["default"]]
 
 
 def test_a_directory_that_cannot_be_made(

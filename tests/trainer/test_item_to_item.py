@@ -97,6 +97,33 @@ def test_evaluation_by_hand(scale: int, shift: int) -> None:
     assert found == item_to_item.NextItemQuality(top_10=1 / 3, top_100=2 / 3)
 
 
+def test_evaluation_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    users = np.repeat(np.arange(12, dtype=np.int32), 3)
+    items = random.integers(0, ITEMS, (2, len(users))).astype(np.int32)
+    train = Interactions(users, items[0], np.arange(36))
+    test = Interactions(users, items[1], np.arange(36) + 100)
+    asked = (random.normal(size=(ITEMS, 16)), _vectors(), Split("", train, test))
+    at_once = item_to_item.evaluate(*asked)
+    assert at_once is not None
+    assert 0 < at_once.top_10 < 1
+    # Five rows at a time, and, in a catalogue beyond the limit, one.
+    for scores in (5 * ITEMS, 1):
+        monkeypatch.setattr(item_to_item, "_SCORES_AT_ONCE", scores)
+        assert item_to_item.evaluate(*asked) == at_once
+
+
+def test_every_epoch_has_every_pair_once() -> None:
+    numbers = np.arange(10, dtype=np.int32)
+    data = item_to_item._shuffled({"item": numbers, "next": numbers + 1}, 4, 3, seed=0)
+    epochs = [list(data.as_numpy_iterator()) for _ in range(2)]
+    for epoch in epochs:
+        assert [len(batch["item"]) for batch in epoch] == [4, 4, 2]
+        assert all((batch["next"] == batch["item"] + 1).all() for batch in epoch)
+        assert sorted(np.concatenate([batch["item"] for batch in epoch])) == list(numbers)
+    assert any((a["item"] != b["item"]).any() for a, b in zip(*epochs, strict=True))
+
+
 def test_nothing_to_evaluate() -> None:
     vectors = np.eye(3, dtype=np.float32)
     train, test = _rows((0, 1, 5)), _rows((0, 2, 4))

@@ -340,6 +340,27 @@ def test_validation_with_users_that_are_not_in_training() -> None:
     assert model.known_users.all()
 
 
+def test_users_of_validation_rows_alone_are_known_where_something_makes_their_query() -> None:
+    lists = [[user % 5, 5 + user % 4, 9] for user in range(30)]
+    data = _dataset(lists, 10)
+    rows = data.interactions
+    rows = Interactions(rows.users, rows.items, rows.users * 10 + rows.timestamps)
+    data = replace(
+        data, interactions=rows, user_features=pd.DataFrame({"parity": np.arange(30) % 2})
+    )
+    for made_of, known in (
+        (["model.history_length=0", "model.user_id=true"], 15),
+        (["model.history_length=0", 'model.user_features=["parity:category"]'], 30),
+        ([], 30),
+    ):
+        model = _train(
+            data, rows, "split.kind=temporal", "training.refit=false", *made_of,
+            *_settings(epochs=1, validation_share=0.5, batch_size=8),
+        )  # fmt: skip
+        assert np.flatnonzero(model.known_users).tolist() == list(range(known))
+        assert np.linalg.norm(model.query_vectors()[:known], axis=1).min() > 0.9
+
+
 def test_too_few_rows_to_watch_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     data = _dataset([[0, 1], [1, 2]], 3)
     model = training.train(

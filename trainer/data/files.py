@@ -67,6 +67,10 @@ def _table(path: Path, required: list[str]) -> pd.DataFrame:
                 encoding="utf-8-sig",
                 on_bad_lines="error",
             )
+            # Where all lines have more values than the header, pandas takes the first for names
+            # of rows, and every other one for its neighbour's.
+            if not isinstance(table.index, pd.RangeIndex):
+                raise DataError(f"{path}, line 2: more values than the header has columns")
         else:
             table = pyarrow.parquet.read_table(path).to_pandas(integer_object_nulls=True)
     except FileNotFoundError as error:

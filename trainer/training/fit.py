@@ -170,12 +170,18 @@ class _Run:
         return self
 
     def trained(self, known: Histories | None = None) -> TrainedModel:
-        """The model as it is now, with these histories or those that it learns from."""
+        """The model as it is now, with these histories or those that it learns from.
+
+        Where neither histories nor features make queries, a user who is in ``known`` alone has
+        none, and stays unknown.
+        """
+        model = self._config.model
+        has_query = model.history_length > 0 or self._user_features.size > 0
         return TrainedModel(
             query=self._model.query_tower.trained_weights(),
             candidate_vectors=embed_all(self._model.candidate_tower, self._counts[1]),
             histories=known or self._histories,
-            known_users=self._known_users if known is None else known.lengths > 0,
+            known_users=known.lengths > 0 if known and has_query else self._known_users,
             item_features=self._item_features,
             user_features=self._user_features,
             config=self._config,

@@ -6,6 +6,7 @@ candidate tower is the retrieval model's and stays as it is, so that one index s
 item that nobody went on from keeps its own candidate vector as its query.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ from trainer.config import ItemToItemConfig
 from trainer.data.histories import Histories
 from trainer.data.types import Interactions, Split
 from trainer.training.progress import ProgressBar
+
+# Of the score matrix of an evaluation: 128 MB of float32.
+_SCORES_AT_ONCE = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,8 @@ def train(
     probability = (counts / max(len(following), 1)).astype(np.float32)
     steps = -(-len(item) // config.batch_size)
     if steps:
-        data = (
-            tf.data.Dataset.from_tensor_slices(
-                {"item": item, "next": following, "probability": probability[following]}
-            )
-            .shuffle(len(item), seed=seed)
-            .batch(config.batch_size)
-            .prefetch(tf.data.AUTOTUNE)
-        )
+        arrays = {"item": item, "next": following, "probability": probability[following]}
+        data = _shuffled(arrays, config.batch_size, steps, seed)
         with ProgressBar(console, config.epochs, steps) as bar:
             model.fit(data, epochs=config.epochs, callbacks=[bar], verbose=0)
     else:
@@ -90,6 +88,26 @@ def pairs(histories: Histories) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return histories.items[followed], histories.items[followed + 1]
 
 
+def _shuffled(
+    arrays: Mapping[str, NDArray[np.generic]], batch_size: int, steps: int, seed: int
+) -> tf.data.Dataset:
+    """Batches of the rows of ``arrays``, in a new order each epoch.
+
+    By NumPy: the shuffle of tf.data keeps every row as tensors of its own, half a kilobyte each.
+    """
+    random = np.random.default_rng(seed)
+
+    def epoch() -> Iterator[dict[str, NDArray[np.generic]]]:
+        order = random.permutation(len(arrays["item"]))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            yield {name: values[chosen] for name, values in arrays.items()}
+
+    signature = {name: tf.TensorSpec([None], values.dtype) for name, values in arrays.items()}
+    data = tf.data.Dataset.from_generator(epoch, output_signature=signature)
+    return data.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
+
+
 def evaluate(
     item_queries: NDArray[np.float32], candidate_vectors: NDArray[np.float32], parts: Split
 ) -> NextItemQuality | None:
@@ -101,8 +119,9 @@ def evaluate(
     if not len(item):
         return None
     ranks = []
-    for start in range(0, len(item), 1024):
-        asked, wanted = item[start : start + 1024], following[start : start + 1024]
+    at_once = max(1, _SCORES_AT_ONCE // len(candidate_vectors))
+    for start in range(0, len(item), at_once):
+        asked, wanted = item[start : start + at_once], following[start : start + at_once]
         scores = item_queries[asked] @ candidate_vectors.T
         place = np.arange(len(asked))
         target = scores[place, wanted][:, None]
