@@ -57,6 +57,25 @@ def _batch(histories: Histories, users: np.ndarray) -> dict[str, tf.Tensor]:
     }
 
 
+def test_gradients_at_zero_are_like_those_elsewhere() -> None:
+    nobody = np.zeros(ITEMS, bool)
+    config = ModelConfig(embedding_dim=DIM)
+    features = sparse.csr_matrix(np.ones((ITEMS, 1), np.float32))
+    items = CandidateTower(features, nobody, config, seed=1)
+    tower = QueryTower(features, nobody, features, nobody, config, seed=1)
+    # Features and the base are zeros, and here there is nothing else.
+    queries = _batch(_histories([[], []]), np.array([0, 1]))
+    for vectors_of in (lambda: items(tf.range(2)), lambda: tower(queries)):
+        with tf.GradientTape() as tape:
+            vectors = vectors_of()
+            loss = tf.reduce_sum(vectors)
+        variables = tape.watched_variables()
+        gradients = [one for one in tape.gradient(loss, variables) if one is not None]
+        largest = max(float(tf.reduce_max(tf.abs(one))) for one in gradients)
+        np.testing.assert_array_equal(vectors, np.zeros((2, DIM)))
+        assert 0 < largest <= 2
+
+
 def _naive(weights: QueryWeights, history: list[int], user: int | None) -> np.ndarray:
     """By the formula, an item at a time."""
     query = weights.base.astype(np.float64).copy()

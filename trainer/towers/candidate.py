@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trainer.config import ModelConfig
-from trainer.towers.embedding import EntityEmbedding
+from trainer.towers.embedding import EntityEmbedding, unit_length
 
 
 class CandidateTower(tf.keras.Model):
@@ -43,5 +43,5 @@ class CandidateTower(tf.keras.Model):
         """Vectors of items: int32 [B] -> float32 [B, D]."""
         vectors = self._embedding(items, training=training)
         if self._normalize:
-            vectors = tf.math.l2_normalize(vectors, axis=-1)
+            vectors = unit_length(vectors)
         return vectors * tf.gather(self._scale, items)[:, None]

@@ -68,6 +68,17 @@ class EntityEmbedding(tf.keras.layers.Layer):
         )
 
 
+def unit_length(vectors: tf.Tensor) -> tf.Tensor:
+    """Scaled to length 1, zeros left as they are: float32 [B, D] -> float32 [B, D].
+
+    For training. At zero, where features start, the gradient of ``tf.math.l2_normalize`` is a
+    million times what it is elsewhere, and Adam, which divides by the size of the gradients it
+    has met, then moves these weights no more.
+    """
+    squares = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
+    return vectors * tf.math.rsqrt(tf.where(squares > 1e-12, squares, 1.0))
+
+
 def embed_all(layer: tf.keras.layers.Layer, count: int) -> NDArray[np.float32]:
     """The vectors of all entities, float32 [count, D], in bounded batches."""
     starts = range(0, count, 65_536)

@@ -15,7 +15,7 @@ from scipy import sparse
 from trainer.config import ModelConfig
 from trainer.data.histories import Histories
 from trainer.towers import pooling
-from trainer.towers.embedding import EntityEmbedding, embed_all
+from trainer.towers.embedding import EntityEmbedding, embed_all, unit_length
 
 Batch = dict[str, tf.Tensor]
 
@@ -132,7 +132,7 @@ class QueryTower(tf.keras.Model):
             vectors += self._base + self._pooled(batch, tf.shape(users)[0])
         if self._users is not None:
             vectors += self._users(users, training=training)
-        return tf.math.l2_normalize(vectors, axis=-1) if self._config.normalize else vectors
+        return unit_length(vectors) if self._config.normalize else vectors
 
     def trained_weights(self) -> QueryWeights:
         """What was learnt."""
