@@ -19,7 +19,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving_contract import MAX_K
 from trainer import config, export, publish, report, verify
-from trainer.data import synthetic
+from trainer.data import split, synthetic
 from trainer.data.histories import Histories
 from trainer.index.base import Index
 from trainer.index.exact import ExactIndex
@@ -473,6 +473,15 @@ def test_what_a_run_leaves_behind(models_dir: Path) -> None:
     seen = sqlite3.connect(models_dir / "seen.sqlite")
     assert seen.execute("SELECT count(*) FROM seen").fetchone()[0] > 90_000
     seen.close()
+
+
+def test_the_popular_are_those_of_the_training_rows(models_dir: Path) -> None:
+    train = split.split(synthetic.load().interactions, "random", 0.2, config.Config().seed).train
+    loaded = tf.saved_model.load(str(models_dir / "retrieval_exact" / "1"))
+    answer = loaded.signatures["by_user"](user_id=tf.constant(["nobody"]), k=tf.constant([50]))
+    np.testing.assert_array_equal(
+        answer["score"].numpy()[0], np.sort(np.bincount(train.items))[::-1][:50]
+    )
 
 
 def test_a_version_comes_whole_or_not_at_all(tmp_path: Path) -> None:
