@@ -41,6 +41,8 @@ _K = 100
 _QUERIES = 512
 _RECENT = 3
 _UNKNOWN_ID = "\x00 nobody"
+# Of the score matrix of a batch of questions: 128 MB of float32.
+_SCORES_AT_ONCE = 32_000_000
 
 
 class VerificationError(Exception):
@@ -190,14 +192,17 @@ class _Model:
         self.name = directory.name
         self._exact = exact
         self._truth = truth
+        self._row_of = {item.encode("utf-8"): row for row, item in enumerate(truth["item_ids"])}
+        self._row_of[b""] = -1
         # Held on to: its variables live as long as it does.
         self._loaded = tf.saved_model.load(str(directory))
 
     def ask(self, signature: str, inputs: dict[str, NDArray[np.str_]]) -> dict[str, NDArray[Any]]:
-        rows = len(next(iter(inputs.values())))
-        tensors = {name: tf.constant(ids.tolist(), tf.string) for name, ids in inputs.items()}
-        answer = self._loaded.signatures[signature](**tensors, **{K: tf.fill([rows], _K)})
-        return {key: value.numpy() for key, value in answer.items()}
+        answers = [
+            self._ask(signature, {name: ids[some] for name, ids in inputs.items()})
+            for some in self._in_parts(len(next(iter(inputs.values()))))
+        ]
+        return {key: np.concatenate([one[key] for one in answers]) for key in answers[0]}
 
     def check_scores(
         self,
@@ -210,10 +215,45 @@ class _Model:
 
         ``without``, int [B], is an item per query that must not count.
         """
+        for some in self._in_parts(len(queries)):
+            self._check_scores(
+                signature,
+                {key: value[some] for key, value in answer.items()},
+                queries[some],
+                None if without is None else without[some],
+            )
+
+    def check_popular(self, signature: str, answer: dict[str, NDArray[Any]]) -> None:
+        """Nothing is known of the queries: they get the most popular items."""
+        popular = -np.sort(-self._truth["popularity"])[:_K]
+        self._require(not answer[KNOWN].any(), f"{signature}: an unknown id is known")
+        self._require(
+            bool((answer[SCORE][:, : len(popular)] == popular).all()),
+            f"{signature}: unknown ids do not get the popular items",
+        )
+
+    def _in_parts(self, rows: int) -> list[slice]:
+        """Rows that the catalogue is scored for at once: the larger it is, the fewer."""
+        at_once = max(1, _SCORES_AT_ONCE // len(self._truth["vectors"]))
+        return [slice(start, start + at_once) for start in range(0, rows, at_once)]
+
+    def _ask(self, signature: str, inputs: dict[str, NDArray[np.str_]]) -> dict[str, NDArray[Any]]:
+        rows = len(next(iter(inputs.values())))
+        tensors = {name: tf.constant(ids.tolist(), tf.string) for name, ids in inputs.items()}
+        answer = self._loaded.signatures[signature](**tensors, **{K: tf.fill([rows], _K)})
+        return {key: value.numpy() for key, value in answer.items()}
+
+    def _check_scores(
+        self,
+        signature: str,
+        answer: dict[str, NDArray[Any]],
+        queries: NDArray[np.float32],
+        without: NDArray[np.int64] | None,
+    ) -> None:
         scores = queries @ self._truth["vectors"].T
         if without is not None:
             scores[np.arange(len(scores)), without] = -np.inf
-        rows = _rows(answer[ITEM_ID], self._truth["item_ids"])
+        rows = self._rows(answer[ITEM_ID])
         given = np.where(rows >= 0, np.take_along_axis(scores, np.maximum(rows, 0), 1), -np.inf)
         self._require(
             np.allclose(given, answer[SCORE], rtol=1e-3, atol=1e-3),
@@ -231,14 +271,9 @@ class _Model:
                 f"{signature}: not the true top k",
             )
 
-    def check_popular(self, signature: str, answer: dict[str, NDArray[Any]]) -> None:
-        """Nothing is known of the queries: they get the most popular items."""
-        popular = -np.sort(-self._truth["popularity"])[:_K]
-        self._require(not answer[KNOWN].any(), f"{signature}: an unknown id is known")
-        self._require(
-            bool((answer[SCORE][:, : len(popular)] == popular).all()),
-            f"{signature}: unknown ids do not get the popular items",
-        )
+    def _rows(self, ids: NDArray[np.object_]) -> NDArray[np.int64]:
+        """Positions of ids, bytes [B, K], in the catalogue; -1 for filler."""
+        return np.array([[self._row_of[one] for one in line] for line in ids], np.int64)
 
     def _require(self, holds: bool, what: str) -> None:
         _require(holds, self.name, what)
@@ -247,13 +282,6 @@ class _Model:
 def _require(holds: bool, model: str, what: str) -> None:
     if not holds:
         raise VerificationError(f"{model}: {what}")
-
-
-def _rows(ids: NDArray[np.object_], item_ids: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Positions of ids, bytes [B, K], in the catalogue; -1 for filler."""
-    row_of = {item.encode("utf-8"): row for row, item in enumerate(item_ids)}
-    row_of[b""] = -1
-    return np.array([[row_of[one] for one in line] for line in ids], np.int64)
 
 
 if __name__ == "__main__":

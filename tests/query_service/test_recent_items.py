@@ -184,6 +184,22 @@ def test_a_refusal_during_a_swap_is_not_held_against_the_new_version(
     assert model_server.signatures == [BY_BOTH]
 
 
+def test_a_refusal_after_going_back_is_not_held_against_the_newer_version(
+    service: Service, model_server: FakeModelServer
+) -> None:
+    model_server.versions_without_history = {7}
+    model_server.version = 8
+    _ask(service, [])
+    # 8 was the last one heard of; 7 refuses and answers.
+    model_server.version = 7
+    assert _ask(service, ["i1"]).model_version == 7
+    model_server.version = 8
+    _ask(service, [])
+    model_server.signatures.clear()
+    _ask(service, ["i1"])
+    assert model_server.signatures == [BY_BOTH]
+
+
 def test_another_model_under_the_same_number(
     service: Service, model_server: FakeModelServer
 ) -> None:

@@ -19,6 +19,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving_contract import MAX_K
 from trainer import config, export, publish, report, verify
+from trainer.data import split, synthetic
 from trainer.data.histories import Histories
 from trainer.index.base import Index
 from trainer.index.exact import ExactIndex
@@ -401,6 +402,24 @@ def test_what_answers_wrongly_is_found_out(
         verify.main(directory, tmp_path / "expected.npz")
 
 
+def test_every_question_is_checked_however_few_at_once(
+    small: tuple[export.Servable, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servable, directory = small
+    arrays: dict[str, Any] = verify.questions(servable)
+    items = len(servable.item_ids)
+    for scores in (3 * items, 1):
+        monkeypatch.setattr(verify, "_SCORES_AT_ONCE", scores)
+        np.savez(tmp_path / "expected.npz", **arrays)
+        measured = verify.main(directory, tmp_path / "expected.npz")
+        assert measured["retrieval"] == {"recall_at_100": 1.0, "queries": 4}
+        wrong = arrays["queries"].copy()
+        wrong[-1] *= -1
+        np.savez(tmp_path / "expected.npz", **{**arrays, "queries": wrong})
+        with pytest.raises(verify.VerificationError, match="by_user: scores differ"):
+            verify.main(directory, tmp_path / "expected.npz")
+
+
 def test_a_fresh_process_says_what_it_found(small: tuple[export.Servable, Path]) -> None:
     servable, directory = small
     measured = verify.verify(directory, servable)
@@ -456,6 +475,15 @@ def test_what_a_run_leaves_behind(models_dir: Path) -> None:
     seen.close()
 
 
+def test_the_popular_are_those_of_the_training_rows(models_dir: Path) -> None:
+    train = split.split(synthetic.load().interactions, "random", 0.2, config.Config().seed).train
+    loaded = tf.saved_model.load(str(models_dir / "retrieval_exact" / "1"))
+    answer = loaded.signatures["by_user"](user_id=tf.constant(["nobody"]), k=tf.constant([50]))
+    np.testing.assert_array_equal(
+        answer["score"].numpy()[0], np.sort(np.bincount(train.items))[::-1][:50]
+    )
+
+
 def test_a_version_comes_whole_or_not_at_all(tmp_path: Path) -> None:
     def interrupted() -> None:
         with publish.staging(tmp_path) as (version, directory):
@@ -471,3 +499,24 @@ def test_a_version_comes_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "retrieval" / "not-a-version").mkdir()
     with publish.staging(tmp_path) as (version, _):
         assert version == 8
+
+
+def test_what_is_asked_by_default_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[list[str]] = []
+    rename = Path.rename
+
+    def watched(self: Path, target: Path) -> Path:
+        there.append(sorted(path.name for path in tmp_path.glob("[!.]*") if path.is_file()))
+        there[-1] += [target.parent.name]
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    data = synthetic.load(users=5, items=20, interactions=20)
+    with publish.staging(tmp_path) as (version, directory):
+        for name in (*MODELS, "reports"):
+            (directory / name).mkdir()
+        publish.publish(tmp_path, version, directory, data)
+    files = ["items.csv", "models.config", "seen.sqlite"]
+    assert there == [["reports"], [*files, "retrieval_exact"], [*files, "retrieval"]]

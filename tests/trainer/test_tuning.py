@@ -159,9 +159,8 @@ def test_what_makes_no_difference_is_not_searched() -> None:
     assert every - searched(objective="sampled_softmax", item_features=False) == {
         "model.item_id_dropout"
     }
-    assert every - searched("model.history_length=0", objective="sampled_softmax") == {
-        "model.history_exponent"
-    }
+    users_alone = ("model.history_length=0", "model.user_id=true")
+    assert every - searched(*users_alone, objective="sampled_softmax") == {"model.history_exponent"}
 
 
 SETTINGS = config.load(
