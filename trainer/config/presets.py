@@ -12,11 +12,16 @@ PRESETS: Mapping[str, Config] = {
             embedding_dim=128,
             history_exponent=0.3,
             item_features=("genres:tags", "year:number"),
+            item_id_dropout=0.3,
             new_item_scale=0.7,
         ),
         # Validation has chosen the epochs already: train once, on all rows.
         training=TrainingConfig(
-            kept_weight=1.0, rating_weight=0.6, epochs=100, validation_share=0.0
+            kept_weight=1.0,
+            rating_weight=0.6,
+            learning_rate=0.01,
+            epochs=100,
+            validation_share=0.0,
         ),
     ),
     # https://www.tensorflow.org/recommenders/examples/basic_retrieval
