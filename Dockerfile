@@ -38,6 +38,10 @@ CMD ["python", "-m", "query_service", "serve"]
 
 # TensorFlow, ScaNN and what the trainer needs besides: 2 GB that the two images below share.
 FROM base AS tensorflow
+# OpenMP, which the iALS baseline is linked against.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST

@@ -1,5 +1,6 @@
 """Baselines by hand, on planted truth, and at the figures known for MovieLens 100K."""
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -108,3 +109,13 @@ def test_movielens_figures(ml_100k: Path) -> None:
         },
         abs=0.005,
     )
+
+
+def test_a_library_that_cannot_be_loaded_does_not_end_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    rows = Interactions(np.array([0, 1], np.int32), np.array([0, 1], np.int32))
+    chosen = baselines.choose(rows, 2, 2, seed=0)
+    assert "iALS" not in chosen.builders
+    assert "cannot be loaded" in chosen.left_out["iALS"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.baselines.ease import ease
-from trainer.baselines.ials import ials
+from trainer.baselines.ials import ials, unavailable
 from trainer.baselines.neighbours import item_knn
 from trainer.data.types import Interactions
 from trainer.evaluation import Scorer, popularity_scorer
@@ -60,6 +60,8 @@ def choose(train: Interactions, users: int, items: int, seed: int) -> Baselines:
         left_out |= {"item-kNN": reason, "EASE": reason}
     if len(train) > _MOST_ROWS_FACTORIZED:
         left_out["iALS"] = f"left out above {_MOST_ROWS_FACTORIZED:,} training rows: it is slow"
+    elif not_here := unavailable():
+        left_out["iALS"] = f"left out: its library cannot be loaded: {not_here}"
     builders = {name: build for name, build in every.items() if name not in left_out}
     return Baselines(builders, left_out)
 

@@ -59,3 +59,12 @@ def ials(
     query_vectors = np.asarray(model.user_factors)
     candidate_vectors = np.asarray(model.item_factors)
     return lambda batch: query_vectors[batch] @ candidate_vectors.T
+
+
+def unavailable() -> str:
+    """Why the library cannot be loaded; empty where it can. It is linked against OpenMP."""
+    try:
+        import implicit.cpu.als  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return ""
