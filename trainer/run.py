@@ -1,18 +1,15 @@
 """One run, from rows to a published version."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
-from trainer import baselines, config, evaluation, export, publish, report, training, verify
+from serving_contract import REPORTS
+from trainer import baselines, build, config, evaluation, export, publish, report, training
 from trainer.data import split
 from trainer.data.types import Dataset, Split
-from trainer.index.base import Index
-from trainer.index.exact import ExactIndex
 from trainer.report import metrics
 from trainer.training import TrainedModel, item_to_item
 
@@ -28,11 +25,9 @@ def run(
 
     Raises:
         DataError: the data cannot be split as the configuration asks.
+        IndexTuningError: no index finds as much as it is to; nothing is published.
         VerificationError: the export does not answer as it must; nothing is published.
     """
-    # Only here: without ScaNN's wheel the rest of the trainer can still be imported.
-    from trainer.index.scann import ScannIndex
-
     # Before anything slow: a directory that cannot be written should not cost a wait.
     models_dir.mkdir(parents=True, exist_ok=True)
     parts = split.split(
@@ -42,23 +37,11 @@ def run(
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
     measures = _measured(dataset, parts, trained, servable, settings, console)
-    vectors = servable.candidate_vectors
-    kinds: dict[str, Callable[[], Index]] = {
-        RETRIEVAL_EXACT: lambda: ExactIndex(vectors),
-        RETRIEVAL: lambda: ScannIndex(vectors, settings.index),
-    }
     with publish.staging(models_dir) as (version, directory):
-        parameters = {}
-        for name, build in kinds.items():
-            index = build()
-            parameters[name] = index.parameters()
-            export.export(servable, index, directory / name, name, {"version": version, **measures})
-        console.print("Verifying the exported models in a fresh process")
-        measured = verify.verify(directory, servable)
-        measures |= {
-            "version": version,
-            "index": {name: measured[name] | parameters[name] for name in measured},
-        }
+        measures["version"] = version
+        measures["index"] = build.build(
+            servable, directory, settings.index, measures, console.print
+        )
         report.write(directory / REPORTS, measures)
         publish.publish(models_dir, version, directory, dataset)
     report.show(console, measures)

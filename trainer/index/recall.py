@@ -30,7 +30,8 @@ def kth_best(
         block = tf.math.top_k(scores, min(largest, scores.shape[1]), sorted=False).values
         joined = tf.concat([best, block], axis=1)
         best = tf.math.top_k(joined, min(largest, joined.shape[1]), sorted=True).values
-    return best.numpy()[:, np.array(ks) - 1]
+    found: NDArray[np.float32] = best.numpy()[:, np.array(ks) - 1]
+    return found
 
 
 def recall(
@@ -58,5 +59,5 @@ def recall(
         scores = vectors[np.maximum(rows, 0)] @ query
         # Sums of products in another order differ in the last digits.
         right = (scores >= bound - 1e-5 * max(1.0, abs(float(bound)))) & (rows >= 0)
-        shares[line] = min(np.count_nonzero(right), len(rows)) / len(rows)
+        shares[line] = np.count_nonzero(right) / len(rows)
     return shares

@@ -25,7 +25,7 @@ class ScannIndex(Index):
     def __init__(self, vectors: NDArray[np.float32], tuned: Tuned) -> None:
         """The index that was ``tuned`` for ``vectors``, float32 [N, D]."""
         super().__init__()
-        self._size, self._dim = vectors.shape
+        self._size, self.dim = vectors.shape
         self._shared_name = f"scann-{uuid.uuid4()}"
         # Behind a proxy, or TensorFlow would try to save it with the model.
         self._parameters = MappingProxyType(tuned.described())
@@ -53,7 +53,7 @@ class ScannIndex(Index):
         if self._vectors is not None:
             return tf.gather(self._vectors, rows)
         # Read from the searcher's own data: kept once.
-        return tf.gather(tf.reshape(self._state.dataset, [self._size, self._dim]), rows)
+        return tf.gather(tf.reshape(self._state.dataset, [self._size, self.dim]), rows)
 
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See the base class."""
@@ -65,5 +65,12 @@ class ScannIndex(Index):
         # Rows that come back short end in NaN.
         missing = tf.math.is_nan(scores)
         rows = tf.where(missing, -1, rows)
+        if self._vectors is not None:
+            # Scores of rounded vectors are rounded.
+            scores = tf.linalg.matvec(self.vectors(tf.maximum(rows, 0)), queries)
         scores = tf.where(missing, float("-inf"), scores)
+        if self._vectors is not None:
+            order = tf.argsort(scores, direction="DESCENDING", stable=True)
+            rows = tf.gather(rows, order, batch_dims=1)
+            scores = tf.gather(scores, order, batch_dims=1)
         return widen(rows, scores, k)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -218,12 +219,12 @@ class _Tuner:
         return points
 
     def _unpartitioned(self, kind: str) -> _Found | None:
-        design = replace(self._hashing(), kind=kind, leaves=0) if kind == HASHING else Design(kind)
+        design = replace(self._hashing, kind=kind, leaves=0) if kind == HASHING else Design(kind)
         return self._tried(self._whole, design)
 
     def _partitioned(self) -> _Found | None:
         """The best number of partitions; with many items, found on a sample of them."""
-        hashing = self._hashing()
+        hashing = self._hashing
         if self._config.leaves:
             return self._tried(self._whole, replace(hashing, leaves=self._config.leaves))
         part = self._sample(_PARTITIONS_ITEMS)
@@ -238,6 +239,7 @@ class _Tuner:
         leaves = round(best[0] * math.sqrt(self._size))
         return self._tried(self._whole, replace(hashing, leaves=leaves))
 
+    @cached_property
     def _hashing(self) -> Design:
         """How vectors are hashed best, found on a sample of the items where these are many."""
         config = self._config
