@@ -87,7 +87,7 @@ def _from_lists(path: Path) -> NDArray[np.generic]:
     low, high = pa.compute.min_max(widths).values()
     if column.null_count or low != high:
         raise DataError(f"{path}: the vectors are not all of one length")
-    flat = column.flatten().to_numpy(zero_copy_only=False)
+    flat: NDArray[np.generic] = column.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(column), -1)
 
 
