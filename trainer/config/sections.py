@@ -126,6 +126,22 @@ class IndexConfig:
     anisotropic_threshold: float = _setting(0.2, "threshold of anisotropic hashing", 0.0, 1.0)
     rescored: int = _setting(500, "hashed candidates scored exactly, at the least", 1)
     rescored_per_k: float = _setting(3.0, "and at the least this many for each asked for", 1.0)
+    target_recall: float = _setting(
+        0.95, "recall@100 against the exact answer that a version needs to be published", 0.0, 1.0
+    )
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What a new version must not fall short of, to be published."""
+
+    max_quality_loss: float = _setting(
+        0.01,
+        "how far unseen_items top-100 may be below the served version's on the same rows",
+        0.0,
+        1.0,
+    )
+    users: int = _setting(5000, "users with test rows that both are asked for, at the most", 1)
 
 
 @dataclass(frozen=True)
@@ -138,3 +154,4 @@ class Config:
     training: TrainingConfig = TrainingConfig()
     item_to_item: ItemToItemConfig = ItemToItemConfig()
     index: IndexConfig = IndexConfig()
+    gate: GateConfig = GateConfig()

@@ -1,0 +1,103 @@
+"""Which version is served, and which ones are kept: promote, roll back, collect."""
+
+from trainer.lifecycle import record, sealing
+from trainer.lifecycle.errors import Refused, StoreError
+from trainer.lifecycle.store import Store
+
+
+def promote(store: Store, version: int, reason: str | None = None) -> int | None:
+    """Serve ``version``; the one that was served before.
+
+    Raises:
+        Refused: it did not pass its gate, and there is no ``reason`` to serve it.
+        StoreError: there is no such version, its files are not those that were published,
+            or it is served already.
+    """
+    directory = store.existing(version)
+    found = record.read(directory)
+    if found.failed and reason is None:
+        raise Refused(
+            f"version {version} did not pass its gate: {'; '.join(found.failed)}. "
+            f'With --reason "TEXT" it is published all the same'
+        )
+    sealing.check(directory, found)
+    with store.lock():
+        before = store.current()
+        _not_current(version, before)
+        serve(store, version, "promote", before, reason)
+    return before
+
+
+def rollback(store: Store, to: int | None = None, reason: str | None = None) -> tuple[int, int]:
+    """Serve what was served before, or ``to``; the version gone back to, and the one before.
+
+    Repeated, it goes further back: never to a version that was rolled back from.
+
+    Raises:
+        StoreError: there is nothing to go back to, or ``to`` was never served.
+    """
+    with store.lock():
+        before = store.current()
+        if before is None:
+            raise StoreError(f"no version is served in {store.models_dir}")
+        target = rollback_target(store) if to is None else to
+        if target is None:
+            raise StoreError(
+                f"no version was served before version {before}; "
+                f"`promote` serves any other that passed its gate"
+            )
+        _not_current(target, before)
+        promotions = record.read(store.existing(target)).promotions
+        if not promotions:
+            raise StoreError(f"version {target} was never served; `promote` publishes it")
+        serve(store, target, "rollback", promotions[-1].previous, reason)
+    return target, before
+
+
+def rollback_target(store: Store) -> int | None:
+    """What :func:`rollback` goes back to: the newest still there; None where there is none."""
+    version = store.current()
+    passed = {version}
+    while version is not None:
+        promotions = _promotions(store, version)
+        version = promotions[-1].previous if promotions else None
+        if version in passed:
+            return None
+        passed.add(version)
+        if version is not None and store.directory(version).is_dir():
+            return version
+    return None
+
+
+def collect(store: Store, keep: int) -> list[int]:
+    """Remove all but the ``keep`` newest versions; which ones are gone.
+
+    The served one stays, and the one that a rollback would go to.
+    """
+    with store.lock():
+        stays = {*store.versions()[-keep:], store.current(), rollback_target(store)}
+        gone = [version for version in store.versions() if version not in stays]
+        for version in gone:
+            store.remove(version)
+    return gone
+
+
+def serve(
+    store: Store, version: int, by: str, previous: int | None, reason: str | None = None
+) -> None:
+    """Record that ``version`` is promoted, then serve it. Holds the lock: the caller."""
+    directory = store.existing(version)
+    record.read(directory).promoted(by, previous, reason).write(directory)
+    store.switch(version)
+
+
+def _promotions(store: Store, version: int) -> list[record.Promotion]:
+    directory = store.directory(version)
+    return record.read(directory).promotions if directory.is_dir() else []
+
+
+def _not_current(version: int, current: int | None) -> None:
+    if version == current:
+        raise StoreError(f"version {version} is served already")
+
+
