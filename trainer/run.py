@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
-from trainer import baselines, config, evaluation, export, publish, report, training, verify
+from serving_contract import RETRIEVAL, RETRIEVAL_EXACT
+from trainer import baselines, config, evaluation, export, report, training
 from trainer.data import split
 from trainer.data.types import Dataset, Split
 from trainer.index.base import Index
 from trainer.index.exact import ExactIndex
+from trainer.lifecycle import companions, publishing
+from trainer.lifecycle.errors import Refused
+from trainer.lifecycle.quality import TestRows
+from trainer.lifecycle.store import Store
 from trainer.report import metrics
 from trainer.training import TrainedModel, item_to_item
 
@@ -23,18 +27,30 @@ def run(
     models_dir: Path,
     console: Console,
     log_dir: Path | None = None,
+    override_gate: str | None = None,
 ) -> int:
     """Train, evaluate, export, verify and publish; the number of the new version.
 
+    Args:
+        dataset: what to learn from.
+        settings: of everything.
+        models_dir: where to publish.
+        console: for what goes on.
+        log_dir: for TensorBoard's logs.
+        override_gate: why the version is to be published even if it falls short.
+
     Raises:
         DataError: the data cannot be split as the configuration asks.
+        StoreError: the version cannot be put into ``models_dir``.
         VerificationError: the export does not answer as it must; nothing is published.
+        Refused: it falls short of the gate; it is kept, and not published.
     """
     # Only here: without ScaNN's wheel the rest of the trainer can still be imported.
     from trainer.index.scann import ScannIndex
 
     # Before anything slow: a directory that cannot be written should not cost a wait.
-    models_dir.mkdir(parents=True, exist_ok=True)
+    store = Store(models_dir)
+    store.prepare()
     parts = split.split(
         dataset.interactions, settings.split.kind, settings.split.test_share, settings.seed
     )
@@ -47,23 +63,32 @@ def run(
         RETRIEVAL_EXACT: lambda: ExactIndex(vectors),
         RETRIEVAL: lambda: ScannIndex(vectors, settings.index),
     }
-    with publish.staging(models_dir) as (version, directory):
+    with store.staging() as staged:
         parameters = {}
         for name, build in kinds.items():
             index = build()
             parameters[name] = index.parameters()
-            export.export(servable, index, directory / name, name, {"version": version, **measures})
-        console.print("Verifying the exported models in a fresh process")
-        measured = verify.verify(directory, servable)
-        measures |= {
-            "version": version,
-            "index": {name: measured[name] | parameters[name] for name in measured},
-        }
-        report.write(directory / REPORTS, measures)
-        publish.publish(models_dir, version, directory, dataset)
-    report.show(console, measures)
-    console.print(f"Published version {version} in {models_dir}")
-    return version
+            manifest = {"version": staged.version, **measures}
+            export.export(servable, index, staged.directory / name, name, manifest)
+        companions.write(staged.directory, dataset)
+        outcome = publishing.publish(
+            store,
+            staged,
+            servable,
+            measures | {"index": parameters},
+            settings,
+            console,
+            source="run",
+            rows=TestRows(dataset, parts),
+            override=override_gate,
+        )
+    report.show(console, outcome.metrics)
+    for check in outcome.record.checks.values():
+        console.print(f"{'passed' if check.passed else 'FAILED'}: {check.text}", markup=False)
+    if not outcome.published:
+        raise Refused(publishing.refusal(outcome, models_dir))
+    console.print(f"Published version {staged.version} in {models_dir}")
+    return staged.version
 
 
 def _servable(

@@ -1,4 +1,4 @@
-"""What the file system is asked beside reading and writing: to keep, to compare, to say it is full."""
+"""What files are asked beside reading and writing: to last, their digests, what is full."""
 
 import errno
 import hashlib

@@ -90,9 +90,7 @@ class Record:
 
     def promoted(self, by: str, previous: int | None, reason: str | None) -> "Record":
         """With one more promotion, now."""
-        return replace(
-            self, promotions=[*self.promotions, Promotion(now(), by, previous, reason)]
-        )
+        return replace(self, promotions=[*self.promotions, Promotion(now(), by, previous, reason)])
 
     def write(self, directory: Path) -> None:
         """Into the version's directory, by one rename."""

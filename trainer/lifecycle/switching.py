@@ -99,5 +99,3 @@ def _promotions(store: Store, version: int) -> list[record.Promotion]:
 def _not_current(version: int, current: int | None) -> None:
     if version == current:
         raise StoreError(f"version {version} is served already")
-
-

@@ -1,0 +1,139 @@
+"""Through the gate: a staged version is verified, judged, kept and, if it passes, served."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
+from trainer import report, verify
+from trainer.config import Config
+from trainer.export import Servable
+from trainer.lifecycle import disk, quality, record, sealing, switching
+from trainer.lifecycle.quality import TestRows
+from trainer.lifecycle.record import Check, Record
+from trainer.lifecycle.store import Staged, Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a version.
+
+    Attributes:
+        record: what was found of it.
+        metrics: what metrics.json holds.
+        published: whether it is served now. If not, it is kept all the same.
+    """
+
+    record: Record
+    metrics: dict[str, Any]
+    published: bool
+
+
+def publish(
+    store: Store,
+    staged: Staged,
+    servable: Servable,
+    metrics: Mapping[str, Any],
+    settings: Config,
+    console: Console,
+    *,
+    source: str,
+    rows: TestRows | None,
+    override: str | None = None,
+) -> Outcome:
+    """Publish what ``staged.directory`` holds, if it passes; else keep it unpublished.
+
+    Args:
+        store: where to.
+        staged: has ``retrieval`` and ``retrieval_exact``, as ``export.export`` writes them,
+            ``items.csv`` and ``seen.sqlite``. Everything else is written here.
+        servable: what the models were exported from.
+        metrics: metrics.json but for ``version`` and what is measured here; ``index``
+            holds each index's parameters by model name, ``dataset`` at least ``name``
+            and ``items``.
+        settings: ``index.target_recall`` and ``gate``.
+        console: what goes on is said there.
+        source: the command, for the record.
+        rows: what was held out; None where nothing was, and then quality is no part of
+            the gate.
+        override: why it is to be published even if recall or quality fall short.
+
+    Raises:
+        VerificationError: a model cannot be loaded or answers wrongly: it is not kept.
+        StoreError: as of :meth:`Store.lock`, or something is missing in ``staged``.
+    """
+    console.print("Verifying the exported models in a fresh process")
+    measured = verify.verify(staged.directory, servable)
+    index = {name: measured[name] | metrics["index"][name] for name in measured}
+    written = {**metrics, "version": staged.version, "index": index}
+    report.write(staged.directory / REPORTS, written)
+    sealing.arrange(staged)
+    exact = staged.directory / RETRIEVAL_EXACT / str(staged.version)
+    found = Record(
+        version=staged.version,
+        created=record.now(),
+        source=source,
+        dataset=metrics["dataset"]["name"],
+        items=metrics["dataset"]["items"],
+        unseen_top_100=metrics["test"]["unseen_items"]["top_100"] if "test" in metrics else None,
+        index_recall_at_100=index[RETRIEVAL]["recall_at_100"],
+        checks={},
+        test_rows=rows.fingerprint() if rows else None,
+        files=sealing.digests(staged),
+    )
+    disk.sync_tree(staged.directory)
+    while True:
+        serving = store.current()
+        checks = {
+            "recall": _recall(index[RETRIEVAL], settings.index.target_recall),
+            "quality": _quality(store, serving, exact, rows, settings, console),
+        }
+        judged = Record(**{**vars(found), "checks": checks})
+        with store.lock():
+            # Another version may be served by now: this one is measured against that.
+            if store.current() == serving:
+                judged.write(staged.directory)
+                disk.sync(staged.directory)
+                store.keep(staged)
+                passed = not judged.failed or override is not None
+                if passed:
+                    reason = override if judged.failed else None
+                    switching.serve(store, staged.version, source, serving, reason)
+                return Outcome(
+                    record.read(store.directory(staged.version)), written, published=passed
+                )
+
+
+def refusal(outcome: Outcome, models_dir: Path) -> str:
+    """Why it was not published, and what can be done."""
+    version = outcome.record.version
+    return (
+        f"version {version} is not published: {'; '.join(outcome.record.failed)}. It is kept: "
+        f"python -m trainer promote {version} --models-dir {models_dir} --reason TEXT "
+        f"publishes it all the same"
+    )
+
+
+def _recall(index: Mapping[str, Any], target: float) -> Check:
+    value = index["recall_at_100"]
+    text = f"recall@100 of the index is {value:.4f}, {target:g} is asked for"
+    return Check(value >= target, text, {"recall_at_100": value, "target": target})
+
+
+def _quality(
+    store: Store,
+    serving: int | None,
+    exact: Path,
+    rows: TestRows | None,
+    settings: Config,
+    console: Console,
+) -> Check:
+    if rows is None:
+        return Check(True, "quality was not compared: there are no test rows")
+    if serving is None:
+        return Check(True, "quality was not compared: no version was served before")
+    console.print(f"Comparing with version {serving}, which is served")
+    return quality.compare(exact, store.existing(serving), rows, settings.gate)
