@@ -84,7 +84,9 @@ def run(
         )
     report.show(console, outcome.metrics)
     for check in outcome.record.checks.values():
-        console.print(f"{'passed' if check.passed else 'FAILED'}: {check.text}", markup=False)
+        console.print(
+            f"{'passed' if check.passed else 'FAILED'}: {check.text}", markup=False, soft_wrap=True
+        )
     if not outcome.published:
         raise Refused(publishing.refusal(outcome, models_dir))
     console.print(f"Published version {staged.version} in {models_dir}")

@@ -89,7 +89,7 @@ def main(questions: Path, answers: Path) -> None:
     with np.load(questions) as file:
         asked = dict(file)
     position = {item.encode("utf-8"): at for at, item in enumerate(asked["item_ids"].tolist())}
-    result: dict[str, NDArray[Any]] = {}
+    result: dict[str, Any] = {}
     for at, model in enumerate(asked["models"].tolist()):
         lists, known = _answers(model, asked["user_ids"], asked["depths"], position)
         result |= {

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.lifecycle import disk, record, switching
-from trainer.lifecycle.errors import StoreError
+from trainer.lifecycle.errors import LifecycleError, StoreError
 from trainer.lifecycle.store import Store
 
 
@@ -74,20 +74,22 @@ def _versions(parsed: argparse.Namespace, console: Console) -> None:
             }
         )
     if parsed.json:
-        console.print(json.dumps(found, indent=2), markup=False, soft_wrap=True)
+        console.out(json.dumps(found, indent=2), highlight=False)
     else:
         console.print(_table(found))
 
 
 def _table(versions: list[dict[str, Any]]) -> Table:
-    table = Table("version", "created (UTC)", "by", "", "gate")
-    for heading in ("unseen top-100", "index recall", "items", "size"):
-        table.add_column(heading, justify="right")
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for heading in ("version", "created (UTC)", "by", "", "gate"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("top-100", "recall", "items", "size"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in versions:
         unseen = one["unseen_top_100"]
         table.add_row(
             str(one["version"]),
-            one["created"][:19].replace("T", " "),
+            one["created"][:16].replace("T", " "),
             one["source"],
             "served" if one["current"] else "rollback" if one["rollback_target"] else "",
             one["gate"],
@@ -120,12 +122,16 @@ def _collect(parsed: argparse.Namespace, console: Console) -> None:
 def _verify(parsed: argparse.Namespace, console: Console) -> None:
     # TensorFlow takes seconds to import; no other command needs it.
     from trainer.lifecycle import recheck
+    from trainer.verify import VerificationError
 
     store = _opened(parsed)
     version = parsed.version or store.current()
     if version is None:
         raise StoreError(f"no version is served in {store.models_dir}")
-    found = recheck.recheck(store, version)
+    try:
+        found = recheck.recheck(store, version)
+    except VerificationError as error:
+        raise LifecycleError(str(error)) from error
     recall = found["recall_at_100"]
     console.print(
         f"Version {version} is sound: {found['files']} files as published, {found['requests']} "
@@ -134,7 +140,8 @@ def _verify(parsed: argparse.Namespace, console: Console) -> None:
             "no known user to measure the recall with"
             if recall is None
             else f"recall@100 {recall:.4f} of {found['users']} users"
-        )
+        ),
+        soft_wrap=True,
     )
 
 

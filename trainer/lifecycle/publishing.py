@@ -1,7 +1,7 @@
 """Through the gate: a staged version is verified, judged, kept and, if it passes, served."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,20 +91,12 @@ def publish(
             "recall": _recall(index[RETRIEVAL], settings.index.target_recall),
             "quality": _quality(store, serving, exact, rows, settings, console),
         }
-        judged = Record(**{**vars(found), "checks": checks})
-        with store.lock():
-            # Another version may be served by now: this one is measured against that.
-            if store.current() == serving:
-                judged.write(staged.directory)
-                disk.sync(staged.directory)
-                store.keep(staged)
-                passed = not judged.failed or override is not None
-                if passed:
-                    reason = override if judged.failed else None
-                    switching.serve(store, staged.version, source, serving, reason)
-                return Outcome(
-                    record.read(store.directory(staged.version)), written, published=passed
-                )
+        judged = replace(found, checks=checks)
+        published = switching.admit(store, staged, judged, serving, override)
+        # Another version is served by now: this one is measured against that.
+        if published is not None:
+            kept = record.read(store.directory(staged.version))
+            return Outcome(kept, written, published)
 
 
 def refusal(outcome: Outcome, models_dir: Path) -> str:

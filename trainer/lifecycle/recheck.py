@@ -57,14 +57,9 @@ def recheck(store: Store, version: int) -> dict[str, Any]:
     directory = store.existing(version)
     found = record.read(directory)
     files = sealing.check(directory, found)
+    where = (str(directory.absolute()), str(version))
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "trainer.lifecycle.recheck",
-            str(directory.absolute()),
-            f"{version}",
-        ],
+        [sys.executable, "-m", "trainer.lifecycle.recheck", *where],
         capture_output=True,
         text=True,
         check=False,

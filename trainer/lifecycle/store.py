@@ -205,7 +205,7 @@ class Store:
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise Locked(
-                        f"another command is at work in {self.models_dir}; try again when it is done"
+                        f"another command is at work in {self.models_dir}; try again later"
                     ) from None
                 time.sleep(0.05)
             else:

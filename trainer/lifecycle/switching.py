@@ -2,7 +2,28 @@
 
 from trainer.lifecycle import record, sealing
 from trainer.lifecycle.errors import Refused, StoreError
-from trainer.lifecycle.store import Store
+from trainer.lifecycle.record import Record
+from trainer.lifecycle.store import Staged, Store
+
+
+def admit(
+    store: Store, staged: Staged, judged: Record, serving: int | None, override: str | None
+) -> bool | None:
+    """Keep a staged version, and serve it if it passed its gate or ``override`` says why.
+
+    Returns:
+        whether it is served; None, and nothing is done, where it is no longer
+        ``serving`` that is.
+    """
+    with store.lock():
+        if store.current() != serving:
+            return None
+        judged.write(staged.directory)
+        store.keep(staged)
+        if judged.failed and override is None:
+            return False
+        serve(store, staged.version, judged.source, serving, override if judged.failed else None)
+        return True
 
 
 def promote(store: Store, version: int, reason: str | None = None) -> int | None:
