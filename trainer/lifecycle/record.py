@@ -34,13 +34,13 @@ class Promotion:
     Attributes:
         at: UTC, ISO 8601.
         by: the command: ``run``, ``promote``, ``rollback`` and so on.
-        previous: the version to go back to; None where there is none.
+        previous: the versions to go back to, the first one first.
         reason: why, where somebody gave one.
     """
 
     at: str
     by: str
-    previous: int | None
+    previous: list[int]
     reason: str | None = None
 
 
@@ -88,7 +88,7 @@ class Record:
             return "passed"
         return "overridden" if any(one.reason for one in self.promotions) else "failed"
 
-    def promoted(self, by: str, previous: int | None, reason: str | None) -> "Record":
+    def promoted(self, by: str, previous: list[int], reason: str | None) -> "Record":
         """With one more promotion, now."""
         return replace(self, promotions=[*self.promotions, Promotion(now(), by, previous, reason)])
 

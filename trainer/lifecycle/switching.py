@@ -22,7 +22,8 @@ def admit(
         store.keep(staged)
         if judged.failed and override is None:
             return False
-        serve(store, staged.version, judged.source, serving, override if judged.failed else None)
+        reason = override if judged.failed else None
+        _serve(store, staged.version, judged.source, _before(store, staged.version), reason)
         return True
 
 
@@ -45,7 +46,7 @@ def promote(store: Store, version: int, reason: str | None = None) -> int | None
     with store.lock():
         before = store.current()
         _not_current(version, before)
-        serve(store, version, "promote", before, reason)
+        _serve(store, version, "promote", _before(store, version), reason)
     return before
 
 
@@ -68,26 +69,19 @@ def rollback(store: Store, to: int | None = None, reason: str | None = None) -> 
                 f"`promote` serves any other that passed its gate"
             )
         _not_current(target, before)
-        promotions = record.read(store.existing(target)).promotions
-        if not promotions:
+        if not record.read(store.existing(target)).promotions:
             raise StoreError(f"version {target} was never served; `promote` publishes it")
-        serve(store, target, "rollback", promotions[-1].previous, reason)
+        _serve(store, target, "rollback", _previous(store, target), reason)
     return target, before
 
 
 def rollback_target(store: Store) -> int | None:
-    """What :func:`rollback` goes back to: the newest still there; None where there is none."""
-    version = store.current()
-    passed = {version}
-    while version is not None:
-        promotions = _promotions(store, version)
-        version = promotions[-1].previous if promotions else None
-        if version in passed:
-            return None
-        passed.add(version)
-        if version is not None and store.directory(version).is_dir():
-            return version
-    return None
+    """What :func:`rollback` goes back to; None where there is nothing."""
+    current = store.current()
+    if current is None:
+        return None
+    there = [one for one in _previous(store, current) if store.directory(one).is_dir()]
+    return there[0] if there else None
 
 
 def collect(store: Store, keep: int) -> list[int]:
@@ -103,18 +97,27 @@ def collect(store: Store, keep: int) -> list[int]:
     return gone
 
 
-def serve(
-    store: Store, version: int, by: str, previous: int | None, reason: str | None = None
-) -> None:
+def _serve(store: Store, version: int, by: str, previous: list[int], reason: str | None) -> None:
     """Record that ``version`` is promoted, then serve it. Holds the lock: the caller."""
     directory = store.existing(version)
     record.read(directory).promoted(by, previous, reason).write(directory)
     store.switch(version)
 
 
-def _promotions(store: Store, version: int) -> list[record.Promotion]:
-    directory = store.directory(version)
-    return record.read(directory).promotions if directory.is_dir() else []
+def _before(store: Store, version: int) -> list[int]:
+    """What can be gone back to once ``version`` is served: the served one, and before it."""
+    current = store.current()
+    if current is None:
+        return []
+    there = store.versions()
+    chain = [current, *_previous(store, current)]
+    return [one for one in chain if one in there and one != version]
+
+
+def _previous(store: Store, version: int) -> list[int]:
+    """As of when ``version`` was promoted last."""
+    promotions = record.read(store.existing(version)).promotions
+    return promotions[-1].previous if promotions else []
 
 
 def _not_current(version: int, current: int | None) -> None:
