@@ -75,6 +75,10 @@ METRICS_JSON: Final = "metrics.json"
 ITEMS_CSV: Final = "items.csv"
 SEEN_SQLITE: Final = "seen.sqlite"
 
+#: Whole versions, and the link to the one that is served. The names above lead through it.
+VERSIONS: Final = "versions"
+CURRENT: Final = "current"
+
 # Files of one model version.
 ASSETS_EXTRA: Final = "assets.extra"
 WARMUP_REQUESTS: Final = "tf_serving_warmup_requests"

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from model_server.errors import InvalidArgument, LoadError, NotFound
 from model_server.servable import Servable
-from serving_contract import REPORTS
+from serving_contract import CURRENT, REPORTS, VERSIONS
 
 logger = logging.getLogger(__name__)
 
 _MAX_INT64 = 2**63 - 1
+# Directories under MODELS_DIR that hold no model.
+_NO_MODELS = (CURRENT, REPORTS, VERSIONS)
 
 
 class State(enum.IntEnum):
@@ -165,7 +167,8 @@ class Manager:
         with self._changed:
             model.versions[number] = version
         try:
-            servable = Servable(self._models_dir / model.name / str(number))
+            # Resolved once: which version the links lead to may change while it is loaded.
+            servable = Servable((self._models_dir / model.name / str(number)).resolve())
         except LoadError as error:
             logger.error("%s/%d cannot be served: %s", model.name, number, error.message)
             with self._changed:
@@ -200,7 +203,7 @@ class Manager:
         names = set(self._models)
         try:
             for path in self._models_dir.iterdir():
-                if path.is_dir() and not path.name.startswith(".") and path.name != REPORTS:
+                if path.is_dir() and path.name[0] != "." and path.name not in _NO_MODELS:
                     names.add(path.name)
         except OSError as error:
             logger.warning("%s", error)

@@ -12,6 +12,8 @@ from rich.console import Console
 from trainer import config
 from trainer.data import source
 from trainer.data.types import DataError, Dataset
+from trainer.lifecycle import commands as lifecycle
+from trainer.lifecycle.errors import LifecycleError
 from trainer.tuning import metrics
 
 _DEFAULT_PRESET = "default"
@@ -27,6 +29,11 @@ def parser() -> argparse.ArgumentParser:
     _add_input(run)
     run.add_argument("--models-dir", type=Path, metavar="DIR", required=True)
     run.add_argument("--log-dir", type=Path, metavar="DIR", help="write TensorBoard's logs there")
+    run.add_argument(
+        "--override-gate",
+        metavar="REASON",
+        help="publish even if recall or quality fall short; the reason is recorded",
+    )
 
     tune = commands.add_parser("tune", help="search for a better configuration, for so long")
     tune.set_defaults(does=_tune)
@@ -39,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument(
         "--output", type=Path, metavar="FILE.toml", required=True, help="the best, for --config"
     )
+    lifecycle.add(commands)
     return main
 
 
@@ -67,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser().parse_args(arguments)
     console = Console(highlight=False)
     try:
+        if "manages" in parsed:
+            return _manage(parsed, console)
         if parsed.interactions is None and (parsed.items or parsed.users):
             raise DataError("--items and --users go with --interactions")
         # Before anything slow: a mistyped setting should not cost a wait.
@@ -86,9 +96,15 @@ def main(arguments: list[str] | None = None) -> int:
             settings = config.load(parsed.config, parsed.set, parsed.seed)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         code: int = parsed.does(parsed, dataset, settings, console)
-    except (DataError, config.ConfigError, OSError) as error:
+    except (DataError, config.ConfigError, LifecycleError, OSError) as error:
         return _failed(str(error))
     return code
+
+
+def _manage(parsed: argparse.Namespace, console: Console) -> int:
+    """A command on what was published, which takes neither data nor a configuration."""
+    parsed.manages(parsed, console)
+    return 0
 
 
 # TensorFlow takes seconds to import, so the commands do it after everything that can be mistyped.
@@ -100,7 +116,7 @@ def _run(
     from trainer import run, verify
 
     try:
-        run.run(dataset, settings, parsed.models_dir, console, parsed.log_dir)
+        run.run(dataset, settings, parsed.models_dir, console, parsed.log_dir, parsed.override_gate)
     except verify.VerificationError as error:
         return _failed(f"not published: {error}")
     return 0

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from serving_contract import REPORTS
-from trainer import baselines, build, config, evaluation, export, publish, report, training
+from trainer import baselines, build, config, evaluation, export, report, training
 from trainer.data import split
 from trainer.data.types import Dataset, Split
+from trainer.lifecycle import companions, publishing
+from trainer.lifecycle.quality import TestRows
+from trainer.lifecycle.store import Store
 from trainer.report import metrics
 from trainer.training import TrainedModel, item_to_item
 
@@ -20,16 +22,28 @@ def run(
     models_dir: Path,
     console: Console,
     log_dir: Path | None = None,
+    override_gate: str | None = None,
 ) -> int:
     """Train, evaluate, export, verify and publish; the number of the new version.
 
+    Args:
+        dataset: what to learn from.
+        settings: of everything.
+        models_dir: where to publish.
+        console: for what goes on.
+        log_dir: for TensorBoard's logs.
+        override_gate: why the version is to be published even if it falls short.
+
     Raises:
         DataError: the data cannot be split as the configuration asks.
-        IndexTuningError: no index finds as much as it is to; nothing is published.
+        IndexTuningError: no index finds as much as it is to.
+        StoreError: the version cannot be put into ``models_dir``.
         VerificationError: the export does not answer as it must; nothing is published.
+        Refused: it falls short of the gate; it is kept, and not published.
     """
     # Before anything slow: a directory that cannot be written should not cost a wait.
-    models_dir.mkdir(parents=True, exist_ok=True)
+    store = Store(models_dir)
+    store.prepare()
     parts = split.split(
         dataset.interactions, settings.split.kind, settings.split.test_share, settings.seed
     )
@@ -37,16 +51,23 @@ def run(
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
     measures = _measured(dataset, parts, trained, servable, settings, console)
-    with publish.staging(models_dir) as (version, directory):
-        measures["version"] = version
-        measures["index"] = build.build(
-            servable, directory, settings.index, measures, console.print
+    with store.staging() as staged:
+        manifest = {"version": staged.version, **measures}
+        indexes = build.build(servable, staged.directory, settings.index, manifest, console.print)
+        companions.write(staged.directory, dataset)
+        outcome = publishing.publish(
+            store,
+            staged,
+            servable,
+            measures | {"index": indexes},
+            settings,
+            console,
+            source="run",
+            rows=TestRows(dataset, parts),
+            override=override_gate,
         )
-        report.write(directory / REPORTS, measures)
-        publish.publish(models_dir, version, directory, dataset)
-    report.show(console, measures)
-    console.print(f"Published version {version} in {models_dir}")
-    return version
+    publishing.conclude(outcome, models_dir, console)
+    return staged.version
 
 
 def _servable(

@@ -4,6 +4,7 @@ from trainer.config.loading import ConfigError, as_dict, change, load, preset_of
 from trainer.config.presets import PRESETS
 from trainer.config.sections import (
     Config,
+    GateConfig,
     IndexConfig,
     ItemToItemConfig,
     ModelConfig,
@@ -16,6 +17,7 @@ __all__ = [
     "PRESETS",
     "Config",
     "ConfigError",
+    "GateConfig",
     "IndexConfig",
     "ItemToItemConfig",
     "ModelConfig",

@@ -139,6 +139,19 @@ class IndexConfig:
 
 
 @dataclass(frozen=True)
+class GateConfig:
+    """What a new version must not fall short of, to be published."""
+
+    max_quality_loss: float = _setting(
+        0.01,
+        "how far unseen_items top-100 may be below the served version's on the same rows",
+        0.0,
+        1.0,
+    )
+    users: int = _setting(5000, "users with test rows that both are asked for, at the most", 1)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides what a run does, beside its data."""
 
@@ -148,3 +161,4 @@ class Config:
     training: TrainingConfig = TrainingConfig()
     item_to_item: ItemToItemConfig = ItemToItemConfig()
     index: IndexConfig = IndexConfig()
+    gate: GateConfig = GateConfig()

@@ -1,0 +1,1 @@
+"""Versions under MODELS_DIR: built aside, judged, published, taken back, cleaned up."""

@@ -1,0 +1,44 @@
+"""The files that belong to a version beside its models: items.csv and seen.sqlite."""
+
+import csv
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from serving_contract import ITEMS_CSV, SEEN_SCHEMA, SEEN_SQLITE
+from trainer.data.types import Dataset
+
+
+def write(directory: Path, dataset: Dataset) -> None:
+    """Both, from everything the data says that users have seen, test rows included."""
+    rows = dataset.interactions
+    write_items(directory / ITEMS_CSV, zip(dataset.item_ids, dataset.titles, strict=True))
+    write_seen(
+        directory / SEEN_SQLITE,
+        zip(dataset.user_ids[rows.users], dataset.item_ids[rows.items], strict=True),
+    )
+
+
+def write_items(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Item ids and titles."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item_id", "title"])
+        writer.writerows(rows)
+
+
+def read_item_ids(path: Path) -> list[str]:
+    """The ids in an items.csv."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["item_id"] for row in csv.DictReader(file)]
+
+
+def write_seen(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
+    """User ids and item ids; a pair that comes twice counts once."""
+    connection = sqlite3.connect(path)
+    try:
+        with connection:
+            connection.execute(SEEN_SCHEMA)
+            connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", pairs)
+    finally:
+        connection.close()

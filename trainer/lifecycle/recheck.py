@@ -1,0 +1,202 @@
+"""Checks a stored version again, without what it was made from, in a fresh process.
+
+    python -m trainer.lifecycle.recheck VERSION_DIR VERSION
+
+Prints a JSON object of measurements; ends with 1 and a reason if a model does not answer
+as the contract says.
+"""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving_contract import (
+    ASSETS_EXTRA,
+    BY_ITEM,
+    BY_USER,
+    ITEM_ID,
+    KNOWN,
+    MODEL_NAMES,
+    RETRIEVAL,
+    RETRIEVAL_EXACT,
+    SCORE,
+    SEEN_SQLITE,
+    SERVING_DEFAULT,
+    USER_ID,
+    WARMUP_REQUESTS,
+    K,
+)
+from trainer.lifecycle import record, sealing
+from trainer.lifecycle.errors import StoreError
+from trainer.lifecycle.store import Store
+from trainer.verify import VerificationError
+
+_K = 100
+_USERS = 512
+
+
+def recheck(store: Store, version: int) -> dict[str, Any]:
+    """Digests, then the models' answers to their own warm-up requests, then the recall.
+
+    Returns:
+        ``version``, ``files`` (how many were compared), ``requests`` (how many were
+        answered), ``recall_at_100`` of the ScaNN index and the ``users`` it is of; these
+        are None and 0 where no user is known.
+
+    Raises:
+        StoreError: there is no such version, or a file is not the one that was published.
+        VerificationError: a model cannot be loaded, or does not answer as it must; or the
+            recall is below the target that it had reached.
+    """
+    directory = store.existing(version)
+    found = record.read(directory)
+    files = sealing.check(directory, found)
+    where = (str(directory.absolute()), str(version))
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.lifecycle.recheck", *where],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise VerificationError(f"version {version}: {lines[-1]}")
+    measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    reached = found.checks["recall"]
+    recall, target = measured["recall_at_100"], reached.values["target"]
+    if reached.passed and recall is not None and recall < target:
+        raise VerificationError(
+            f"version {version}: recall@100 of the index is {recall:.4f}, {target:g} is asked for"
+        )
+    return {"version": version, "files": files, **measured}
+
+
+def main(directory: Path, version: int) -> dict[str, Any]:
+    """What the fresh process does: measurements."""
+    import scann  # noqa: F401  (registers the ops)
+
+    users = _some_users(directory / SEEN_SQLITE)
+    requests = 0
+    answers: dict[str, list[set[bytes]]] = {}
+    for name in MODEL_NAMES:
+        model = _Model(directory / name / str(version))
+        requests += model.replay()
+        answers[name] = model.candidates(users)
+    found = [
+        len(approximate & exact) / len(exact)
+        for approximate, exact in zip(answers[RETRIEVAL], answers[RETRIEVAL_EXACT], strict=True)
+        if exact
+    ]
+    recall = float(np.mean(found)) if found else None
+    return {"requests": requests, "recall_at_100": recall, "users": len(found)}
+
+
+class _Model:
+    """A loaded SavedModel."""
+
+    def __init__(self, directory: Path) -> None:
+        import tensorflow as tf
+
+        self._name = directory.parent.name
+        self._warmup = directory / ASSETS_EXTRA / WARMUP_REQUESTS
+        # Held on to: its variables live as long as it does.
+        self._loaded = tf.saved_model.load(str(directory))
+
+    def replay(self) -> int:
+        """Answer every warm-up request; how many there are."""
+        import tensorflow as tf
+        from tensorflow_serving.apis import prediction_log_pb2
+
+        asked = set()
+        requests = 0
+        for line in tf.data.TFRecordDataset(str(self._warmup)):
+            log = prediction_log_pb2.PredictionLog.FromString(line.numpy())
+            request = log.predict_log.request
+            signature = request.model_spec.signature_name
+            inputs = {key: tf.constant(tf.make_ndarray(t)) for key, t in request.inputs.items()}
+            self._check(signature, inputs, self._ask(signature, inputs))
+            asked.add(signature)
+            requests += 1
+        missing = {BY_USER, SERVING_DEFAULT, BY_ITEM, *self._loaded.signatures} - asked
+        self._require(not missing, f"no warm-up request of {', '.join(sorted(missing))}")
+        return requests
+
+    def candidates(self, users: list[str]) -> list[set[bytes]]:
+        """The ``_K`` best of every user; none for one who is not known."""
+        import tensorflow as tf
+
+        found: list[set[bytes]] = []
+        for start in range(0, len(users), 32):
+            ids = users[start : start + 32]
+            answer = self._ask(
+                BY_USER,
+                {USER_ID: tf.constant(ids, tf.string), K: tf.fill([len(ids)], _K)},
+            )
+            for items, known in zip(answer[ITEM_ID], answer[KNOWN], strict=True):
+                found.append({one for one in items if one} if known else set())
+        return found
+
+    def _ask(self, signature: str, inputs: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        self._require(signature in self._loaded.signatures, f"no signature {signature}")
+        answer = self._loaded.signatures[signature](**inputs)
+        return {key: value.numpy() for key, value in answer.items()}
+
+    def _check(
+        self, signature: str, inputs: dict[str, Any], answer: dict[str, NDArray[Any]]
+    ) -> None:
+        """Shapes, dtypes and order are those of serving_contract."""
+        ks = inputs[K].numpy()
+        self._require(
+            set(answer) == {ITEM_ID, SCORE, KNOWN}, f"{signature}: outputs {sorted(answer)}"
+        )
+        items, scores, known = answer[ITEM_ID], answer[SCORE], answer[KNOWN]
+        shape = (len(ks), int(ks.max(initial=0)))
+        self._require(
+            items.shape == scores.shape == shape and known.shape == shape[:1],
+            f"{signature}: shapes {items.shape}, {scores.shape}, {known.shape} for {shape}",
+        )
+        self._require(
+            scores.dtype == np.float32 and known.dtype == np.bool_, f"{signature}: wrong dtypes"
+        )
+        filler = items == b""
+        self._require(
+            bool((scores[filler] == -np.inf).all() and np.isfinite(scores[~filler]).all()),
+            f"{signature}: a score that is not a number",
+        )
+        self._require(
+            bool((scores[:, 1:] <= scores[:, :-1]).all()), f"{signature}: not the best first"
+        )
+        for row in items:
+            ids = row[row != b""]
+            self._require(len(set(ids)) == len(ids), f"{signature}: a duplicate candidate")
+
+    def _require(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise VerificationError(f"{self._name}: {what}")
+
+
+def _some_users(seen: Path) -> list[str]:
+    """Up to ``_USERS`` of a seen store, from all over it."""
+    connection = sqlite3.connect(f"{seen.as_uri()}?mode=ro", uri=True)
+    try:
+        rows = connection.execute("SELECT DISTINCT user_id FROM seen ORDER BY user_id")
+        users = [user for (user,) in rows]
+    except sqlite3.Error as error:
+        raise StoreError(f"{seen} is not a seen store: {error}") from error
+    finally:
+        connection.close()
+    return users[:: max(1, len(users) // _USERS)][:_USERS]
+
+
+if __name__ == "__main__":
+    try:
+        measurements = main(Path(sys.argv[1]), int(sys.argv[2]))
+    except (VerificationError, StoreError) as failure:
+        sys.exit(str(failure))
+    sys.stdout.write(json.dumps(measurements) + "\n")
