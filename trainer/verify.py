@@ -43,6 +43,7 @@ from serving_contract import (
 from trainer.data.histories import Histories
 from trainer.export import Servable, VectorServable
 from trainer.index.recall import recall
+from trainer.lifecycle.errors import VerificationError
 
 _K = 100
 #: Recall is measured at these k, where the catalogue has as many items.
@@ -57,10 +58,6 @@ _TIMED_SECONDS = 3.0
 _RECENT = 3
 _UNKNOWN_ID = "\x00 nobody"
 _IDS = "item_ids"
-
-
-class VerificationError(Exception):
-    """An exported model does not answer as it must."""
 
 
 def verify(

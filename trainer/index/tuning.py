@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import IndexConfig
+from trainer.index import IndexTuningError
 from trainer.index.catalogue import BATCH, Catalogue
 from trainer.index.depth import Depth
 from trainer.index.searcher import BRUTE_FORCE, HASHING, PARTITIONS, QUANTIZED, Design, Searcher
@@ -45,12 +46,10 @@ _FEWEST_RESCORED = 20
 # An index that has to search more of its partitions for k = 100 is no better than none.
 _MOST_PARTITIONS_SEARCHED = 0.3
 _STEP_OF_PARTITIONS_SEARCHED = 1.2
+# How much less and more deeply the chosen index looks for the plot.
+_FRONTIER = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 # The mean over the queries measured may be above that over all by chance.
 _STANDARD_ERRORS = 2.0
-
-
-class IndexTuningError(Exception):
-    """No index of the kinds that may be used reaches the recall."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ class Tuned:
         searcher: the index.
         points: how deep it has to look, by k, ascending.
         tried: what else reached the recall at k = 100.
+        frontier: the same index at k = 100, looking less and more deeply.
         target: the recall that was asked for.
         reason: why this kind.
         seconds: of wall time, building included.
@@ -106,6 +106,7 @@ class Tuned:
     searcher: Searcher
     points: list[Point]
     tried: list[Point]
+    frontier: list[Point]
     target: float
     reason: str
     seconds: float
@@ -123,6 +124,7 @@ class Tuned:
             "target_recall": self.target,
             "by_k": [point.described() for point in self.points],
             "tried": [point.described() for point in self.tried],
+            "frontier": [point.described() for point in self.frontier],
             "tuning_seconds": self.seconds,
         }
 
@@ -151,6 +153,7 @@ def tune(
         searcher=searcher,
         points=tuner.points(searcher, point),
         tried=tuner.tried,
+        frontier=tuner.frontier(searcher, point),
         target=config.target_recall,
         reason=reason,
         seconds=time.perf_counter() - started,
@@ -216,6 +219,22 @@ class _Tuner:
                     f"{self._k}, but not at {k}"
                 )
             points.append(point)
+        return points
+
+    def frontier(self, searcher: Searcher, chosen: Point) -> list[Point]:
+        """Recall and time at k = 100 by how deep the index looks; of one that looks at some."""
+        depth = chosen.depth
+        if not depth.rescored:
+            return []
+        points = []
+        for factor in _FRONTIER:
+            leaves = min(max(round(depth.leaves_searched * factor), 1), searcher.design.leaves)
+            rescored = min(max(round(depth.rescored * math.sqrt(factor)), depth.k), self._size)
+            other = Depth(depth.k, leaves if depth.leaves_searched else 0, rescored)
+            if other not in [point.depth for point in points]:
+                recall, _ = self._whole.recall(searcher, other)
+                seconds = self._whole.seconds(searcher, other)
+                points.append(Point(searcher.design, self._size, other, recall, *seconds))
         return points
 
     def _unpartitioned(self, kind: str) -> _Found | None:

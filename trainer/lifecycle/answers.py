@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving_contract import BY_USER, ITEM_ID, KNOWN, USER_ID, K
-from trainer.verify import VerificationError
+from trainer.lifecycle.errors import VerificationError
 
 # Of the score matrix of a batch of questions: 128 MB of float32.
 _SCORES_AT_ONCE = 32_000_000

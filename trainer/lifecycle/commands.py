@@ -122,7 +122,7 @@ def _collect(parsed: argparse.Namespace, console: Console) -> None:
 def _verify(parsed: argparse.Namespace, console: Console) -> None:
     # TensorFlow takes seconds to import; no other command needs it.
     from trainer.lifecycle import recheck
-    from trainer.verify import VerificationError
+    from trainer.lifecycle.errors import VerificationError
 
     store = _opened(parsed)
     version = parsed.version or store.current()

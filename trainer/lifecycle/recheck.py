@@ -33,9 +33,8 @@ from serving_contract import (
     K,
 )
 from trainer.lifecycle import record, sealing
-from trainer.lifecycle.errors import StoreError
+from trainer.lifecycle.errors import StoreError, VerificationError
 from trainer.lifecycle.store import Store
-from trainer.verify import VerificationError
 
 _K = 100
 _USERS = 512
