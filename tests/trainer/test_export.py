@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving_contract import MAX_K
-from trainer import config, export, publish, report, verify
+from trainer import config, export, report, verify
 from trainer.data import split, synthetic
 from trainer.data.histories import Histories
 from trainer.index.base import Index
@@ -482,41 +482,3 @@ def test_the_popular_are_those_of_the_training_rows(models_dir: Path) -> None:
     np.testing.assert_array_equal(
         answer["score"].numpy()[0], np.sort(np.bincount(train.items))[::-1][:50]
     )
-
-
-def test_a_version_comes_whole_or_not_at_all(tmp_path: Path) -> None:
-    def interrupted() -> None:
-        with publish.staging(tmp_path) as (version, directory):
-            assert version == 1
-            assert not directory.name.isdigit()
-            (directory / "retrieval").mkdir()
-            raise RuntimeError("interrupted")
-
-    with pytest.raises(RuntimeError, match="interrupted"):
-        interrupted()
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "retrieval" / "7").mkdir(parents=True)
-    (tmp_path / "retrieval" / "not-a-version").mkdir()
-    with publish.staging(tmp_path) as (version, _):
-        assert version == 8
-
-
-def test_what_is_asked_by_default_comes_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there: list[list[str]] = []
-    rename = Path.rename
-
-    def watched(self: Path, target: Path) -> Path:
-        there.append(sorted(path.name for path in tmp_path.glob("[!.]*") if path.is_file()))
-        there[-1] += [target.parent.name]
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", watched)
-    data = synthetic.load(users=5, items=20, interactions=20)
-    with publish.staging(tmp_path) as (version, directory):
-        for name in (*MODELS, "reports"):
-            (directory / name).mkdir()
-        publish.publish(tmp_path, version, directory, data)
-    files = ["items.csv", "models.config", "seen.sqlite"]
-    assert there == [["reports"], [*files, "retrieval_exact"], [*files, "retrieval"]]

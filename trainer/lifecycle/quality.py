@@ -69,7 +69,7 @@ def compare(new: Path, serving: Path, rows: TestRows, settings: GateConfig) -> C
         if len(test) < _LEAST_ROWS:
             return _not_compared(
                 number,
-                f"it was trained on other rows, only {len(test)} of these are new to it",
+                f"it was trained on other rows; only {len(test)} of these are new to it",
             )
     known_items = companions.read_item_ids(serving / ITEMS_CSV)
     shared_items = float(np.isin(rows.dataset.item_ids, np.array(known_items, object)).mean())
