@@ -297,6 +297,22 @@ def test_other_data_is_not_compared(
     assert (check.passed, "knows only 0.0% of the items" in check.text) == (True, True)
 
 
+def test_a_served_version_that_is_broken_holds_nothing_back(
+    rows: TestRows, serving: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(models: list[Path], *_: Any) -> None:
+        if len(models) == 2:
+            raise verify.VerificationError("no saved_model.pb")
+
+    monkeypatch.setattr(answers, "ask", ask)
+    check = quality.compare(Path("new"), serving, rows, SETTINGS.gate)
+    assert check.passed
+    assert "with version 7: it does not answer: no saved_model.pb" in check.text
+    (serving / "version.json").write_text("{}")
+    check = quality.compare(Path("new"), serving, rows, SETTINGS.gate)
+    assert (check.passed, "with version 7: it cannot be read" in check.text) == (True, True)
+
+
 def test_no_more_users_are_asked_for_than_configured(
     rows: TestRows, serving: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

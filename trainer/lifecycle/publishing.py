@@ -1,5 +1,6 @@
 """Through the gate: a staged version is verified, judged, kept and, if it passes, served."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,8 +105,8 @@ def refusal(outcome: Outcome, models_dir: Path) -> str:
     version = outcome.record.version
     return (
         f"version {version} is not published: {'; '.join(outcome.record.failed)}. It is kept: "
-        f"python -m trainer promote {version} --models-dir {models_dir} --reason TEXT "
-        f"publishes it all the same"
+        f"python -m trainer promote {version} --models-dir {shlex.quote(str(models_dir))} "
+        f"--reason TEXT publishes it all the same"
     )
 
 
