@@ -59,8 +59,8 @@ def test_a_catalogue_of_two(tmp_path: Path) -> None:
     arguments = ["run", "--interactions", str(clicks), "--models-dir", str(models_dir), *small]
     assert cli.main(arguments) == 0
     assert cli.main(arguments) == 0
-    versions = sorted(path.name for path in (models_dir / "retrieval").iterdir())
-    assert versions == ["1", "2"]
+    assert [path.name for path in (models_dir / "retrieval").iterdir()] == ["2"]
+    assert sorted(path.name for path in (models_dir / "versions").iterdir()) == ["1", "2"]
 
 
 @pytest.mark.parametrize(

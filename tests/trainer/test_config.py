@@ -80,7 +80,7 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 
 def test_every_field_has_a_sentence() -> None:
     sections = [field.type for field in fields(config.Config) if is_dataclass(field.type)]
-    assert len(sections) == 5
+    assert len(sections) == 6
     for section in sections:
         assert all(field.metadata["text"].strip() for field in fields(section))  # type: ignore[arg-type]
 

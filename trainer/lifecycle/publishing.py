@@ -1,5 +1,6 @@
 """Through the gate: a staged version is verified, judged, kept and, if it passes, served."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,8 +120,8 @@ def conclude(outcome: Outcome, models_dir: Path, console: Console) -> None:
     if not outcome.published:
         raise Refused(
             f"version {version} is not published: {'; '.join(outcome.record.failed)}. It is "
-            f"kept: python -m trainer promote {version} --models-dir {models_dir} --reason TEXT "
-            f"publishes it all the same"
+            f"kept: python -m trainer promote {version} --models-dir "
+            f"{shlex.quote(str(models_dir))} --reason TEXT publishes it all the same"
         )
     console.print(f"Published version {version} in {models_dir}")
 

@@ -14,7 +14,9 @@ from trainer.config import GateConfig
 from trainer.data.types import Dataset, Interactions, Split
 from trainer.evaluation.ranking import DEPTH
 from trainer.lifecycle import answers, companions, record
+from trainer.lifecycle.errors import StoreError
 from trainer.lifecycle.record import Check
+from trainer.verify import VerificationError
 
 # Two versions of other data are not compared, nor versions on fewer rows than tell anything.
 _LEAST_SHARED = 0.1
@@ -49,7 +51,8 @@ def compare(new: Path, serving: Path, rows: TestRows, settings: GateConfig) -> C
     """Whether the new version's ``unseen_items.top_100`` is near enough the served version's.
 
     Rows that the served version was trained on are left out: all of its data, unless
-    it held out the very same rows.
+    it held out the very same rows. A served version that cannot be read or asked is no
+    reason to keep another one back.
 
     Args:
         new: the exact model of the new version.
@@ -58,8 +61,15 @@ def compare(new: Path, serving: Path, rows: TestRows, settings: GateConfig) -> C
         settings: the margin, and how many users are asked for.
 
     Raises:
-        VerificationError: one of them does not answer.
+        VerificationError: the new one does not answer.
     """
+    try:
+        return _compare(new, serving, rows, settings)
+    except (StoreError, OSError, sqlite3.Error) as error:
+        return _not_compared(int(serving.name), f"it cannot be read: {error}")
+
+
+def _compare(new: Path, serving: Path, rows: TestRows, settings: GateConfig) -> Check:
     served = record.read(serving)
     number = served.version
     sampled = _sampled(rows.parts.test, settings.users)
@@ -69,21 +79,25 @@ def compare(new: Path, serving: Path, rows: TestRows, settings: GateConfig) -> C
         if len(test) < _LEAST_ROWS:
             return _not_compared(
                 number,
-                f"it was trained on other rows, only {len(test)} of these are new to it",
+                f"it was trained on other rows; only {len(test)} of these are new to it",
             )
     known_items = companions.read_item_ids(serving / ITEMS_CSV)
-    shared_items = float(np.isin(rows.dataset.item_ids, np.array(known_items, object)).mean())
+    shared_items = float(pd.Series(rows.dataset.item_ids).isin(known_items).mean())
     if shared_items < _LEAST_SHARED:
         return _not_compared(number, f"it knows only {shared_items:.1%} of the items")
     users = np.unique(test.users)
     retired = len(known_items) - round(shared_items * len(rows.dataset.item_ids))
     exact = serving / RETRIEVAL_EXACT / str(number)
-    ours, theirs = answers.ask(
-        [new, exact],
+    question = (
         rows.dataset.user_ids[users],
         DEPTH + _counts(rows.parts.train, users) + min(max(0, retired), _MOST_RETIRED),
         rows.dataset.item_ids,
     )
+    try:
+        ours, theirs = answers.ask([new, exact], *question)
+    except VerificationError as error:
+        answers.ask([new], *question)
+        return _not_compared(number, f"it does not answer: {error}")
     shared_users = float(theirs.known.mean())
     if shared_users < _LEAST_SHARED:
         return _not_compared(number, f"it knows only {shared_users:.1%} of the users")

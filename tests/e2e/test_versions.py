@@ -1,0 +1,142 @@
+"""Versions are published and rolled back while a real model server answers."""
+
+import asyncio
+import json
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from query_service.seen_store.sqlite import SqliteSeenStore
+from tests.conftest import running
+from tests.model_server.conftest import Stubs, predict_request, save_version
+from trainer.lifecycle import companions, sealing, switching
+from trainer.lifecycle.record import Check, Record
+from trainer.lifecycle.store import Store
+
+MODELS = ("retrieval", "retrieval_exact")
+POLL_S = 0.2
+# To load a tiny model on a machine with other things to do.
+LOADED_WITHIN_S = 10
+
+
+def _publish(store: Store) -> int:
+    """A version of two greeters that greet with its number."""
+    with store.staging() as staged:
+        for name in MODELS:
+            save_version(staged.directory, staged.version, f"{staged.version} ", model=f"{name}-")
+            (staged.directory / f"{name}-" / f"{staged.version}").rename(staged.directory / name)
+            (staged.directory / f"{name}-").rmdir()
+            manifest = staged.directory / name / "assets.extra" / "manifest.json"
+            manifest.write_text(json.dumps({}))
+        (staged.directory / "reports").mkdir()
+        companions.write_items(staged.directory / "items.csv", [("i", f"{staged.version}")])
+        companions.write_seen(staged.directory / "seen.sqlite", [("u", f"{staged.version}")])
+        sealing.arrange(staged)
+        record = Record(
+            version=staged.version,
+            created="",
+            source="run",
+            dataset="",
+            items=1,
+            unseen_top_100=None,
+            index_recall_at_100=1.0,
+            checks={"recall": Check(True, "")},
+            test_rows=None,
+            files=sealing.digests(staged),
+        )
+        switching.admit(store, staged, record, store.current(), None)
+    return staged.version
+
+
+class _Load:
+    """Requests without a pause to both models, from two threads each."""
+
+    def __init__(self, address: str) -> None:
+        self._stubs = Stubs(int(address.rpartition(":")[2]))
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=[name]) for name in MODELS * 2]
+        self.latest = dict.fromkeys(MODELS, "")
+        self.answered: Counter[str] = Counter()
+        self.failed: list[Exception] = []
+
+    def __enter__(self) -> "_Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        self._stubs.channel.close()
+
+    def wait_for(self, version: int) -> None:
+        until = time.monotonic() + POLL_S + LOADED_WITHIN_S
+        while set(self.latest.values()) != {f"{version} Ada"}:
+            assert time.monotonic() < until, f"{self.latest}, not {version}; {self.failed[:1]}"
+            time.sleep(0.01)
+
+    def _ask(self, name: str) -> None:
+        request = predict_request(name)
+        while not self._ended.is_set():
+            try:
+                answer = self._stubs.predict(request, timeout=10)
+                greeting = answer.outputs["greeting"].string_val[0].decode()
+                # The version that is said to have answered is the one that did.
+                assert greeting == f"{answer.model_spec.version.value} Ada"
+            except Exception as error:  # noqa: BLE001  (every one of them counts)
+                self.failed.append(error)
+            else:
+                self.latest[name] = greeting
+                self.answered[greeting] += 1
+
+
+def test_no_request_fails_while_versions_come_and_go(tmp_path: Path) -> None:
+    store = Store(tmp_path / "models")
+    _publish(store)
+    arguments = ("--models-dir", str(store.models_dir), "--poll-interval-s", str(POLL_S))
+    with (
+        running("model_server", *arguments, "--port", "0") as (address, _),
+        _Load(address) as load,
+    ):
+        load.wait_for(1)
+        load.wait_for(_publish(store))
+        assert switching.rollback(store) == (1, 2)
+        load.wait_for(1)
+        # An old version comes back although it was unloaded, with its higher number.
+        switching.promote(store, 2)
+        load.wait_for(2)
+        assert _publish(store) == 3
+        load.wait_for(3)
+        assert switching.rollback(store, to=1) == (1, 3)
+        load.wait_for(1)
+        assert switching.collect(store, 1) == [2]
+        # Changes faster than the server looks.
+        for _ in range(10):
+            switching.promote(store, 3)
+            switching.rollback(store)
+        switching.promote(store, 3)
+        load.wait_for(3)
+    assert load.failed == []
+    assert set(load.answered) == {"1 Ada", "2 Ada", "3 Ada"}
+
+
+def test_the_seen_store_and_the_titles_change_with_the_version(tmp_path: Path) -> None:
+    store = Store(tmp_path / "models")
+    _publish(store)
+    _publish(store)
+
+    async def ask() -> None:
+        seen = SqliteSeenStore(store.models_dir / "seen.sqlite")
+        items = store.models_dir / "items.csv"
+        assert await seen.seen("u") == {"2"}
+        switching.rollback(store)
+        assert await seen.seen("u") == {"1"}
+        assert items.read_text().splitlines()[1] == "i,1"
+        switching.promote(store, 2)
+        assert await seen.seen("u") == {"2"}
+        assert items.read_text().splitlines()[1] == "i,2"
+        await seen.close()
+
+    asyncio.run(ask())
