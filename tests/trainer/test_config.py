@@ -91,7 +91,7 @@ def test_every_field_has_a_sentence() -> None:
     [
         [],
         ["training.learning_rate=1e-07", "training.logq_correction=false", "seed=7"],
-        ['model.item_features=["a\\"b:tags", "ü"]', "split.kind=temporal", "index.rescored=9"],
+        ['model.item_features=["a\\"b:tags", "ü"]', "split.kind=temporal", "index.leaves=9"],
     ],
 )
 def test_what_is_written_is_read_again(preset: str, settings: list[str], tmp_path: Path) -> None:

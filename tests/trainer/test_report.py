@@ -19,6 +19,14 @@ MODELS = ("two towers", "popularity", "item-kNN", "EASE", "iALS")
 HOSTILE = "<script>alert('x')</script> & \"Sons\" </style>"
 
 
+def _point(k: int, rescored: int, recall: float) -> dict[str, Any]:
+    return {
+        **{"kind": "hashing", "dimensions_per_block": 2, "anisotropic_threshold": 0.2},
+        **{"items": 5_000, "k": k, "rescored": rescored, "recall": recall},
+        **{"milliseconds": 0.1234, "queries_per_second_of_32": 9876.5},
+    }
+
+
 def _figures(random: np.random.Generator, keys: list[str]) -> dict[str, float]:
     return {key: float(random.random()) for key in keys}
 
@@ -66,8 +74,18 @@ def metrics() -> dict[str, Any]:
             }
         ],
         "index": {
-            "retrieval": {"kind": "hashing", "recall_at_100": 0.987654, "queries": 512, "x": True},
-            "retrieval_exact": {"kind": "exact", "recall_at_100": 1.0, "queries": 512},
+            "retrieval": {
+                **{"kind": "hashing", "reason": "the cheapest", "target_recall": 0.95},
+                **{"recall_at_100": 0.987654, "queries": 512},
+                **{"milliseconds": 0.4567, "queries_per_second_of_32": 4567.8},
+                "by_k": [_point(1, 20, 0.97), _point(100, 300, 0.96)],
+                "tried": [_point(100, 300, 0.96), _point(100, 500, 0.99)],
+                "frontier": [_point(100, 100, 0.8), _point(100, 300, 0.96)],
+            },
+            "retrieval_exact": {
+                **{"kind": "exact", "recall_at_100": 1.0, "queries": 512},
+                **{"milliseconds": 1.5, "queries_per_second_of_32": 321.0},
+            },
         },
         "train_seconds": 12.34,
         "train_interactions_per_second": 56_789.0,
@@ -156,14 +174,17 @@ def test_the_tables_hold_the_metrics(metrics: dict[str, Any]) -> None:
         for parts_ in metrics["slices"].values():
             expected.add((name, *(f"{part['top_100'][name]:.4f}" for part in parts_)))
     expected |= {
-        ("retrieval", "hashing", "x true", "512", "0.9877"),
-        ("retrieval_exact", "exact", "", "512", "1.0000"),
+        ("retrieval", "hashing: the cheapest", "0.9877", "512", "0.457", "4,568"),
+        ("retrieval_exact", "exact", "1.0000", "512", "1.500", "321"),
+        ("hashing", "5,000", "2", "0.2", "1", "20", "0.9700", "0.123", "9,876"),
+        ("hashing", "5,000", "2", "0.2", "100", "300", "0.9600", "0.123", "9,876"),
+        ("hashing", "5,000", "2", "0.2", "100", "500", "0.9900", "0.123", "9,876"),
         ("model.normalize", "true"),
         ("model.embedding_dim", "64"),
         ("seed", "42"),
         ("tensorflow", "2.20.0"),
     }
-    headings = {row for row in rows if row[0] == "model"}
+    headings = {row for row in rows if row[0] in ("model", "kind")}
     assert rows - headings == expected
     assert ("model", "top-1", "top-5", "top-10", "top-50", "top-100") in headings
     assert ("model", *(f"{n} to {n + 1}\n{1000 + n:,} rows" for n in range(5))) in headings
@@ -199,8 +220,8 @@ def test_the_headline_compares_with_the_best_baseline(metrics: dict[str, Any]) -
 def test_plots_can_be_read_without_seeing_them(metrics: dict[str, Any]) -> None:
     text = report.html(metrics)
     labels = re.findall(r"<svg role='img' aria-label=\"([^\"]+)\"", text)
-    assert len(labels) == text.count("<svg") == 3
-    assert labels[2].startswith("Training loss by epoch, from 5.5 to 4.25; unseen_items top-100")
+    assert len(labels) == text.count("<svg") == 4
+    assert labels[3].startswith("Training loss by epoch, from 5.5 to 4.25; unseen_items top-100")
     page = _Page(text)
     assert sum(tag == "th" and name == "scope" for tag, name, _ in page.attributes) == sum(
         len(re.findall("<th[ >]", line)) for line in text.splitlines()
@@ -237,6 +258,8 @@ def test_the_least_there_is(metrics: dict[str, Any]) -> None:
     least = {key: copy.deepcopy(metrics[key]) for key in needed}
     for quality in (least["test"], *least["baselines"].values()):
         del quality["per_user"]
+    for part in ("by_k", "tried", "frontier", "reason"):
+        del least["index"]["retrieval"][part]
     text = report.html(least)
     assert "<svg" not in text
     assert len(_Page(text).bold) == 10
@@ -271,7 +294,7 @@ def test_the_terminal_shows_the_same(metrics: dict[str, Any]) -> None:
             for figure in part.values():
                 assert f"{figure:.4f}" in text
     assert "slow: left out: <script>" in text
-    assert "retrieval: hashing, recall@100 0.9877 over 512 users" in text
+    assert "retrieval: hashing (the cheapest), recall@100 0.9877, 0.46 ms a query" in text
 
 
 def test_similar_items_by_hand() -> None:

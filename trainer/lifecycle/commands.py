@@ -139,7 +139,7 @@ def _verify(parsed: argparse.Namespace, console: Console) -> None:
         + (
             "no known user to measure the recall with"
             if recall is None
-            else f"recall@100 {recall:.4f} of {found['users']} users"
+            else f"recall@100 {recall:.4f} of {found['queries']} {found['kind']}"
         ),
         soft_wrap=True,
     )

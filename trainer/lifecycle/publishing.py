@@ -116,14 +116,19 @@ def conclude(outcome: Outcome, models_dir: Path, console: Console) -> None:
         console.print(
             f"{'passed' if check.passed else 'FAILED'}: {check.text}", markup=False, soft_wrap=True
         )
-    version = outcome.record.version
     if not outcome.published:
-        raise Refused(
-            f"version {version} is not published: {'; '.join(outcome.record.failed)}. It is "
-            f"kept: python -m trainer promote {version} --models-dir "
-            f"{shlex.quote(str(models_dir))} --reason TEXT publishes it all the same"
-        )
-    console.print(f"Published version {version} in {models_dir}")
+        raise Refused(refusal(outcome, models_dir))
+    console.print(f"Published version {outcome.record.version} in {models_dir}")
+
+
+def refusal(outcome: Outcome, models_dir: Path) -> str:
+    """Why it was not published, and what can be done."""
+    version = outcome.record.version
+    return (
+        f"version {version} is not published: {'; '.join(outcome.record.failed)}. It is kept: "
+        f"python -m trainer promote {version} --models-dir {shlex.quote(str(models_dir))} "
+        f"--reason TEXT publishes it all the same"
+    )
 
 
 def _recall(index: Mapping[str, Any], target: float) -> Check:

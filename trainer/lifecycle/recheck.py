@@ -6,6 +6,8 @@ Prints a JSON object of measurements; ends with 1 and a reason if a model does n
 as the contract says.
 """
 
+import csv
+import itertools
 import json
 import sqlite3
 import subprocess
@@ -21,13 +23,13 @@ from serving_contract import (
     BY_ITEM,
     BY_USER,
     ITEM_ID,
+    ITEMS_CSV,
     KNOWN,
     MODEL_NAMES,
     RETRIEVAL,
     RETRIEVAL_EXACT,
     SCORE,
     SEEN_SQLITE,
-    SERVING_DEFAULT,
     USER_ID,
     WARMUP_REQUESTS,
     K,
@@ -38,6 +40,7 @@ from trainer.lifecycle.store import Store
 
 _K = 100
 _USERS = 512
+_ITEMS = 64
 
 
 def recheck(store: Store, version: int) -> dict[str, Any]:
@@ -81,19 +84,25 @@ def main(directory: Path, version: int) -> dict[str, Any]:
     import scann  # noqa: F401  (registers the ops)
 
     users = _some_users(directory / SEEN_SQLITE)
+    asked = ("users", BY_USER, USER_ID, users)
+    if not users:
+        asked = ("items", BY_ITEM, ITEM_ID, _some_items(directory / ITEMS_CSV))
     requests = 0
     answers: dict[str, list[set[bytes]]] = {}
     for name in MODEL_NAMES:
         model = _Model(directory / name / str(version))
         requests += model.replay()
-        answers[name] = model.candidates(users)
+        answers[name] = model.candidates(*asked[1:])
     found = [
         len(approximate & exact) / len(exact)
         for approximate, exact in zip(answers[RETRIEVAL], answers[RETRIEVAL_EXACT], strict=True)
         if exact
     ]
     recall = float(np.mean(found)) if found else None
-    return {"requests": requests, "recall_at_100": recall, "users": len(found)}
+    return {
+        **{"requests": requests, "recall_at_100": recall},
+        **{"queries": len(found), "kind": asked[0]},
+    }
 
 
 class _Model:
@@ -122,21 +131,18 @@ class _Model:
             self._check(signature, inputs, self._ask(signature, inputs))
             asked.add(signature)
             requests += 1
-        missing = {BY_USER, SERVING_DEFAULT, BY_ITEM, *self._loaded.signatures} - asked
+        missing = {BY_ITEM, *self._loaded.signatures} - asked
         self._require(not missing, f"no warm-up request of {', '.join(sorted(missing))}")
         return requests
 
-    def candidates(self, users: list[str]) -> list[set[bytes]]:
-        """The ``_K`` best of every user; none for one who is not known."""
+    def candidates(self, signature: str, argument: str, ids: list[str]) -> list[set[bytes]]:
+        """The ``_K`` best for every id; none for one that is not known."""
         import tensorflow as tf
 
         found: list[set[bytes]] = []
-        for start in range(0, len(users), 32):
-            ids = users[start : start + 32]
-            answer = self._ask(
-                BY_USER,
-                {USER_ID: tf.constant(ids, tf.string), K: tf.fill([len(ids)], _K)},
-            )
+        for start in range(0, len(ids), 32):
+            some = tf.constant(ids[start : start + 32], tf.string)
+            answer = self._ask(signature, {argument: some, K: tf.fill([len(some)], _K)})
             for items, known in zip(answer[ITEM_ID], answer[KNOWN], strict=True):
                 found.append({one for one in items if one} if known else set())
         return found
@@ -191,6 +197,12 @@ def _some_users(seen: Path) -> list[str]:
     finally:
         connection.close()
     return users[:: max(1, len(users) // _USERS)][:_USERS]
+
+
+def _some_items(items: Path) -> list[str]:
+    """The first ``_ITEMS`` of an items.csv."""
+    with items.open(encoding="utf-8", newline="") as file:
+        return [row["item_id"] for row in itertools.islice(csv.DictReader(file), _ITEMS)]
 
 
 if __name__ == "__main__":

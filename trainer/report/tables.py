@@ -109,8 +109,8 @@ def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Ta
 def sizes(metrics: Mapping[str, Any]) -> str:
     """The sizes of the data and its split, in a line."""
     data = metrics["dataset"]
-    if "dimensions" in data:
-        return f"{data['items']:,} vectors of {data['dimensions']:,} dimensions"
+    if "train" not in data:
+        return f"{data['items']:,} items"
     return (
         f"{data['users']:,} users, {data['items']:,} items, "
         f"{data['train']:,} training and {data['test']:,} test rows ({data['split']})"
@@ -130,12 +130,6 @@ _INDEX = {
     "milliseconds": ("ms, one query", "{:.3f}"),
     "queries_per_second_of_32": ("queries/s, batch of 32", "{:,.0f}"),
 }
-
-
-def recall(index: Mapping[str, Any]) -> float:
-    """At 100, or at as many as there are items."""
-    found = {key: value for key, value in index.items() if key.startswith("recall_at_")}
-    return float(found.get("recall_at_100", list(found.values())[-1]))
 
 
 def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

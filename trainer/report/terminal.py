@@ -27,7 +27,7 @@ def show(console: Console, metrics: Mapping[str, Any]) -> None:
         reason = f" ({index['reason']})" if "reason" in index else ""
         console.print(
             f"{name}: {index['kind'].replace('_', ' ')}{reason}, recall@100 "
-            f"{tables.recall(index):.4f}, {index['milliseconds']:.2f} ms a query, "
+            f"{index['recall_at_100']:.4f}, {index['milliseconds']:.2f} ms a query, "
             f"{index['queries_per_second_of_32']:,.0f} queries/s in batches of 32",
             soft_wrap=True,
         )
