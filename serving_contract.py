@@ -18,7 +18,11 @@ signature                      inputs                              outputs
 ``by_user_and_history``        ``user_id`` string [B],             the same
                                ``history`` string [B, H], ``k``
                                int32 [B]
+``by_vector``                  ``vector`` float32 [B, D], ``k``    the same, all ``known``
+                               int32 [B]
 =============================  ==================================  ==========================
+
+Models that were made of vectors alone have ``by_vector`` and ``by_item`` only.
 
 A row with fewer than K results is filled up at its end with item id ``""`` and
 score ``-inf``. ``known`` is false where nothing in the query is in the
@@ -38,12 +42,14 @@ BY_USER: Final = "by_user"
 BY_ITEM: Final = "by_item"
 BY_HISTORY: Final = "by_history"
 BY_USER_AND_HISTORY: Final = "by_user_and_history"
+BY_VECTOR: Final = "by_vector"
 SERVING_DEFAULT: Final = "serving_default"
 
 # Input and output tensors.
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
 HISTORY: Final = "history"
+VECTOR: Final = "vector"
 K: Final = "k"
 SCORE: Final = "score"
 KNOWN: Final = "known"

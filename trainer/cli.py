@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from trainer import config
-from trainer.data import source
+from trainer.data import source, vectors
 from trainer.data.types import DataError, Dataset
+from trainer.index import IndexTuningError
 from trainer.lifecycle import commands as lifecycle
-from trainer.lifecycle.errors import LifecycleError
+from trainer.lifecycle.errors import LifecycleError, VerificationError
 from trainer.tuning import metrics
 
 _DEFAULT_PRESET = "default"
@@ -46,6 +47,23 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument(
         "--output", type=Path, metavar="FILE.toml", required=True, help="the best, for --config"
     )
+
+    index = commands.add_parser("index", help="publish vectors that were made elsewhere")
+    index.set_defaults(manages=_index)
+    index.add_argument(
+        "--embeddings", type=Path, metavar="FILE", required=True, help="of items, .npy or .parquet"
+    )
+    index.add_argument(
+        "--ids", type=Path, metavar="FILE", required=True, help=".txt, .csv, .parquet or .npy"
+    )
+    index.add_argument(
+        "--queries",
+        type=Path,
+        metavar="FILE",
+        help="vectors like those to come, .npy or .parquet; without it the items' own",
+    )
+    index.add_argument("--models-dir", type=Path, metavar="DIR", required=True)
+    index.add_argument("--set", action="append", default=[], metavar="index.KEY=VALUE")
     lifecycle.add(commands)
     return main
 
@@ -96,13 +114,15 @@ def main(arguments: list[str] | None = None) -> int:
             settings = config.load(parsed.config, parsed.set, parsed.seed)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         code: int = parsed.does(parsed, dataset, settings, console)
-    except (DataError, config.ConfigError, LifecycleError, OSError) as error:
+    except VerificationError as error:
+        return _failed(f"not published: {error}")
+    except (DataError, config.ConfigError, IndexTuningError, LifecycleError, OSError) as error:
         return _failed(str(error))
     return code
 
 
 def _manage(parsed: argparse.Namespace, console: Console) -> int:
-    """A command on what was published, which takes neither data nor a configuration."""
+    """A command that learns nothing: on what was published, or is made of vectors."""
     parsed.manages(parsed, console)
     return 0
 
@@ -110,15 +130,24 @@ def _manage(parsed: argparse.Namespace, console: Console) -> int:
 # TensorFlow takes seconds to import, so the commands do it after everything that can be mistyped.
 
 
+def _index(parsed: argparse.Namespace, console: Console) -> None:
+    settings = config.load(_DEFAULT_PRESET, parsed.set, None)
+    item_ids = vectors.load_ids(parsed.ids)
+    embeddings = vectors.load(parsed.embeddings)
+    queries = None if parsed.queries is None else vectors.load(parsed.queries)
+    from trainer import indexing
+
+    indexing.index(
+        parsed.embeddings.stem, item_ids, embeddings, queries, settings, parsed.models_dir, console
+    )
+
+
 def _run(
     parsed: argparse.Namespace, dataset: Dataset, settings: config.Config, console: Console
 ) -> int:
-    from trainer import run, verify
+    from trainer import run
 
-    try:
-        run.run(dataset, settings, parsed.models_dir, console, parsed.log_dir, parsed.override_gate)
-    except verify.VerificationError as error:
-        return _failed(f"not published: {error}")
+    run.run(dataset, settings, parsed.models_dir, console, parsed.log_dir, parsed.override_gate)
     return 0
 
 

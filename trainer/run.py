@@ -1,20 +1,15 @@
 """One run, from rows to a published version."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from serving_contract import RETRIEVAL, RETRIEVAL_EXACT
-from trainer import baselines, config, evaluation, export, report, training
+from trainer import baselines, build, config, evaluation, export, report, training
 from trainer.data import split
 from trainer.data.types import Dataset, Split
-from trainer.index.base import Index
-from trainer.index.exact import ExactIndex
 from trainer.lifecycle import companions, publishing
-from trainer.lifecycle.errors import Refused
 from trainer.lifecycle.quality import TestRows
 from trainer.lifecycle.store import Store
 from trainer.report import metrics
@@ -41,13 +36,11 @@ def run(
 
     Raises:
         DataError: the data cannot be split as the configuration asks.
+        IndexTuningError: no index finds as much as it is to.
         StoreError: the version cannot be put into ``models_dir``.
         VerificationError: the export does not answer as it must; nothing is published.
         Refused: it falls short of the gate; it is kept, and not published.
     """
-    # Only here: without ScaNN's wheel the rest of the trainer can still be imported.
-    from trainer.index.scann import ScannIndex
-
     # Before anything slow: a directory that cannot be written should not cost a wait.
     store = Store(models_dir)
     store.prepare()
@@ -58,38 +51,22 @@ def run(
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
     measures = _measured(dataset, parts, trained, servable, settings, console)
-    vectors = servable.candidate_vectors
-    kinds: dict[str, Callable[[], Index]] = {
-        RETRIEVAL_EXACT: lambda: ExactIndex(vectors),
-        RETRIEVAL: lambda: ScannIndex(vectors, settings.index),
-    }
     with store.staging() as staged:
-        parameters = {}
-        for name, build in kinds.items():
-            index = build()
-            parameters[name] = index.parameters()
-            manifest = {"version": staged.version, **measures}
-            export.export(servable, index, staged.directory / name, name, manifest)
+        manifest = {"version": staged.version, **measures}
+        indexes = build.build(servable, staged.directory, settings.index, manifest, console.print)
         companions.write(staged.directory, dataset)
         outcome = publishing.publish(
             store,
             staged,
             servable,
-            measures | {"index": parameters},
+            measures | {"index": indexes},
             settings,
             console,
             source="run",
             rows=TestRows(dataset, parts),
             override=override_gate,
         )
-    report.show(console, outcome.metrics)
-    for check in outcome.record.checks.values():
-        console.print(
-            f"{'passed' if check.passed else 'FAILED'}: {check.text}", markup=False, soft_wrap=True
-        )
-    if not outcome.published:
-        raise Refused(publishing.refusal(outcome, models_dir))
-    console.print(f"Published version {staged.version} in {models_dir}")
+    publishing.conclude(outcome, models_dir, console)
     return staged.version
 
 

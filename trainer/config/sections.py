@@ -67,7 +67,10 @@ class TrainingConfig:
         "auto: as the split holds out",
     )
     kept_weight: float = _setting(
-        0.0, "of the items of the query as targets beside those left out of it", 0.0, 1.0
+        0.0,
+        "of the items of the query as targets beside those left out of it; random targets only",
+        0.0,
+        1.0,
     )
     batch_size: int = _setting(
         0,
@@ -116,18 +119,22 @@ class ItemToItemConfig:
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """The ScaNN index. The bounds between its kinds are those of ScaNN's own advice."""
+    """The ScaNN index: what it has to find. How, is measured; or it is given."""
 
-    hashing_from: int = _setting(20_000, "items from which vectors are hashed; below: exact", 0)
-    partitions_from: int = _setting(100_000, "items from which vectors are partitioned too", 0)
-    leaves: int = _setting(0, "partitions; 0: the square root of the number of items", 0)
-    leaves_searched_share: float = _setting(0.1, "share of the partitions searched", 0.001, 1.0)
-    dimensions_per_block: int = _setting(2, "dimensions that share one hash code", 1, 64)
-    anisotropic_threshold: float = _setting(0.2, "threshold of anisotropic hashing", 0.0, 1.0)
-    rescored: int = _setting(500, "hashed candidates scored exactly, at the least", 1)
-    rescored_per_k: float = _setting(3.0, "and at the least this many for each asked for", 1.0)
-    target_recall: float = _setting(
-        0.95, "recall@100 against the exact answer that a version needs to be published", 0.0, 1.0
+    target_recall: float = _setting(0.95, "share of the true 100 best that it finds", 0.0, 1.0)
+    kind: Literal["auto", "brute_force", "quantized_brute_force", "hashing", "partitions"] = (
+        _setting(
+            "auto",
+            "score every vector, every vector in 8 bits a dimension, or hash codes, of all "
+            "vectors or of the nearest partitions; auto: the cheapest that finds enough",
+        )
+    )
+    leaves: int = _setting(0, "partitions; 0: as many as are best", 0)
+    dimensions_per_block: int = _setting(
+        0, "dimensions that share one hash code; 0: as many as are best", 0, 64
+    )
+    anisotropic_threshold: float = _setting(
+        0.0, "of the hash codes' training; 0: the best of some", 0.0, 1.0
     )
 
 

@@ -1,1 +1,5 @@
-"""The two index kinds behind one interface."""
+"""The two index kinds behind one interface, and how the one is tuned."""
+
+
+class IndexTuningError(Exception):
+    """No index of the kinds that may be used reaches the recall."""

@@ -13,6 +13,9 @@ class Index(tf.Module, ABC):
     are known only when a request comes.
     """
 
+    #: D.
+    dim: int
+
     @abstractmethod
     def is_exact(self) -> bool:
         """Whether the answer is the true top k."""

@@ -15,6 +15,7 @@ class ExactIndex(Index):
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         """An index of ``vectors``, float32 [N, D]."""
         super().__init__()
+        self.dim = vectors.shape[1]
         self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
 
     def is_exact(self) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving_contract import BY_USER, ITEM_ID, KNOWN, USER_ID, K
-from trainer.verify import VerificationError
+from trainer.lifecycle.errors import VerificationError
 
 # Of the score matrix of a batch of questions: 128 MB of float32.
 _SCORES_AT_ONCE = 32_000_000
@@ -110,6 +110,8 @@ def _answers(
 
     # Held on to: its variables live as long as it does.
     loaded = tf.saved_model.load(model)
+    if BY_USER not in loaded.signatures:
+        sys.exit(f"it has no signature {BY_USER}")
     by_user = loaded.signatures[BY_USER]
     lists: list[NDArray[np.int32]] = [np.zeros(0, np.int32)] * len(user_ids)
     known = np.zeros(len(user_ids), bool)

@@ -122,7 +122,7 @@ def _collect(parsed: argparse.Namespace, console: Console) -> None:
 def _verify(parsed: argparse.Namespace, console: Console) -> None:
     # TensorFlow takes seconds to import; no other command needs it.
     from trainer.lifecycle import recheck
-    from trainer.verify import VerificationError
+    from trainer.lifecycle.errors import VerificationError
 
     store = _opened(parsed)
     version = parsed.version or store.current()
@@ -137,9 +137,9 @@ def _verify(parsed: argparse.Namespace, console: Console) -> None:
         f"Version {version} is sound: {found['files']} files as published, {found['requests']} "
         f"requests answered, "
         + (
-            "no known user to measure the recall with"
+            "no known id to measure the recall with"
             if recall is None
-            else f"recall@100 {recall:.4f} of {found['users']} users"
+            else f"recall@100 {recall:.4f} of {found['queries']} queries"
         ),
         soft_wrap=True,
     )

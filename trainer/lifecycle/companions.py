@@ -5,6 +5,11 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+
 from serving_contract import ITEMS_CSV, SEEN_SCHEMA, SEEN_SQLITE
 from trainer.data.types import Dataset
 
@@ -17,6 +22,16 @@ def write(directory: Path, dataset: Dataset) -> None:
         directory / SEEN_SQLITE,
         zip(dataset.user_ids[rows.users], dataset.item_ids[rows.items], strict=True),
     )
+
+
+def write_ids(directory: Path, item_ids: NDArray[np.bytes_]) -> None:
+    """Both, of items of which no more than their ids are known, UTF-8 [N]."""
+    # By Arrow, in blocks: there may be ten million.
+    ids = pa.array(item_ids, pa.large_binary()).cast(pa.large_string())
+    table = pa.table({"item_id": ids, "title": ids})
+    options = pyarrow.csv.WriteOptions(quoting_style="needed")
+    pyarrow.csv.write_csv(table, directory / ITEMS_CSV, options)
+    write_seen(directory / SEEN_SQLITE, ())
 
 
 def write_items(path: Path, rows: Iterable[tuple[str, str]]) -> None:

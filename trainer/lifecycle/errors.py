@@ -4,7 +4,8 @@ LifecycleError
 ├── StoreError      MODELS_DIR is not as it must be, or has no such version
 │   ├── DiskFull    it has no room; what was served is still served
 │   └── Locked      another command is at work in it
-└── Refused         the version did not pass its gate
+├── Refused         the version did not pass its gate
+└── VerificationError   an exported model does not answer as it must
 """
 
 
@@ -26,3 +27,7 @@ class Locked(StoreError):
 
 class Refused(LifecycleError):
     """A version did not pass its gate."""
+
+
+class VerificationError(LifecycleError):
+    """An exported model does not answer as it must."""

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
 from trainer import report, verify
 from trainer.config import Config
-from trainer.export import Servable
+from trainer.export import VectorServable
 from trainer.lifecycle import disk, quality, record, sealing, switching
+from trainer.lifecycle.errors import Refused
 from trainer.lifecycle.quality import TestRows
 from trainer.lifecycle.record import Check, Record
 from trainer.lifecycle.store import Staged, Store
@@ -36,13 +39,14 @@ class Outcome:
 def publish(
     store: Store,
     staged: Staged,
-    servable: Servable,
+    servable: VectorServable,
     metrics: Mapping[str, Any],
     settings: Config,
     console: Console,
     *,
     source: str,
     rows: TestRows | None,
+    queries: NDArray[np.float32] | None = None,
     override: str | None = None,
 ) -> Outcome:
     """Publish what ``staged.directory`` holds, if it passes; else keep it unpublished.
@@ -60,6 +64,7 @@ def publish(
         source: the command, for the record.
         rows: what was held out; None where nothing was, and then quality is no part of
             the gate.
+        queries: as :func:`trainer.verify.verify` takes them.
         override: why it is to be published even if recall or quality fall short.
 
     Raises:
@@ -67,7 +72,7 @@ def publish(
         StoreError: as of :meth:`Store.lock`, or something is missing in ``staged``.
     """
     console.print("Verifying the exported models in a fresh process")
-    measured = verify.verify(staged.directory, servable)
+    measured = verify.verify(staged.directory, servable, queries)
     index = {name: measured[name] | metrics["index"][name] for name in measured}
     written = {**metrics, "version": staged.version, "index": index}
     report.write(staged.directory / REPORTS, written)
@@ -100,14 +105,25 @@ def publish(
             return Outcome(kept, written, published)
 
 
-def refusal(outcome: Outcome, models_dir: Path) -> str:
-    """Why it was not published, and what can be done."""
+def conclude(outcome: Outcome, models_dir: Path, console: Console) -> None:
+    """Show what was measured and what became of the version.
+
+    Raises:
+        Refused: it is not published; with the reason and what can be done.
+    """
+    report.show(console, outcome.metrics)
+    for check in outcome.record.checks.values():
+        console.print(
+            f"{'passed' if check.passed else 'FAILED'}: {check.text}", markup=False, soft_wrap=True
+        )
     version = outcome.record.version
-    return (
-        f"version {version} is not published: {'; '.join(outcome.record.failed)}. It is kept: "
-        f"python -m trainer promote {version} --models-dir {shlex.quote(str(models_dir))} "
-        f"--reason TEXT publishes it all the same"
-    )
+    if not outcome.published:
+        raise Refused(
+            f"version {version} is not published: {'; '.join(outcome.record.failed)}. It is "
+            f"kept: python -m trainer promote {version} --models-dir "
+            f"{shlex.quote(str(models_dir))} --reason TEXT publishes it all the same"
+        )
+    console.print(f"Published version {version} in {models_dir}")
 
 
 def _recall(index: Mapping[str, Any], target: float) -> Check:

@@ -14,9 +14,8 @@ from trainer.config import GateConfig
 from trainer.data.types import Dataset, Interactions, Split
 from trainer.evaluation.ranking import DEPTH
 from trainer.lifecycle import answers, companions, record
-from trainer.lifecycle.errors import StoreError
+from trainer.lifecycle.errors import StoreError, VerificationError
 from trainer.lifecycle.record import Check
-from trainer.verify import VerificationError
 
 # Two versions of other data are not compared, nor versions on fewer rows than tell anything.
 _LEAST_SHARED = 0.1

@@ -21,24 +21,23 @@ from serving_contract import (
     BY_ITEM,
     BY_USER,
     ITEM_ID,
+    ITEMS_CSV,
     KNOWN,
     MODEL_NAMES,
     RETRIEVAL,
     RETRIEVAL_EXACT,
     SCORE,
     SEEN_SQLITE,
-    SERVING_DEFAULT,
     USER_ID,
     WARMUP_REQUESTS,
     K,
 )
-from trainer.lifecycle import record, sealing
-from trainer.lifecycle.errors import StoreError
+from trainer.lifecycle import companions, record, sealing
+from trainer.lifecycle.errors import StoreError, VerificationError
 from trainer.lifecycle.store import Store
-from trainer.verify import VerificationError
 
 _K = 100
-_USERS = 512
+_ASKED = 512
 
 
 def recheck(store: Store, version: int) -> dict[str, Any]:
@@ -46,8 +45,8 @@ def recheck(store: Store, version: int) -> dict[str, Any]:
 
     Returns:
         ``version``, ``files`` (how many were compared), ``requests`` (how many were
-        answered), ``recall_at_100`` of the ScaNN index and the ``users`` it is of; these
-        are None and 0 where no user is known.
+        answered), ``recall_at_100`` of the ScaNN index and how many ``queries`` it is of,
+        users or, of an index of vectors, items; these are None and 0 where none is known.
 
     Raises:
         StoreError: there is no such version, or a file is not the one that was published.
@@ -82,19 +81,27 @@ def main(directory: Path, version: int) -> dict[str, Any]:
     import scann  # noqa: F401  (registers the ops)
 
     users = _some_users(directory / SEEN_SQLITE)
+    items = companions.read_item_ids(directory / ITEMS_CSV)
+    items = items[:: max(1, len(items) // _ASKED)][:_ASKED]
     requests = 0
     answers: dict[str, list[set[bytes]]] = {}
     for name in MODEL_NAMES:
         model = _Model(directory / name / str(version))
         requests += model.replay()
-        answers[name] = model.candidates(users)
+        # An index of vectors knows no users.
+        by_user = BY_USER in model.signatures
+        answers[name] = (
+            model.candidates(BY_USER, USER_ID, users)
+            if by_user
+            else model.candidates(BY_ITEM, ITEM_ID, items)
+        )
     found = [
         len(approximate & exact) / len(exact)
         for approximate, exact in zip(answers[RETRIEVAL], answers[RETRIEVAL_EXACT], strict=True)
         if exact
     ]
     recall = float(np.mean(found)) if found else None
-    return {"requests": requests, "recall_at_100": recall, "users": len(found)}
+    return {"requests": requests, "recall_at_100": recall, "queries": len(found)}
 
 
 class _Model:
@@ -107,6 +114,11 @@ class _Model:
         self._warmup = directory / ASSETS_EXTRA / WARMUP_REQUESTS
         # Held on to: its variables live as long as it does.
         self._loaded = tf.saved_model.load(str(directory))
+
+    @property
+    def signatures(self) -> set[str]:
+        """Their names."""
+        return set(self._loaded.signatures)
 
     def replay(self) -> int:
         """Answer every warm-up request; how many there are."""
@@ -123,27 +135,27 @@ class _Model:
             self._check(signature, inputs, self._ask(signature, inputs))
             asked.add(signature)
             requests += 1
-        missing = {BY_USER, SERVING_DEFAULT, BY_ITEM, *self._loaded.signatures} - asked
+        missing = {BY_ITEM, *self.signatures} - asked
         self._require(not missing, f"no warm-up request of {', '.join(sorted(missing))}")
         return requests
 
-    def candidates(self, users: list[str]) -> list[set[bytes]]:
-        """The ``_K`` best of every user; none for one who is not known."""
+    def candidates(self, signature: str, name: str, every: list[str]) -> list[set[bytes]]:
+        """The ``_K`` best of every id; none for one that is not known."""
         import tensorflow as tf
 
         found: list[set[bytes]] = []
-        for start in range(0, len(users), 32):
-            ids = users[start : start + 32]
+        for start in range(0, len(every), 32):
+            ids = every[start : start + 32]
             answer = self._ask(
-                BY_USER,
-                {USER_ID: tf.constant(ids, tf.string), K: tf.fill([len(ids)], _K)},
+                signature,
+                {name: tf.constant(ids, tf.string), K: tf.fill([len(ids)], _K)},
             )
             for items, known in zip(answer[ITEM_ID], answer[KNOWN], strict=True):
                 found.append({one for one in items if one} if known else set())
         return found
 
     def _ask(self, signature: str, inputs: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        self._require(signature in self._loaded.signatures, f"no signature {signature}")
+        self._require(signature in self.signatures, f"no signature {signature}")
         answer = self._loaded.signatures[signature](**inputs)
         return {key: value.numpy() for key, value in answer.items()}
 
@@ -182,7 +194,7 @@ class _Model:
 
 
 def _some_users(seen: Path) -> list[str]:
-    """Up to ``_USERS`` of a seen store, from all over it."""
+    """Up to ``_ASKED`` of a seen store, from all over it."""
     connection = sqlite3.connect(f"{seen.as_uri()}?mode=ro", uri=True)
     try:
         rows = connection.execute("SELECT DISTINCT user_id FROM seen ORDER BY user_id")
@@ -191,7 +203,7 @@ def _some_users(seen: Path) -> list[str]:
         raise StoreError(f"{seen} is not a seen store: {error}") from error
     finally:
         connection.close()
-    return users[:: max(1, len(users) // _USERS)][:_USERS]
+    return users[:: max(1, len(users) // _ASKED)][:_ASKED]
 
 
 if __name__ == "__main__":

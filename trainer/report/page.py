@@ -62,7 +62,7 @@ def html(metrics: Mapping[str, Any]) -> str:
 
 def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The few figures that matter most, each with what it is."""
-    for k in (10, 100):
+    for k in (10, 100) if "test" in metrics else ():
         key = f"top_{k}"
         rivals = {name: one["unseen_items"][key] for name, one in metrics["baselines"].items()}
         best = max(rivals, key=lambda name: rivals[name], default=None)
@@ -71,9 +71,10 @@ def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "coverage" in metrics:
         share = metrics["coverage"][tables.OURS]["top_100"]
         yield f"{share:.0%}", "of the catalogue is in somebody's top 100"
-    name, index = min(metrics["index"].items(), key=lambda one: one[1]["recall_at_100"])
-    yield f"{index['recall_at_100']:.1%}", f"recall@100 of the index {name}"
-    yield f"{metrics['train_seconds']:,.1f} s", "of training"
+    name, index = min(metrics["index"].items(), key=lambda one: tables.recall(one[1]))
+    yield f"{tables.recall(index):.1%}", f"recall@100 of the index {name}"
+    if "train_seconds" in metrics:
+        yield f"{metrics['train_seconds']:,.1f} s", "of training"
 
 
 def _slices(metrics: Mapping[str, Any]) -> Iterator[tuple[tables.Table, Markup]]:
@@ -97,9 +98,31 @@ def _learning_curve(metrics: Mapping[str, Any]) -> Markup | None:
 
 
 def _index(name: str, index: Mapping[str, Any]) -> dict[str, Any]:
-    known = ("kind", "recall_at_100", "queries")
-    parameters = {key: value for key, value in index.items() if key not in known}
-    return {"name": name, "parameters": parameters, **{key: index[key] for key in known}}
+    """An index as the page shows it."""
+    points = {
+        "How deep it looks": index.get("by_k", []),
+        "What else was tried": index.get("tried", []),
+    }
+    return {
+        "name": name,
+        "kind": index["kind"].replace("_", " "),
+        "reason": index.get("reason", ""),
+        "queries": index["queries"],
+        "milliseconds": index["milliseconds"],
+        "queries_per_second": index["queries_per_second_of_32"],
+        "recall": tables.recall(index),
+        "points": {
+            title: tables.index_points(some) for title, some in points.items() if len(some) > 1
+        },
+        "frontier": _frontier(index),
+    }
+
+
+def _frontier(index: Mapping[str, Any]) -> Markup | None:
+    if not index.get("frontier"):
+        return None
+    label = "Recall at 100 and queries per second in batches of 32, by how deep the index looks"
+    return Markup(plots.frontier(index, "frontier", label))
 
 
 def _sections(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 #: How many lines have a look of their own; the page defines --series-0 and so on.
 SERIES = 7
@@ -91,6 +91,47 @@ def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) 
             one.set_xlabel("epoch")
             one.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(figure, name, label)
+
+
+def frontier(index: Mapping[str, Any], name: str, label: str) -> str:
+    """Recall against speed of an index that looks less and more deeply, and what was chosen.
+
+    Args:
+        index: with ``frontier``, ``tried``, ``by_k`` and ``target_recall`` as in metrics.json.
+        name: tells this plot's identifiers from those of others on the page.
+        label: what is seen, for those who cannot see it.
+    """
+    k = index["frontier"][0]["k"]
+    size = index["frontier"][0]["items"]
+    chosen = next(point for point in index["by_k"] if point["k"] == k)
+    others = [point for point in index["tried"] if point["items"] == size and point != chosen]
+    with mpl.rc_context(_LOOK):
+        figure = Figure(figsize=(8.5, 3.4), layout="constrained")
+        axes = figure.subplots()
+        x, y = _coordinates(index["frontier"])
+        _line(axes, x, y, 0, "this index, looking less and more deeply")
+        if others:
+            x, y = _coordinates(others)
+            axes.scatter(x, y, color=_SERIES[2], marker=_MARKERS[2], label="other indexes tried")
+        x, y = _coordinates([chosen])
+        axes.scatter(
+            x, y, s=130, facecolors="none", edgecolors=_TEXT, zorder=4, label="what is served"
+        )
+        target = index["target_recall"]
+        axes.axvline(target, color=_TEXT, linewidth=0.8, linestyle=":", label="asked for")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.set_xlabel(f"recall@{k}")
+        axes.set_ylabel("queries/s, batch of 32")
+        figure.legend(loc="outside upper left", ncols=4)
+        return _svg(figure, name, label)
+
+
+def _coordinates(points: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    return (
+        [point["recall"] for point in points],
+        [point["queries_per_second_of_32"] for point in points],
+    )
 
 
 def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:

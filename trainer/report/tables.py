@@ -60,7 +60,9 @@ _QUALITY: dict[str, tuple[str, str, dict[str, str]]] = {
 
 
 def quality(metrics: Mapping[str, Any]) -> list[Table]:
-    """A table for each definition that the metrics hold."""
+    """A table for each definition that the metrics hold; none without test rows."""
+    if "test" not in metrics:
+        return []
     models = {OURS: metrics["test"], **metrics["baselines"]}
     return [
         _table(title, definition, columns, {name: model[key] for name, model in models.items()})
@@ -107,10 +109,43 @@ def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Ta
 def sizes(metrics: Mapping[str, Any]) -> str:
     """The sizes of the data and its split, in a line."""
     data = metrics["dataset"]
+    if "dimensions" in data:
+        return f"{data['items']:,} vectors of {data['dimensions']:,} dimensions"
     return (
         f"{data['users']:,} users, {data['items']:,} items, "
         f"{data['train']:,} training and {data['test']:,} test rows ({data['split']})"
     )
+
+
+_INDEX = {
+    "kind": ("kind", "{}"),
+    "items": ("items", "{:,}"),
+    "leaves": ("partitions", "{:,}"),
+    "dimensions_per_block": ("dimensions per block", "{}"),
+    "anisotropic_threshold": ("threshold", "{:g}"),
+    "k": ("k", "{:,}"),
+    "leaves_searched": ("partitions searched", "{:,}"),
+    "rescored": ("rescored", "{:,}"),
+    "recall": ("recall", "{:.4f}"),
+    "milliseconds": ("ms, one query", "{:.3f}"),
+    "queries_per_second_of_32": ("queries/s, batch of 32", "{:,.0f}"),
+}
+
+
+def recall(index: Mapping[str, Any]) -> float:
+    """At 100, or at as many as there are items."""
+    found = {key: value for key, value in index.items() if key.startswith("recall_at_")}
+    return float(found.get("recall_at_100", list(found.values())[-1]))
+
+
+def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of indexes that were tried; of what none has, no column."""
+    names = [name for name in _INDEX if any(name in point for point in points)]
+    rows = [
+        [_INDEX[name][1].format(point[name]) if name in point else "" for name in names]
+        for point in points
+    ]
+    return [_INDEX[name][0] for name in names], rows
 
 
 def _table(

@@ -24,7 +24,10 @@ def show(console: Console, metrics: Mapping[str, Any]) -> None:
     for name, reason in metrics.get("baselines_left_out", {}).items():
         console.print(f"{name}: {reason}")
     for name, index in metrics["index"].items():
+        reason = f" ({index['reason']})" if "reason" in index else ""
         console.print(
-            f"{name}: {index['kind']}, recall@100 {index['recall_at_100']:.4f} "
-            f"over {index['queries']} users"
+            f"{name}: {index['kind'].replace('_', ' ')}{reason}, recall@100 "
+            f"{tables.recall(index):.4f}, {index['milliseconds']:.2f} ms a query, "
+            f"{index['queries_per_second_of_32']:,.0f} queries/s in batches of 32",
+            soft_wrap=True,
         )

@@ -5,6 +5,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from trainer.data.histories import Histories
+from trainer.serving.ids import Ids
 from trainer.towers import pooling
 from trainer.towers.query import QueryWeights
 
@@ -20,7 +21,7 @@ class QueryModule(tf.Module):
         weights: QueryWeights,
         user_ids: NDArray[np.object_],
         histories: Histories,
-        item_ids: NDArray[np.object_],
+        items: Ids,
     ) -> None:
         """Put the parts together.
 
@@ -28,11 +29,11 @@ class QueryModule(tf.Module):
             weights: of the query tower; its user vectors are in the order of ``user_ids``.
             user_ids: str objects [U], distinct, the known users.
             histories: of these U users.
-            item_ids: str objects [N], distinct, the catalogue.
+            items: the ids of the catalogue.
         """
         super().__init__()
-        self._users = _rows_of(user_ids)
-        self._items = _rows_of(item_ids)
+        self._users = Ids(user_ids, "user_ids")
+        self._items = items
         self._base = _constant(weights.base)
         self._user_vectors = None
         if weights.user_vectors is not None:
@@ -49,10 +50,6 @@ class QueryModule(tf.Module):
         self._history_length = weights.history_length
         self._normalize = weights.normalize
 
-    def item_rows(self, item_ids: tf.Tensor) -> tf.Tensor:
-        """Positions in the catalogue, -1 for unknown ids: string [...] -> int32 [...]."""
-        return self._items.lookup(item_ids)
-
     def embed(
         self, user_id: tf.Tensor | None, history: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -67,11 +64,11 @@ class QueryModule(tf.Module):
             float32 [B, D] and bool [B].
         """
         batch = tf.shape(history if user_id is None else user_id)[0]
-        users = tf.fill([batch], -1) if user_id is None else self._users.lookup(user_id)
+        users = tf.fill([batch], -1) if user_id is None else self._users.rows(user_id)
         known = users >= 0
         queries = tf.tile(self._base[None, :], [batch, 1])
         if self._uses_history:
-            recent = None if history is None else self.item_rows(history)
+            recent = None if history is None else self._items.rows(history)
             queries += self._pooled(users, recent, batch)
             if recent is not None:
                 known = tf.logical_or(known, tf.reduce_any(recent >= 0, axis=1))
@@ -117,9 +114,3 @@ def _last_of_each(histories: tf.RaggedTensor, count: int) -> tf.RaggedTensor:
 def _constant(values: NDArray[np.generic]) -> tf.Variable:
     # A variable is kept beside the graph, a constant within, where 2 GB are the limit.
     return tf.Variable(values, trainable=False)
-
-
-def _rows_of(ids: NDArray[np.object_]) -> tf.lookup.StaticHashTable:
-    # A table may not be empty; no id is.
-    rows = tf.lookup.KeyValueTensorInitializer(["", *ids], np.arange(-1, len(ids), dtype=np.int32))
-    return tf.lookup.StaticHashTable(rows, default_value=-1)

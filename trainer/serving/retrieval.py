@@ -11,6 +11,7 @@ from serving_contract import (
     BY_ITEM,
     BY_USER,
     BY_USER_AND_HISTORY,
+    BY_VECTOR,
     FILLER_ITEM_ID,
     HISTORY,
     ITEM_ID,
@@ -19,25 +20,101 @@ from serving_contract import (
     SCORE,
     SERVING_DEFAULT,
     USER_ID,
+    VECTOR,
     K,
 )
 from trainer.index.base import Index
+from trainer.serving.ids import Ids
 from trainer.serving.queries import QueryModule
 
 Answer = dict[str, tf.Tensor]
 
+_K = tf.TensorSpec([None], tf.int32, name=K)
 
-class RetrievalModule(tf.Module):
-    """Answers for users, histories and items out of one index.
+
+class VectorModule(tf.Module):
+    """Answers for vectors and items out of one index.
 
     Only ops of TensorFlow 2.11, so that older model servers load it.
     """
 
     def __init__(
+        self, index: Index, items: Ids, item_queries: NDArray[np.float32] | None = None
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            index: holds the candidate vectors, in the order of ``items``.
+            items: the ids of the catalogue.
+            item_queries: float32 [N, D], what to search with for items similar to each;
+                without it, each item's own candidate vector.
+        """
+        super().__init__()
+        self._index = index
+        self._items = items
+        self._item_queries = None
+        if item_queries is not None:
+            self._item_queries = tf.Variable(item_queries, trainable=False, name="item_queries")
+
+    def signatures(self) -> dict[str, Any]:
+        """The functions to save, by signature name."""
+        item_id = tf.TensorSpec([None], tf.string, name=ITEM_ID)
+        vector = tf.TensorSpec([None, self._index.dim], tf.float32, name=VECTOR)
+        return {
+            BY_ITEM: tf.function(self._by_item, input_signature=[item_id, _K]),
+            BY_VECTOR: tf.function(self._by_vector, input_signature=[vector, _K]),
+        }
+
+    def _by_item(self, item_id: tf.Tensor, k: tf.Tensor) -> Answer:
+        width = _width([item_id], k)
+        row = self._items.rows(item_id)
+        known = row >= 0
+        place = tf.maximum(row, 0)
+        vectors = (
+            self._index.vectors(place)
+            if self._item_queries is None
+            else tf.gather(self._item_queries, place)
+        )
+        # One more than asked for, because the item may find itself.
+        rows, scores = self._index.search(vectors, width + 1)
+        rows, scores = _without(rows, scores, row, width)
+        rows = tf.where(known[:, None], rows, -1)
+        return self._answer(rows, scores, known, k)
+
+    def _by_vector(self, vector: tf.Tensor, k: tf.Tensor) -> Answer:
+        width = _width([vector], k)
+        with tf.control_dependencies(
+            [
+                tf.debugging.assert_equal(
+                    tf.shape(vector)[1], self._index.dim, message="vector has another length"
+                ),
+                tf.debugging.assert_all_finite(vector, "vector is not finite"),
+                width,
+            ]
+        ):
+            rows, scores = self._index.search(tf.identity(vector), width)
+        return self._answer(rows, scores, tf.ones_like(k, tf.bool), k)
+
+    def _answer(self, rows: tf.Tensor, scores: tf.Tensor, known: tf.Tensor, k: tf.Tensor) -> Answer:
+        """Names and scores; what is missing, and what is beyond a row's own k, is filled."""
+        column = tf.range(tf.shape(rows)[1])[None, :]
+        given = tf.logical_and(rows >= 0, column < k[:, None])
+        ids = self._items.names(rows)
+        return {
+            ITEM_ID: tf.where(given, ids, FILLER_ITEM_ID),
+            SCORE: tf.where(given, scores, float("-inf")),
+            KNOWN: known,
+        }
+
+
+class RetrievalModule(VectorModule):
+    """Answers for users and histories too."""
+
+    def __init__(
         self,
         queries: QueryModule,
         index: Index,
-        item_ids: NDArray[np.object_],
+        items: Ids,
         popularity: NDArray[np.float32],
         item_queries: NDArray[np.float32] | None = None,
     ) -> None:
@@ -45,20 +122,14 @@ class RetrievalModule(tf.Module):
 
         Args:
             queries: embeds users and histories.
-            index: holds the candidate vectors, in the order of ``item_ids``.
-            item_ids: str objects [N], distinct, none empty.
+            index: holds the candidate vectors, in the order of ``items``.
+            items: the ids of the catalogue.
             popularity: float32 [N], the training interactions of every item: what
                 unknown users get, most popular first.
-            item_queries: float32 [N, D], what to search with for items similar to each;
-                without it, each item's own candidate vector.
+            item_queries: as in the base class.
         """
-        super().__init__()
+        super().__init__(index, items, item_queries)
         self._queries = queries
-        self._index = index
-        self._item_ids = tf.Variable(list(item_ids), trainable=False, name="item_ids")
-        self._item_queries = None
-        if item_queries is not None:
-            self._item_queries = tf.Variable(item_queries, trainable=False, name="item_queries")
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
         self._popular_rows = tf.Variable(order, trainable=False, name="popular_rows")
         self._popular_scores = tf.Variable(
@@ -68,17 +139,15 @@ class RetrievalModule(tf.Module):
     def signatures(self) -> dict[str, Any]:
         """The functions to save, by signature name."""
         user_id = tf.TensorSpec([None], tf.string, name=USER_ID)
-        item_id = tf.TensorSpec([None], tf.string, name=ITEM_ID)
         history = tf.TensorSpec([None, None], tf.string, name=HISTORY)
-        k = tf.TensorSpec([None], tf.int32, name=K)
-        by_user = tf.function(self._by_user, input_signature=[user_id, k])
+        by_user = tf.function(self._by_user, input_signature=[user_id, _K])
         return {
+            **super().signatures(),
             BY_USER: by_user,
             SERVING_DEFAULT: by_user,
-            BY_ITEM: tf.function(self._by_item, input_signature=[item_id, k]),
-            BY_HISTORY: tf.function(self._by_history, input_signature=[history, k]),
+            BY_HISTORY: tf.function(self._by_history, input_signature=[history, _K]),
             BY_USER_AND_HISTORY: tf.function(
-                self._by_user_and_history, input_signature=[user_id, history, k]
+                self._by_user_and_history, input_signature=[user_id, history, _K]
             ),
         }
 
@@ -103,22 +172,6 @@ class RetrievalModule(tf.Module):
         scores = tf.where(known[:, None], scores, popular_scores)
         return self._answer(rows, scores, known, k)
 
-    def _by_item(self, item_id: tf.Tensor, k: tf.Tensor) -> Answer:
-        width = _width([item_id], k)
-        row = self._queries.item_rows(item_id)
-        known = row >= 0
-        place = tf.maximum(row, 0)
-        vectors = (
-            self._index.vectors(place)
-            if self._item_queries is None
-            else tf.gather(self._item_queries, place)
-        )
-        # One more than asked for, because the item may find itself.
-        rows, scores = self._index.search(vectors, width + 1)
-        rows, scores = _without(rows, scores, row, width)
-        rows = tf.where(known[:, None], rows, -1)
-        return self._answer(rows, scores, known, k)
-
     def _popular(self, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The most popular items, [1, width]."""
         rows, scores = self._popular_rows[:width], self._popular_scores[:width]
@@ -127,17 +180,6 @@ class RetrievalModule(tf.Module):
             tf.pad(rows, padding, constant_values=-1)[None, :],
             tf.pad(scores, padding, constant_values=float("-inf"))[None, :],
         )
-
-    def _answer(self, rows: tf.Tensor, scores: tf.Tensor, known: tf.Tensor, k: tf.Tensor) -> Answer:
-        """Names and scores; what is missing, and what is beyond a row's own k, is filled."""
-        column = tf.range(tf.shape(rows)[1])[None, :]
-        given = tf.logical_and(rows >= 0, column < k[:, None])
-        ids = tf.gather(self._item_ids, tf.maximum(rows, 0))
-        return {
-            ITEM_ID: tf.where(given, ids, FILLER_ITEM_ID),
-            SCORE: tf.where(given, scores, float("-inf")),
-            KNOWN: known,
-        }
 
 
 def _width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:

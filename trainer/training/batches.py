@@ -142,7 +142,9 @@ class Batches:
             all_kept = np.flatnonzero(np.bincount(rows[~kept], minlength=len(users)) == 0)
             place = self._random.integers(lengths[all_kept])
             kept[whole.offsets[all_kept] + place] = False
-        weights = np.where(kept, self._config.kept_weight, 1.0)
+        # Where the task is what comes next, what was already done is no answer.
+        kept_weight = 0.0 if self._future else self._config.kept_weight
+        weights = np.where(kept, kept_weight, 1.0)
         is_target = weights > 0
         targets = whole.items[is_target]
         candidates, columns, log_expected = self._candidates(targets)

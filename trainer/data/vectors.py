@@ -1,0 +1,125 @@
+"""Vectors that were made elsewhere: embeddings of items, their ids, and queries."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from serving_contract import MAX_ID_BYTES
+from trainer.data.types import DataError
+
+
+def load(path: Path) -> NDArray[np.float32]:
+    """Vectors, float32 [N, D], from NumPy's .npy or from the lists of a .parquet file.
+
+    A Parquet file has them in a column ``vector`` or ``embedding``, or has one column only.
+
+    Raises:
+        DataError: the file cannot be read, holds something else, or a number that is not
+            finite.
+    """
+    try:
+        if path.suffix == ".npy":
+            # Mapped: it is read once, in order.
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        elif path.suffix == ".parquet":
+            vectors = _from_lists(path)
+        else:
+            raise DataError(f"{path}: the name must end in .npy or .parquet")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path}: {error}") from error
+    if vectors.ndim != 2 or not vectors.size or vectors.dtype.kind not in "fiu":
+        raise DataError(
+            f"{path}: must hold numbers in rows and columns, not {vectors.dtype} "
+            f"{list(vectors.shape)}"
+        )
+    found = np.ascontiguousarray(vectors, np.float32)
+    for start in range(0, len(found), 100_000):
+        good = np.isfinite(found[start : start + 100_000]).all(axis=1)
+        if not good.all():
+            raise DataError(f"{path}, row {start + int(np.argmin(good))}: not a finite number")
+    return found
+
+
+def load_ids(path: Path) -> NDArray[np.bytes_]:
+    """Ids in UTF-8, bytes [N].
+
+    From a .txt file, one in each line; a .csv or .parquet file with a column ``item_id``; or an
+    array of strings in NumPy's .npy.
+
+    Raises:
+        DataError: the file cannot be read; an id is empty, over 256 bytes, or there twice.
+    """
+    try:
+        ids = _read_ids(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{path}: {error}") from error
+    sizes = pa.compute.binary_length(ids).fill_null(0).to_numpy()
+    bad = (sizes == 0) | (sizes > MAX_ID_BYTES)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{path}, row {row}: an id is 1 to {MAX_ID_BYTES} bytes of text")
+    if len(ids.unique()) < len(ids):
+        counts = ids.value_counts()
+        twice = counts.field(0)[int(np.argmax(counts.field(1).to_numpy()))]
+        raise DataError(f"{path}: id {twice.as_py().decode(errors='replace')!r} is there twice")
+    found = np.empty(len(ids), f"S{int(sizes.max())}")
+    for start in range(0, len(ids), 100_000):
+        found[start : start + 100_000] = ids.slice(start, 100_000).to_pylist()
+    return found
+
+
+def _from_lists(path: Path) -> NDArray[np.generic]:
+    table = pyarrow.parquet.read_table(path)
+    names = [name for name in ("vector", "embedding") if name in table.column_names]
+    if not names and table.num_columns != 1:
+        raise DataError(f"{path}: no column vector or embedding; found: {table.column_names}")
+    column = table[names[0] if names else 0].combine_chunks()
+    widths = pa.compute.list_value_length(column)
+    low, high = pa.compute.min_max(widths).values()
+    if column.null_count or low != high:
+        raise DataError(f"{path}: the vectors are not all of one length")
+    flat: NDArray[np.generic] = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1)
+
+
+def _read_ids(path: Path) -> pa.Array:
+    """Ids as Arrow's large_binary."""
+    if path.suffix == ".npy":
+        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+        if ids.ndim != 1 or ids.dtype.kind not in "SUiu":
+            raise DataError(f"{path}: must hold strings in a row, not {ids.dtype} {ids.shape}")
+        column = pa.array(ids)
+    elif path.suffix == ".txt":
+        options = {
+            "read_options": pyarrow.csv.ReadOptions(column_names=["item_id"]),
+            "parse_options": pyarrow.csv.ParseOptions(
+                delimiter="\x00", quote_char=False, ignore_empty_lines=False
+            ),
+            "convert_options": pyarrow.csv.ConvertOptions(column_types={"item_id": pa.string()}),
+        }
+        column = pyarrow.csv.read_csv(path, **options)["item_id"]
+    elif path.suffix == ".csv":
+        options = pyarrow.csv.ConvertOptions(
+            column_types={"item_id": pa.string()}, include_columns=["item_id"]
+        )
+        column = pyarrow.csv.read_csv(path, convert_options=options)["item_id"]
+    elif path.suffix == ".parquet":
+        column = pyarrow.parquet.read_table(path, columns=["item_id"])["item_id"]
+    else:
+        raise DataError(f"{path}: the name must end in .txt, .csv, .npy or .parquet")
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        raise DataError(f"{path}: too many ids")
+    if not pa.types.is_binary(column.type):
+        column = column.cast(pa.large_string())
+    return column.cast(pa.large_binary())

@@ -1,0 +1,372 @@
+"""Finds the cheapest ScaNN index that reaches a recall, by measuring on this machine.
+
+Measured are the recall against the exact answer, and the time of a query alone and of one in a
+batch of 32, whose geometric mean is the cost. First how vectors are hashed, on a sample of the
+catalogue; then how many partitions there are; then, on the index that is to be served, how deep
+it has to look for each k.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import IndexConfig
+from trainer.index import IndexTuningError
+from trainer.index.catalogue import BATCH, Catalogue
+from trainer.index.depth import Depth
+from trainer.index.searcher import BRUTE_FORCE, HASHING, PARTITIONS, QUANTIZED, Design, Searcher
+
+#: The k at which an index is chosen.
+K = 100
+#: The k for which the depth is measured.
+MEASURED_KS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+
+# An index that may miss something has to be this much cheaper than one that does not.
+_WORTH_MISSING = 1.5
+# Kinds that score the whole catalogue are not tried beyond, the others not below.
+_SCORE_ALL_UP_TO = 200_000
+_HASHING_FROM = 1_000
+_PARTITIONS_FROM = 20_000
+# Dimensions of a block and threshold; tried on so many items.
+_HASHINGS = ((2, 0.2), (2, 0.1), (2, 0.3), (4, 0.2))
+_HASHING_ITEMS = 200_000
+# Partitions, as multiples of the square root of the number of items; tried on so many.
+_PARTITIONS = (1.0, 2.0, 4.0)
+_PARTITIONS_ITEMS = 1_000_000
+# From the most that are usually needed to the fewest; then more, where these are too few.
+_RESCORED_PER_K = (10.0, 5.0, 3.0, 2.0, 1.5, 1.2)
+_MORE_RESCORED_PER_K = (30.0, 100.0)
+_FEWEST_RESCORED = 20
+# An index that has to search more of its partitions for k = 100 is no better than none.
+_MOST_PARTITIONS_SEARCHED = 0.3
+_STEP_OF_PARTITIONS_SEARCHED = 1.2
+# How much less and more deeply the chosen index looks for the plot.
+_FRONTIER = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# The mean over the queries measured may be above that over all by chance.
+_STANDARD_ERRORS = 2.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """An index that was tried, at one depth.
+
+    Attributes:
+        design: how it was built.
+        items: over how many items: fewer than there are, on a sample.
+        depth: how deep it looked.
+        recall: the mean over the queries.
+        seconds: of one query alone.
+        seconds_of_32: of a batch of 32.
+    """
+
+    design: Design
+    items: int
+    depth: Depth
+    recall: float
+    seconds: float
+    seconds_of_32: float
+
+    @property
+    def cost(self) -> float:
+        """Geometric mean of the times of a query alone and of one in a batch, seconds."""
+        return math.sqrt(self.seconds * self.seconds_of_32 / BATCH)
+
+    def described(self) -> dict[str, Any]:
+        """For the manifest and the report."""
+        return {
+            **self.design.as_dict(),
+            "items": self.items,
+            **{name: value for name, value in vars(self.depth).items() if value},
+            "recall": self.recall,
+            "milliseconds": self.seconds * 1e3,
+            "queries_per_second_of_32": BATCH / self.seconds_of_32,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What was found.
+
+    Attributes:
+        searcher: the index.
+        points: how deep it has to look, by k, ascending.
+        tried: what else reached the recall at k = 100.
+        frontier: the same index at k = 100, looking less and more deeply.
+        target: the recall that was asked for.
+        reason: why this kind.
+        seconds: of wall time, building included.
+    """
+
+    searcher: Searcher
+    points: list[Point]
+    tried: list[Point]
+    frontier: list[Point]
+    target: float
+    reason: str
+    seconds: float
+
+    @property
+    def depths(self) -> list[Depth]:
+        """Of the points."""
+        return [point.depth for point in self.points]
+
+    def described(self) -> dict[str, Any]:
+        """For the manifest and the report."""
+        return {
+            **self.searcher.design.as_dict(),
+            "reason": self.reason,
+            "target_recall": self.target,
+            "by_k": [point.described() for point in self.points],
+            "tried": [point.described() for point in self.tried],
+            "frontier": [point.described() for point in self.frontier],
+            "tuning_seconds": self.seconds,
+        }
+
+
+def tune(
+    vectors: NDArray[np.float32],
+    queries: Mapping[str, NDArray[np.float32]],
+    config: IndexConfig,
+    notice: Callable[[str], object] = lambda _: None,
+) -> Tuned:
+    """The cheapest index that finds ``config.target_recall`` of the true best.
+
+    Args:
+        vectors: float32 [N, D], the catalogue.
+        queries: float32 [M, D] of every kind that will come; each kind gets the recall.
+        config: the target, and what is given.
+        notice: told what goes on.
+
+    Raises:
+        IndexTuningError: nothing reached the target; the message says what came nearest.
+    """
+    started = time.perf_counter()
+    tuner = _Tuner(vectors, queries, config, notice)
+    searcher, point, reason = tuner.choose()
+    return Tuned(
+        searcher=searcher,
+        points=tuner.points(searcher, point),
+        tried=tuner.tried,
+        frontier=tuner.frontier(searcher, point),
+        target=config.target_recall,
+        reason=reason,
+        seconds=time.perf_counter() - started,
+    )
+
+
+_Found = tuple[Searcher, Point]
+
+
+class _Tuner:
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        queries: Mapping[str, NDArray[np.float32]],
+        config: IndexConfig,
+        notice: Callable[[str], object],
+    ) -> None:
+        self._config, self._notice = config, notice
+        self._queries = queries
+        self._whole = Catalogue(vectors, queries, MEASURED_KS)
+        self._size = len(vectors)
+        self._k = min(K, self._size)
+        self._kinds = _kinds(self._size) if config.kind == "auto" else [config.kind]
+        self._nearest = (0.0, "")
+        self.tried: list[Point] = []
+
+    def choose(self) -> tuple[Searcher, Point, str]:
+        """The best index, what it reached at k = 100, and why it is the best."""
+        best: _Found | None = None
+        for kind in self._kinds:
+            self._notice(f"Trying {kind.replace('_', ' ')}")
+            found = self._partitioned() if kind == PARTITIONS else self._unpartitioned(kind)
+            if found is None:
+                continue
+            exact = best is not None and best[1].design.kind == BRUTE_FORCE
+            if best is None or found[1].cost * (_WORTH_MISSING if exact else 1) < best[1].cost:
+                best = found
+        if best is None:
+            recall, what = self._nearest
+            raise IndexTuningError(
+                f"index.target_recall {self._config.target_recall:g} at k = {self._k} is not "
+                f"reached by {', '.join(self._kinds)}: {what} came nearest, with {recall:.4f}"
+            )
+        if len(self._kinds) == 1:
+            reason = "the only kind for so many items" if self._config.kind == "auto" else "set"
+        elif best[1].design.kind == BRUTE_FORCE:
+            reason = f"exact, and nothing else was {_WORTH_MISSING} times as fast"
+        else:
+            reason = f"the cheapest that found {self._config.target_recall:g} of the true best"
+        return *best, reason
+
+    def points(self, searcher: Searcher, chosen: Point) -> list[Point]:
+        """The cheapest depth that reaches the target, for every measured k."""
+        if searcher.design.kind in (BRUTE_FORCE, QUANTIZED):
+            return [chosen]
+        self._notice("Measuring how deep it has to look for other k")
+        points: list[Point] = []
+        for k in self._whole.ks:
+            point = chosen if k == self._k else self._cheapest(self._whole, searcher, k)
+            if point is None:
+                raise IndexTuningError(
+                    f"index.target_recall {self._config.target_recall:g} is reached at k = "
+                    f"{self._k}, but not at {k}"
+                )
+            points.append(point)
+        return points
+
+    def frontier(self, searcher: Searcher, chosen: Point) -> list[Point]:
+        """Recall and time at k = 100 by how deep the index looks; of one that looks at some."""
+        depth = chosen.depth
+        if not depth.rescored:
+            return []
+        points = []
+        for factor in _FRONTIER:
+            leaves = min(max(round(depth.leaves_searched * factor), 1), searcher.design.leaves)
+            rescored = min(max(round(depth.rescored * math.sqrt(factor)), depth.k), self._size)
+            other = Depth(depth.k, leaves if depth.leaves_searched else 0, rescored)
+            if other not in [point.depth for point in points]:
+                recall, _ = self._whole.recall(searcher, other)
+                seconds = self._whole.seconds(searcher, other)
+                points.append(Point(searcher.design, self._size, other, recall, *seconds))
+        return points
+
+    def _unpartitioned(self, kind: str) -> _Found | None:
+        design = replace(self._hashing, kind=kind, leaves=0) if kind == HASHING else Design(kind)
+        return self._tried(self._whole, design)
+
+    def _partitioned(self) -> _Found | None:
+        """The best number of partitions; with many items, found on a sample of them."""
+        hashing = self._hashing
+        if self._config.leaves:
+            return self._tried(self._whole, replace(hashing, leaves=self._config.leaves))
+        part = self._sample(_PARTITIONS_ITEMS)
+        best: tuple[float, _Found] | None = None
+        for factor in _PARTITIONS:
+            leaves = round(factor * math.sqrt(len(part.vectors)))
+            found = self._tried(part, replace(hashing, leaves=leaves))
+            if found and (best is None or found[1].cost < best[1][1].cost):
+                best = factor, found
+        if best is None or part is self._whole:
+            return best and best[1]
+        leaves = round(best[0] * math.sqrt(self._size))
+        return self._tried(self._whole, replace(hashing, leaves=leaves))
+
+    @cached_property
+    def _hashing(self) -> Design:
+        """How vectors are hashed best, found on a sample of the items where these are many."""
+        config = self._config
+        kind = PARTITIONS if PARTITIONS in self._kinds else HASHING
+        part = self._sample(_HASHING_ITEMS)
+        leaves = round(2 * math.sqrt(len(part.vectors))) if kind == PARTITIONS else 0
+        dim = part.vectors.shape[1]
+        hashings = {
+            (
+                min(config.dimensions_per_block or dimensions, dim),
+                config.anisotropic_threshold or threshold,
+            )
+            for dimensions, threshold in _HASHINGS
+        }
+        designs = [Design(kind, leaves, *hashing) for hashing in sorted(hashings)]
+        if len(designs) == 1:
+            return designs[0]
+        found = [self._tried(part, design) for design in designs]
+        points = [one[1] for one in found if one]
+        return min(points, key=lambda point: point.cost).design if points else designs[0]
+
+    def _sample(self, most: int) -> Catalogue:
+        """The catalogue, or so many of its items."""
+        if self._size <= most:
+            return self._whole
+        chosen = np.sort(np.random.default_rng(0).choice(self._size, most, replace=False))
+        return Catalogue(self._whole.vectors[chosen], self._queries, [self._k])
+
+    def _tried(self, part: Catalogue, design: Design) -> _Found | None:
+        """Build it, and find the cheapest depth for k = 100."""
+        searcher = Searcher(part.vectors, design)
+        point = self._cheapest(part, searcher, self._k)
+        if point is None:
+            return None
+        self.tried.append(point)
+        return searcher, point
+
+    def _cheapest(self, part: Catalogue, searcher: Searcher, k: int) -> Point | None:
+        """The cheapest depth at which ``searcher`` reaches the target for ``k``."""
+        points = [
+            Point(searcher.design, len(part.vectors), depth, recall, *part.seconds(searcher, depth))
+            for depth, recall in self._reaching(part, searcher, k)
+        ]
+        return min(points, key=lambda point: point.cost, default=None)
+
+    def _reaching(self, part: Catalogue, searcher: Searcher, k: int) -> list[tuple[Depth, float]]:
+        """By how many are rescored: the fewest partitions that reach the target, and the recall."""
+        if searcher.design.kind in (BRUTE_FORCE, QUANTIZED):
+            recall = self._recall(part, searcher, Depth(k, 0, 0))
+            return [] if recall is None else [(Depth(k, 0, 0), recall)]
+        most = _MOST_PARTITIONS_SEARCHED if k == self._k else 1.0
+        steps = _steps(searcher.design.leaves, most)
+        reached: list[tuple[Depth, float]] = []
+        fewest = 0
+
+        def first_to_reach(rescored: int) -> bool:
+            nonlocal fewest
+            if (recall := self._recall(part, searcher, Depth(k, steps[-1], rescored))) is None:
+                return False
+            best = Depth(k, steps[-1], rescored), recall
+            low, high = fewest, len(steps) - 1
+            while low < high:  # The recall rises with the partitions searched.
+                middle = (low + high) // 2
+                depth = Depth(k, steps[middle], rescored)
+                if (recall := self._recall(part, searcher, depth)) is None:
+                    low = middle + 1
+                else:
+                    best, high = (depth, recall), middle
+            reached.append(best)
+            fewest = low  # Who rescores fewer does not get by with fewer partitions.
+            return True
+
+        size = len(part.vectors)
+        for per_k in _RESCORED_PER_K:
+            if not first_to_reach(min(max(round(per_k * k), _FEWEST_RESCORED), size)):
+                break
+        for per_k in _MORE_RESCORED_PER_K:
+            if reached:
+                break
+            first_to_reach(min(round(per_k * k), size))
+        return reached
+
+    def _recall(self, part: Catalogue, searcher: Searcher, depth: Depth) -> float | None:
+        """The recall, where it can be relied on to reach the target; else None."""
+        recall, error = part.recall(searcher, depth)
+        if recall - _STANDARD_ERRORS * error >= self._config.target_recall:
+            return recall
+        if depth.k == self._k:
+            self._nearest = max(self._nearest, (recall, searcher.design.kind))
+        return None
+
+
+def _kinds(size: int) -> list[str]:
+    """What is tried for so many items, from the simplest on."""
+    kinds = []
+    if size <= _SCORE_ALL_UP_TO:
+        kinds = [BRUTE_FORCE, QUANTIZED]
+        if size >= _HASHING_FROM:
+            kinds.append(HASHING)
+    if size >= _PARTITIONS_FROM:
+        kinds.append(PARTITIONS)
+    return kinds
+
+
+def _steps(leaves: int, share: float) -> list[int]:
+    """Numbers of partitions to search, up to a share of them; [0] where there are none."""
+    if not leaves:
+        return [0]
+    most = max(1, round(leaves * share))
+    count = math.ceil(math.log(most) / math.log(_STEP_OF_PARTITIONS_SEARCHED)) + 1
+    return sorted({*np.geomspace(1, most, count).round().astype(int).tolist()})
