@@ -1,5 +1,6 @@
 """From a servable to two models in a directory."""
 
+import gc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,17 @@ def build(
     export.export(servable, exact, directory / RETRIEVAL_EXACT, RETRIEVAL_EXACT, manifest)
     exact_parameters = exact.parameters()
     del exact
+    gc.collect()  # Traced functions and what they hold refer to one another.
     notice(f"Looking for the cheapest index that finds {settings.target_recall:.0%}")
     tuned = tuning.tune(vectors, _kinds(servable, queries), settings, notice)
     described = tuned.described()
     index = ScannIndex(vectors, tuned)
     # What is saved is the index's copy.
     del tuned
+    gc.collect()
     export.export(servable, index, directory / RETRIEVAL, RETRIEVAL, manifest)
     del index
+    gc.collect()
     return {RETRIEVAL: described, RETRIEVAL_EXACT: exact_parameters}
 
 

@@ -99,14 +99,9 @@ def _read_ids(path: Path) -> pa.Array:
             raise DataError(f"{path}: must hold strings in a row, not {ids.dtype} {ids.shape}")
         column = pa.array(ids)
     elif path.suffix == ".txt":
-        options = {
-            "read_options": pyarrow.csv.ReadOptions(column_names=["item_id"]),
-            "parse_options": pyarrow.csv.ParseOptions(
-                delimiter="\x00", quote_char=False, ignore_empty_lines=False
-            ),
-            "convert_options": pyarrow.csv.ConvertOptions(column_types={"item_id": pa.string()}),
-        }
-        column = pyarrow.csv.read_csv(path, **options)["item_id"]
+        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+        whole = pa.array([text.removesuffix(b"\n")], pa.large_binary())
+        column = pa.compute.split_pattern(whole, "\n").flatten()
     elif path.suffix == ".csv":
         options = pyarrow.csv.ConvertOptions(
             column_types={"item_id": pa.string()}, include_columns=["item_id"]

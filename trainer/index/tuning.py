@@ -226,7 +226,7 @@ class _Tuner:
         depth = chosen.depth
         if not depth.rescored:
             return []
-        points = []
+        points: list[Point] = []
         for factor in _FRONTIER:
             leaves = min(max(round(depth.leaves_searched * factor), 1), searcher.design.leaves)
             rescored = min(max(round(depth.rescored * math.sqrt(factor)), depth.k), self._size)

@@ -20,9 +20,8 @@ REPORT_HTML = "report.html"
 
 
 def write(directory: Path, metrics: Mapping[str, Any]) -> None:
-    """Write both files into ``directory``, made here; no page where nothing was tested."""
+    """Write both files into ``directory``, made here."""
     directory.mkdir()
     text = json.dumps(metrics, indent=2) + "\n"
     (directory / METRICS_JSON).write_text(text, encoding="utf-8")
-    if "test" in metrics:
-        (directory / REPORT_HTML).write_text(html(metrics), encoding="utf-8")
+    (directory / REPORT_HTML).write_text(html(metrics), encoding="utf-8")
