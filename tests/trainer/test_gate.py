@@ -13,12 +13,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer import cli, config, evaluation, export, verify
+from trainer import cli, config, evaluation, export, report, verify
 from trainer.data import split, synthetic
 from trainer.data.histories import Histories
 from trainer.data.types import Dataset, Interactions, Split
 from trainer.index.exact import ExactIndex
 from trainer.lifecycle import answers, companions, publishing, quality, recheck, record, sealing
+from trainer.lifecycle.errors import Refused, VerificationError
 from trainer.lifecycle.quality import TestRows
 from trainer.lifecycle.record import Check, Record
 from trainer.lifecycle.store import Store
@@ -119,17 +120,18 @@ def _publish(
 @pytest.fixture
 def not_verified(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Spares the fresh process; the measurements, to be changed."""
-    speed = {"milliseconds": 1.0, "queries_per_second_of_32": 1_000.0}
     measured = {
-        name: {"recall_at_100": recall, "queries": 10, **speed}
-        for name, recall in (("retrieval", 0.96), ("retrieval_exact", 1.0))
+        "retrieval": {"recall_at_100": 0.96, "queries": 10},
+        "retrieval_exact": {"recall_at_100": 1.0, "queries": 10},
     }
     monkeypatch.setattr(verify, "verify", lambda *_: measured)
     return measured
 
 
 @pytest.mark.usefixtures("not_verified")
-def test_a_worse_version_is_kept_and_not_served(store: Store, rows: TestRows) -> None:
+def test_a_worse_version_is_kept_and_not_served(
+    store: Store, rows: TestRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = _publish(store, rows, 0.9, compared=rows)
     assert first.outcome.published
     assert "no version was served before" in first.outcome.record.checks["quality"].text
@@ -148,7 +150,10 @@ def test_a_worse_version_is_kept_and_not_served(store: Store, rows: TestRows) ->
         )
         assert values[key] == expected.unseen_items.top_100
     assert values["rows"] == len(rows.parts.test)
-    said = publishing.refusal(worse.outcome, store.models_dir)
+    monkeypatch.setattr(report, "show", lambda *_: None)
+    with pytest.raises(Refused) as raised:
+        publishing.conclude(worse.outcome, store.models_dir, Console(file=io.StringIO()))
+    said = str(raised.value)
     assert f"{values['unseen_items_top_100']:.4f}, version 1's" in said
     assert "python -m trainer promote 2" in said
     assert cli.main(["promote", "2", "--models-dir", str(store.models_dir)]) == 1
@@ -194,7 +199,7 @@ def test_what_does_not_load_is_not_kept(store: Store, rows: TestRows) -> None:
         [data] = (directory / "retrieval" / "variables").glob("*.data*")
         data.write_bytes(data.read_bytes()[:1000])
 
-    with pytest.raises(verify.VerificationError):
+    with pytest.raises(VerificationError):
         _publish(store, rows, spoil=spoil)
     assert store.versions() == []
     assert not list(store.models_dir.glob(".staging*"))
@@ -303,7 +308,7 @@ def test_a_served_version_that_is_broken_holds_nothing_back(
 ) -> None:
     def ask(models: list[Path], *_: Any) -> None:
         if len(models) == 2:
-            raise verify.VerificationError("no saved_model.pb")
+            raise VerificationError("no saved_model.pb")
 
     monkeypatch.setattr(answers, "ask", ask)
     check = quality.compare(Path("new"), serving, rows, SETTINGS.gate)
@@ -351,7 +356,7 @@ def test_a_sound_version(stored: Store, capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(["verify", "--models-dir", str(stored.models_dir)]) == 0
     said = capsys.readouterr().out
     assert "Version 1 is sound" in said
-    assert "36 requests answered, recall@100 1.0000 of 512 users" in said
+    assert "36 requests answered, recall@100 1.0000 of 512 queries" in said
     metadata = stored.directory(1) / "retrieval" / "1" / "fingerprint.pb"
     metadata.write_bytes(metadata.read_bytes() + b"x")
     assert cli.main(["verify", "1", "--models-dir", str(stored.models_dir)]) == 1
@@ -370,18 +375,18 @@ def _with_another_model(directory: Path) -> None:
 
     @tf.function(
         input_signature=[
-            tf.TensorSpec([None], tf.string, name="user_id"),
+            tf.TensorSpec([None], tf.string, name="item_id"),
             tf.TensorSpec([None], tf.int32, name="k"),
         ]
     )
-    def by_user(user_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"item_id": user_id[:, None], "score": tf.cast(k, tf.float32), "known": k > 0}
+    def by_item(item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"item_id": item_id[:, None], "score": tf.cast(k, tf.float32), "known": k > 0}
 
     old = directory / "retrieval_exact" / "1"
     extra = directory / "extra"
     (old / "assets.extra").rename(extra)
     shutil.rmtree(old)
-    tf.saved_model.save(module, str(old), signatures={"by_user": by_user})
+    tf.saved_model.save(module, str(old), signatures={"by_item": by_item})
     extra.rename(old / "assets.extra")
 
 
@@ -389,13 +394,26 @@ def _with_another_model(directory: Path) -> None:
     ("change", "message"),
     [
         (_without_warm_up, "retrieval: no warm-up request of by_history"),
-        (_with_another_model, "retrieval_exact: no signature by_item"),
+        (_with_another_model, "retrieval_exact: by_item: shapes"),
     ],
 )
 def test_an_unsound_version(stored: Store, change: Any, message: str) -> None:
     change(stored.directory(1))
-    with pytest.raises(verify.VerificationError, match=message):
+    with pytest.raises(VerificationError, match=message):
         recheck.main(stored.directory(1), 1)
+
+
+def test_an_index_of_vectors_is_checked_by_its_items(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(ITEMS, 8)).astype(np.float32)
+    servable = export.VectorServable(
+        candidate_vectors=vectors, item_ids=np.array([f"i{n}" for n in range(ITEMS)], "S")
+    )
+    companions.write_ids(tmp_path, servable.item_ids)
+    for name in ("retrieval", "retrieval_exact"):
+        (tmp_path / name).mkdir()
+        export.export(servable, ExactIndex(vectors), tmp_path / name / "1", name, {})
+    found = recheck.main(tmp_path, 1)
+    assert found == {"requests": 12, "recall_at_100": 1.0, "queries": ITEMS}
 
 
 def test_both_lists_of_digests_cover_every_file(stored: Store) -> None:

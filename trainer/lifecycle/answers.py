@@ -110,6 +110,8 @@ def _answers(
 
     # Held on to: its variables live as long as it does.
     loaded = tf.saved_model.load(model)
+    if BY_USER not in loaded.signatures:
+        sys.exit(f"it has no signature {BY_USER}")
     by_user = loaded.signatures[BY_USER]
     lists: list[NDArray[np.int32]] = [np.zeros(0, np.int32)] * len(user_ids)
     known = np.zeros(len(user_ids), bool)

@@ -137,9 +137,9 @@ def _verify(parsed: argparse.Namespace, console: Console) -> None:
         f"Version {version} is sound: {found['files']} files as published, {found['requests']} "
         f"requests answered, "
         + (
-            "no known user to measure the recall with"
+            "no known id to measure the recall with"
             if recall is None
-            else f"recall@100 {recall:.4f} of {found['queries']} {found['kind']}"
+            else f"recall@100 {recall:.4f} of {found['queries']} queries"
         ),
         soft_wrap=True,
     )

@@ -39,7 +39,7 @@ from trainer.lifecycle.errors import StoreError, VerificationError
 from trainer.lifecycle.store import Store
 
 _K = 100
-_USERS = 512
+_ASKED = 512
 _ITEMS = 64
 
 
@@ -48,8 +48,8 @@ def recheck(store: Store, version: int) -> dict[str, Any]:
 
     Returns:
         ``version``, ``files`` (how many were compared), ``requests`` (how many were
-        answered), ``recall_at_100`` of the ScaNN index and the ``users`` it is of; these
-        are None and 0 where no user is known.
+        answered), ``recall_at_100`` of the ScaNN index and how many ``queries`` it is of,
+        users or, of an index of vectors, items; these are None and 0 where none is known.
 
     Raises:
         StoreError: there is no such version, or a file is not the one that was published.
@@ -84,25 +84,26 @@ def main(directory: Path, version: int) -> dict[str, Any]:
     import scann  # noqa: F401  (registers the ops)
 
     users = _some_users(directory / SEEN_SQLITE)
-    asked = ("users", BY_USER, USER_ID, users)
-    if not users:
-        asked = ("items", BY_ITEM, ITEM_ID, _some_items(directory / ITEMS_CSV))
+    items = _some_items(directory / ITEMS_CSV)
     requests = 0
     answers: dict[str, list[set[bytes]]] = {}
     for name in MODEL_NAMES:
         model = _Model(directory / name / str(version))
         requests += model.replay()
-        answers[name] = model.candidates(*asked[1:])
+        # An index of vectors knows no users.
+        by_user = BY_USER in model.signatures
+        answers[name] = (
+            model.candidates(BY_USER, USER_ID, users)
+            if by_user
+            else model.candidates(BY_ITEM, ITEM_ID, items)
+        )
     found = [
         len(approximate & exact) / len(exact)
         for approximate, exact in zip(answers[RETRIEVAL], answers[RETRIEVAL_EXACT], strict=True)
         if exact
     ]
     recall = float(np.mean(found)) if found else None
-    return {
-        **{"requests": requests, "recall_at_100": recall},
-        **{"queries": len(found), "kind": asked[0]},
-    }
+    return {"requests": requests, "recall_at_100": recall, "queries": len(found)}
 
 
 class _Model:
@@ -115,6 +116,11 @@ class _Model:
         self._warmup = directory / ASSETS_EXTRA / WARMUP_REQUESTS
         # Held on to: its variables live as long as it does.
         self._loaded = tf.saved_model.load(str(directory))
+
+    @property
+    def signatures(self) -> set[str]:
+        """Their names."""
+        return set(self._loaded.signatures)
 
     def replay(self) -> int:
         """Answer every warm-up request; how many there are."""
@@ -131,24 +137,27 @@ class _Model:
             self._check(signature, inputs, self._ask(signature, inputs))
             asked.add(signature)
             requests += 1
-        missing = {BY_ITEM, *self._loaded.signatures} - asked
+        missing = {BY_ITEM, *self.signatures} - asked
         self._require(not missing, f"no warm-up request of {', '.join(sorted(missing))}")
         return requests
 
-    def candidates(self, signature: str, argument: str, ids: list[str]) -> list[set[bytes]]:
-        """The ``_K`` best for every id; none for one that is not known."""
+    def candidates(self, signature: str, name: str, every: list[str]) -> list[set[bytes]]:
+        """The ``_K`` best of every id; none for one that is not known."""
         import tensorflow as tf
 
         found: list[set[bytes]] = []
-        for start in range(0, len(ids), 32):
-            some = tf.constant(ids[start : start + 32], tf.string)
-            answer = self._ask(signature, {argument: some, K: tf.fill([len(some)], _K)})
+        for start in range(0, len(every), 32):
+            ids = every[start : start + 32]
+            answer = self._ask(
+                signature,
+                {name: tf.constant(ids, tf.string), K: tf.fill([len(ids)], _K)},
+            )
             for items, known in zip(answer[ITEM_ID], answer[KNOWN], strict=True):
                 found.append({one for one in items if one} if known else set())
         return found
 
     def _ask(self, signature: str, inputs: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        self._require(signature in self._loaded.signatures, f"no signature {signature}")
+        self._require(signature in self.signatures, f"no signature {signature}")
         answer = self._loaded.signatures[signature](**inputs)
         return {key: value.numpy() for key, value in answer.items()}
 
@@ -187,7 +196,7 @@ class _Model:
 
 
 def _some_users(seen: Path) -> list[str]:
-    """Up to ``_USERS`` of a seen store, from all over it."""
+    """Up to ``_ASKED`` of a seen store, from all over it."""
     connection = sqlite3.connect(f"{seen.as_uri()}?mode=ro", uri=True)
     try:
         rows = connection.execute("SELECT DISTINCT user_id FROM seen ORDER BY user_id")
@@ -196,11 +205,11 @@ def _some_users(seen: Path) -> list[str]:
         raise StoreError(f"{seen} is not a seen store: {error}") from error
     finally:
         connection.close()
-    return users[:: max(1, len(users) // _USERS)][:_USERS]
+    return users[:: max(1, len(users) // _ASKED)][:_ASKED]
 
 
 def _some_items(items: Path) -> list[str]:
-    """The first ``_ITEMS`` of an items.csv."""
+    """The first of an items.csv: there may be ten million, and an exact answer takes its time."""
     with items.open(encoding="utf-8", newline="") as file:
         return [row["item_id"] for row in itertools.islice(csv.DictReader(file), _ITEMS)]
 
