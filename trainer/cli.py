@@ -12,6 +12,7 @@ from rich.console import Console
 from trainer import config
 from trainer.data import source
 from trainer.data.types import DataError, Dataset
+from trainer.refresh import command as refresh
 from trainer.tuning import metrics
 
 _DEFAULT_PRESET = "default"
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument(
         "--output", type=Path, metavar="FILE.toml", required=True, help="the best, for --config"
     )
+    refresh.add(commands)
     return main
 
 
@@ -67,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser().parse_args(arguments)
     console = Console(highlight=False)
     try:
+        if "manages" in parsed:
+            return _manage(parsed, console)
         if parsed.interactions is None and (parsed.items or parsed.users):
             raise DataError("--items and --users go with --interactions")
         # Before anything slow: a mistyped setting should not cost a wait.
@@ -86,9 +90,16 @@ def main(arguments: list[str] | None = None) -> int:
             settings = config.load(parsed.config, parsed.set, parsed.seed)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         code: int = parsed.does(parsed, dataset, settings, console)
-    except (DataError, config.ConfigError, OSError) as error:
+    except (DataError, config.ConfigError, refresh.NotPublished, OSError) as error:
         return _failed(str(error))
     return code
+
+
+def _manage(parsed: argparse.Namespace, console: Console) -> int:
+    """A command on what was published, which takes neither interactions nor a configuration."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    parsed.manages(parsed, console)
+    return 0
 
 
 # TensorFlow takes seconds to import, so the commands do it after everything that can be mistyped.

@@ -4,7 +4,7 @@ import csv
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from serving_contract import (
     RETRIEVAL_EXACT,
     SEEN_SCHEMA,
     SEEN_SQLITE,
+    TOWERS,
 )
 from trainer.data.types import Dataset
 
@@ -38,14 +39,48 @@ def staging(models_dir: Path) -> Iterator[tuple[int, Path]]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def publish(models_dir: Path, version: int, directory: Path, dataset: Dataset) -> None:
-    """Move what ``directory`` holds into place: ``reports`` and one folder per model.
+def write_companions(directory: Path, dataset: Dataset) -> None:
+    """items.csv and seen.sqlite, from everything the data says that users have seen.
+
+    Test rows included.
+    """
+    rows = dataset.interactions
+    write_items(directory / ITEMS_CSV, zip(dataset.item_ids, dataset.titles, strict=True))
+    write_seen(
+        directory / SEEN_SQLITE,
+        zip(dataset.user_ids[rows.users], dataset.item_ids[rows.items], strict=True),
+    )
+
+
+def write_items(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Item ids and titles."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item_id", "title"])
+        writer.writerows(rows)
+
+
+def write_seen(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
+    """User ids and item ids; a pair that comes twice counts once."""
+    connection = sqlite3.connect(path)
+    try:
+        with connection:
+            connection.execute(SEEN_SCHEMA)
+            connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", pairs)
+    finally:
+        connection.close()
+
+
+def publish(models_dir: Path, version: int, directory: Path) -> None:
+    """Move what ``directory`` holds into place.
+
+    That is ``reports``, ``towers``, one folder per model, items.csv and seen.sqlite.
 
     The model that the query service asks by default comes last, so that by the time it
     is seen everything that belongs to it is there.
     """
-    _write_items(directory / ITEMS_CSV, dataset)
-    _write_seen(directory / SEEN_SQLITE, dataset)
+    # No model server takes it for a model there.
+    (directory / TOWERS).rename(directory / REPORTS / TOWERS)
     (directory / MODELS_CONFIG).write_text(models_config(), encoding="utf-8")
     for name in (REPORTS, RETRIEVAL_EXACT, RETRIEVAL):
         (models_dir / name).mkdir(exist_ok=True)
@@ -73,23 +108,3 @@ def _versions(models_dir: Path) -> list[int]:
         for path in (models_dir / name).glob("*")
         if path.name.isascii() and path.name.isdigit()
     ]
-
-
-def _write_items(path: Path, dataset: Dataset) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["item_id", "title"])
-        writer.writerows(zip(dataset.item_ids, dataset.titles, strict=True))
-
-
-def _write_seen(path: Path, dataset: Dataset) -> None:
-    """Everything the data says that users have seen, test rows included."""
-    rows = dataset.interactions
-    pairs = zip(dataset.user_ids[rows.users], dataset.item_ids[rows.items], strict=True)
-    connection = sqlite3.connect(path)
-    try:
-        with connection:
-            connection.execute(SEEN_SCHEMA)
-            connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", pairs)
-    finally:
-        connection.close()

@@ -1,18 +1,29 @@
 """One run, from rows to a published version."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
-from trainer import baselines, config, evaluation, export, publish, report, training, verify
+from serving_contract import REPORTS, TOWERS
+from trainer import (
+    baselines,
+    catalogue,
+    config,
+    evaluation,
+    export,
+    models,
+    publish,
+    report,
+    training,
+    verify,
+)
 from trainer.data import split
 from trainer.data.types import Dataset, Split
-from trainer.index.base import Index
-from trainer.index.exact import ExactIndex
+from trainer.refresh import stored
+from trainer.refresh.stored import Stored
 from trainer.report import metrics
 from trainer.training import TrainedModel, item_to_item
 
@@ -30,9 +41,6 @@ def run(
         DataError: the data cannot be split as the configuration asks.
         VerificationError: the export does not answer as it must; nothing is published.
     """
-    # Only here: without ScaNN's wheel the rest of the trainer can still be imported.
-    from trainer.index.scann import ScannIndex
-
     # Before anything slow: a directory that cannot be written should not cost a wait.
     models_dir.mkdir(parents=True, exist_ok=True)
     parts = split.split(
@@ -42,25 +50,25 @@ def run(
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
     measures = _measured(dataset, parts, trained, servable, settings, console)
-    vectors = servable.candidate_vectors
-    kinds: dict[str, Callable[[], Index]] = {
-        RETRIEVAL_EXACT: lambda: ExactIndex(vectors),
-        RETRIEVAL: lambda: ScannIndex(vectors, settings.index),
-    }
+    shown = catalogue.retrievable(servable)
+    if notice := catalogue.left_out(shown):
+        console.print(notice)
+    served = catalogue.keep(servable, shown)
     with publish.staging(models_dir) as (version, directory):
-        parameters = {}
-        for name, build in kinds.items():
-            index = build()
-            parameters[name] = index.parameters()
-            export.export(servable, index, directory / name, name, {"version": version, **measures})
+        manifest = {"version": version, **measures}
+        parameters = models.export_both(served, settings.index, directory, manifest)
         console.print("Verifying the exported models in a fresh process")
-        measured = verify.verify(directory, servable)
+        measured = verify.verify(directory, served)
         measures |= {
             "version": version,
             "index": {name: measured[name] | parameters[name] for name in measured},
         }
         report.write(directory / REPORTS, measures)
-        publish.publish(models_dir, version, directory, dataset)
+        stored.save(
+            directory / TOWERS, Stored(servable, dataset.titles, trained.items, trained.config)
+        )
+        publish.write_companions(directory, dataset)
+        publish.publish(models_dir, version, directory)
     report.show(console, measures)
     console.print(f"Published version {version} in {models_dir}")
     return version
@@ -88,7 +96,8 @@ def _servable(
     return export.Servable(
         query=trained.query.of_users(known),
         user_ids=dataset.user_ids[known],
-        histories=trained.histories.take(known),
+        # Nothing that is served asks how much anything was liked.
+        histories=replace(trained.histories.take(known), ratings=None),
         candidate_vectors=trained.candidate_vectors,
         item_ids=dataset.item_ids,
         popularity=baselines.popularity(parts.train, len(dataset.item_ids)),

@@ -113,6 +113,17 @@ def sizes(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def refreshed(metrics: Mapping[str, Any]) -> str | None:
+    """What was changed without training, in a line; None of a version that was trained."""
+    if "refreshed_from" not in metrics:
+        return None
+    counts = ", ".join(f"{count:,} {what}" for what, count in metrics["refresh"].items())
+    return (
+        f"Version {metrics['refreshed_from']} without new training; items: {counts}. What is "
+        f"said of quality and training is from version {metrics['trained_version']}, of its items."
+    )
+
+
 def _table(
     title: str,
     definition: str,
