@@ -377,19 +377,23 @@ def test_nothing_is_known_of_an_item_and_it_is_retrieved_by_nobody(
 
 def test_a_new_item_is_asked_for_and_found(models_dir: Path, second: int, first: Stored) -> None:
     loaded = tf.saved_model.load(str(models_dir / "retrieval" / str(second)))
-    asked = {"item_id": tf.constant(["007", "i3"]), "k": tf.constant([10, 10])}
+    asked = {"item_id": tf.constant(["007", "void"]), "k": tf.constant([10, 10])}
     similar = {name: one.numpy() for name, one in loaded.signatures["by_item"](**asked).items()}
     assert similar["known"].all()
-    assert similar["item_id"][0][0] == b"void", "the other one with the same features"
-    assert similar["score"][0][0] == pytest.approx(0.8, abs=1e-5)
+    nearest = dict(zip(similar["item_id"][0], similar["score"][0], strict=True))
+    assert next(iter(nearest)) == b"i3", "a known one with the same features"
+    assert nearest[b"void"] == pytest.approx(0.8, abs=1e-5), "the other new one with them"
     assert b"007" in similar["item_id"][1]
+    users = _ask(models_dir, second, "by_user", user_id=[f"u{number}" for number in range(120)])
+    assert (users["item_id"][:, :10] == b"007").any(), "nobody gets it among the 10 best"
     taste = dict(zip(first.servable.item_ids, _dataset().item_features["taste"], strict=True))  # type: ignore[index]
-    near = [taste[one.decode()] for one in similar["item_id"][0][2:]]
-    assert near.count(taste["i3"]) >= 6
+    taste |= {"void": taste["i3"], "007": taste["i3"]}
+    near = [taste[one.decode()] for one in similar["item_id"][0]]
+    assert near.count(taste["i3"]) >= 8
 
     history = _ask(models_dir, second, "by_history", history=[["007"], ["never"]])
     assert history["known"].tolist() == [True, False]
-    near = [taste.get(one.decode(), taste["i3"]) for one in history["item_id"][0][:10]]
+    near = [taste[one.decode()] for one in history["item_id"][0][:10]]
     assert near.count(taste["i3"]) >= 8
     # Unknown visitors get it after all that somebody met.
     assert set(history["item_id"][1][-12:]) >= {b"007", b"void"}
