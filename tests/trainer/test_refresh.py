@@ -212,6 +212,22 @@ def test_others_stay_to_the_last_bit(first: Stored) -> None:
     _assert_same(change(first, None, NONE)[0], first)
 
 
+def test_each_item_gets_its_own(first: Stored) -> None:
+    """New and known ones in any order: as if each had come alone."""
+    given = {"item_id": ["b", "i3", "a"], "taste": ["t0", "t1", "t2"], "year": [1990, 1981, 1999]}
+    after, _ = change(first, _given(**given), NONE)
+    for row, item in enumerate(given["item_id"]):
+        one = {name: values[row : row + 1] for name, values in given.items()}
+        alone, _ = change(first, _given(**one), NONE)
+        for version in ("candidate_vectors", "item_queries"):
+            np.testing.assert_allclose(
+                getattr(after.servable, version)[_row(after, item)],
+                getattr(alone.servable, version)[_row(alone, item)],
+                rtol=1e-6,
+                atol=1e-7,
+            )
+
+
 def test_a_new_item_is_like_one_that_training_knew_by_its_features(first: Stored) -> None:
     given = _given(item_id=["twin"], taste=["t1"], year=[1985])
     after, _ = change(first, given, NONE)
@@ -273,6 +289,7 @@ def test_values_that_training_never_met(first: Stored) -> None:
     after, _ = change(first, given, NONE)
     assert unread(first, given) == ["taste"]
     assert unread(first, _given(item_id=["a"], taste=["t1"], year=["x"])) == ["year"]
+    assert after.servable.item_ids[-2:].tolist() == ["half", "none"], "in the file's order"
     only_year = _given(item_id=["year"], taste=[None], year=[1985])
     np.testing.assert_array_equal(
         after.servable.candidate_vectors[_row(after, "half")],
