@@ -72,6 +72,7 @@ MODEL_NAMES: Final = (RETRIEVAL, RETRIEVAL_EXACT)
 MODELS_CONFIG: Final = "models.config"
 REPORTS: Final = "reports"
 METRICS_JSON: Final = "metrics.json"
+TOWERS: Final = "towers"
 ITEMS_CSV: Final = "items.csv"
 SEEN_SQLITE: Final = "seen.sqlite"
 

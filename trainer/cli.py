@@ -15,6 +15,7 @@ from trainer.data.types import DataError, Dataset
 from trainer.index import IndexTuningError
 from trainer.lifecycle import commands as lifecycle
 from trainer.lifecycle.errors import LifecycleError, VerificationError
+from trainer.refresh import command as refresh
 from trainer.tuning import metrics
 
 _DEFAULT_PRESET = "default"
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     index.add_argument("--models-dir", type=Path, metavar="DIR", required=True)
     index.add_argument("--set", action="append", default=[], metavar="index.KEY=VALUE")
     lifecycle.add(commands)
+    refresh.add(commands)
     return main
 
 
@@ -123,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _manage(parsed: argparse.Namespace, console: Console) -> int:
     """A command that learns nothing: on what was published, or is made of vectors."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     parsed.manages(parsed, console)
     return 0
 

@@ -74,12 +74,14 @@ class Servable(VectorServable):
     """What a trained model that answers is made of.
 
     Attributes:
+        item_ids: str objects [N], distinct.
         query: the query tower; its user vectors in the order of ``user_ids``.
         user_ids: str objects [U], distinct: the known users.
         histories: of these users.
         popularity: float32 [N], training interactions of every item.
     """
 
+    item_ids: NDArray[np.object_]
     query: QueryWeights
     user_ids: NDArray[np.object_]
     histories: Histories

@@ -1,17 +1,21 @@
 """One run, from rows to a published version."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from trainer import baselines, build, config, evaluation, export, report, training
+from serving_contract import TOWERS
+from trainer import baselines, build, catalogue, config, evaluation, export, report, training
 from trainer.data import split
 from trainer.data.types import Dataset, Split
 from trainer.lifecycle import companions, publishing
 from trainer.lifecycle.quality import TestRows
 from trainer.lifecycle.store import Store
+from trainer.refresh import stored
+from trainer.refresh.stored import Stored
 from trainer.report import metrics
 from trainer.training import TrainedModel, item_to_item
 
@@ -51,14 +55,22 @@ def run(
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
     measures = _measured(dataset, parts, trained, servable, settings, console)
+    shown = catalogue.retrievable(servable)
+    if notice := catalogue.left_out(shown):
+        console.print(notice, soft_wrap=True)
+    served = catalogue.keep(servable, shown)
     with store.staging() as staged:
         manifest = {"version": staged.version, **measures}
-        indexes = build.build(servable, staged.directory, settings.index, manifest, console.print)
+        indexes = build.build(served, staged.directory, settings.index, manifest, console.print)
         companions.write(staged.directory, dataset)
+        stored.save(
+            staged.directory / TOWERS,
+            Stored(servable, dataset.titles, trained.items, trained.config),
+        )
         outcome = publishing.publish(
             store,
             staged,
-            servable,
+            served,
             measures | {"index": indexes},
             settings,
             console,
@@ -92,7 +104,8 @@ def _servable(
     return export.Servable(
         query=trained.query.of_users(known),
         user_ids=dataset.user_ids[known],
-        histories=trained.histories.take(known),
+        # Nothing that is served asks how much anything was liked.
+        histories=replace(trained.histories.take(known), ratings=None),
         candidate_vectors=trained.candidate_vectors,
         item_ids=dataset.item_ids,
         popularity=baselines.popularity(parts.train, len(dataset.item_ids)),

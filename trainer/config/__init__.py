@@ -1,6 +1,6 @@
 """One typed, frozen configuration of a run."""
 
-from trainer.config.loading import ConfigError, as_dict, change, load, preset_of
+from trainer.config.loading import ConfigError, as_dict, change, from_dict, load, preset_of
 from trainer.config.presets import PRESETS
 from trainer.config.sections import (
     Config,
@@ -25,6 +25,7 @@ __all__ = [
     "TrainingConfig",
     "as_dict",
     "change",
+    "from_dict",
     "load",
     "preset_of",
     "write",

@@ -74,6 +74,15 @@ def as_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config, dict_factory=plain)
 
 
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """What :func:`as_dict` was called on.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type or out of its range.
+    """
+    return _apply(Config(), values)
+
+
 def _from_file(path: Path) -> Config:
     preset, values = _read(path)
     try:

@@ -7,9 +7,9 @@ so that no column outweighs another by having many.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -81,6 +81,28 @@ class FeatureEncoder:
         if not blocks:
             return sparse.csr_matrix((len(table), 0), dtype=np.float32)
         return sparse.hstack(blocks, format="csr", dtype=np.float32)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Plain values, as JSON gives them back."""
+        return [
+            {
+                "name": column.name,
+                "kind": column.kind,
+                "vocabulary": list(column.vocabulary),
+                "bounds": list(column.bounds),
+            }
+            for column in self.columns
+        ]
+
+    @classmethod
+    def from_list(cls, columns: Sequence[Mapping[str, Any]]) -> "FeatureEncoder":
+        """What :meth:`as_list` was called on."""
+        return cls(
+            tuple(
+                Column(one["name"], one["kind"], tuple(one["vocabulary"]), tuple(one["bounds"]))
+                for one in columns
+            )
+        )
 
 
 def fit(table: pd.DataFrame | None, wanted: Sequence[str], what: str) -> FeatureEncoder:

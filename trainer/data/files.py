@@ -1,11 +1,14 @@
 """Anyone's own interactions, items and users, from CSV or Parquet."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
 from trainer.data.types import DataError, Dataset, Interactions
@@ -52,6 +55,46 @@ def load(interactions: Path, items: Path | None = None, users: Path | None = Non
         user_features=user_features,
         item_features=item_features,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """M items of a file.
+
+    Attributes:
+        ids: str objects [M], distinct.
+        titles: str objects [M]; None where the file says none.
+        table: one row per item, every column but ``item_id``.
+    """
+
+    ids: NDArray[np.object_]
+    titles: NDArray[np.object_]
+    table: pd.DataFrame
+
+
+def load_items(path: Path, columns: Sequence[str]) -> Items:
+    """Read items: columns ``item_id``, optionally ``title``, and all of ``columns``.
+
+    Raises:
+        DataError: as of :func:`load`.
+    """
+    ids, table = _distinct("item_id", path, columns)
+    titles = np.full(len(ids), None, object)
+    if "title" in table:
+        given = table["title"]
+        there = (given.notna() & (given != "")).to_numpy(bool)
+        titles[there] = given[there].astype(str)
+    return Items(ids.to_numpy(object), titles, table)
+
+
+def load_item_ids(path: Path) -> NDArray[np.object_]:
+    """The ids in the column ``item_id``, each once: str objects.
+
+    Raises:
+        DataError: as of :func:`load`.
+    """
+    ids: NDArray[np.object_] = _ids(_table(path, ["item_id"]), "item_id", path).unique()
+    return ids
 
 
 def _table(path: Path, required: list[str]) -> pd.DataFrame:
@@ -127,7 +170,18 @@ def _entities(
     appeared = pd.Index(seen.unique(), dtype=object)
     if path is None:
         return appeared.to_numpy(object), None
-    table = _table(path, [column])
+    ids, table = _distinct(column, path)
+    known = pd.Index(ids, dtype=object)
+    every = known.append(appeared[~appeared.isin(known)])
+    features = table.set_axis(known).reindex(every).reset_index(drop=True)
+    return every.to_numpy(object), features
+
+
+def _distinct(
+    column: str, path: Path, others: Sequence[str] = ()
+) -> tuple[pd.Series, pd.DataFrame]:
+    """Ids, each checked and none twice; the file's other columns, of which some must be there."""
+    table = _table(path, [column, *others])
     ids = _ids(table, column, path)
     twice = ids.duplicated()
     if twice.any():
@@ -137,10 +191,7 @@ def _entities(
             f"{_place(path, row)}, column {column}: {ids[row]!r} is already in "
             f"{_place(path, first).rpartition(', ')[2]}"
         )
-    known = pd.Index(ids, dtype=object)
-    every = known.append(appeared[~appeared.isin(known)])
-    features = table.drop(columns=column).set_axis(known).reindex(every).reset_index(drop=True)
-    return every.to_numpy(object), features
+    return ids, table.drop(columns=column)
 
 
 def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:

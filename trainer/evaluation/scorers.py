@@ -17,16 +17,20 @@ def dot_product_scorer(
 ) -> Scorer:
     """What is served: dot products for known users, popularity for the others.
 
+    An item whose vector is zero is served to nobody: its score is -inf.
+
     Args:
         query_vectors: float32 [users, D].
         candidate_vectors: float32 [items, D].
         known: bool [users].
         popularity: float32 [items].
     """
+    shown = candidate_vectors.any(axis=1)
 
     def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
         scores = query_vectors[users] @ candidate_vectors.T
-        return np.where(known[users, None], scores, popularity)
+        scores = np.where(known[users, None], scores, popularity)
+        return np.where(shown, scores, np.float32(-np.inf))
 
     return score
 

@@ -49,6 +49,7 @@ def html(metrics: Mapping[str, Any]) -> str:
         metrics=metrics,
         ours=tables.OURS,
         sizes=tables.sizes(metrics),
+        refreshed=tables.refreshed(metrics),
         headline=list(_headline(metrics)),
         quality=tables.quality(metrics),
         coverage=tables.coverage(metrics),

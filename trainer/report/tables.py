@@ -142,6 +142,17 @@ def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
     return [_INDEX[name][0] for name in names], rows
 
 
+def refreshed(metrics: Mapping[str, Any]) -> str | None:
+    """What was changed without training, in a line; None of a version that was trained."""
+    if "refreshed_from" not in metrics:
+        return None
+    counts = ", ".join(f"{count:,} {what}" for what, count in metrics["refresh"].items())
+    return (
+        f"Refreshed from version {metrics['refreshed_from']} without training: items {counts}. "
+        f"The figures of quality and training are those of version {metrics['trained_version']}."
+    )
+
+
 def _table(
     title: str,
     definition: str,

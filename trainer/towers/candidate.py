@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trainer.config import ModelConfig
-from trainer.towers.embedding import EntityEmbedding, unit_length
+from trainer.towers.embedding import EntityEmbedding, EntityWeights, unit_length
 
 
 class CandidateTower(tf.keras.Model):
@@ -45,3 +45,11 @@ class CandidateTower(tf.keras.Model):
         if self._normalize:
             vectors = unit_length(vectors)
         return vectors * tf.gather(self._scale, items)[:, None]
+
+    def trained_weights(self) -> EntityWeights:
+        """What was learnt."""
+        return self._embedding.trained_weights()
+
+    def assign(self, weights: EntityWeights) -> None:
+        """Be the tower that has learnt these, of the same N items."""
+        self._embedding.assign(weights)

@@ -1,9 +1,24 @@
 """Ids and features of entities (users or items) as one vector each."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
+
+
+@dataclass(frozen=True, eq=False)
+class EntityWeights:
+    """What an :class:`EntityEmbedding` of N entities with F features has learnt.
+
+    Attributes:
+        ids: float32 [N, D], own vectors; zeros for entities without training rows.
+        features: float32 [F, D].
+    """
+
+    ids: NDArray[np.float32]
+    features: NDArray[np.float32]
 
 
 class EntityEmbedding(tf.keras.layers.Layer):
@@ -35,6 +50,7 @@ class EntityEmbedding(tf.keras.layers.Layer):
             name: of the layer.
         """
         super().__init__(name=name)
+        self._dim = dim
         self._ids = tf.keras.layers.Embedding(
             len(trained),
             dim,
@@ -58,6 +74,26 @@ class EntityEmbedding(tf.keras.layers.Layer):
             own *= tf.cast(tf.random.uniform(tf.shape(own)) >= self._id_dropout, tf.float32)
         vectors = self._ids(rows) * own[:, None]
         return vectors + self._of_features(rows) if self._has_features else vectors
+
+    def trained_weights(self) -> EntityWeights:
+        """What was learnt."""
+        features = np.zeros((0, self._dim), np.float32)
+        if self._has_features:
+            features = self._feature_vectors.numpy()
+        return EntityWeights(
+            ids=self._ids_table().numpy() * self._trained.numpy()[:, None], features=features
+        )
+
+    def assign(self, weights: EntityWeights) -> None:
+        """Be what another one with the same F and D, and these N entities, has learnt."""
+        self._ids_table().assign(weights.ids)
+        if self._has_features:
+            self._feature_vectors.assign(weights.features)
+
+    def _ids_table(self) -> tf.Variable:
+        if not self._ids.built:
+            self._ids.build(None)
+        return self._ids.embeddings
 
     def _of_features(self, rows: tf.Tensor) -> tf.Tensor:
         place = tf.ragged.range(tf.gather(self._offsets, rows), tf.gather(self._offsets, rows + 1))

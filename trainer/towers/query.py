@@ -15,7 +15,7 @@ from scipy import sparse
 from trainer.config import ModelConfig
 from trainer.data.histories import Histories
 from trainer.towers import pooling
-from trainer.towers.embedding import EntityEmbedding, embed_all, unit_length
+from trainer.towers.embedding import EntityEmbedding, EntityWeights, embed_all, unit_length
 
 Batch = dict[str, tf.Tensor]
 
@@ -149,6 +149,10 @@ class QueryTower(tf.keras.Model):
             user_vectors=None if self._users is None else embed_all(self._users, users),
             normalize=config.normalize,
         )
+
+    def item_weights(self) -> EntityWeights | None:
+        """What was learnt of the items of histories; None without history."""
+        return self._items.trained_weights() if self._history else None
 
     def _pooled(self, batch: Batch, queries: tf.Tensor) -> tf.Tensor:
         # Popular items are in many histories: each is embedded once.

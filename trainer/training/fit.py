@@ -18,6 +18,7 @@ from trainer.data.types import DataError, Dataset, Interactions
 from trainer.evaluation import evaluate
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.embedding import embed_all
+from trainer.towers.items import ItemTowers
 from trainer.towers.query import QueryTower
 from trainer.training import defaults, validation
 from trainer.training.batches import DTYPES, Batches
@@ -115,15 +116,15 @@ class _Run:
                 "queries would be made of nothing: model.history_length is 0, model.user_id is "
                 "false, and users have no features"
             )
-        known_items, self._known_users = _seen(rows.items, items), _seen(rows.users, users)
+        self._known_items, self._known_users = _seen(rows.items, items), _seen(rows.users, users)
         self._histories = histories.of(_standardised(rows), users)
         self._model = TwoTowerModel(
             QueryTower(
-                *(item_table, known_items, user_table, self._known_users),
+                *(item_table, self._known_items, user_table, self._known_users),
                 config.model,
                 seed=config.seed,
             ),
-            CandidateTower(item_table, known_items, config.model, seed=config.seed + 2),
+            CandidateTower(item_table, self._known_items, config.model, seed=config.seed + 2),
             config.training,
             items=items,
             rated=rows.ratings is not None,
@@ -182,7 +183,13 @@ class _Run:
             candidate_vectors=embed_all(self._model.candidate_tower, self._counts[1]),
             histories=known or self._histories,
             known_users=known.lengths > 0 if known and has_query else self._known_users,
-            item_features=self._item_features,
+            items=ItemTowers(
+                self._item_features,
+                self._known_items,
+                self._model.candidate_tower.trained_weights(),
+                self._model.query_tower.item_weights(),
+                model,
+            ),
             user_features=self._user_features,
             config=self._config,
             curve=self.curve,

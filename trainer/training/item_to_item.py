@@ -76,10 +76,19 @@ def train(
             model.fit(data, epochs=config.epochs, callbacks=[bar], verbose=0)
     else:
         model.queries.build(None)
-    vectors = model.queries.get_weights()[0]
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    trained: NDArray[np.float32] = vectors / np.maximum(norms, 1e-6)
-    return trained
+    return _unit_length(model.queries.get_weights()[0])
+
+
+def untrained(candidate_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What :func:`train` leaves of items that nobody went on from: float32 [N, D] both."""
+    return _unit_length(candidate_vectors)
+
+
+def _unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled: NDArray[np.float32] = vectors / np.maximum(
+        np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6
+    )
+    return scaled
 
 
 def pairs(histories: Histories) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -9,6 +9,7 @@ from trainer.config import Config
 from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
 from trainer.evaluation import Scorer, dot_product_scorer
+from trainer.towers.items import ItemTowers
 from trainer.towers.query import QueryWeights
 
 
@@ -39,7 +40,7 @@ class TrainedModel:
         candidate_vectors: float32 [items, D].
         histories: of all users, what the queries of known users are made of.
         known_users: bool [users], who has training rows.
-        item_features: how columns of items were read.
+        items: what the vectors of items are made of, for those that come later.
         user_features: how columns of users were read.
         config: of the run, with nothing left open.
         curve: by epoch.
@@ -51,7 +52,7 @@ class TrainedModel:
     candidate_vectors: NDArray[np.float32]
     histories: Histories
     known_users: NDArray[np.bool_]
-    item_features: FeatureEncoder
+    items: ItemTowers
     user_features: FeatureEncoder
     config: Config
     curve: LearningCurve
