@@ -7,6 +7,7 @@ and the old one goes on.
 
 import enum
 import logging
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,12 +66,14 @@ class Manager:
         """Look once: load what is new, unload what is gone. One caller at a time."""
         for name in self._names or self._found_names():
             try:
-                found = _found_versions(self._models_dir / name)
+                # Resolved once: where links lead may change while one looks and loads.
+                base = (self._models_dir / name).resolve(strict=True)
+                found = _found_versions(base)
             except OSError as error:
                 logger.warning("%s: %s", name, error)
                 continue
             if found or name in self._models:
-                self._reconcile(self._models.setdefault(name, _Model(name)), found)
+                self._reconcile(self._models.setdefault(name, _Model(name)), base, found)
 
     def ready(self) -> list[str]:
         """``name/version`` of everything that answers; empty until every model does."""
@@ -143,16 +146,16 @@ class Manager:
             for version in model.versions.values():
                 self._unload(model, version)
 
-    def _reconcile(self, model: _Model, found: set[int]) -> None:
+    def _reconcile(self, model: _Model, base: Path, found: set[int]) -> None:
         with self._changed:
             for number, version in list(model.versions.items()):
                 # What ended and is no longer there may come back and be tried again.
                 if number not in found and version.state is State.END:
                     del model.versions[number]
         for number in sorted(found, reverse=True):
-            version = model.versions.get(number) or self._load(model, number)
+            version = model.versions.get(number) or self._load(model, base, number)
             if version.state is State.END and version.error is None:
-                version = self._load(model, number)
+                version = self._load(model, base, number)
             if version.state is State.AVAILABLE:
                 break
         newest = self._newest(model, found)
@@ -162,13 +165,12 @@ class Manager:
             if version is not newest and version.state is State.AVAILABLE:
                 self._unload(model, version)
 
-    def _load(self, model: _Model, number: int) -> Version:
+    def _load(self, model: _Model, base: Path, number: int) -> Version:
         version = Version(number, State.LOADING)
         with self._changed:
             model.versions[number] = version
         try:
-            # Resolved once: which version the links lead to may change while it is loaded.
-            servable = Servable((self._models_dir / model.name / str(number)).resolve())
+            servable = Servable(base / str(number))
         except LoadError as error:
             logger.error("%s/%d cannot be served: %s", model.name, number, error.message)
             with self._changed:
@@ -211,11 +213,12 @@ class Manager:
 
 
 def _found_versions(directory: Path) -> set[int]:
-    return {
-        int(path.name)
-        for path in directory.iterdir()
-        if path.name.isascii()
-        and path.name.isdigit()
-        and int(path.name) <= _MAX_INT64
-        and path.is_dir()
-    }
+    with os.scandir(directory) as entries:
+        return {
+            int(entry.name)
+            for entry in entries
+            if entry.name.isascii()
+            and entry.name.isdigit()
+            and int(entry.name) <= _MAX_INT64
+            and entry.is_dir()
+        }

@@ -1,5 +1,6 @@
 """Versions come and go under load; start-up and shut-down."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 
+from model_server import manager
+from model_server.errors import LoadError
 from tests.conftest import ROOT, running
 from tests.model_server.conftest import Stubs, predict_request, save_version
 
@@ -129,6 +132,45 @@ def test_only_whole_numbers_are_versions(tmp_path: Path, serve: Serve) -> None:
     stubs, _ = serve(tmp_path)
     time.sleep(0.2)
     assert _states(stubs) == {1: 30}
+
+
+def test_links_that_change_while_they_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded:
+        def __init__(self, directory: Path) -> None:
+            if not directory.is_dir():
+                raise LoadError(f"{directory} is gone", 5)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(manager, "Servable", Loaded)
+    for version in (1, 2):
+        (tmp_path / "versions" / f"{version}" / "greeter" / f"{version}").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("versions/1")
+    (tmp_path / "greeter").symlink_to("current/greeter")
+    ended = threading.Event()
+
+    def change() -> None:
+        for version in itertools.cycle((1, 2)):
+            (tmp_path / ".next").symlink_to(f"versions/{version}")
+            (tmp_path / ".next").replace(tmp_path / "current")
+            if ended.is_set():
+                return
+
+    looking = manager.Manager(tmp_path)
+    looking.poll()
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(10_000):
+            looking.poll()
+            assert looking.ready(), "a version answers all the time"
+            assert not any(version.error for version in looking.status("greeter"))
+    finally:
+        ended.set()
+        changing.join()
 
 
 def test_a_model_that_comes_later_is_served(tmp_path: Path, serve: Serve) -> None:

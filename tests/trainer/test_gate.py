@@ -76,6 +76,12 @@ def _servable(rows: TestRows, knowing: float) -> export.Servable:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is not what is tested here."""
+    monkeypatch.setattr(report, "write", lambda directory, _metrics: directory.mkdir())
+
+
 @dataclass(frozen=True)
 class _Published:
     outcome: publishing.Outcome
