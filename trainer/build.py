@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving_contract import RETRIEVAL, RETRIEVAL_EXACT
-from trainer import export, verify
+from trainer import export
 from trainer.config import IndexConfig
 from trainer.index.exact import ExactIndex
+from trainer.verify.questions import asked
 
 # Fewer queries than this are not divided into some to tune with and some to judge by.
 _DIVIDED_FROM = 200
@@ -90,7 +91,7 @@ def divided(
 
 def _not_asked(count: int, items: int) -> NDArray[np.int64]:
     """Which of ``count`` the verification does not ask for; some of all, where few are left."""
-    others = np.setdiff1d(np.arange(count), verify.asked(count, items), assume_unique=True)
+    others = np.setdiff1d(np.arange(count), asked(count, items), assume_unique=True)
     chosen = others if len(others) >= _DIVIDED_FROM else np.arange(count)
     return chosen[
         np.linspace(0, len(chosen) - 1, min(_MOST_TO_TUNE_WITH, len(chosen))).astype(np.int64)

@@ -27,6 +27,7 @@ from trainer.index.scann import ScannIndex
 from trainer.lifecycle.errors import VerificationError
 from trainer.towers import pooling
 from trainer.towers.query import QueryWeights
+from trainer.verify import answers, checks, questions
 
 MODELS = ("retrieval", "retrieval_exact")
 SIGNATURES = {
@@ -399,26 +400,26 @@ def test_what_answers_wrongly_is_found_out(
     changed: Any, message: str, small: tuple[export.Servable, Path], tmp_path: Path
 ) -> None:
     servable, directory = small
-    verify.write_questions(changed(servable), tmp_path)
+    questions.write(changed(servable), tmp_path)
     with pytest.raises(VerificationError, match=message):
-        verify.main(directory, tmp_path)
+        checks.check(directory, tmp_path)
 
 
 def test_every_question_is_checked_however_few_at_once(
     small: tuple[export.Servable, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servable, directory = small
-    verify.write_questions(servable, tmp_path)
+    questions.write(servable, tmp_path)
     queries = np.load(tmp_path / "queries.npy")
     wrong = queries.copy()
     wrong[-1] *= -1
     for scores in (3 * len(servable.item_ids), 1):
-        monkeypatch.setattr(verify, "_SCORES_AT_ONCE", scores)
+        monkeypatch.setattr(answers, "_SCORES_AT_ONCE", scores)
         np.save(tmp_path / "queries.npy", queries)
-        assert verify.main(directory, tmp_path)["retrieval"]["recall_at_100"] == 1.0
+        assert checks.check(directory, tmp_path)["retrieval"]["recall_at_100"] == 1.0
         np.save(tmp_path / "queries.npy", wrong)
         with pytest.raises(VerificationError, match="by_user: scores differ"):
-            verify.main(directory, tmp_path)
+            checks.check(directory, tmp_path)
 
 
 def test_a_fresh_process_says_what_it_found(small: tuple[export.Servable, Path]) -> None:
@@ -435,8 +436,8 @@ def test_a_fresh_process_says_what_it_found(small: tuple[export.Servable, Path])
 def test_a_model_without_histories_is_verified(tmp_path: Path) -> None:
     servable = _Oracle(4, 30, 1, history=False).servable
     build.build(servable, tmp_path / "models", config.IndexConfig(), {}, print)
-    verify.write_questions(servable, tmp_path)
-    measured = verify.main(tmp_path / "models", tmp_path)
+    questions.write(servable, tmp_path)
+    measured = checks.check(tmp_path / "models", tmp_path)
     assert measured["retrieval"]["recall_at_100"] == 1.0
 
 

@@ -75,8 +75,12 @@ def first(models_dir: Path) -> Stored:
     return _stored(models_dir, 1)
 
 
+def _version(models_dir: Path, version: int) -> Path:
+    return models_dir / "versions" / str(version)
+
+
 def _stored(models_dir: Path, version: int) -> Stored:
-    return stored.load(models_dir / "reports" / str(version) / "towers")
+    return stored.load(_version(models_dir, version) / "towers")
 
 
 def _given(**columns: Any) -> files.Items:
@@ -124,8 +128,10 @@ def test_what_is_stored_comes_back_to_the_last_bit(
     data: Dataset, settings: list[str], ratings: bool, tmp_path: Path
 ) -> None:
     chosen = [*SETTINGS, "training.epochs=1", *settings]
+    # Those without rows are not the last ones only.
+    rows = data.interactions.take(data.interactions.items != 5)
     trained = training.train(
-        data, data.interactions, config.load("default", chosen), Console(file=io.StringIO())
+        data, rows, config.load("default", chosen), Console(file=io.StringIO())
     )
     histories = trained.histories
     given = np.linspace(0, 1, len(histories.items), dtype=np.float32)
@@ -149,7 +155,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, models_dir: Path) -> None:
     for name, content in (("towers.json", b"{"), ("arrays.npz", b"PK"), ("arrays.npz", b"")):
         damaged = tmp_path / "damaged"
         damaged.mkdir(exist_ok=True)
-        for path in (models_dir / "reports" / "1" / "towers").iterdir():
+        for path in (_version(models_dir, 1) / "towers").iterdir():
             (damaged / path.name).write_bytes(path.read_bytes())
         (damaged / name).write_bytes(content)
         with pytest.raises(DataError, match="damaged cannot be read"):
@@ -351,7 +357,9 @@ def test_removed_items_are_gone_from_everything() -> None:
 
 
 def _ask(models_dir: Path, version: int, signature: str, **ids: Any) -> dict[str, Any]:
-    loaded = tf.saved_model.load(str(models_dir / "retrieval_exact" / str(version)))
+    loaded = tf.saved_model.load(
+        str(_version(models_dir, version) / "retrieval_exact" / str(version))
+    )
     rows = len(next(iter(ids.values())))
     given = {name: tf.constant(one, tf.string) for name, one in ids.items()}
     answer = loaded.signatures[signature](**given, k=tf.fill([rows], ITEMS + 9))
@@ -365,7 +373,7 @@ def _write(path: Path, text: str) -> Path:
 
 @pytest.fixture(scope="module")
 def second(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
-    """Version 1 with a twin of i3, one of void, and without i5."""
+    """Version 1 with a twin of i3, void as another, one that says nothing, and without i5."""
     scratch = tmp_path_factory.mktemp("files")
     with sqlite3.connect(models_dir / "seen.sqlite") as seen:
         seen.execute("INSERT INTO seen VALUES ('visitor', 'i1')")
@@ -373,11 +381,12 @@ def second(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
     assert table is not None
     taste, year = table.iloc[3]
     new = f"item_id,title,taste,year\n007,Twin of i3,{taste},{year}\nvoid,,{taste},{year}\n"
+    new += "blank,,t9,\n"
     arguments = ["refresh", "--models-dir", str(models_dir)]
     arguments += ["--items", str(_write(scratch / "new.csv", new))]
     arguments += ["--remove", str(_write(scratch / "gone.csv", "item_id\ni5\ni5\nnever\n"))]
     assert cli.main(arguments) == 0
-    return max(int(path.name) for path in (models_dir / "retrieval").iterdir())
+    return max(int(path.name) for path in (models_dir / "versions").iterdir())
 
 
 def test_nothing_is_known_of_an_item_and_it_is_retrieved_by_nobody(
@@ -394,7 +403,7 @@ def test_nothing_is_known_of_an_item_and_it_is_retrieved_by_nobody(
 
 
 def test_a_new_item_is_asked_for_and_found(models_dir: Path, second: int, first: Stored) -> None:
-    loaded = tf.saved_model.load(str(models_dir / "retrieval" / str(second)))
+    loaded = tf.saved_model.load(str(_version(models_dir, second) / "retrieval" / str(second)))
     asked = {"item_id": tf.constant(["007", "void"]), "k": tf.constant([10, 10])}
     similar = {name: one.numpy() for name, one in loaded.signatures["by_item"](**asked).items()}
     assert similar["known"].all()
@@ -411,6 +420,7 @@ def test_a_new_item_is_asked_for_and_found(models_dir: Path, second: int, first:
     assert history["known"].tolist() == [True, False]
     after = _stored(models_dir, second)
     alone = Histories(np.array([0, 1]), np.array([_row(after, "007")], np.int32))
+    after = after.keep(catalogue.retrievable(after.servable))
     scores = after.servable.candidate_vectors @ after.servable.query.embed(alone)[0]
     best = -np.sort(-scores)
     np.testing.assert_allclose(history["score"][0][: len(best)], best, atol=1e-5)
@@ -428,11 +438,13 @@ def test_a_new_item_finds_its_users(models_dir: Path, second: int, data: Dataset
     assert np.mean(rank[fond]) < 0.8 * np.mean(rank[~fond])
 
 
-def test_a_removed_item_is_unknown(models_dir: Path, second: int, data: Dataset) -> None:
-    similar = _ask(models_dir, second, "by_item", item_id=["i5", "i3"])
-    assert similar["known"].tolist() == [False, True]
+def test_removed_items_and_those_that_say_nothing_are_unknown(
+    models_dir: Path, second: int, data: Dataset
+) -> None:
+    similar = _ask(models_dir, second, "by_item", item_id=["i5", "blank", "i3"])
+    assert similar["known"].tolist() == [False, False, True]
     users = _ask(models_dir, second, "by_user", user_id=[*data.user_ids, "nobody"])
-    assert b"i5" not in users["item_id"]
+    assert not {b"i5", b"blank"} & set(users["item_id"].ravel())
     after = _stored(models_dir, second)
     before = _stored(models_dir, 1)
     place = _row(before, "i5")
@@ -443,24 +455,28 @@ def test_a_removed_item_is_unknown(models_dir: Path, second: int, data: Dataset)
 
 
 def test_what_a_refresh_leaves_behind(models_dir: Path, second: int) -> None:
-    metrics = json.loads((models_dir / "reports" / str(second) / "metrics.json").read_text())
-    old = json.loads((models_dir / "reports" / "1" / "metrics.json").read_text())
+    metrics = json.loads(
+        (_version(models_dir, second) / "reports" / str(second) / "metrics.json").read_text()
+    )
+    old = json.loads((_version(models_dir, 1) / "reports" / "1" / "metrics.json").read_text())
     assert metrics["version"] == second
     assert metrics["refreshed_from"] == metrics["trained_version"] == 1
-    assert metrics["refresh"] == {"added": 1, "updated": 1, "removed": 1}
-    assert metrics["dataset"] == {**old["dataset"], "items": ITEMS + 2}
+    assert metrics["refresh"] == {"added": 2, "updated": 1, "removed": 1}
+    assert metrics["dataset"] == {**old["dataset"], "items": ITEMS + 3}
     assert metrics["test"] == old["test"]
     assert metrics["index"]["retrieval"]["recall_at_100"] == 1
-    page = (models_dir / "reports" / str(second) / "report.html").read_text(encoding="utf-8")
+    page = (_version(models_dir, second) / "reports" / str(second) / "report.html").read_text(
+        encoding="utf-8"
+    )
     assert page == report.html(metrics)
-    assert "from version 1 without training: items 1 added, 1 updated, 1 removed" in page
+    assert "from version 1 without training: items 2 added, 1 updated, 1 removed" in page
     assert "without training: items" not in report.html(old)
     for model in ("retrieval", "retrieval_exact"):
         extra = models_dir / model / str(second) / "assets.extra"
         assert json.loads((extra / "manifest.json").read_text())["refreshed_from"] == 1
     with (models_dir / "items.csv").open(newline="", encoding="utf-8") as file:
         titles = {row["item_id"]: row["title"] for row in csv.DictReader(file)}
-    assert len(titles) == ITEMS + 2
+    assert len(titles) == ITEMS + 3
     assert titles["007"] == "Twin of i3"
     assert titles["void"] == "Void"
     assert "i5" not in titles
