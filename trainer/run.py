@@ -52,7 +52,7 @@ def run(
     measures = _measured(dataset, parts, trained, servable, settings, console)
     shown = catalogue.retrievable(servable)
     if notice := catalogue.left_out(shown):
-        console.print(notice)
+        console.print(notice, soft_wrap=True)
     served = catalogue.keep(servable, shown)
     with publish.staging(models_dir) as (version, directory):
         manifest = {"version": version, **measures}

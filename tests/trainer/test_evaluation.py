@@ -204,6 +204,17 @@ def test_unknown_users_get_popularity() -> None:
     assert score(np.array([0, 1], np.int32)).tolist() == [[1, 0, 0], [1, 5, 3]]
 
 
+def test_what_has_no_vector_is_ranked_nowhere() -> None:
+    score = evaluation.dot_product_scorer(
+        np.array([[1.0, 0.0], [0.0, 0.0]], np.float32),
+        np.array([[-1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], np.float32),
+        np.array([True, False]),
+        np.array([2.0, 0.0, 0.0], np.float32),
+    )
+    expected = [[-1.0, -np.inf, 0.0], [2.0, -np.inf, 0.0]]
+    assert score(np.array([0, 1], np.int32)).tolist() == expected
+
+
 def test_movielens_sized_data_takes_under_two_seconds() -> None:
     random = np.random.default_rng(0)
     pairs = random.choice(943 * 1682, 100_000, replace=False)

@@ -517,6 +517,9 @@ def test_what_is_asked_by_default_comes_last(
     with publish.staging(tmp_path) as (version, directory):
         for name in (*MODELS, "reports"):
             (directory / name).mkdir()
-        publish.publish(tmp_path, version, directory, data)
+        (directory / "towers").mkdir()
+        publish.write_companions(directory, data)
+        publish.publish(tmp_path, version, directory)
     files = ["items.csv", "models.config", "seen.sqlite"]
-    assert there == [["reports"], [*files, "retrieval_exact"], [*files, "retrieval"]]
+    # The towers into the report's directory, then this.
+    assert there == [["reports"], ["reports"], [*files, "retrieval_exact"], [*files, "retrieval"]]

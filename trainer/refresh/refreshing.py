@@ -51,10 +51,14 @@ def refresh(
     _say(console, f"Refreshing version {before.number}", counts)
     if given is not None and len(given.ids) and (unknown := unread(new, given)):
         console.print(
-            f"{items}: no value that the model knows in {', '.join(unknown)}", markup=False
+            f"{items}: no value that the model knows in {', '.join(unknown)}",
+            markup=False,
+            soft_wrap=True,
         )
     if absent := len(removed) - counts.removed:
-        console.print(f"{remove}: {absent:,} of the items were not there", markup=False)
+        console.print(
+            f"{remove}: {absent:,} of the items were not there", markup=False, soft_wrap=True
+        )
     number = _publish(models_dir, before, new, counts, console)
     _say(console, f"Published version {number} in {models_dir}", counts)
     return number
@@ -65,7 +69,7 @@ def _publish(
 ) -> int:
     shown = catalogue.retrievable(new.servable)
     if notice := catalogue.left_out(shown):
-        console.print(notice)
+        console.print(notice, soft_wrap=True)
     served = new.keep(shown)
     measures = _measures(before, new, served, counts)
     with publish.staging(models_dir) as (version, directory):
@@ -121,4 +125,4 @@ def _copy_seen(path: Path, copy: Path) -> None:
 
 def _say(console: Console, what: str, counts: Counts) -> None:
     changed = ", ".join(f"{count:,} {done}" for done, count in vars(counts).items())
-    console.print(f"{what}: items {changed}", markup=False)
+    console.print(f"{what}: items {changed}", markup=False, soft_wrap=True)

@@ -119,8 +119,8 @@ def refreshed(metrics: Mapping[str, Any]) -> str | None:
         return None
     counts = ", ".join(f"{count:,} {what}" for what, count in metrics["refresh"].items())
     return (
-        f"Version {metrics['refreshed_from']} without new training; items: {counts}. What is "
-        f"said of quality and training is from version {metrics['trained_version']}, of its items."
+        f"Refreshed from version {metrics['refreshed_from']} without training: items {counts}. "
+        f"The figures of quality and training are those of version {metrics['trained_version']}."
     )
 
 
