@@ -209,7 +209,13 @@ def test_every_kind_of_scann_index_answers(kind: str, tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(2000, DIM)).astype(np.float32)
     oracle.servable = replace(oracle.servable, candidate_vectors=vectors)
     settings_ = config.load("default", [f"index.kind={kind}", "index.target_recall=0.9"])
-    tuned = tuning.tune(vectors, {"items": vectors}, settings_.index)
+    queries = np.array(
+        [
+            oracle.servable.query.base + oracle.servable.query.item_vectors[[i, i + 1]].sum(0)
+            for i in range(99)
+        ]
+    )
+    tuned = tuning.tune(vectors, {"items": vectors, "users": queries}, settings_.index)
     assert tuned.searcher.design.kind == kind
     export.export(oracle.servable, ScannIndex(vectors, tuned), tmp_path / "m", "m", {})
     # Held on to: its variables live as long as it does.

@@ -18,8 +18,9 @@ from trainer.config import IndexConfig
 from trainer.index import IndexTuningError, recall, tuning
 from trainer.index.depth import Depth, DepthTable
 from trainer.index.exact import ExactIndex
+from trainer.index.points import Tuned
 from trainer.index.scann import ScannIndex
-from trainer.index.searcher import Searcher
+from trainer.index.searcher import Design, Searcher
 
 ITEMS, DIM = 20_000, 16
 KS = (10, 100, 1_000, 5_000)
@@ -37,7 +38,7 @@ def vectors() -> np.ndarray:
     return _clustered(ITEMS, 1)
 
 
-def _tuned(vectors: np.ndarray, **settings: Any) -> tuning.Tuned:
+def _tuned(vectors: np.ndarray, **settings: Any) -> Tuned:
     return tuning.tune(vectors, {"queries": _clustered(600, 2)}, IndexConfig(**settings))
 
 
@@ -47,14 +48,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def tuned(vectors: np.ndarray, kind: str) -> tuning.Tuned:
+def tuned(vectors: np.ndarray, kind: str) -> Tuned:
     return _tuned(vectors, kind=kind, dimensions_per_block=2, anisotropic_threshold=0.2)
 
 
 @pytest.fixture(scope="module")
-def exported(
-    vectors: np.ndarray, tuned: tuning.Tuned, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def exported(vectors: np.ndarray, tuned: Tuned, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("index") / "m"
     ids = np.array([f"item-{row}" for row in range(ITEMS)], object)
     servable = export.VectorServable(item_ids=ids, candidate_vectors=vectors)
@@ -85,7 +84,7 @@ def test_the_recall_is_reached_at_any_k(asked: Any, vectors: np.ndarray) -> None
         assert answer["known"].numpy().all()
 
 
-def test_it_looks_no_deeper_than_it_has_to(tuned: tuning.Tuned) -> None:
+def test_it_looks_no_deeper_than_it_has_to(tuned: Tuned) -> None:
     """It would be easy to reach a recall by scoring everything."""
     depth = next(point for point in tuned.points if point.depth.k == 100).depth
     assert depth.rescored < ITEMS / 10
@@ -94,7 +93,7 @@ def test_it_looks_no_deeper_than_it_has_to(tuned: tuning.Tuned) -> None:
     assert all(point.recall >= 0.95 for point in tuned.points)
 
 
-def test_shallow_depths_would_miss_the_recall(tuned: tuning.Tuned, vectors: np.ndarray) -> None:
+def test_shallow_depths_would_miss_the_recall(tuned: Tuned, vectors: np.ndarray) -> None:
     """What is measured at k = 100 is not enough for 5,000: the depth has to follow k."""
     shallow = tuned.searcher.search(_clustered(50, 3), Depth(5_000, 1, 5_000))
     kth = recall.kth_best(vectors, _clustered(50, 3), [5_000])[:, 0]
@@ -286,7 +285,7 @@ def test_bad_files_are_named(
 def test_a_searcher_says_what_it_does_not_find(vectors: np.ndarray) -> None:
     exact = ExactIndex(vectors[:5])
     assert exact.dim == DIM
-    searcher = Searcher(vectors, tuning.Design("partitions", 200, 2, 0.2))
+    searcher = Searcher(vectors, Design("partitions", 200, 2, 0.2))
     rows = searcher.search(vectors[:3], Depth(5_000, 1, 5_000))
     assert (rows == -1).any()
     assert (np.diff((rows == -1).astype(int), axis=1) >= 0).all(), "at the end"

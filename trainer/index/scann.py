@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from trainer.index.base import Index, widen
 from trainer.index.depth import DepthTable
+from trainer.index.points import Tuned
 from trainer.index.searcher import BRUTE_FORCE, HASHING, PARTITIONS, QUANTIZED, search_op
-from trainer.index.tuning import Tuned
 
 
 class ScannIndex(Index):

@@ -9,17 +9,18 @@ it has to look for each k.
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import IndexConfig
 from trainer.index import IndexTuningError
-from trainer.index.catalogue import BATCH, Catalogue
+from trainer.index.catalogue import Catalogue
+from trainer.index.deepening import Deepening
 from trainer.index.depth import Depth
+from trainer.index.points import Point, Tuned
 from trainer.index.searcher import BRUTE_FORCE, HASHING, PARTITIONS, QUANTIZED, Design, Searcher
 
 #: The k at which an index is chosen.
@@ -39,94 +40,10 @@ _HASHING_ITEMS = 200_000
 # Partitions, as multiples of the square root of the number of items; tried on so many.
 _PARTITIONS = (1.0, 2.0, 4.0)
 _PARTITIONS_ITEMS = 1_000_000
-# From the most that are usually needed to the fewest; then more, where these are too few.
-_RESCORED_PER_K = (10.0, 5.0, 3.0, 2.0, 1.5, 1.2)
-_MORE_RESCORED_PER_K = (30.0, 100.0)
-_FEWEST_RESCORED = 20
 # An index that has to search more of its partitions for k = 100 is no better than none.
 _MOST_PARTITIONS_SEARCHED = 0.3
-_STEP_OF_PARTITIONS_SEARCHED = 1.2
 # How much less and more deeply the chosen index looks for the plot.
 _FRONTIER = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-# The mean over the queries measured may be above that over all by chance.
-_STANDARD_ERRORS = 2.0
-
-
-@dataclass(frozen=True)
-class Point:
-    """An index that was tried, at one depth.
-
-    Attributes:
-        design: how it was built.
-        items: over how many items: fewer than there are, on a sample.
-        depth: how deep it looked.
-        recall: the mean over the queries.
-        seconds: of one query alone.
-        seconds_of_32: of a batch of 32.
-    """
-
-    design: Design
-    items: int
-    depth: Depth
-    recall: float
-    seconds: float
-    seconds_of_32: float
-
-    @property
-    def cost(self) -> float:
-        """Geometric mean of the times of a query alone and of one in a batch, seconds."""
-        return math.sqrt(self.seconds * self.seconds_of_32 / BATCH)
-
-    def described(self) -> dict[str, Any]:
-        """For the manifest and the report."""
-        return {
-            **self.design.as_dict(),
-            "items": self.items,
-            **{name: value for name, value in vars(self.depth).items() if value},
-            "recall": self.recall,
-            "milliseconds": self.seconds * 1e3,
-            "queries_per_second_of_32": BATCH / self.seconds_of_32,
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Tuned:
-    """What was found.
-
-    Attributes:
-        searcher: the index.
-        points: how deep it has to look, by k, ascending.
-        tried: what else reached the recall at k = 100.
-        frontier: the same index at k = 100, looking less and more deeply.
-        target: the recall that was asked for.
-        reason: why this kind.
-        seconds: of wall time, building included.
-    """
-
-    searcher: Searcher
-    points: list[Point]
-    tried: list[Point]
-    frontier: list[Point]
-    target: float
-    reason: str
-    seconds: float
-
-    @property
-    def depths(self) -> list[Depth]:
-        """Of the points."""
-        return [point.depth for point in self.points]
-
-    def described(self) -> dict[str, Any]:
-        """For the manifest and the report."""
-        return {
-            **self.searcher.design.as_dict(),
-            "reason": self.reason,
-            "target_recall": self.target,
-            "by_k": [point.described() for point in self.points],
-            "tried": [point.described() for point in self.tried],
-            "frontier": [point.described() for point in self.frontier],
-            "tuning_seconds": self.seconds,
-        }
 
 
 def tune(
@@ -177,7 +94,7 @@ class _Tuner:
         self._size = len(vectors)
         self._k = min(K, self._size)
         self._kinds = _kinds(self._size) if config.kind == "auto" else [config.kind]
-        self._nearest = (0.0, "")
+        self._deepening = Deepening(config.target_recall)
         self.tried: list[Point] = []
 
     def choose(self) -> tuple[Searcher, Point, str]:
@@ -192,7 +109,7 @@ class _Tuner:
             if best is None or found[1].cost * (_WORTH_MISSING if exact else 1) < best[1].cost:
                 best = found
         if best is None:
-            recall, what = self._nearest
+            recall, what = self._deepening.nearest
             raise IndexTuningError(
                 f"index.target_recall {self._config.target_recall:g} at k = {self._k} is not "
                 f"reached by {', '.join(self._kinds)}: {what} came nearest, with {recall:.4f}"
@@ -212,7 +129,7 @@ class _Tuner:
         self._notice("Measuring how deep it has to look for other k")
         points: list[Point] = []
         for k in self._whole.ks:
-            point = chosen if k == self._k else self._cheapest(self._whole, searcher, k)
+            point = chosen if k == self._k else self._deepening.cheapest(self._whole, searcher, k)
             if point is None:
                 raise IndexTuningError(
                     f"index.target_recall {self._config.target_recall:g} is reached at k = "
@@ -290,65 +207,11 @@ class _Tuner:
     def _tried(self, part: Catalogue, design: Design) -> _Found | None:
         """Build it, and find the cheapest depth for k = 100."""
         searcher = Searcher(part.vectors, design)
-        point = self._cheapest(part, searcher, self._k)
+        point = self._deepening.cheapest(part, searcher, self._k, _MOST_PARTITIONS_SEARCHED)
         if point is None:
             return None
         self.tried.append(point)
         return searcher, point
-
-    def _cheapest(self, part: Catalogue, searcher: Searcher, k: int) -> Point | None:
-        """The cheapest depth at which ``searcher`` reaches the target for ``k``."""
-        points = [
-            Point(searcher.design, len(part.vectors), depth, recall, *part.seconds(searcher, depth))
-            for depth, recall in self._reaching(part, searcher, k)
-        ]
-        return min(points, key=lambda point: point.cost, default=None)
-
-    def _reaching(self, part: Catalogue, searcher: Searcher, k: int) -> list[tuple[Depth, float]]:
-        """By how many are rescored: the fewest partitions that reach the target, and the recall."""
-        if searcher.design.kind in (BRUTE_FORCE, QUANTIZED):
-            recall = self._recall(part, searcher, Depth(k, 0, 0))
-            return [] if recall is None else [(Depth(k, 0, 0), recall)]
-        most = _MOST_PARTITIONS_SEARCHED if k == self._k else 1.0
-        steps = _steps(searcher.design.leaves, most)
-        reached: list[tuple[Depth, float]] = []
-        fewest = 0
-
-        def first_to_reach(rescored: int) -> bool:
-            nonlocal fewest
-            if (recall := self._recall(part, searcher, Depth(k, steps[-1], rescored))) is None:
-                return False
-            best = Depth(k, steps[-1], rescored), recall
-            low, high = fewest, len(steps) - 1
-            while low < high:  # The recall rises with the partitions searched.
-                middle = (low + high) // 2
-                depth = Depth(k, steps[middle], rescored)
-                if (recall := self._recall(part, searcher, depth)) is None:
-                    low = middle + 1
-                else:
-                    best, high = (depth, recall), middle
-            reached.append(best)
-            fewest = low  # Who rescores fewer does not get by with fewer partitions.
-            return True
-
-        size = len(part.vectors)
-        for per_k in _RESCORED_PER_K:
-            if not first_to_reach(min(max(round(per_k * k), _FEWEST_RESCORED), size)):
-                break
-        for per_k in _MORE_RESCORED_PER_K:
-            if reached:
-                break
-            first_to_reach(min(round(per_k * k), size))
-        return reached
-
-    def _recall(self, part: Catalogue, searcher: Searcher, depth: Depth) -> float | None:
-        """The recall, where it can be relied on to reach the target; else None."""
-        recall, error = part.recall(searcher, depth)
-        if recall - _STANDARD_ERRORS * error >= self._config.target_recall:
-            return recall
-        if depth.k == self._k:
-            self._nearest = max(self._nearest, (recall, searcher.design.kind))
-        return None
 
 
 def _kinds(size: int) -> list[str]:
@@ -361,12 +224,3 @@ def _kinds(size: int) -> list[str]:
     if size >= _PARTITIONS_FROM:
         kinds.append(PARTITIONS)
     return kinds
-
-
-def _steps(leaves: int, share: float) -> list[int]:
-    """Numbers of partitions to search, up to a share of them; [0] where there are none."""
-    if not leaves:
-        return [0]
-    most = max(1, round(leaves * share))
-    count = math.ceil(math.log(most) / math.log(_STEP_OF_PARTITIONS_SEARCHED)) + 1
-    return sorted({*np.geomspace(1, most, count).round().astype(int).tolist()})
