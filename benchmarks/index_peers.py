@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from vectors import IDS, QUERIES, TRUTH, VECTORS, K
+from vectors import IDS, QUERIES, TRUTH, TUNING, VECTORS, K
 
 Setting = dict[str, float]
 Rows = NDArray[np.int64]
@@ -45,14 +45,14 @@ class Peer(ABC):
         """What can be chosen per query, from fast to exact: rungs, and ladders beside them."""
         return [[{}]]
 
-    def build(self, data: Path, index: Path) -> None:
+    def build(self, data: Path, index: Path) -> None:  # noqa: B027  (exact builds nothing)
         """Make the index of ``data`` and leave it in the empty directory ``index``."""
 
     @abstractmethod
     def load(self, data: Path, index: Path) -> None:
         """Get ready to search."""
 
-    def use(self, setting: Setting, threads: int) -> None:
+    def use(self, setting: Setting, threads: int) -> None:  # noqa: B027  (not all can choose)
         """Search like this from now on. Called in every thread that searches."""
 
     @abstractmethod
@@ -65,9 +65,11 @@ class Peer(ABC):
 
 
 class Hnswlib(Peer):
-    """Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
-    Hierarchical Navigable Small World graphs" (TPAMI 2018), by its authors.
-    """  # noqa: D205
+    """Hierarchical navigable small worlds by their authors.
+
+    Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
+    hierarchical navigable small world graphs" (TPAMI 2018).
+    """
 
     needs = "hnswlib"
 
@@ -112,9 +114,10 @@ class Hnswlib(Peer):
 
 
 class Faiss(Peer):
-    """Inverted lists of 4-bit product codes, scanned in registers, the best of them rescored
-    with the full vectors: IVFx,PQyx4fs,RFlat.
-    """  # noqa: D205
+    """Faiss' fast scan: inverted lists of 4-bit product codes, the best rescored in full.
+
+    Andre et al., "Quicker ADC" (TPAMI 2019); in Faiss' words IVFx,PQyx4fs,RFlat.
+    """
 
     needs = "faiss"
 
@@ -154,7 +157,8 @@ class Faiss(Peer):
         import faiss
 
         self._faiss = faiss
-        self._refined = faiss.downcast_index(faiss.read_index(str(index / "index.faiss")))
+        # Owns what the other is a view of.
+        self._refined = faiss.read_index(str(index / "index.faiss"))
         self._lists = faiss.downcast_index(self._refined.base_index)
 
     def use(self, setting: Setting, threads: int) -> None:
@@ -202,7 +206,7 @@ class Saved(Peer):
         """See the base class."""
         ids = answer.numpy().astype("S10")
         ids[ids == b""] = b"-1"
-        return ids.astype(np.int64)
+        return np.asarray(ids, np.int64)
 
 
 class Ours(Saved):
@@ -219,7 +223,7 @@ class Ours(Saved):
         return [
             *(sys.executable, "-m", "trainer", "index"),
             *("--embeddings", str(data / VECTORS), "--ids", str(data / IDS)),
-            *("--queries", str(data / "tuning.npy"), "--models-dir", str(index)),
+            *("--queries", str(data / TUNING), "--models-dir", str(index)),
             *("--set", f"index.target_recall={self.target}"),
         ]
 
@@ -237,8 +241,8 @@ class Tfrs(Saved):
 
     needs = "tensorflow_recommenders"
 
-    def __init__(self, like_ours: bool) -> None:
-        self._like_ours = like_ours
+    def __init__(self, with_sqrt: bool) -> None:
+        self._with_sqrt = with_sqrt
 
     def build(self, data: Path, index: Path) -> None:
         """See the base class."""
@@ -247,7 +251,7 @@ class Tfrs(Saved):
 
         vectors = np.load(data / VECTORS)
         chosen: dict[str, Any] = {}
-        if self._like_ours:
+        if self._with_sqrt:
             leaves = round(math.sqrt(len(vectors)))
             chosen = {
                 "num_leaves": leaves,
@@ -299,8 +303,8 @@ class Exact(Peer):
 
 #: Those that need no target, by name.
 PEERS: dict[str, Callable[[], Peer]] = {
-    "tfrs": lambda: Tfrs(like_ours=False),
-    "tfrs-sqrt": lambda: Tfrs(like_ours=True),
+    "tfrs": lambda: Tfrs(with_sqrt=False),
+    "tfrs-sqrt": lambda: Tfrs(with_sqrt=True),
     "hnswlib-16": lambda: Hnswlib(16),
     "hnswlib-32": lambda: Hnswlib(32),
     "faiss": lambda: Faiss(residual=False),
@@ -366,7 +370,7 @@ class _Serving:
             at = caller * len(batches) // callers
             for step in range(_WARM_UP):
                 self._peer.search(batches[(at + step) % len(batches)])
-            barrier.wait()
+            barrier.wait(60)
             while time.perf_counter() < marks[0][0] + seconds:
                 self._peer.search(batches[at % len(batches)])
                 at += 1

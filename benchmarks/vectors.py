@@ -81,7 +81,7 @@ def neighbours(vectors: Vectors, queries: Vectors, k: int = K) -> NDArray[np.int
         scores = np.hstack([scores, np.take_along_axis(block, best, 1)])
         rows = np.hstack([rows, best + start])
         kept = _highest(scores, k)
-        scores, rows = (np.take_along_axis(one, kept, 1) for one in (scores, rows))
+        scores, rows = np.take_along_axis(scores, kept, 1), np.take_along_axis(rows, kept, 1)
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(rows, order, 1)
 
