@@ -219,7 +219,7 @@ def build(name: str, data: Path, index: Path) -> Measured:
     made = peer(name)
     command = made.command(data, index) if isinstance(made, Ours) else _script("build", name, data)
     started = time.perf_counter()
-    peak = Process(command, index.with_suffix(".build.log")).end()
+    peak = Process(command, index.with_name(f"{name}.build.log")).end()
     measured = Measured(name, time.perf_counter() - started, peak)
     kept = made.model(index) if isinstance(made, Ours) else index
     if name == "exact":

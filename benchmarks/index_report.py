@@ -125,7 +125,7 @@ def plot(results: "list[Measured]", targets: list[float], loads: list[str], path
             "function",
             functions=(lambda recall: -np.log10(_END - recall), lambda place: _END - 10**-place),
         )
-        panel.set_xlim(0.5, 1.0)
+        panel.set_xlim(0.5, 1.0002)
         panel.set_xticks(_TICKS, [f"{tick:g}".lstrip("0") for tick in _TICKS])
         panel.grid(which="both", axis="y", color="0.92")
     panels[0].set_ylabel("queries/s")
