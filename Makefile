@@ -31,6 +31,7 @@ lock: ## resolve pyproject.toml into requirements/*.lock again
 	$(LOCK) --extra dev --output-file requirements/dev.lock pyproject.toml
 	$(LOCK) --extra trainer --extra model-server --constraint requirements/dev.lock --output-file requirements/trainer.lock pyproject.toml
 	$(LOCK) --extra query-service --constraint requirements/dev.lock --output-file requirements/query-service.lock pyproject.toml
+	$(LOCK) --extra benchmarks --constraint requirements/dev.lock --output-file requirements/benchmarks.lock pyproject.toml
 
 lint: $(READY) ## ruff and strict mypy
 	$(BIN)/ruff check .

@@ -1,0 +1,142 @@
+"""Clustered vectors with their true neighbours, made block by block.
+
+    python benchmarks/vectors.py DIRECTORY [--vectors 1000000] [--dims 64] [--seed 0] ...
+
+Cluster centres are Gaussian; a vector is a centre, each as likely as any other, plus Gaussian
+noise. Queries are drawn the same way and are not among the vectors. Everything is float32 and
+follows from the options alone: a larger set begins with the vectors of a smaller one of the same
+clusters.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+#: Files that ``write`` leaves in its directory.
+VECTORS, IDS, TUNING, QUERIES, TRUTH = (
+    f"{name}.npy" for name in ("vectors", "ids", "tuning", "queries", "truth")
+)
+MADE = "made.json"
+#: How many true neighbours of every query are kept.
+K = 100
+
+_BLOCK = 65_536
+_BASE, _TUNING, _QUERIES = range(3)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the vectors are like.
+
+    Attributes:
+        vectors: how many.
+        dims: their dimensions.
+        clusters: how many; 0: one for every 1,000 vectors.
+        noise: standard deviation around a centre, where that of the centres is 1.
+        normalised: whether all have length 1.
+        seed: of everything.
+        queries: how many to measure with, and as many more to tune with.
+    """
+
+    vectors: int = 1_000_000
+    dims: int = 64
+    clusters: int = 0
+    noise: float = 0.6
+    normalised: bool = True
+    seed: int = 0
+    queries: int = 2_000
+
+
+def clustered(shape: Shape, count: int | None = None, stream: int = _BASE) -> Iterator[Vectors]:
+    """Blocks of vectors, float32 [at most 65,536, D]; each stream is a draw of its own."""
+    clusters = shape.clusters or max(1, shape.vectors // 1_000)
+    # float32 from the start: no copy in double precision.
+    centres = np.random.default_rng(shape.seed).standard_normal((clusters, shape.dims), np.float32)
+    count = shape.vectors if count is None else count
+    for number, start in enumerate(range(0, count, _BLOCK)):
+        random = np.random.default_rng([shape.seed, stream, number])
+        belongs = random.integers(clusters, size=_BLOCK)
+        block = random.standard_normal((_BLOCK, shape.dims), np.float32)
+        block *= np.float32(shape.noise)
+        block += centres[belongs]
+        if shape.normalised:
+            block /= np.linalg.norm(block, axis=1, keepdims=True)
+        yield block[: count - start]
+
+
+def neighbours(vectors: Vectors, queries: Vectors, k: int = K) -> NDArray[np.int64]:
+    """The rows [Q, k] of the highest dot products, best first."""
+    scores = np.empty((len(queries), 0), np.float32)
+    rows = np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(vectors), _BLOCK):
+        block = queries @ vectors[start : start + _BLOCK].T
+        best = _highest(block, k)
+        scores = np.hstack([scores, np.take_along_axis(block, best, 1)])
+        rows = np.hstack([rows, best + start])
+        kept = _highest(scores, k)
+        scores, rows = np.take_along_axis(scores, kept, 1), np.take_along_axis(rows, kept, 1)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(rows, order, 1)
+
+
+def _highest(scores: Vectors, k: int) -> NDArray[np.int64]:
+    if scores.shape[1] <= k:
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    return np.argpartition(scores, -k, axis=1)[:, -k:]
+
+
+def write(shape: Shape, directory: Path) -> None:
+    """Leave vectors, ids, both sets of queries and the truth of ``queries.npy``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MADE).unlink(missing_ok=True)
+    vectors = np.lib.format.open_memmap(
+        directory / VECTORS, "w+", np.float32, (shape.vectors, shape.dims)
+    )
+    start = 0
+    for block in clustered(shape):
+        vectors[start : start + len(block)] = block
+        start += len(block)
+    vectors.flush()
+    np.save(directory / IDS, np.arange(shape.vectors).astype("S10"))
+    for name, stream in ((TUNING, _TUNING), (QUERIES, _QUERIES)):
+        np.save(directory / name, np.concatenate(list(clustered(shape, shape.queries, stream))))
+    np.save(directory / TRUTH, neighbours(vectors, np.load(directory / QUERIES)))
+    # Last: whoever finds it finds the rest.
+    (directory / MADE).write_text(json.dumps(asdict(shape), indent=2) + "\n", encoding="utf-8")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """One option for every attribute of ``Shape``."""
+    of = Shape()
+    parser.add_argument("--vectors", type=int, default=of.vectors)
+    parser.add_argument("--dims", type=int, default=of.dims)
+    parser.add_argument("--clusters", type=int, default=of.clusters, help="0: vectors / 1000")
+    parser.add_argument("--noise", type=float, default=of.noise, help="that of the centres is 1")
+    parser.add_argument("--normalised", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--seed", type=int, default=of.seed)
+    parser.add_argument("--queries", type=int, default=of.queries)
+
+
+def shape_of(arguments: argparse.Namespace) -> Shape:
+    """What the options of ``add_options`` say."""
+    return Shape(**{one.name: getattr(arguments, one.name) for one in fields(Shape)})
+
+
+def main() -> None:
+    """Write the files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("directory", type=Path)
+    add_options(parser)
+    arguments = parser.parse_args()
+    write(shape_of(arguments), arguments.directory)
+
+
+if __name__ == "__main__":
+    main()
