@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from serving_contract import RETRIEVAL, RETRIEVAL_EXACT
 from trainer import export
 from trainer.config import IndexConfig
+from trainer.index import memory
 from trainer.index.exact import ExactIndex
 from trainer.verify.questions import asked
 
@@ -48,6 +49,8 @@ def build(
     from trainer.index.scann import ScannIndex
 
     vectors = servable.candidate_vectors
+    if said := memory.warning(*vectors.shape):
+        notice(said)
     exact = ExactIndex(vectors)
     export.export(servable, exact, directory / RETRIEVAL_EXACT, RETRIEVAL_EXACT, manifest)
     exact_parameters = exact.parameters()

@@ -12,6 +12,7 @@ PRESETS: Mapping[str, Config] = {
             embedding_dim=128,
             history_exponent=0.3,
             user_id=True,
+            user_id_dropout=0.1,
             item_features=("genres:tags", "year:number"),
             item_id_dropout=0.3,
             new_item_scale=0.7,

@@ -24,6 +24,7 @@ _HASHING_SAMPLE = 100_000
 _PARTITIONS_SAMPLE = 250_000
 _PARTITIONS_SAMPLE_PER_LEAF = 50
 _AS_BUILT = -1
+_PART = 256
 
 
 @dataclass(frozen=True)
@@ -116,5 +117,7 @@ def search_op(
         shared_name=shared_name,
     )
     leaves, rescored = depth if depth is not None else (_AS_BUILT, _AS_BUILT)
-    rows, distances = raw_ops.scann_search_batched(searcher, queries, k, rescored, leaves, False)
+    # ScaNN divides a batch among its threads in parts of 256.
+    parallel = tf.shape(queries)[0] > _PART
+    rows, distances = raw_ops.scann_search_batched(searcher, queries, k, rescored, leaves, parallel)
     return rows, distances

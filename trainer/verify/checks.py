@@ -1,5 +1,6 @@
 """What every signature of both models is asked, and what is measured."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def check(staging: Path, questions: Path) -> dict[str, Any]:
     similar = exact.similar()[SCORE]
     measured = {RETRIEVAL_EXACT: exact.times()}
     del exact
+    gc.collect()  # One model in memory at a time.
     model = Model(staging / RETRIEVAL, truth, exact=False)
     _check(model)
     measured[RETRIEVAL] = model.times()

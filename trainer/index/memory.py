@@ -1,0 +1,51 @@
+"""How much memory an index takes, to be said before it runs out.
+
+Measured with `python -m trainer index` and the project's model server; benchmarks/README.md has
+the figures that the formulas come from.
+"""
+
+from pathlib import Path
+
+# Of an id: text, its entry in the table of ids, its place in the list of the popular.
+_ID_BYTES = 120
+# TensorFlow, the libraries and what they allocate at once.
+_PROCESS_BYTES = 900_000_000
+# Copies of the vectors at the height of building: given, the searcher's, the saved variable's.
+_COPIES_BUILDING = 4
+# And of serving: the variable, and the searcher's beside it.
+_COPIES_SERVING = 2
+
+_MEMORY = Path("/proc/meminfo")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def to_build(items: int, dim: int) -> int:
+    """Bytes that the trainer needs at the most for N vectors of D dimensions."""
+    return _PROCESS_BYTES + items * (_COPIES_BUILDING * 4 * dim + _ID_BYTES)
+
+
+def to_serve(items: int, dim: int) -> int:
+    """Bytes that a model server needs for the ScaNN index; a new version beside it, as many."""
+    return _PROCESS_BYTES + items * (_COPIES_SERVING * 4 * dim + dim // 4 + _ID_BYTES)
+
+
+def available() -> int:
+    """Bytes that this process could still take, in its container too."""
+    lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    try:
+        limit = int(_CGROUP_LIMIT.read_text())
+    except (OSError, ValueError):  # "max", or no control groups
+        return free
+    return min(free, limit)
+
+
+def warning(items: int, dim: int) -> str | None:
+    """What to say before N vectors of D dimensions are indexed; None where there is room."""
+    needed, there = to_build(items, dim), available()
+    if needed <= there:
+        return None
+    return (
+        f"Indexing {items:,} vectors of {dim} dimensions takes some {needed / 2**30:.1f} GiB of "
+        f"memory, and {there / 2**30:.1f} GiB are free"
+    )
