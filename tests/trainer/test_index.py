@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer import cli, export
 from trainer.config import IndexConfig
-from trainer.index import IndexTuningError, recall, tuning
+from trainer.index import IndexTuningError, memory, recall, tuning
 from trainer.index.depth import Depth, DepthTable
 from trainer.index.exact import ExactIndex
 from trainer.index.points import Tuned
@@ -184,6 +184,28 @@ def test_items_that_score_alike_are_alike_right() -> None:
     kth = recall.kth_best(vectors, queries, [2])[:, 0]
     for rows, share in (([0, 2], 1.0), ([1, 2], 1.0), ([0, 3], 0.5), ([-1, -1], 0.0)):
         assert recall.recall(np.array([rows], np.int32), queries, vectors, kth) == [share]
+
+
+def test_too_little_memory_is_said_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = memory.to_build(10_000_000, 32)
+    assert needed > 10_000_000 * 32 * 4
+    assert memory.to_build(20_000_000, 32) > 1.8 * needed
+    monkeypatch.setattr(memory, "available", lambda: needed)
+    assert memory.warning(10_000_000, 32) is None
+    monkeypatch.setattr(memory, "available", lambda: needed - 1)
+    said = memory.warning(10_000_000, 32) or ""
+    assert f"{needed / 2**30:.1f} GiB" in said
+
+
+def test_what_is_free_is_what_the_container_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 10**8 < memory.available() < 10**14
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_CGROUP_LIMIT", limit)
+    for text, expected in (("max", False), ("1234", True)):
+        limit.write_text(text)
+        assert (memory.available() == 1234) is expected
 
 
 # The command that publishes vectors made elsewhere.

@@ -8,10 +8,12 @@ from pathlib import Path
 
 # Of an id: text, its entry in the table of ids, its place in the list of the popular.
 _ID_BYTES = 120
-# TensorFlow, the libraries and what they allocate at once.
-_PROCESS_BYTES = 900_000_000
-# Copies of the vectors at the height of building: given, the searcher's, the saved variable's.
-_COPIES_BUILDING = 4
+# TensorFlow, the libraries and what they allocate at once; to build, what is tuned with, too.
+_SERVING_BYTES = 900_000_000
+_BUILDING_BYTES = 1_400_000_000
+# Copies of the vectors at the height of building: what is given, the searcher's, the tensors that
+# it is taken apart into, the variables that are saved, and what saving them takes.
+_COPIES_BUILDING = 6.5
 # And of serving: the variable, and the searcher's beside it.
 _COPIES_SERVING = 2
 
@@ -21,12 +23,12 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 def to_build(items: int, dim: int) -> int:
     """Bytes that the trainer needs at the most for N vectors of D dimensions."""
-    return _PROCESS_BYTES + items * (_COPIES_BUILDING * 4 * dim + _ID_BYTES)
+    return _BUILDING_BYTES + round(items * (_COPIES_BUILDING * 4 * dim + _ID_BYTES))
 
 
 def to_serve(items: int, dim: int) -> int:
     """Bytes that a model server needs for the ScaNN index; a new version beside it, as many."""
-    return _PROCESS_BYTES + items * (_COPIES_SERVING * 4 * dim + dim // 4 + _ID_BYTES)
+    return _SERVING_BYTES + items * (_COPIES_SERVING * 4 * dim + dim // 4 + _ID_BYTES)
 
 
 def available() -> int:
