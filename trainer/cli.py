@@ -134,6 +134,8 @@ def _manage(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _index(parsed: argparse.Namespace, console: Console) -> None:
+    if other := [one for one in parsed.set if not one.startswith("index.")]:
+        raise config.ConfigError(f"{other[0]}: only index. can be set here")
     settings = config.load(_DEFAULT_PRESET, parsed.set, None)
     item_ids = vectors.load_ids(parsed.ids)
     embeddings = vectors.load(parsed.embeddings)

@@ -12,6 +12,7 @@ from trainer import build
 from trainer.config import Config, as_dict
 from trainer.data.types import DataError
 from trainer.export import VectorServable
+from trainer.index import memory
 from trainer.lifecycle import companions, publishing
 from trainer.lifecycle.store import Store
 from trainer.report import metrics
@@ -34,9 +35,10 @@ def index(
         name: what it is called in reports.
         item_ids: UTF-8 [N], distinct.
         embeddings: float32 [N, D], in the order of the ids.
-        queries: float32 [M, D], like those to come; half of them tune the index, half judge it.
+        queries: float32 [M, D], like those to come; half of them tune the index and half judge it,
+            or all do both where there are under 200.
             Without them the items' own vectors do.
-        settings: ``index`` and ``gate``.
+        settings: ``index``; there is nothing else to set.
         models_dir: where to publish.
         console: for what goes on.
 
@@ -86,6 +88,8 @@ def index(
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     console.print(
         f"In {time.perf_counter() - started:,.0f} s, with {peak:.1f} GiB of memory at the most, "
-        f"{children:.1f} GiB to verify"
+        f"{children:.1f} GiB to verify. A model server needs some "
+        f"{memory.to_serve(*embeddings.shape) / 2**30:.1f} GiB for it",
+        soft_wrap=True,
     )
     return staged.version

@@ -1,11 +1,13 @@
 """Recall is reached, at any k, by the cheapest index that does; or the run says what could be."""
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -201,14 +203,52 @@ def test_what_is_free_is_what_the_container_may_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert 10**8 < memory.available() < 10**14
-    limit = tmp_path / "memory.max"
+    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
     monkeypatch.setattr(memory, "_CGROUP_LIMIT", limit)
-    for text, expected in (("max", False), ("1234", True)):
+    monkeypatch.setattr(memory, "_CGROUP_USED", used)
+    used.write_text("34\n")
+    for text, expected in (("max\n", False), ("1234\n", True)):
         limit.write_text(text)
-        assert (memory.available() == 1234) is expected
+        assert (memory.available() == 1200) is expected
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_recall_does_not_depend_on_the_scale(scale: float) -> None:
+    vectors, queries = _clustered(1_500, 1) * np.float32(scale), _clustered(20, 2)
+    kth = recall.kth_best(vectors, queries, [50])[:, 0]
+    order = np.argsort(-(queries @ vectors.T), axis=1).astype(np.int32)
+    assert recall.recall(order[:, :50], queries, vectors, kth).tolist() == [1.0] * 20
+    assert recall.recall(order[:, 50:100], queries, vectors, kth).max() < 0.1
+
+
+def test_a_searcher_that_is_let_go_frees_its_memory() -> None:
+    vectors = _clustered(200_000, 1)
+    process = psutil.Process()
+    held = []
+    for _ in range(6):
+        Searcher(vectors, Design("brute_force"))
+        gc.collect()
+        held.append(process.memory_info().rss)
+    assert held[-1] - held[1] < 2 * vectors.nbytes
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"kind": "hashing"}, "needs 16 items, not 5"), ({"leaves": 6}, "more than the 5 items")],
+)
+def test_too_few_items_for_what_is_asked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(IndexTuningError, match=message):
+        _tuned(_clustered(5, 1), **settings)
 
 
 # The command that publishes vectors made elsewhere.
+
+
+def test_only_the_index_can_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = _write(tmp_path)
+    more = ["--set", "training.epochs=5"]
+    assert _index(files, tmp_path / "models", "vectors.npy", "ids.txt", *more) == 1
+    assert "only index. can be set" in capsys.readouterr().err
 
 
 def _write(directory: Path, count: int = 500) -> dict[str, Path]:
@@ -275,6 +315,11 @@ def test_vectors_made_elsewhere_are_served(embeddings: str, ids: str, tmp_path: 
         ("ids.txt", "a\n\nb\n", "ids.txt, row 1: an id is 1 to 256 bytes"),
         ("ids.txt", "x" * 257 + "\n", "ids.txt, row 0"),
         ("ids.csv", "id\na\n", "item_id"),
+        ("ids.csv", "item_id\n", "no ids"),
+        ("ids.txt", "a\na\0\n", "ids.txt, row 1: an id is 1 to 256 bytes"),
+        ("ids.npy", np.array([b"\xff"] * 500), "ids.npy"),
+        ("ids.npy", "", "ids.npy"),
+        ("vectors.npy", np.full((500, 4), 1e30, np.float32), "row 0: not a finite number, or too"),
         ("vectors.npy", np.ones((500,), np.float32), "rows and columns"),
         ("vectors.npy", np.full((500, 4), np.nan, np.float32), "row 0: not a finite number"),
         ("vectors.npy", np.full((500, 4), "x"), "must hold numbers"),

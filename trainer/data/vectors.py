@@ -25,25 +25,29 @@ def load(path: Path) -> NDArray[np.float32]:
     try:
         if path.suffix == ".npy":
             # Mapped: it is read once, in order.
-            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+            vectors: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
         elif path.suffix == ".parquet":
             vectors = _from_lists(path)
         else:
             raise DataError(f"{path}: the name must end in .npy or .parquet")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
         raise DataError(f"{path}: {error}") from error
     if vectors.ndim != 2 or not vectors.size or vectors.dtype.kind not in "fiu":
         raise DataError(
             f"{path}: must hold numbers in rows and columns, not {vectors.dtype} "
             f"{list(vectors.shape)}"
         )
-    found = np.ascontiguousarray(vectors, np.float32)
+    with np.errstate(over="ignore"):  # Infinity is found below.
+        found = np.ascontiguousarray(vectors, np.float32)
     for start in range(0, len(found), 100_000):
-        good = np.isfinite(found[start : start + 100_000]).all(axis=1)
+        some = found[start : start + 100_000]
+        good = np.isfinite(np.einsum("nd,nd->n", some, some))
         if not good.all():
-            raise DataError(f"{path}, row {start + int(np.argmin(good))}: not a finite number")
+            raise DataError(
+                f"{path}, row {start + int(np.argmin(good))}: not a finite number, or too large"
+            )
     return found
 
 
@@ -60,13 +64,19 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
         ids = _read_ids(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         raise DataError(f"{path}: {error}") from error
     sizes = pa.compute.binary_length(ids).fill_null(0).to_numpy()
-    bad = (sizes == 0) | (sizes > MAX_ID_BYTES)
+    if not len(ids):
+        raise DataError(f"{path}: no ids")
+    # NumPy's strings end at the last byte that is not zero.
+    zero = pa.compute.ends_with(ids, pattern=b"\0").fill_null(False)
+    bad = (sizes == 0) | (sizes > MAX_ID_BYTES) | zero.to_numpy(zero_copy_only=False)
     if bad.any():
         row = int(np.argmax(bad))
-        raise DataError(f"{path}, row {row}: an id is 1 to {MAX_ID_BYTES} bytes of text")
+        raise DataError(
+            f"{path}, row {row}: an id is 1 to {MAX_ID_BYTES} bytes of text, the last not zero"
+        )
     if len(ids.unique()) < len(ids):
         counts = ids.value_counts()
         twice = counts.field(0)[int(np.argmax(counts.field(1).to_numpy()))]
@@ -94,7 +104,7 @@ def _from_lists(path: Path) -> NDArray[np.generic]:
 def _read_ids(path: Path) -> pa.Array:
     """Ids as Arrow's large_binary."""
     if path.suffix == ".npy":
-        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+        ids = np.lib.format.open_memmap(path, mode="r")
         if ids.ndim != 1 or ids.dtype.kind not in "SUiu":
             raise DataError(f"{path}: must hold strings in a row, not {ids.dtype} {ids.shape}")
         column = pa.array(ids)
@@ -115,6 +125,5 @@ def _read_ids(path: Path) -> pa.Array:
         column = column.combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         raise DataError(f"{path}: too many ids")
-    if not pa.types.is_binary(column.type):
-        column = column.cast(pa.large_string())
-    return column.cast(pa.large_binary())
+    # By way of text: what is not UTF-8 is an error here.
+    return column.cast(pa.large_string()).cast(pa.large_binary())

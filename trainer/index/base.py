@@ -17,10 +17,6 @@ class Index(tf.Module, ABC):
     dim: int
 
     @abstractmethod
-    def is_exact(self) -> bool:
-        """Whether the answer is the true top k."""
-
-    @abstractmethod
     def parameters(self) -> dict[str, Any]:
         """What the index was built with, for the manifest."""
 

@@ -13,6 +13,8 @@ from trainer.index.searcher import BRUTE_FORCE, QUANTIZED, Searcher
 _RESCORED_PER_K = (10.0, 5.0, 3.0, 2.0, 1.5, 1.2)
 _MORE_RESCORED_PER_K = (30.0, 100.0)
 _FEWEST_RESCORED = 20
+# For few results as many have to be rescored as for this many, where hash codes say little.
+_MANY = 100
 _STEP_OF_PARTITIONS_SEARCHED = 1.2
 # The mean over the queries measured may be above that over all by chance.
 _STANDARD_ERRORS = 2.0
@@ -62,7 +64,7 @@ class Deepening:
             # Who rescores fewer does not get by with fewer partitions.
             fewest = steps.index(found[0].leaves_searched)
         for per_k in _MORE_RESCORED_PER_K:
-            rescored = min(round(per_k * k), size)
+            rescored = min(round(per_k * max(k, _MANY)), size)
             if not reached and (found := self._fewest(part, searcher, k, rescored, steps)):
                 reached.append(found)
         return reached

@@ -18,10 +18,6 @@ class ExactIndex(Index):
         self.dim = vectors.shape[1]
         self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
 
-    def is_exact(self) -> bool:
-        """Yes: it is the oracle of the other kind."""
-        return True
-
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
         return {"kind": "exact"}

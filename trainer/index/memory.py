@@ -19,6 +19,7 @@ _COPIES_SERVING = 2
 
 _MEMORY = Path("/proc/meminfo")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 
 
 def to_build(items: int, dim: int) -> int:
@@ -36,10 +37,10 @@ def available() -> int:
     lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
     free = int(lines["MemAvailable"].split()[0]) * 1024
     try:
-        limit = int(_CGROUP_LIMIT.read_text())
+        left = int(_CGROUP_LIMIT.read_text()) - int(_CGROUP_USED.read_text())
     except (OSError, ValueError):  # "max", or no control groups
         return free
-    return min(free, limit)
+    return min(free, left)
 
 
 def warning(items: int, dim: int) -> str | None:

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 # Of a block of scores: 128 MB of float32.
 _SCORES_AT_ONCE = 32_000_000
+# Of the product of two vectors' lengths.
+_ROUNDING = 1e-6
 
 
 def kth_best(
@@ -56,8 +58,9 @@ def recall(
     """
     shares = np.zeros(len(found))
     for line, (rows, query, bound) in enumerate(zip(found, queries, kth, strict=True)):
-        scores = vectors[np.maximum(rows, 0)] @ query
+        some = vectors[np.maximum(rows, 0)]
         # Sums of products in another order differ in the last digits.
-        right = (scores >= bound - 1e-5 * max(1.0, abs(float(bound)))) & (rows >= 0)
+        slack = _ROUNDING * np.linalg.norm(query) * np.linalg.norm(some, axis=1)
+        right = (some @ query >= bound - slack) & (rows >= 0)
         shares[line] = np.count_nonzero(right) / len(rows)
     return shares

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainer.index.base import Index, widen
 from trainer.index.depth import DepthTable
 from trainer.index.points import Tuned
-from trainer.index.searcher import BRUTE_FORCE, HASHING, PARTITIONS, QUANTIZED, search_op
+from trainer.index.searcher import HASHING, PARTITIONS, QUANTIZED, search_op
 
 
 class ScannIndex(Index):
@@ -30,7 +30,6 @@ class ScannIndex(Index):
         # Behind a proxy, or TensorFlow would try to save it with the model.
         self._parameters = MappingProxyType(tuned.described())
         design = tuned.searcher.design
-        self._kind = design.kind
         self._state = tuned.searcher.state()
         self._depths = None
         if design.kind in (HASHING, PARTITIONS):
@@ -39,10 +38,6 @@ class ScannIndex(Index):
         self._vectors = None
         if design.kind == QUANTIZED:
             self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
-
-    def is_exact(self) -> bool:
-        """Whether this catalogue is searched by brute force."""
-        return self._kind == BRUTE_FORCE
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""

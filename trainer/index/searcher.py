@@ -3,6 +3,7 @@
 Guo et al., "Accelerating large-scale inference with anisotropic vector quantization" (ICML 2020).
 """
 
+import weakref
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,6 +74,10 @@ class Searcher:
                 training_sample_size=min(size, _HASHING_SAMPLE),
             ).reorder(min(100, size))
         self._searcher = builder.build()
+        # TensorFlow keeps it by its name until it is told.
+        weakref.finalize(
+            self, tf.raw_ops.DestroyResourceOp, resource=self._searcher.searcher_handle
+        ).atexit = False
 
     def state(self) -> tf.Module:
         """All that restores the searcher, as variables."""

@@ -33,6 +33,8 @@ _WORTH_MISSING = 1.5
 # Kinds that score the whole catalogue are not tried beyond, the others not below.
 _SCORE_ALL_UP_TO = 200_000
 _HASHING_FROM = 1_000
+# Hash codes have 16 values, each learnt from an item.
+_FEWEST_HASHED = 16
 _PARTITIONS_FROM = 20_000
 # Dimensions of a block and threshold; tried on so many items.
 _HASHINGS = ((2, 0.2), (2, 0.1), (2, 0.3), (4, 0.2))
@@ -40,7 +42,7 @@ _HASHING_ITEMS = 200_000
 # Partitions, as multiples of the square root of the number of items; tried on so many.
 _PARTITIONS = (1.0, 2.0, 4.0)
 _PARTITIONS_ITEMS = 1_000_000
-# An index that has to search more of its partitions for k = 100 is no better than none.
+# An index that has to search more of its partitions for k = 100 is no better than one without.
 _MOST_PARTITIONS_SEARCHED = 0.3
 # How much less and more deeply the chosen index looks for the plot.
 _FRONTIER = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -94,6 +96,14 @@ class _Tuner:
         self._size = len(vectors)
         self._k = min(K, self._size)
         self._kinds = _kinds(self._size) if config.kind == "auto" else [config.kind]
+        if config.kind in (HASHING, PARTITIONS) and self._size < _FEWEST_HASHED:
+            raise IndexTuningError(
+                f"index.kind {config.kind} needs {_FEWEST_HASHED} items, not {self._size}"
+            )
+        if config.leaves > self._size:
+            raise IndexTuningError(
+                f"index.leaves {config.leaves:,} is more than the {self._size:,} items"
+            )
         self._deepening = Deepening(config.target_recall)
         self.tried: list[Point] = []
 
@@ -207,7 +217,8 @@ class _Tuner:
     def _tried(self, part: Catalogue, design: Design) -> _Found | None:
         """Build it, and find the cheapest depth for k = 100."""
         searcher = Searcher(part.vectors, design)
-        point = self._deepening.cheapest(part, searcher, self._k, _MOST_PARTITIONS_SEARCHED)
+        most = 1.0 if len(self._kinds) == 1 else _MOST_PARTITIONS_SEARCHED
+        point = self._deepening.cheapest(part, searcher, self._k, most)
         if point is None:
             return None
         self.tried.append(point)

@@ -41,7 +41,7 @@ def verify(
     Raises:
         VerificationError: with the reason.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=staging, prefix=".questions-") as scratch:
         questions.write(servable, Path(scratch), queries)
         done = subprocess.run(
             [sys.executable, "-m", "trainer.verify", str(staging), scratch],
@@ -50,6 +50,11 @@ def verify(
             check=False,
         )
     if done.returncode != 0:
+        if done.returncode < 0:
+            raise VerificationError(
+                f"the process that verifies was ended by signal {-done.returncode}; "
+                f"for want of memory?"
+            )
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise VerificationError(lines[-1])
     measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
