@@ -406,7 +406,7 @@ def _with_another_model(directory: Path) -> None:
 def test_an_unsound_version(stored: Store, change: Any, message: str) -> None:
     change(stored.directory(1))
     with pytest.raises(VerificationError, match=message):
-        recheck.main(stored.directory(1), 1)
+        recheck.main(stored.directory(1), 1, ITEMS)
 
 
 def test_an_index_of_vectors_is_checked_by_its_items(tmp_path: Path) -> None:
@@ -418,8 +418,9 @@ def test_an_index_of_vectors_is_checked_by_its_items(tmp_path: Path) -> None:
     for name in ("retrieval", "retrieval_exact"):
         (tmp_path / name).mkdir()
         export.export(servable, ExactIndex(vectors), tmp_path / name / "1", name, {})
-    found = recheck.main(tmp_path, 1)
-    assert found == {"requests": 12, "recall_at_100": 1.0, "queries": ITEMS}
+    found = recheck.main(tmp_path, 1, ITEMS)
+    expected = {"requests": 12, "recall_at_100": 1.0, "standard_error": 0.0, "queries": 64}
+    assert found == expected
 
 
 def test_both_lists_of_digests_cover_every_file(stored: Store) -> None:

@@ -62,7 +62,7 @@ def recheck(store: Store, version: int) -> dict[str, Any]:
     directory = store.existing(version)
     found = record.read(directory)
     files = sealing.check(directory, found)
-    where = (str(directory.absolute()), str(version))
+    where = (str(directory.absolute()), str(version), str(found.items))
     done = subprocess.run(
         [sys.executable, "-m", "trainer.lifecycle.recheck", *where],
         capture_output=True,
@@ -84,12 +84,12 @@ def recheck(store: Store, version: int) -> dict[str, Any]:
     return {"version": version, "files": files, **measured}
 
 
-def main(directory: Path, version: int) -> dict[str, Any]:
-    """What the fresh process does: measurements."""
+def main(directory: Path, version: int, items: int) -> dict[str, Any]:
+    """What the fresh process does, of a version of so many items: measurements."""
     import scann  # noqa: F401  (registers the ops)
 
     users = _some_users(directory / SEEN_SQLITE)
-    items = _some_items(directory / ITEMS_CSV, record.read(directory).items)
+    some_items = _some_items(directory / ITEMS_CSV, items)
     requests = 0
     answers: dict[str, list[set[bytes]]] = {}
     for name in MODEL_NAMES:
@@ -100,7 +100,7 @@ def main(directory: Path, version: int) -> dict[str, Any]:
         answers[name] = (
             model.candidates(BY_USER, USER_ID, users)
             if by_user
-            else model.candidates(BY_ITEM, ITEM_ID, items)
+            else model.candidates(BY_ITEM, ITEM_ID, some_items)
         )
     found = [
         len(approximate & exact) / len(exact)
@@ -227,7 +227,7 @@ def _some_items(path: Path, items: int) -> list[str]:
 
 if __name__ == "__main__":
     try:
-        measurements = main(Path(sys.argv[1]), int(sys.argv[2]))
+        measurements = main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
     except (VerificationError, StoreError) as failure:
         sys.exit(str(failure))
     sys.stdout.write(json.dumps(measurements) + "\n")
