@@ -192,6 +192,16 @@ def test_recall_below_the_target_is_not_served(
     assert store.current() == 1
 
 
+@pytest.mark.parametrize(
+    ("recall", "error", "passes"),
+    [(0.95, 0.0, True), (0.949, 0.0, False), (0.949, 0.001, True), (0.949, 0.0004, False)],
+)
+def test_what_is_below_by_chance_is_not_below(recall: float, error: float, passes: bool) -> None:
+    check = publishing._recall({"recall_at_100": recall, "recall_at_100_error": error}, 0.95)
+    assert check.passed is passes
+    assert ("measured to within" in check.text) is (passes and recall < 0.95)
+
+
 @pytest.mark.usefixtures("not_verified")
 def test_without_test_rows_quality_is_no_part_of_it(store: Store, rows: TestRows) -> None:
     _publish(store, rows, 0.9, compared=rows)

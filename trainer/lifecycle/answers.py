@@ -3,7 +3,6 @@
 python -m trainer.lifecycle.answers QUESTIONS.npz ANSWERS.npz
 """
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving_contract import BY_USER, ITEM_ID, KNOWN, USER_ID, K
-from trainer.lifecycle.errors import VerificationError
+from trainer import fresh_process
 
 # Of the score matrix of a batch of questions: 128 MB of float32.
 _SCORES_AT_ONCE = 32_000_000
@@ -68,15 +67,10 @@ def ask(
             depths=depths,
             item_ids=item_ids.astype(str),
         )
-        done = subprocess.run(
-            [sys.executable, "-m", "trainer.lifecycle.answers", str(questions), str(answers)],
-            capture_output=True,
-            text=True,
-            check=False,
+        fresh_process.run(
+            *("trainer.lifecycle.answers", str(questions), str(answers)),
+            about="asking the exact index: ",
         )
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise VerificationError(f"asking the exact index: {lines[-1]}")
         with np.load(answers) as file:
             return [
                 Answers(file[f"items_{at}"], file[f"offsets_{at}"], file[f"known_{at}"])

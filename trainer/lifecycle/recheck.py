@@ -11,7 +11,6 @@ import itertools
 import json
 import math
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from serving_contract import (
     WARMUP_REQUESTS,
     K,
 )
+from trainer import fresh_process
 from trainer.lifecycle import record, sealing
 from trainer.lifecycle.errors import StoreError, VerificationError
 from trainer.lifecycle.store import Store
@@ -63,16 +63,8 @@ def recheck(store: Store, version: int) -> dict[str, Any]:
     found = record.read(directory)
     files = sealing.check(directory, found)
     where = (str(directory.absolute()), str(version), str(found.items))
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer.lifecycle.recheck", *where],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise VerificationError(f"version {version}: {lines[-1]}")
-    measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    printed = fresh_process.run("trainer.lifecycle.recheck", *where, about=f"version {version}: ")
+    measured: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
     reached = found.checks["recall"]
     recall, target = measured["recall_at_100"], reached.values["target"]
     # Not the queries of the gate: what is below the target by chance is sound.

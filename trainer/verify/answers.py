@@ -77,10 +77,10 @@ class Model:
 
     def recall(
         self, queries: NDArray[np.float32], answer: dict[str, Any], bound: NDArray[np.float32]
-    ) -> float:
-        """Of queries float32 [M, D], whose last true best scores ``bound``, float32 [M]."""
+    ) -> NDArray[np.float64]:
+        """By query, [M]: of queries float32 [M, D] whose last true best scores ``bound`` [M]."""
         rows = self.rows(answer[ITEM_ID]).astype(np.int32)
-        return float(recall(rows, queries, self.truth["vectors"], bound).mean())
+        return recall(rows, queries, self.truth["vectors"], bound)
 
     def check_scores(
         self,

@@ -1,6 +1,7 @@
 """What every signature of both models is asked, and what is measured."""
 
 import gc
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,19 @@ def check(staging: Path, questions: Path) -> dict[str, Any]:
     model = Model(staging / RETRIEVAL, truth, exact=False)
     _check(model)
     measured[RETRIEVAL] = model.times()
-    found = {
+    shares = {
         f"recall_at_{name}": model.recall(truth["queries"], model.by_vector(k), best[:, k - 1])
         for name, k in ks.items()
     }
     if similar.shape[1]:
-        found["by_item_recall_at_100"] = model.recall(
+        shares["by_item_recall_at_100"] = model.recall(
             truth["item_queries"], model.similar(), similar[:, -1]
         )
+    found = {name: float(share.mean()) for name, share in shares.items()}
+    share = shares["recall_at_100"]
+    error = {"recall_at_100_error": float(share.std() / math.sqrt(len(share)))}
     count = {"queries": len(truth["queries"])}
-    measured[RETRIEVAL] |= found | count
+    measured[RETRIEVAL] |= found | error | count
     measured[RETRIEVAL_EXACT] |= dict.fromkeys(found, 1.0) | count
     return measured
 
