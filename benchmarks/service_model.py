@@ -1,0 +1,119 @@
+"""A model of drawn vectors for benchmarks/service.py, published like a trained one.
+
+    python benchmarks/service_model.py MODELS_DIR [--items 200000] [--users 20000] [--dims 32]
+
+Items and users are clustered vectors of :mod:`vectors`, both drawn from the same clusters. The
+index is tuned, built, verified and published by the trainer's own code: recall@100 of .95 at least.
+seen.sqlite: user ``heavy-0`` to ``heavy-99`` have seen the 5,000 items that are nearest to them,
+every other user 100 of the nearest 200, which is the hardest that an exclusion can be.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import vectors
+from rich.console import Console
+
+from serving_contract import ITEMS_CSV, SEEN_SQLITE
+from trainer import build
+from trainer.config import Config, as_dict
+from trainer.data.histories import Histories
+from trainer.export import Servable
+from trainer.lifecycle import companions, publishing
+from trainer.lifecycle.store import Store
+from trainer.report import metrics
+from trainer.towers.query import QueryWeights
+
+HEAVY_USERS = 100
+HEAVY_SEEN = 5_000
+SEEN, SEEN_AMONG = 100, 200
+
+
+def user_ids(count: int) -> list[str]:
+    """Of all users, the heavy ones first."""
+    return [f"heavy-{n}" if n < HEAVY_USERS else f"user-{n}" for n in range(count)]
+
+
+def item_ids(count: int) -> list[str]:
+    """Ids as long as those of a big catalogue."""
+    return [f"item-{n:08d}" for n in range(count)]
+
+
+def make(models_dir: Path, items: int, users: int, dims: int, console: Console) -> int:
+    """Publish it; its version."""
+    shape = vectors.Shape(vectors=items, dims=dims, noise=0.8)
+    item_vectors = np.concatenate(list(vectors.clustered(shape)))
+    user_vectors = np.concatenate(list(vectors.clustered(shape, users, stream=3)))
+    ids = np.array(item_ids(items), object)
+    servable = Servable(
+        candidate_vectors=item_vectors,
+        item_ids=ids,
+        query=QueryWeights(
+            base=np.zeros(dims, np.float32),
+            item_vectors=None,
+            item_log_weights=np.zeros(items, np.float32),
+            age_log_weights=np.zeros(1, np.float32),
+            exponent=0.5,
+            history_length=0,
+            user_vectors=user_vectors,
+            normalize=False,
+        ),
+        user_ids=np.array(user_ids(users), object),
+        histories=Histories(np.zeros(users + 1, np.int64), np.zeros(0, np.int32)),
+        popularity=np.ones(items, np.float32),
+    )
+    settings = Config()
+    store = Store(models_dir)
+    store.prepare()
+    measures = {
+        "dataset": {"name": "drawn vectors", "items": items, "dimensions": dims},
+        "config": as_dict(settings),
+        "versions": metrics.versions(),
+    }
+    with store.staging() as staged:
+        manifest = {"version": staged.version, **measures}
+        indexes = build.build(servable, staged.directory, settings.index, manifest, console.print)
+        companions.write_items(staged.directory / ITEMS_CSV, zip(ids, ids, strict=True))
+        nearest = vectors.neighbours(item_vectors, user_vectors[:HEAVY_USERS], HEAVY_SEEN)
+        random = np.random.default_rng(0)
+        seen = dict(enumerate(nearest))
+        for start in range(HEAVY_USERS, users, 1000):
+            block = vectors.neighbours(item_vectors, user_vectors[start : start + 1000], SEEN_AMONG)
+            for number, row in enumerate(block, start):
+                seen[number] = random.choice(row, SEEN, replace=False)
+        companions.write_seen(
+            staged.directory / SEEN_SQLITE,
+            (
+                (servable.user_ids[number], ids[item])
+                for number, row in seen.items()
+                for item in row
+            ),
+        )
+        outcome = publishing.publish(
+            store,
+            staged,
+            servable,
+            measures | {"index": indexes},
+            settings,
+            console,
+            source="benchmark",
+            rows=None,
+        )
+    publishing.conclude(outcome, models_dir, console)
+    return staged.version
+
+
+def main() -> None:
+    """Make it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("models_dir", type=Path)
+    parser.add_argument("--items", type=int, default=200_000)
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--dims", type=int, default=32)
+    arguments = parser.parse_args()
+    make(arguments.models_dir, arguments.items, arguments.users, arguments.dims, Console())
+
+
+if __name__ == "__main__":
+    main()
