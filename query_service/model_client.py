@@ -71,10 +71,10 @@ class TfServingClient:
             response_deserializer=pb.GetModelStatusResponse.FromString,
         )
 
-    async def fetch(
+    async def fetch_batch(
         self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[Row]:
-        """One Predict for all queries. See :class:`query_service.retrieval.ModelClient`.
+        """One Predict for all queries. See :class:`query_service.joining.BatchModel`.
 
         A model older than BY_USER_AND_HISTORY answers by the user alone.
         """
@@ -220,12 +220,5 @@ def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
     for index, depth in enumerate(depths):
         start = index * width
         stop = start + min(depth, width)
-        rows.append(
-            Row(
-                item_ids=[one.decode("utf-8") for one in item_ids[start:stop]],
-                scores=scores[start:stop],
-                known=bool(known[index]),
-                version=version,
-            )
-        )
+        rows.append(Row(item_ids[start:stop], scores[start:stop], bool(known[index]), version))
     return rows

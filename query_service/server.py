@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+from typing import Any
 
-import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from query_service import seen_store
+from query_service import runtime, seen_store
 from query_service.health import HealthMonitor
+from query_service.joining import JoiningModel
 from query_service.model_client import TfServingClient
 from query_service.retrieval import Retriever
 from query_service.servicer import SERVICE, RetrievalServicer
@@ -36,12 +38,11 @@ class Server:
         self._store = seen_store.open_store(settings.seen_store)
         self._model = TfServingClient(settings.model_server, settings.model)
         self._health = HealthMonitor(self._model, ("", SERVICE))
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-                ("grpc.so_reuseport", 0),
-            ]
-        )
+        options = [
+            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+            ("grpc.so_reuseport", 0),
+        ]
+        self._server: Any = runtime.Server(options)
         self._monitor: asyncio.Task[None] | None = None
         self.port = 0
 
@@ -53,7 +54,7 @@ class Server:
         """
         settings = self._settings
         retriever = Retriever(
-            self._model,
+            JoiningModel(self._model, int(os.environ.get("UNDER_WAY", "1"))),
             self._store,
             popular_for_unknown_users=settings.unknown_user == "popularity",
         )
@@ -66,8 +67,9 @@ class Server:
         self._server.add_generic_rpc_handlers((servicer.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection(
-            (SERVICE, health_name, reflection.SERVICE_NAME), self._server
+        names = (SERVICE, health_name, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names), self._server
         )
         address = _address(settings.host, settings.port)
         try:

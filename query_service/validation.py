@@ -56,7 +56,7 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
         id=query_id,
         max_candidates=k or limits.default_candidates,
         recent=_latest_of_each(request.recent_item_ids),
-        excluded=frozenset(request.exclude_item_ids),
+        excluded={one.encode() for one in request.exclude_item_ids},
         viewer_id=viewer_id if request.exclude_seen else None,
     )
 

@@ -9,6 +9,10 @@ from query_service.errors import SeenStoreUnavailable
 from serving_contract import SEEN_QUERY
 
 _BUSY_TIMEOUT_S = 0.5
+#: All of a user's items as one value, which costs a third of as many rows; NULL where there are
+#: none. The byte between two ids is none of UTF-8's.
+_JOINED = f"SELECT group_concat(item_id, CAST(x'FF' AS TEXT)) FROM ({SEEN_QUERY})"
+_SEPARATOR = b"\xff"
 
 
 class SqliteSeenStore:
@@ -20,7 +24,7 @@ class SqliteSeenStore:
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
-    async def seen(self, user_id: str) -> frozenset[str]:
+    async def seen(self, user_id: str) -> frozenset[bytes]:
         """What the user has seen; empty for an unknown one.
 
         Raises:
@@ -37,15 +41,17 @@ class SqliteSeenStore:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
-    def _read(self, user_id: str) -> frozenset[str]:
+    def _read(self, user_id: str) -> frozenset[bytes]:
         found = self._path.stat()
         current = (found.st_dev, found.st_ino)
         if self._connection is None or self._opened != current:
             self._close()
             uri = f"{self._path.resolve().as_uri()}?mode=ro"
             self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
+            self._connection.text_factory = bytes
             self._opened = current
-        return frozenset(item_id for (item_id,) in self._connection.execute(SEEN_QUERY, [user_id]))
+        [joined] = self._connection.execute(_JOINED, [user_id]).fetchone()
+        return frozenset(joined.split(_SEPARATOR)) if joined is not None else frozenset()
 
     def _close(self) -> None:
         if self._connection is not None:

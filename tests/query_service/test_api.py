@@ -313,7 +313,7 @@ def test_ten_thousand_exclusions(service: Service, model_server: FakeModelServer
         user_id="u", max_candidates=100, exclude_item_ids=[f"i{n}" for n in range(10_000)]
     )
     assert _ids(service.stub.Retrieve(request)) == [f"i{n}" for n in range(10_000, 10_100)]
-    assert [one for [one] in model_server.depths] == [300, 1200, 4800, 10_100]
+    assert [one for [one] in model_server.depths] == [300, 8192, 10_100]
 
 
 def test_a_batch(service: Service, model_server: FakeModelServer) -> None:
@@ -326,14 +326,16 @@ def test_a_batch(service: Service, model_server: FakeModelServer) -> None:
                 Request(item_id="nothing"),
                 Request(item_id="i3", max_candidates=2),
                 Request(user_id="u2", max_candidates=2),
+                Request(user_id="u3", max_candidates=2),
             ]
         )
     )
     outcomes = [
         _ids(one.response) if one.HasField("response") else one.error.code for one in answer.results
     ]
-    assert outcomes == [["i1"], 3, 5, ["i0", "i1"], ["i0", "i1"]]
-    assert len(model_server.depths) == 2, "one Predict for the users, one for the items"
+    assert outcomes == [["i1"], 3, 5, ["i0", "i1"], ["i0", "i1"], ["i0", "i1"]]
+    # The items; the users; and the user whose seen items were read before.
+    assert sorted(model_server.depths) == [[2, 2], [4], [101, 3]]
     bad = error_details_pb2.BadRequest()
     assert answer.results[1].error.details[0].Unpack(bad)
     assert bad.field_violations[0].field == "query"

@@ -1,0 +1,185 @@
+"""Joins queries: those that come while a Predict is under way go into the next one together.
+
+There is no timer. A query that comes while nothing is under way is asked at once, together with
+those of the same turn of the loop; under load the time of one Predict is what the next one's
+queries have to come in, and the more they are, the less each costs.
+
+Only what costs about the same is joined: queries of one kind whose depths are within a factor of
+two, because the deepest of a batch sets the width of all its rows.
+"""
+
+import asyncio
+import copy
+import logging
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from query_service.errors import ModelServerFault, OutOfTime, RetrievalError
+from query_service.retrieval import Kind, Query, Row
+
+logger = logging.getLogger(__name__)
+
+#: Queries of one Predict.
+MAX_ROWS = 256
+#: Rows times the deepest depth of one Predict: some 3 MB of answer.
+MAX_CELLS = 131_072
+#: Up to here depth costs next to nothing.
+_SHALLOW = 64
+
+
+class BatchModel(Protocol):
+    """Ranks the catalogue for many queries at once."""
+
+    async def fetch_batch(
+        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
+    ) -> Sequence[Row]:
+        """The ``depths[i]`` best for each query, all of one kind.
+
+        ``deadline`` is in seconds of ``loop.time()``.
+        """
+
+
+@dataclass(eq=False, slots=True)
+class _Order:
+    query: Query
+    depth: int
+    deadline: float
+    row: "asyncio.Future[Row]"
+    predict: "_Predict | None" = None
+
+
+class JoiningModel:
+    """A :class:`query_service.retrieval.Model` that asks a :class:`BatchModel`."""
+
+    def __init__(self, model: BatchModel, under_way: int = 1) -> None:
+        """``under_way`` Predicts may be under way at a time, of each kind and depth."""
+        self._model = model
+        self._under_way = under_way
+        self._lanes: dict[tuple[Kind, int], _Lane] = defaultdict(self._lane)
+
+    async def fetch(self, query: Query, depth: int, deadline: float) -> Row:
+        """As part of the next Predict that its like goes into.
+
+        Raises:
+            OutOfTime: the deadline passed, whatever becomes of the others.
+        """
+        loop = asyncio.get_running_loop()
+        order = _Order(query, depth, deadline, loop.create_future())
+        self._lanes[query.kind, max(depth, _SHALLOW).bit_length()].add(order)
+        timer = loop.call_at(deadline, _expire, order)
+        try:
+            return await order.row
+        finally:
+            timer.cancel()
+            if order.predict is not None:
+                order.predict.left()
+
+    def _lane(self) -> "_Lane":
+        return _Lane(self._model, self._under_way)
+
+
+class _Lane:
+    """Queries that may be joined, in the order in which they came."""
+
+    def __init__(self, model: BatchModel, under_way: int) -> None:
+        self._model = model
+        self._free = under_way
+        self._waiting: deque[_Order] = deque()
+        self._woken = False
+
+    def add(self, order: _Order) -> None:
+        self._waiting.append(order)
+        if self._free and not self._woken:
+            self._woken = True
+            # After the others of this turn.
+            asyncio.get_running_loop().call_soon(self._ask)
+
+    def _ask(self) -> None:
+        self._woken = False
+        while self._free and (batch := self._next()):
+            self._free -= 1
+            _Predict(self._model, batch, self._done)
+
+    def _done(self) -> None:
+        self._free += 1
+        self._ask()
+
+    def _next(self) -> list[_Order]:
+        """As many as one Predict takes; those that nobody waits for any more are left out."""
+        batch: list[_Order] = []
+        deepest = 0
+        while self._waiting and len(batch) < MAX_ROWS:
+            order = self._waiting[0]
+            if not order.row.done():
+                deepest = max(deepest, order.depth)
+                if batch and (len(batch) + 1) * deepest > MAX_CELLS:
+                    break
+                batch.append(order)
+            self._waiting.popleft()
+        return batch
+
+
+class _Predict:
+    """One Predict under way: gives every order its row or its error."""
+
+    def __init__(self, model: BatchModel, orders: list[_Order], done: Callable[[], None]) -> None:
+        self._model = model
+        self._orders = orders
+        self._waited_for = len(orders)
+        self._done = done
+        for order in orders:
+            order.predict = self
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def left(self) -> None:
+        """One order is no longer waited for; without any there is nothing to do."""
+        self._waited_for -= 1
+        if not self._waited_for:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._ask(self._orders)
+        finally:
+            self._done()
+
+    async def _ask(self, orders: list[_Order]) -> None:
+        try:
+            rows = await self._model.fetch_batch(
+                orders[0].query.kind,
+                [one.query for one in orders],
+                [one.depth for one in orders],
+                # Each order watches its own.
+                max(one.deadline for one in orders),
+            )
+        except ModelServerFault as error:
+            # It may be one query's fault alone: each is asked by itself.
+            if len(orders) == 1:
+                _fail(orders, error)
+            else:
+                for one in orders:
+                    await self._ask([one])
+        except RetrievalError as error:
+            _fail(orders, error)
+        # A bug; all the same nobody may wait for ever.
+        except Exception as error:
+            logger.exception("a Predict failed")
+            _fail(orders, error)
+        else:
+            for order, row in zip(orders, rows, strict=True):
+                if not order.row.done():
+                    order.row.set_result(row)
+
+
+def _fail(orders: list[_Order], error: Exception) -> None:
+    for order in orders:
+        if not order.row.done():
+            # Each raises it by itself.
+            order.row.set_exception(copy.copy(error))
+
+
+def _expire(order: _Order) -> None:
+    if not order.row.done():
+        order.row.set_exception(OutOfTime("the deadline passed while the model server was asked"))
