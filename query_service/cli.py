@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-concurrent-requests", defaults.max_concurrent_requests, "beyond: RESOURCE_EXHAUSTED"
     )
     flag("--grace-s", defaults.grace_s, "for requests under way at the end")
+    flag("--runtime", defaults.runtime, "core, or aio: grpc.aio, three times the cost a request")
 
     asking = commands.add_parser("ask", help="ask a running service")
     asking.set_defaults(function=_ask)
@@ -114,6 +115,7 @@ def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             unknown_user=parsed.unknown_user,
             max_concurrent_requests=parsed.max_concurrent_requests,
             grace_s=parsed.grace_s,
+            runtime=parsed.runtime,
         )
     except ValueError as error:
         parser.error(str(error))

@@ -42,7 +42,11 @@ class Server:
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
             ("grpc.so_reuseport", 0),
         ]
-        self._server: Any = runtime.Server(options)
+        self._server: Any = (
+            runtime.Server(options)
+            if settings.runtime == "core"
+            else grpc.aio.server(options=options)
+        )
         self._monitor: asyncio.Task[None] | None = None
         self.port = 0
 

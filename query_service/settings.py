@@ -7,6 +7,7 @@ from query_service.validation import Limits
 from serving_contract import MAX_K
 
 UNKNOWN_USER = ("popularity", "not-found")
+RUNTIMES = ("core", "aio")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Settings:
     unknown_user: str = "popularity"
     max_concurrent_requests: int = 1000
     grace_s: float = 10.0
+    runtime: str = "core"
 
     def __post_init__(self) -> None:
         """Refuse at the start what would only fail, or silently mean something else, later.
@@ -55,6 +57,8 @@ class Settings:
             raise ValueError(
                 f"--unknown-user must be {' or '.join(UNKNOWN_USER)}, not {self.unknown_user!r}"
             )
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"--runtime must be {' or '.join(RUNTIMES)}, not {self.runtime!r}")
         if self.max_concurrent_requests < 1:
             raise ValueError(
                 f"--max-concurrent-requests must be 1 or more, not {self.max_concurrent_requests}"

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NoReturn
@@ -15,6 +14,8 @@ from grpc._cython import cygrpc
 logger = logging.getLogger(__name__)
 
 _NO_FLAGS = 0
+#: A caller without a deadline has one in 292 billion years.
+_CENTURIES_S = 1e11
 _NO_METADATA: tuple[tuple[str, Any], ...] = ()
 _OK = grpc.StatusCode.OK.value[0]
 
@@ -51,7 +52,7 @@ class Call:
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None where there is none."""
-        if self._deadline_s == math.inf:
+        if self._deadline_s > _CENTURIES_S:
             return None
         return max(0.0, self._deadline_s - time.time())
 
