@@ -212,6 +212,9 @@ def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
         known = decode_numbers(response.outputs[KNOWN].tensor_content, "b")
     if len(item_ids) != batch * width or len(scores) != batch * width or len(known) != batch:
         raise ValueError("the sizes of item_id, score and known do not agree")
+    # Ids go out as they came: what is no UTF-8 could not be read by anyone.
+    if not (joined := b"".join(item_ids)).isascii():
+        joined.decode("utf-8")
     # NaN has no place in a ranking. One makes the sum NaN, the filler's -inf does not.
     if math.isnan(sum(scores)):
         raise ValueError("a score is not a number")

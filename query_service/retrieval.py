@@ -107,7 +107,11 @@ class Retriever:
         Raises:
             RetrievalError: see :mod:`query_service.errors`.
         """
-        excluded = await self._excluded(query, deadline)
+        excluded = query.excluded
+        if query.kind is Kind.ITEM:
+            excluded = excluded | {query.id.encode()}
+        if query.viewer_id is not None:
+            excluded = await self._with_seen(query.viewer_id, query, excluded, deadline)
         k = query.max_candidates
         deepest = min(k + len(excluded), MAX_K)
         depth = min(deepest, 2 * k + _FIRST_MARGIN)
@@ -121,22 +125,17 @@ class Retriever:
                 return Candidates(item_ids, scores, source, row.version)
             depth = min(deepest, max(depth * _DEEPER, _SECOND_DEPTH))
 
-    async def _excluded(self, query: Query, deadline: float) -> Set[bytes]:
-        """All that may not be in the answer."""
-        excluded = query.excluded
-        if query.viewer_id is not None:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    seen = await self._seen_store.seen(query.viewer_id)
-            except TimeoutError:
-                raise OutOfTime("the deadline passed while seen items were read") from None
-            excluded = excluded | seen if excluded else seen
-            if query.recent:
-                # The user has just seen these; the store may not know it yet.
-                excluded |= {one.encode() for one in query.recent}
-        if query.kind is Kind.ITEM:
-            excluded |= {query.id.encode()}
-        return excluded
+    async def _with_seen(
+        self, viewer_id: str, query: Query, excluded: Set[bytes], deadline: float
+    ) -> Set[bytes]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                seen = await self._seen_store.seen(viewer_id)
+        except TimeoutError:
+            raise OutOfTime("the deadline passed while seen items were read") from None
+        # The user has just seen the recent items; the store may not know it yet.
+        others = excluded | {one.encode() for one in query.recent}
+        return seen | others if others else seen
 
     def _refuse_unknown(self, query: Query) -> None:
         is_item = query.kind is Kind.ITEM

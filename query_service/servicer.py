@@ -19,7 +19,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors, validation
-from query_service.retrieval import Candidates, Retriever, Source
+from query_service.encoding import encoded
+from query_service.retrieval import Retriever
 from query_service.validation import Limits
 from retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -37,7 +38,6 @@ _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ModelServerFault: grpc.StatusCode.INTERNAL,
 }
-_ORIGINS = {Source.MODEL: pb.ORIGIN_MODEL, Source.POPULARITY: pb.ORIGIN_POPULARITY}
 
 Request = TypeVar("Request", bound=Message)
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -69,7 +69,7 @@ class RetrievalServicer:
 
     async def _retrieve(self, request: pb.RetrieveRequest, deadline: float) -> bytes:
         query = validation.query(request, self._limits)
-        return _encoded(await self._retriever.retrieve(query, deadline))
+        return encoded(await self._retriever.retrieve(query, deadline))
 
     async def _batch_retrieve(self, request: pb.BatchRetrieveRequest, deadline: float) -> bytes:
         validation.check_batch(request)
@@ -132,20 +132,6 @@ def _parsed(message: type[Request], data: bytes) -> Request:
         return message.FromString(data)
     except DecodeError as error:
         raise errors.InvalidRequest("request", f"not a {message.DESCRIPTOR.name}") from error
-
-
-def _encoded(candidates: Candidates) -> bytes:
-    """The serialized RetrieveResponse."""
-    response = pb.RetrieveResponse(
-        origin=_ORIGINS[candidates.source], model_version=candidates.version
-    )
-    # Field by field: keyword arguments cost twice as much.
-    add = response.candidates.add
-    for item_id, score in zip(candidates.item_ids, candidates.scores, strict=True):
-        candidate = add()
-        candidate.item_id = item_id
-        candidate.score = score
-    return response.SerializeToString()
 
 
 def _status(error: errors.RetrievalError) -> status_pb2.Status:

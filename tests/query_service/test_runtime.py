@@ -259,7 +259,7 @@ def test_after_the_grace_period_calls_are_cancelled(server: Running) -> None:
     )
 
 
-def test_a_taken_port_is_refused(core: Running, start: Callable[..., Running]) -> None:
+def test_a_taken_port_is_refused(core: Running) -> None:
     async def bind() -> None:
         second = runtime.Server(_OPTIONS)
         try:

@@ -1,0 +1,44 @@
+"""The answer's bytes are protobuf's."""
+
+import math
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from query_service.encoding import encoded
+from query_service.retrieval import Candidates, Source
+from retrieval.v1 import retrieval_service_pb2 as pb
+from serving_contract import MAX_ID_BYTES
+
+_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_BYTES).filter(
+    lambda one: len(one.encode()) <= MAX_ID_BYTES
+)
+# Protobuf leaves a zero out, which reads the same: see below.
+_scores = st.floats(width=32, allow_nan=False).filter(lambda one: one != 0)
+
+
+@given(
+    st.lists(st.tuples(_ids, _scores), max_size=20),
+    st.sampled_from(list(Source)),
+    st.integers(1, 2**63 - 1),
+)
+def test_the_bytes_are_those_of_protobuf(
+    pairs: list[tuple[str, float]], source: Source, version: int
+) -> None:
+    ids, scores = [one.encode() for one, _ in pairs], [score for _, score in pairs]
+    response = pb.RetrieveResponse(
+        candidates=[pb.Candidate(item_id=one, score=score) for one, score in pairs],
+        origin=pb.ORIGIN_MODEL if source is Source.MODEL else pb.ORIGIN_POPULARITY,
+        model_version=version,
+    )
+    assert encoded(Candidates(ids, scores, source, version)) == response.SerializeToString()
+
+
+def test_every_length_and_special_scores() -> None:
+    ids = [b"x" * length for length in range(1, MAX_ID_BYTES + 1)]
+    scores = [0.0, -0.0, math.inf, -math.inf, 1e-45, *range(5, MAX_ID_BYTES)]
+    read = pb.RetrieveResponse.FromString(encoded(Candidates(ids, scores, Source.MODEL, 1)))
+    assert [one.item_id.encode() for one in read.candidates] == ids
+    found = [struct.pack("<f", one.score) for one in read.candidates]
+    assert found == [struct.pack("<f", one) for one in scores]
