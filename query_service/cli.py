@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max-concurrent-requests", defaults.max_concurrent_requests, "beyond: RESOURCE_EXHAUSTED"
     )
     flag("--grace-s", defaults.grace_s, "for requests under way at the end")
+    flag("--cache-size", defaults.cache_size, "answers of the model server to keep; 0: none")
+    flag("--cache-age-s", defaults.cache_age_s, "for how long")
     flag("--runtime", defaults.runtime, "core, or aio: grpc.aio, three times the cost a request")
 
     asking = commands.add_parser("ask", help="ask a running service")
@@ -115,6 +117,8 @@ def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             unknown_user=parsed.unknown_user,
             max_concurrent_requests=parsed.max_concurrent_requests,
             grace_s=parsed.grace_s,
+            cache_size=parsed.cache_size,
+            cache_age_s=parsed.cache_age_s,
             runtime=parsed.runtime,
         )
     except ValueError as error:

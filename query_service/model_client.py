@@ -56,8 +56,9 @@ class TfServingClient:
 
     def __init__(self, address: str, model: str) -> None:
         self._model = model
-        #: The version heard of last, and those that have no BY_USER_AND_HISTORY.
-        self._version: int | None = None
+        #: The version heard of last; None before the first one.
+        self.version: int | None = None
+        # Those that have no BY_USER_AND_HISTORY.
         self._without_history: set[int | None] = set()
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._predict = self._channel.unary_unary(
@@ -83,7 +84,7 @@ class TfServingClient:
             return await self._ask(BY_ITEM, {ITEM_ID: ids}, depths, deadline)
         if kind is Kind.USER:
             return await self._ask(BY_USER, {USER_ID: ids}, depths, deadline)
-        before = self._version
+        before = self.version
         if before not in self._without_history:
             inputs = {USER_ID: ids, HISTORY: _history(queries)}
             try:
@@ -131,7 +132,7 @@ class TfServingClient:
             raise ModelServerFault(
                 f"the model server's answer is not understood: {error}"
             ) from error
-        self._version = rows[0].version
+        self.version = rows[0].version
         return rows
 
     async def available(self, timeout_s: float) -> bool:
@@ -149,7 +150,7 @@ class TfServingClient:
             if one.state == pb.ModelVersionStatus.AVAILABLE
         ]
         # Predict is answered by the newest one.
-        self._version = max(ready, default=self._version)
+        self.version = max(ready, default=self.version)
         return bool(ready)
 
     async def close(self) -> None:

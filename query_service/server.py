@@ -11,10 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from query_service import runtime, seen_store
+from query_service.caching import CachingModel
 from query_service.health import HealthMonitor
 from query_service.joining import JoiningModel
 from query_service.model_client import TfServingClient
-from query_service.retrieval import Retriever
+from query_service.retrieval import Model, Retriever
 from query_service.servicer import SERVICE, RetrievalServicer
 from query_service.settings import Settings
 
@@ -48,6 +49,7 @@ class Server:
             if settings.runtime == "core"
             else grpc.aio.server(options=options)
         )
+        self._cache: CachingModel | None = None
         self._monitor: asyncio.Task[None] | None = None
         self.port = 0
 
@@ -58,8 +60,13 @@ class Server:
             StartError: the port is taken.
         """
         settings = self._settings
+        model: Model = JoiningModel(self._model, int(os.environ.get("UNDER_WAY", "1")))
+        if settings.cache_size:
+            model = self._cache = CachingModel(
+                model, lambda: self._model.version, settings.cache_size, settings.cache_age_s
+            )
         retriever = Retriever(
-            JoiningModel(self._model, int(os.environ.get("UNDER_WAY", "1"))),
+            model,
             self._store,
             popular_for_unknown_users=settings.unknown_user == "popularity",
         )
@@ -95,6 +102,8 @@ class Server:
         await self._server.stop(self._settings.grace_s)
         await self._model.close()
         await self._store.close()
+        if self._cache:
+            self._cache.log()
 
 
 def _address(host: str, port: int) -> str:

@@ -25,6 +25,8 @@ class Settings:
     max_concurrent_requests: int = 1000
     grace_s: float = 10.0
     runtime: str = "core"
+    cache_size: int = 0
+    cache_age_s: float = 60.0
 
     def __post_init__(self) -> None:
         """Refuse at the start what would only fail, or silently mean something else, later.
@@ -57,6 +59,10 @@ class Settings:
             raise ValueError(
                 f"--unknown-user must be {' or '.join(UNKNOWN_USER)}, not {self.unknown_user!r}"
             )
+        if self.cache_size < 0:
+            raise ValueError(f"--cache-size must be 0 or more, not {self.cache_size}")
+        if not 0 < self.cache_age_s < math.inf:
+            raise ValueError(f"--cache-age-s must be more than 0, not {self.cache_age_s}")
         if self.runtime not in RUNTIMES:
             raise ValueError(f"--runtime must be {' or '.join(RUNTIMES)}, not {self.runtime!r}")
         if self.max_concurrent_requests < 1:

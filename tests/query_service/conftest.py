@@ -171,6 +171,9 @@ class Service:
         return int(health_pb2_grpc.HealthStub(self.channel).Check(request, timeout=5).status)
 
     def stop(self) -> None:
+        """Drain and end; once."""
+        if self._loop.is_closed():
+            return
         self.channel.close()
         self._run(self.server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
