@@ -1,6 +1,6 @@
 """Turns a request into a query, or names the field that breaks a rule."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from query_service.errors import InvalidRequest
@@ -11,6 +11,8 @@ from serving_contract import MAX_ID_BYTES
 MAX_EXCLUSIONS = 10_000
 MAX_RECENT_ITEMS = 1_000
 MAX_BATCH = 256
+#: Characters of an id that is short enough, whatever they are: UTF-8 has four bytes at the most.
+_SURELY_SHORT = MAX_ID_BYTES // 4
 
 
 @dataclass(frozen=True)
@@ -35,28 +37,33 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     k = request.max_candidates
     if not 0 <= k <= limits.max_candidates:
         raise InvalidRequest("max_candidates", f"must be 0 to {limits.max_candidates}, not {k}")
-    _check_ids("exclude_item_ids", request.exclude_item_ids, MAX_EXCLUSIONS, empty_allowed=True)
+    excluded = list(request.exclude_item_ids)
+    if excluded:
+        _check_ids("exclude_item_ids", excluded, MAX_EXCLUSIONS, empty_allowed=True)
+    recent = request.recent_item_ids
+    viewer_id = request.viewer_id
     if which == "user_id":
-        kind = Kind.USER_AND_RECENT if request.recent_item_ids else Kind.USER
-        if request.viewer_id:
+        kind = Kind.USER
+        if viewer_id:
             raise InvalidRequest("viewer_id", "is for item queries only")
-        _check_ids("recent_item_ids", request.recent_item_ids, MAX_RECENT_ITEMS)
+        if recent:
+            kind = Kind.USER_AND_RECENT
+            _check_ids("recent_item_ids", recent, MAX_RECENT_ITEMS)
         viewer_id = query_id
     else:
         kind = Kind.ITEM
-        if request.recent_item_ids:
+        if recent:
             raise InvalidRequest("recent_item_ids", "is for user queries only")
-        if request.viewer_id:
-            _check_id("viewer_id", request.viewer_id)
+        if viewer_id:
+            _check_id("viewer_id", viewer_id)
         elif request.exclude_seen:
             raise InvalidRequest("viewer_id", "must be set: exclude_seen needs to know whose")
-        viewer_id = request.viewer_id
     return Query(
         kind=kind,
         id=query_id,
         max_candidates=k or limits.default_candidates,
-        recent=_latest_of_each(request.recent_item_ids),
-        excluded={one.encode() for one in request.exclude_item_ids},
+        recent=_latest_of_each(recent) if recent else (),
+        excluded={one.encode() for one in excluded},
         viewer_id=viewer_id if request.exclude_seen else None,
     )
 
@@ -72,16 +79,19 @@ def _latest_of_each(ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reversed(ids)))[::-1]
 
 
-def _check_ids(field: str, ids: Iterable[str], most: int, *, empty_allowed: bool = False) -> None:
-    ids = list(ids)
+def _check_ids(field: str, ids: Sequence[str], most: int, *, empty_allowed: bool = False) -> None:
     if len(ids) > most:
         raise InvalidRequest(field, f"at most {most} ids, not {len(ids)}")
+    # Nearly always all of them are short, which is quick to see.
+    if max(map(len, ids)) <= _SURELY_SHORT and (empty_allowed or all(ids)):
+        return
     for position, one in enumerate(ids):
         if one or not empty_allowed:
             _check_id(f"{field}[{position}]", one)
 
 
 def _check_id(field: str, value: str) -> None:
-    # Most ids are short enough whatever their characters are.
-    if not value or (len(value) * 4 > MAX_ID_BYTES and len(value.encode("utf-8")) > MAX_ID_BYTES):
+    if 0 < len(value) <= _SURELY_SHORT:
+        return
+    if not 0 < len(value.encode()) <= MAX_ID_BYTES:
         raise InvalidRequest(field, f"an id is 1 to {MAX_ID_BYTES} bytes of UTF-8")
