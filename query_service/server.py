@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Callable
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from query_service import seen_store
+from query_service.errors import StartError
 from query_service.health import HealthMonitor
+from query_service.listening import address
 from query_service.model_client import TfServingClient
 from query_service.retrieval import Retriever
 from query_service.servicer import SERVICE, RetrievalServicer
@@ -19,14 +22,10 @@ from query_service.settings import Settings
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
-class StartError(Exception):
-    """The service cannot start."""
-
-
 class Server:
     """A running service. :meth:`start`, then :meth:`stop`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, reuse_port: bool = False) -> None:
         """Make the parts; inside a running event loop.
 
         Raises:
@@ -39,7 +38,7 @@ class Server:
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(reuse_port)),
             ]
         )
         self._monitor: asyncio.Task[None] | None = None
@@ -69,11 +68,11 @@ class Server:
         reflection.enable_server_reflection(
             (SERVICE, health_name, reflection.SERVICE_NAME), self._server
         )
-        address = _address(settings.host, settings.port)
+        where = address(settings.host, settings.port)
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = self._server.add_insecure_port(where)
         except RuntimeError as error:
-            raise StartError(f"cannot listen on {address}: {error}") from error
+            raise StartError(f"cannot listen on {where}: {error}") from error
         await self._health.update()
         await self._server.start()
         self._monitor = asyncio.create_task(self._health.run())
@@ -90,23 +89,16 @@ class Server:
         await self._store.close()
 
 
-def _address(host: str, port: int) -> str:
-    """``host:port``; an IPv6 address in brackets, without which its end is taken for a port."""
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-
-
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(
+    settings: Settings, ready: Callable[[int], None], *, reuse_port: bool = False
+) -> None:
+    """Serve until SIGTERM or SIGINT; ``ready`` is told the port when it is open."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    server = Server(settings)
+    server = Server(settings, reuse_port=reuse_port)
     await server.start()
-    print(  # noqa: T201
-        f"query service ready on {_address(settings.host, server.port)}: "
-        f"model {settings.model} at {settings.model_server}, seen store {settings.seen_store}",
-        flush=True,
-    )
+    ready(server.port)
     await stopped.wait()
     await server.stop()
