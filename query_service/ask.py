@@ -1,11 +1,15 @@
 """``python -m query_service ask``: a question from the command line, answered as a table."""
 
+from __future__ import annotations
+
 import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from query_service.client import Answer
+if TYPE_CHECKING:
+    from query_service.client import Answer
 
 DEFAULT_ITEMS = Path("models/items.csv")
 

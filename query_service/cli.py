@@ -8,14 +8,17 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
-
+# Nothing that imports gRPC: `serve` forks, and gRPC must not have been imported before.
 from query_service import ask
-from query_service.client import RetrievalClient
-from query_service.settings import Settings
+from query_service.errors import StartError
+from query_service.listening import address
+from query_service.settings import Settings, workers
+from query_service.supervisor import supervise
 from query_service.validation import Limits
 
 _DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -42,11 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         # argparse converts a default that is text like one that was typed.
         serve.add_argument(
             name,
-            type=type(default),
             # Compose sets what is not given to "".
             default=os.environ.get(variable) or default,
             help=f"{text} (default: {default})",
-            **more,
+            **{"type": type(default), **more},
         )
 
     flag("--host", defaults.host, "address to listen on")
@@ -69,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     flag("--cache-size", defaults.cache_size, "answers of the model server to keep; 0: none")
     flag("--cache-age-s", defaults.cache_age_s, "for how long")
     flag("--runtime", defaults.runtime, "core, or aio: grpc.aio, three times the cost a request")
+    flag(
+        "--workers",
+        defaults.workers,
+        "processes that share the port, or auto: one for each usable CPU",
+        type=workers,
+    )
 
     asking = commands.add_parser("ask", help="ask a running service")
     asking.set_defaults(function=_ask)
@@ -102,9 +110,6 @@ def _address(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    # Not needed to ask.
-    from query_service.server import StartError, serve
-
     try:
         settings = Settings(
             host=parsed.host,
@@ -120,18 +125,46 @@ def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             cache_size=parsed.cache_size,
             cache_age_s=parsed.cache_age_s,
             runtime=parsed.runtime,
+            workers=parsed.workers,
         )
     except ValueError as error:
         parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        asyncio.run(serve(settings))
+        return _serve_with(settings)
     except (StartError, ValueError) as error:
         return _failed(str(error))
+
+
+def _serve_with(settings: Settings) -> int:
+    count = settings.workers
+
+    def announce(port: int) -> None:
+        print(  # noqa: T201
+            f"query service ready on {address(settings.host, port)}: model {settings.model} "
+            f"at {settings.model_server}, seen store {settings.seen_store}"
+            + (f", {count} workers" if count > 1 else ""),
+            flush=True,
+        )
+
+    def run(port: int, ready: Callable[[int], None]) -> None:
+        from query_service.server import serve
+
+        asyncio.run(serve(replace(settings, port=port), ready, reuse_port=count > 1))
+
+    if count > 1:
+        return supervise(
+            count, run, settings.host, settings.port, grace_s=settings.grace_s, ready=announce
+        )
+    run(settings.port, announce)
     return 0
 
 
 def _ask(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    import grpc
+
+    from query_service.client import RetrievalClient
+
     if parsed.item and parsed.exclude_seen and not parsed.viewer:
         parser.error("--item with --exclude-seen needs --viewer: whose seen items")
     if parsed.user and parsed.viewer:
@@ -171,6 +204,7 @@ def _titles_at_hand() -> dict[str, str]:
 
 
 def _health(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
+    import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with grpc.insecure_channel(parsed.address) as channel:

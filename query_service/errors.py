@@ -9,6 +9,8 @@ RetrievalError
   OutOfTime               the deadline passed
   Overloaded              the model server takes no more requests
   ModelServerFault        it answered against its contract: a bug somewhere
+
+StartError                why there is no service at all
 """
 
 
@@ -51,3 +53,7 @@ class Overloaded(RetrievalError):
 
 class ModelServerFault(RetrievalError):
     """An answer that breaks the contract."""
+
+
+class StartError(Exception):
+    """The service cannot start."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -12,8 +13,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from query_service import runtime, seen_store
 from query_service.caching import CachingModel
+from query_service.errors import StartError
 from query_service.health import HealthMonitor
 from query_service.joining import JoiningModel
+from query_service.listening import address
 from query_service.model_client import TfServingClient
 from query_service.retrieval import Model, Retriever
 from query_service.servicer import SERVICE, RetrievalServicer
@@ -23,14 +26,10 @@ from query_service.settings import Settings
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
-class StartError(Exception):
-    """The service cannot start."""
-
-
 class Server:
     """A running service. :meth:`start`, then :meth:`stop`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, reuse_port: bool = False) -> None:
         """Make the parts; inside a running event loop.
 
         Raises:
@@ -42,7 +41,7 @@ class Server:
         self._health = HealthMonitor(self._model, ("", SERVICE))
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(reuse_port)),
         ]
         self._server: Any = (
             runtime.Server(options)
@@ -83,12 +82,13 @@ class Server:
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
             reflection.aio.ReflectionServicer(names), self._server
         )
-        address = _address(settings.host, settings.port)
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise StartError(f"cannot listen on {address}: {error}") from error
+        # Before anyone can connect: it may take a second.
         await self._health.update()
+        where = address(settings.host, settings.port)
+        try:
+            self.port = self._server.add_insecure_port(where)
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {where}: {error}") from error
         await self._server.start()
         self._monitor = asyncio.create_task(self._health.run())
 
@@ -106,23 +106,16 @@ class Server:
             self._cache.log()
 
 
-def _address(host: str, port: int) -> str:
-    """``host:port``; an IPv6 address in brackets, without which its end is taken for a port."""
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-
-
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(
+    settings: Settings, ready: Callable[[int], None], *, reuse_port: bool = False
+) -> None:
+    """Serve until SIGTERM or SIGINT; ``ready`` is told the port when it is open."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    server = Server(settings)
+    server = Server(settings, reuse_port=reuse_port)
     await server.start()
-    print(  # noqa: T201
-        f"query service ready on {_address(settings.host, server.port)}: "
-        f"model {settings.model} at {settings.model_server}, seen store {settings.seen_store}",
-        flush=True,
-    )
+    ready(server.port)
     await stopped.wait()
     await server.stop()

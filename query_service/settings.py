@@ -1,7 +1,9 @@
 """How the service runs: flags, or environment variables SHORTLIST_<FLAG>."""
 
 import math
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from query_service.validation import Limits
 from serving_contract import MAX_K
@@ -27,6 +29,7 @@ class Settings:
     runtime: str = "core"
     cache_size: int = 0
     cache_age_s: float = 60.0
+    workers: int = 1
 
     def __post_init__(self) -> None:
         """Refuse at the start what would only fail, or silently mean something else, later.
@@ -69,3 +72,26 @@ class Settings:
             raise ValueError(
                 f"--max-concurrent-requests must be 1 or more, not {self.max_concurrent_requests}"
             )
+        if self.workers < 1:
+            raise ValueError(f"--workers must be 1 or more, or auto, not {self.workers}")
+
+
+def workers(text: str) -> int:
+    """A number of worker processes; ``auto``: one for each usable CPU.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return usable_cpus() if text == "auto" else int(text)
+
+
+def usable_cpus(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The CPUs that this process may run on, within its control group's limit; at least 1."""
+    # Linux only.
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = limit_file.read_text(encoding="ascii").split()
+        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+    # No such limit: control groups of version 1, or none.
+    except (OSError, ValueError):
+        return cpus

@@ -45,13 +45,16 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def running(module: str, *arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+def running(
+    module: str, *arguments: str, start_new_session: bool = False
+) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """A server process, from its ready line on: the address in that line, the process."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=start_new_session,
     )
     try:
         assert process.stdout is not None

@@ -33,6 +33,7 @@ VARIABLES = (
     "MODEL_SERVER_FLAG",
     "MODEL_SERVER_IMAGE",
     "QUERY_SERVICE_ADDRESS",
+    "QUERY_SERVICE_WORKERS",
 )
 TRAINING = "--dataset synthetic --set training.epochs=4"
 USER, ITEM = "u42", "i50"

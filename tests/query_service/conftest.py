@@ -3,6 +3,7 @@
 import array
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -238,3 +239,11 @@ def write_seen(path: Path, seen: dict[str, list[str]]) -> None:
         )
     connection.close()
     new.replace(path)
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

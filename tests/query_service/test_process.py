@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +13,10 @@ import psutil
 import pytest
 
 from query_service import cli, server
-from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
 from tests.conftest import ROOT, running
-from tests.query_service.conftest import FakeModelServer, Service
+from tests.query_service.conftest import FakeModelServer, Service, has_ipv6
 
 _SERVE = ("serve", "--port", "0", "--model-server")
 
@@ -205,6 +203,8 @@ def test_health_command(
         ["--grace-s", "-1"],
         ["--grace-s", "nan"],
         ["--max-concurrent-requests", "0"],
+        ["--workers", "0"],
+        ["--workers", "many"],
         ["--host", ""],
         ["--model-server", ""],
         ["--model", ""],
@@ -213,7 +213,7 @@ def test_health_command(
 def test_wrong_settings_are_refused(
     wrong: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def start(_settings: Settings) -> None:
+    async def start(*_: object, **__: object) -> None:
         pytest.fail("it would have started")
 
     monkeypatch.setattr(server, "serve", start)
@@ -223,15 +223,7 @@ def test_wrong_settings_are_refused(
     assert wrong[0] in capsys.readouterr().err.splitlines()[-1]
 
 
-def _has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_an_ipv6_address(model_server: FakeModelServer) -> None:
     arguments = (*_SERVE, f"127.0.0.1:{model_server.port}", "--host", "::1")
     with (
