@@ -14,6 +14,16 @@ from pathlib import Path
 import numpy as np
 import vectors
 from rich.console import Console
+from service_catalogue import (
+    DATASET,
+    HEAVY_SEEN,
+    HEAVY_USERS,
+    SEEN,
+    SEEN_AMONG,
+    drawn,
+    item_ids,
+    user_ids,
+)
 
 from serving_contract import ITEMS_CSV, SEEN_SQLITE
 from trainer import build
@@ -25,26 +35,10 @@ from trainer.lifecycle.store import Store
 from trainer.report import metrics
 from trainer.towers.query import QueryWeights
 
-HEAVY_USERS = 100
-HEAVY_SEEN = 5_000
-SEEN, SEEN_AMONG = 100, 200
-
-
-def user_ids(count: int) -> list[str]:
-    """Of all users, the heavy ones first."""
-    return [f"heavy-{n}" if n < HEAVY_USERS else f"user-{n}" for n in range(count)]
-
-
-def item_ids(count: int) -> list[str]:
-    """Ids as long as those of a big catalogue."""
-    return [f"item-{n:08d}" for n in range(count)]
-
 
 def make(models_dir: Path, items: int, users: int, dims: int, console: Console) -> int:
     """Publish it; its version."""
-    shape = vectors.Shape(vectors=items, dims=dims, noise=0.8)
-    item_vectors = np.concatenate(list(vectors.clustered(shape)))
-    user_vectors = np.concatenate(list(vectors.clustered(shape, users, stream=3)))
+    item_vectors, user_vectors = drawn(items, users, dims)
     ids = np.array(item_ids(items), object)
     servable = Servable(
         candidate_vectors=item_vectors,
@@ -67,7 +61,7 @@ def make(models_dir: Path, items: int, users: int, dims: int, console: Console) 
     store = Store(models_dir)
     store.prepare()
     measures = {
-        "dataset": {"name": "drawn vectors", "items": items, "dimensions": dims},
+        "dataset": {"name": DATASET, "items": items, "dimensions": dims},
         "config": as_dict(settings),
         "versions": metrics.versions(),
     }

@@ -1,0 +1,220 @@
+"""The servers that benchmarks/service.py measures beside ours, each a process of its own.
+
+    python benchmarks/service_servers.py echo-aio
+    python benchmarks/service_servers.py echo-threads
+    python benchmarks/service_servers.py naive MODEL_SERVER
+    python benchmarks/service_servers.py fastapi MODEL_DIR
+    python benchmarks/service_servers.py build-chroma MODELS_DIR DIRECTORY
+
+Each prints "NAME ready on HOST:PORT" once it answers, and serves until it is terminated.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from retrieval.v1 import retrieval_service_pb2 as pb
+from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
+from tfserving_subset.v1 import prediction_pb2 as tfs
+
+#: As in the tutorial of gRPC's own.
+_THREADS = 10
+#: Rows that Chroma takes in one call, below its limit.
+_ROWS = 5_000
+
+
+def _echo() -> pb.RetrieveResponse:
+    """An answer that is always the same, made anew."""
+    return pb.RetrieveResponse(
+        candidates=[
+            pb.Candidate(item_id=f"item-{1999 * n:08d}", score=0.9 - n / 1000) for n in range(100)
+        ],
+        origin=pb.ORIGIN_MODEL,
+        model_version=1,
+    )
+
+
+class EchoAio(pb_grpc.RetrievalServiceServicer):
+    """The least that a service on grpc.aio does: no model, no exclusions."""
+
+    async def Retrieve(  # noqa: N802
+        self, request: pb.RetrieveRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.RetrieveResponse:
+        """The same 100 candidates."""
+        del request, context
+        return _echo()
+
+
+class EchoThreads(pb_grpc.RetrievalServiceServicer):
+    """The same on threads."""
+
+    def Retrieve(  # noqa: N802
+        self, request: pb.RetrieveRequest, context: grpc.ServicerContext
+    ) -> pb.RetrieveResponse:
+        """The same 100 candidates."""
+        del request, context
+        return _echo()
+
+
+class Naive(pb_grpc.RetrievalServiceServicer):
+    """A service as a tutorial would write it: one Predict per request, the answer row by row."""
+
+    def __init__(self, model_server: str) -> None:
+        self._predict = grpc.aio.insecure_channel(model_server).unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=tfs.PredictRequest.SerializeToString,
+            response_deserializer=tfs.PredictResponse.FromString,
+        )
+
+    async def Retrieve(  # noqa: N802
+        self, request: pb.RetrieveRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.RetrieveResponse:
+        """As many more as there are exclusions, without the excluded."""
+        excluded = set(request.exclude_item_ids)
+        asked = tfs.PredictRequest(
+            model_spec=tfs.ModelSpec(name="retrieval", signature_name="by_user")
+        )
+        shape = tfs.TensorShape(dim=[tfs.TensorShape.Dim(size=1)])
+        asked.inputs["user_id"].CopyFrom(
+            tfs.Tensor(
+                dtype=tfs.DT_STRING, tensor_shape=shape, string_val=[request.user_id.encode()]
+            )
+        )
+        depth = request.max_candidates + len(excluded)
+        asked.inputs["k"].CopyFrom(
+            tfs.Tensor(dtype=tfs.DT_INT32, tensor_shape=shape, int_val=[depth])
+        )
+        predicted = await self._predict(asked, timeout=context.time_remaining())
+        item_ids = predicted.outputs["item_id"].string_val
+        scores = predicted.outputs["score"].float_val
+        answer = pb.RetrieveResponse(
+            origin=pb.ORIGIN_MODEL, model_version=predicted.model_spec.version.value
+        )
+        for encoded, score in zip(item_ids, scores, strict=True):
+            item_id = encoded.decode()
+            if item_id not in excluded and len(answer.candidates) < request.max_candidates:
+                answer.candidates.append(pb.Candidate(item_id=item_id, score=score))
+        return answer
+
+
+async def _serve_aio(name: str, servicer: Any) -> None:
+    server = grpc.aio.server()
+    pb_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"{name} ready on 127.0.0.1:{port}", flush=True)
+    await server.wait_for_termination()
+
+
+async def _serve_naive(model_server: str) -> None:
+    # The channel belongs to the loop.
+    await _serve_aio("naive", Naive(model_server))
+
+
+def _serve_threads() -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(_THREADS))
+    pb_grpc.add_RetrievalServiceServicer_to_server(EchoThreads(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(f"echo-threads ready on 127.0.0.1:{port}", flush=True)
+    server.wait_for_termination()
+
+
+def _serve_fastapi(model: Path) -> None:
+    """The SavedModel in the web server's own process, with a route of either kind."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import orjson
+    import scann.scann_ops.py.scann_ops  # noqa: F401  (registers ScaNN's ops)
+    import tensorflow as tf
+    import uvicorn
+    from fastapi import FastAPI, Response
+    from pydantic import BaseModel
+
+    loaded = tf.saved_model.load(str(model))
+    by_user = loaded.signatures["by_user"]
+
+    class Asked(BaseModel):
+        user_id: str
+        k: int = 100
+        exclude: list[str] = []
+
+    def answer(asked: Asked) -> Response:
+        excluded = set(asked.exclude)
+        depth = asked.k + len(excluded)
+        found = by_user(user_id=tf.constant([asked.user_id]), k=tf.constant([depth]))
+        pairs = zip(
+            (one.decode() for one in found["item_id"].numpy()[0]),
+            found["score"].numpy()[0].tolist(),
+            strict=True,
+        )
+        kept = [(item_id, score) for item_id, score in pairs if item_id not in excluded]
+        candidates = [{"item_id": item_id, "score": score} for item_id, score in kept[: asked.k]]
+        # Made here: a declared model of the answer would be validated field by field.
+        return Response(orjson.dumps({"candidates": candidates}), media_type="application/json")
+
+    app = FastAPI()
+
+    @app.post("/def")
+    def retrieve(asked: Asked) -> Response:
+        return answer(asked)
+
+    @app.post("/async-def")
+    async def retrieve_async(asked: Asked) -> Response:
+        return answer(asked)
+
+    answer(Asked(user_id="nobody"))
+    listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    config = uvicorn.Config(
+        app, loop="uvloop", http="httptools", access_log=False, log_level="warning"
+    )
+    print(f"fastapi ready on 127.0.0.1:{listening.getsockname()[1]}", flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _build_chroma(models_dir: Path, directory: Path) -> None:
+    """A collection of all item vectors with its defaults, but for the space."""
+    import chromadb
+    from service_catalogue import Catalogue, item_ids
+
+    catalogue = Catalogue(models_dir)
+    client = chromadb.PersistentClient(
+        str(directory), settings=chromadb.Settings(anonymized_telemetry=False)
+    )
+    collection = client.create_collection(
+        "items", embedding_function=None, configuration={"hnsw": {"space": "ip"}}
+    )
+    ids = item_ids(catalogue.items)
+    for start in range(0, catalogue.items, _ROWS):
+        some = ids[start : start + _ROWS]
+        collection.add(
+            ids=some,
+            embeddings=catalogue.item_vectors[start : start + _ROWS],
+            # Only metadata can be excluded by.
+            metadatas=[{"item_id": item_id} for item_id in some],
+        )
+
+
+def main() -> None:
+    """Serve, or build."""
+    role, *rest = sys.argv[1:]
+    if role == "echo-aio":
+        asyncio.run(_serve_aio(role, EchoAio()))
+    elif role == "echo-threads":
+        _serve_threads()
+    elif role == "naive":
+        asyncio.run(_serve_naive(rest[0]))
+    elif role == "fastapi":
+        _serve_fastapi(Path(rest[0]))
+    else:
+        _build_chroma(Path(rest[0]), Path(rest[1]))
+
+
+if __name__ == "__main__":
+    main()
