@@ -58,6 +58,7 @@ class JoiningModel:
         self._model = model
         self._under_way = under_way
         self._lanes: dict[tuple[Kind, int], _Lane] = defaultdict(self._lane)
+        self._deadlines = _Deadlines()
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> Row:
         """As part of the next Predict that its like goes into.
@@ -65,19 +66,52 @@ class JoiningModel:
         Raises:
             OutOfTime: the deadline passed, whatever becomes of the others.
         """
-        loop = asyncio.get_running_loop()
-        order = _Order(query, depth, deadline, loop.create_future())
+        order = _Order(query, depth, deadline, asyncio.get_running_loop().create_future())
         self._lanes[query.kind, max(depth, _SHALLOW).bit_length()].add(order)
-        timer = loop.call_at(deadline, _expire, order)
+        self._deadlines.add(order)
         try:
             return await order.row
         finally:
-            timer.cancel()
+            self._deadlines.remove(order)
             if order.predict is not None:
                 order.predict.left()
 
     def _lane(self) -> "_Lane":
         return _Lane(self._model, self._under_way)
+
+
+class _Deadlines:
+    """Ends the orders whose time is over: one timer for all, which nearly always finds none."""
+
+    def __init__(self) -> None:
+        self._orders: set[_Order] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, order: _Order) -> None:
+        self._orders.add(order)
+        if self._timer is None or order.deadline < self._timer.when():
+            self._wake_at(order.deadline)
+
+    def remove(self, order: _Order) -> None:
+        self._orders.discard(order)
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._end_overdue)
+
+    def _end_overdue(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        overdue = {one for one in self._orders if one.deadline <= now}
+        self._orders -= overdue
+        for order in overdue:
+            if not order.row.done():
+                order.row.set_exception(
+                    OutOfTime("the deadline passed while the model server was asked")
+                )
+        if self._orders:
+            self._wake_at(min(one.deadline for one in self._orders))
 
 
 class _Lane:
@@ -178,8 +212,3 @@ def _fail(orders: list[_Order], error: Exception) -> None:
         if not order.row.done():
             # Each raises it by itself.
             order.row.set_exception(copy.copy(error))
-
-
-def _expire(order: _Order) -> None:
-    if not order.row.done():
-        order.row.set_exception(OutOfTime("the deadline passed while the model server was asked"))
