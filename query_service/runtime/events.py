@@ -60,11 +60,9 @@ class EventQueue:
     def _take(self) -> None:
         """Handle the events that are there; come again, or have the next one waited for."""
         poll, handle = self.core.poll, self._handle
-        for taken in range(_MOST_AT_ONCE):
+        for _ in range(_MOST_AT_ONCE):
             event = poll(_NO_WAITING)
             if event.completion_type == _TIMEOUT:
-                if taken:
-                    break
                 self._idle.release()
                 return
             handle(event)
