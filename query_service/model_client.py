@@ -195,23 +195,27 @@ def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
     for name in (ITEM_ID, SCORE, KNOWN):
         if name not in response.outputs:
             raise KeyError(name)
-    item_id, score = response.outputs[ITEM_ID], response.outputs[SCORE]
+    item_id, score, known = (response.outputs[name] for name in (ITEM_ID, SCORE, KNOWN))
     batch = len(depths)
     sizes = [dim.size for dim in item_id.tensor_shape.dim]
     if len(sizes) != 2 or sizes[0] != batch:
         raise ValueError(f"item_id has shape {sizes} for {batch} ids")
     width = sizes[1]
-    # Each tensor comes in one of two encodings, as the server chose.
-    item_ids: Sequence[bytes] = item_id.string_val
+    # Each tensor comes in one of two encodings, as the server chose. Lists, since every access to
+    # a message's own field makes new objects.
     if item_id.tensor_content:
         item_ids = decode_strings(item_id.tensor_content, batch * width)
-    scores: Sequence[float] = score.float_val
+    else:
+        item_ids = list(item_id.string_val)
     if score.tensor_content:
         scores = decode_numbers(score.tensor_content, "f")
-    known: Sequence[float] = response.outputs[KNOWN].bool_val
-    if response.outputs[KNOWN].tensor_content:
-        known = decode_numbers(response.outputs[KNOWN].tensor_content, "b")
-    if len(item_ids) != batch * width or len(scores) != batch * width or len(known) != batch:
+    else:
+        scores = list(score.float_val)
+    if known.tensor_content:
+        knowns = decode_numbers(known.tensor_content, "b")
+    else:
+        knowns = list(known.bool_val)
+    if len(item_ids) != batch * width or len(scores) != batch * width or len(knowns) != batch:
         raise ValueError("the sizes of item_id, score and known do not agree")
     # Ids go out as they came: what is no UTF-8 could not be read by anyone.
     if not (joined := b"".join(item_ids)).isascii():
@@ -224,5 +228,5 @@ def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
     for index, depth in enumerate(depths):
         start = index * width
         stop = start + min(depth, width)
-        rows.append(Row(item_ids[start:stop], scores[start:stop], bool(known[index]), version))
+        rows.append(Row(item_ids[start:stop], scores[start:stop], bool(knowns[index]), version))
     return rows

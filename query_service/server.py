@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from query_service import runtime, seen_store
 from query_service.caching import CachingModel
 from query_service.errors import StartError
+from query_service.garbage import tend_garbage
 from query_service.health import HealthMonitor
 from query_service.joining import JoiningModel
 from query_service.listening import address
@@ -116,6 +117,8 @@ async def serve(
         loop.add_signal_handler(number, stopped.set)
     server = Server(settings, reuse_port=reuse_port)
     await server.start()
+    tending = asyncio.create_task(tend_garbage())
     ready(server.port)
     await stopped.wait()
+    tending.cancel()
     await server.stop()

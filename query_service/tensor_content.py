@@ -2,20 +2,19 @@
 
 import array
 import sys
-from collections.abc import Sequence
 
 
-def decode_numbers(content: bytes, typecode: str) -> Sequence[float]:
+def decode_numbers(content: bytes, typecode: str) -> list[float]:
     """Little-endian values; ``typecode`` as in :mod:`array`.
 
     Raises:
         ValueError: the content does not end with a value.
     """
-    values = array.array(typecode)
+    values: array.array[float] = array.array(typecode)
     values.frombytes(content)
     if sys.byteorder == "big":
         values.byteswap()
-    return values
+    return values.tolist()
 
 
 def decode_strings(content: bytes, count: int) -> list[bytes]:
