@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +59,7 @@ class Server:
             StartError: the port is taken.
         """
         settings = self._settings
-        model: Model = JoiningModel(self._model, int(os.environ.get("UNDER_WAY", "1")))
+        model: Model = JoiningModel(self._model)
         if settings.cache_size:
             model = self._cache = CachingModel(
                 model, lambda: self._model.version, settings.cache_size, settings.cache_age_s
