@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from query_service import ask
+from query_service import ask, bench
 from query_service.client import RetrievalClient
 from query_service.settings import Settings
 from query_service.validation import Limits
@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     health = commands.add_parser("health", help="0 if the service can answer, else 1")
     health.set_defaults(function=_health)
     _address(health)
+
+    benching = commands.add_parser("bench", help="load a running service and measure it")
+    benching.set_defaults(function=bench.run)
+    bench.add_options(benching)
+    _address(benching)
     return parser
 
 
