@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 # Nothing that imports gRPC: `serve` forks, and gRPC must not have been imported before.
-from query_service import ask
+from query_service import ask, bench
 from query_service.errors import StartError
 from query_service.listening import address
 from query_service.settings import Settings, workers
@@ -101,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     health = commands.add_parser("health", help="0 if the service can answer, else 1")
     health.set_defaults(function=_health)
     _address(health)
+
+    benching = commands.add_parser("bench", help="load a running service and measure it")
+    benching.set_defaults(function=bench.run)
+    bench.add_options(benching)
+    _address(benching)
     return parser
 
 

@@ -30,7 +30,7 @@ class Blocker:
         if name.partition(".")[0] in {"tensorflow", "numpy", "pandas", "trainer", "model_server"}:
             raise ImportError(f"{name} is not installed here")
 sys.meta_path.insert(0, Blocker())
-import query_service.server, query_service.cli, query_service.ask
+import query_service.server, query_service.cli, query_service.ask, query_service.bench.command
 assert not {"tensorflow", "numpy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

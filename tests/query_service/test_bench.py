@@ -1,0 +1,509 @@
+"""``bench`` against a real service: what it counts is what happened."""
+
+import argparse
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from query_service import cli
+from query_service.bench import command, processes, report
+from query_service.bench.load import BenchError, Plan
+from query_service.bench.requests import SERVICE, Requests
+from query_service.bench.tally import Latencies, Tally
+from retrieval.v1 import retrieval_service_pb2 as pb
+from tests.conftest import ROOT
+from tests.query_service.conftest import FakeModelServer, Service
+
+Bench = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    path = tmp_path / "users.txt"
+    path.write_text("u1\n\nu2\r\n  \nu3")
+    return path
+
+
+@pytest.fixture
+def bench(service: Service, users: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Run it with --json; the figures, and the exit status as ``status``."""
+
+    def run(*options: str) -> dict[str, Any]:
+        asked = [] if "--items" in options else ["--users", str(users)]
+        arguments = ["bench", "--address", service.address, *asked, "--json", *options]
+        status = cli.main(arguments)
+        figures: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return {"status": status, **figures}
+
+    return run
+
+
+class Recorder:
+    """A service that answers one thing, and knows by whom it was asked for what."""
+
+    def __init__(self) -> None:
+        self.answer = pb.RetrieveResponse(candidates=[pb.Candidate(item_id="i1")])
+        self.peers: set[str] = set()
+        self.users: list[str] = []
+        self._server = grpc.server(futures.ThreadPoolExecutor(1))
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._retrieve,
+            request_deserializer=pb.RetrieveRequest.FromString,
+            response_serializer=pb.RetrieveResponse.SerializeToString,
+        )
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, {"Retrieve": handler}),)
+        )
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+    def _retrieve(
+        self, request: pb.RetrieveRequest, context: grpc.ServicerContext
+    ) -> pb.RetrieveResponse:
+        self.peers.add(context.peer())
+        self.users.append(request.user_id)
+        return self.answer
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder()
+    yield recorder
+    recorder.stop()
+
+
+def _ids(path: Path, *ids: str) -> str:
+    path.write_text("\n".join(ids))
+    return str(path)
+
+
+def _rows(model_server: FakeModelServer) -> int:
+    """How many queries the model server was asked."""
+    return sum(len(depths) for depths in model_server.depths)
+
+
+def _with(*seconds: float) -> Latencies:
+    latencies = Latencies()
+    for one in seconds:
+        latencies.add(one)
+    return latencies
+
+
+def test_quantiles_by_hand() -> None:
+    latencies = _with(*(n / 1000 for n in range(1, 1001)))
+    for per_mille in (1, 500, 900, 990, 999, 1000):
+        assert latencies.quantile(per_mille) == pytest.approx(per_mille / 1000, rel=0.01)
+    # Of three the second is the median, and the third all above two thirds.
+    three = _with(0.3, 0.001, 0.02)
+    assert three.quantile(500) == pytest.approx(0.02, rel=0.01)
+    assert three.quantile(666) == pytest.approx(0.02, rel=0.01)
+    assert three.quantile(667) == three.quantile(999) == pytest.approx(0.3, rel=0.01)
+    assert three.largest_s == 0.3
+    assert Latencies().quantile(500) == 0
+    assert _with(0.0).quantile(500) == 0
+
+
+@given(
+    st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=60),
+    st.integers(1, 1000),
+    st.integers(0, 60),
+)
+def test_quantiles_are_within_one_percent(seconds: list[float], per_mille: int, first: int) -> None:
+    exact = sorted(seconds)[math.ceil(len(seconds) * per_mille / 1000) - 1]
+    latencies = _with(*seconds[:first])
+    latencies.merge(_with(*seconds[first:]))
+    assert latencies.quantile(per_mille) == pytest.approx(exact, rel=0.01)
+    assert latencies.largest_s == max(seconds)
+
+
+def test_the_histogram_is_bounded() -> None:
+    assert len(_with(*(1.001**n for n in range(-13_820, 9_215))).buckets) <= 1164
+
+
+@pytest.mark.parametrize("kind", ["user_id", "item_id"])
+def test_request_bytes(kind: Any) -> None:
+    # Lengths of one, two and three bytes.
+    ids = ["a", "é" * 100, "c" * 256]
+    shared: Any = {"max_candidates": 7, "exclude_seen": True, "exclude_item_ids": ["x" * 250] * 66}
+    expected = [pb.RetrieveRequest(**{kind: one, **shared}) for one in ids]
+    options: Any = {"k": 7, "exclude_seen": True, "exclude": shared["exclude_item_ids"]}
+    single = Requests(kind, ids, **options)
+    assert [pb.RetrieveRequest.FromString(single[n]) for n in range(5)] == [
+        *expected,
+        *expected[:2],
+    ]
+    batches = Requests(kind, ids, **options, batch=2)
+    assert [list(pb.BatchRetrieveRequest.FromString(batches[n]).requests) for n in (0, 1)] == [
+        expected[:2],
+        [expected[2], expected[0]],
+    ]
+
+
+def test_closed_loop(bench: Bench, model_server: FakeModelServer) -> None:
+    model_server.delay_s = 0.05
+    got = bench("--concurrency", "4", "--duration", "1", "--warm-up", "0.2", "-k", "10")
+    # 4 at a time, each at least 50 ms.
+    assert 30 < got["requests"] == got["answers"] <= 4 * 1 / 0.05
+    assert got["requests_per_s"] == pytest.approx(got["requests"], rel=0.01)
+    assert got["requests"] < _rows(model_server)
+    assert got["unfinished"] <= 4
+    latency = got["latency_ms"]
+    assert 49.5 <= latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"] < 1000
+    assert got["candidates_per_answer"] == 10
+    assert (got["popularity_share"], got["model_versions"]) == (0, {"7": got["answers"]})
+    assert (got["errors"], got["status"]) == ({}, 0)
+
+
+def test_no_more_are_under_way_than_asked_for(
+    serve: Callable[..., Service], users: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One more would be refused.
+    service = serve(max_concurrent_requests=3)
+    arguments = ["bench", "--address", service.address, "--users", str(users), "--json"]
+    arguments += ["--warm-up", "0", "--duration", "0.5"]
+    assert cli.main([*arguments, "--concurrency", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)["errors"] == {}
+    assert cli.main([*arguments, "--concurrency", "8"]) == 0
+    refused = json.loads(capsys.readouterr().out)["errors"]["RESOURCE_EXHAUSTED"]
+    assert refused["count"] > 10
+    assert refused["example"] == "too many requests are under way"
+
+
+def test_the_open_loop_keeps_its_rate(bench: Bench, model_server: FakeModelServer) -> None:
+    began = time.monotonic()
+    got = bench("--rate", "80", "--duration", "1", "--warm-up", "0.5")
+    assert got["requests"] == 80
+    assert _rows(model_server) == 120
+    assert 1 <= got["seconds"] < 1.5
+    assert 53 < got["requests_per_s"] <= 80
+    assert got["latency_ms"]["p50"] < 200
+    assert time.monotonic() - began > 1.5
+
+
+def test_the_open_loop_counts_from_when_a_request_was_due(
+    bench: Bench, model_server: FakeModelServer
+) -> None:
+    # One Predict follows the other: what is due in the first goes into the second, at 0.5 s, and
+    # what is due after that into the third, from 1 s to 1.5 s.
+    model_server.delay_s = 0.5
+    got = bench("--rate", "100", "--duration", "0.64", "--warm-up", "0")
+    assert (got["requests"], got["unfinished"]) == (64, 0)
+    assert got["latency_ms"]["max"] > 900
+    assert 25 < got["requests_per_s"] <= 64 / 1.5
+
+
+def test_errors_by_status(bench: Bench, tmp_path: Path) -> None:
+    items = _ids(tmp_path / "items.txt", "i1", "nothing")
+    got = bench("--items", items, "--rate", "40", "--duration", "0.5", "--warm-up", "0")
+    assert (got["requests"], got["status"]) == (10, 0)
+    assert got["errors"]["NOT_FOUND"]["count"] == 10
+    assert "'nothing'" in got["errors"]["NOT_FOUND"]["example"]
+    # The query item itself is no candidate.
+    assert got["candidates_per_answer"] == 49
+
+
+def test_nothing_but_errors(bench: Bench, model_server: FakeModelServer) -> None:
+    model_server.error = (grpc.StatusCode.UNAVAILABLE, "gone")
+    got = bench("--rate", "40", "--duration", "0.5", "--warm-up", "0")
+    assert (got["requests"], got["status"], got["latency_ms"]["max"]) == (0, 1, 0)
+    assert got["errors"] == {"UNAVAILABLE": {"count": 20, "example": "model server: gone"}}
+
+
+def test_out_of_time(bench: Bench, model_server: FakeModelServer) -> None:
+    model_server.delay_s = 1.0
+    options = ("--rate", "20", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "0.3")
+    got = bench(*options)
+    assert got["errors"]["DEADLINE_EXCEEDED"]["count"] == 10
+
+
+def test_batches(bench: Bench, model_server: FakeModelServer, tmp_path: Path) -> None:
+    model_server.known = False
+    window = ("--rate", "20", "--duration", "0.5", "--warm-up", "0")
+    got = bench("--batch", "4", *window)
+    assert (got["requests"], got["answers"], _rows(model_server)) == (10, 40, 40)
+    assert got["answers_per_s"] == pytest.approx(4 * got["requests_per_s"])
+    assert got["popularity_share"] == 1
+    # An OK call with a result that is none.
+    model_server.known = True
+    items = _ids(tmp_path / "items.txt", "i1", "i2", "nothing", "i3")
+    got = bench("--batch", "4", "--items", items, *window)
+    assert (got["requests"], got["answers"]) == (10, 30)
+    assert got["errors"]["NOT_FOUND"]["count"] == 10
+    # A call that fails, fails all of its requests.
+    got = bench("--batch", "257", *window)
+    assert got["errors"]["INVALID_ARGUMENT"]["count"] == 2570
+    assert (got["requests"], got["status"]) == (0, 1)
+
+
+def test_exclusions(bench: Bench, tmp_path: Path) -> None:
+    one = ("--users", _ids(tmp_path / "u1.txt", "u1"))
+    window = ("--rate", "20", "--duration", "0.3", "--warm-up", "0")
+    excluded = ("--exclude", _ids(tmp_path / "excluded.txt", "i1", "i3", "i4", "none"))
+    # u1 has seen i0, i2 and i4.
+    assert bench(*one, *window)["candidates_per_answer"] == 50
+    assert bench(*one, *window, "--exclude-seen")["candidates_per_answer"] == 47
+    assert bench(*one, *window, *excluded)["candidates_per_answer"] == 47
+    assert bench(*one, *window, *excluded, "--exclude-seen")["candidates_per_answer"] == 45
+
+
+def test_two_processes(bench: Bench, model_server: FakeModelServer) -> None:
+    got = bench("--processes", "2", "--rate", "61", "--duration", "1", "--warm-up", "0")
+    assert (got["requests"], _rows(model_server)) == (61, 61)
+    assert got["answers_per_s"] == pytest.approx(61, rel=0.3)
+    assert [0 < one < 2 for one in got["tool"]["cores"]] == [True, True]
+    model_server.delay_s = 0.05
+    closed = ("--processes", "2", "--concurrency", "5", "--duration", "0.5", "--warm-up", "0")
+    assert 20 < bench(*closed)["requests"] <= 50
+
+
+def test_what_each_process_does(tmp_path: Path) -> None:
+    users = _ids(tmp_path / "many.txt", *(f"u{n}" for n in range(12)))
+
+    def plans(*options: str) -> list[Plan]:
+        return command._plans(cli._parser().parse_args(["bench", "--users", users, *options]))
+
+    three = plans("--processes", "3", "--concurrency", "32")
+    assert [plan.concurrency for plan in three] == [10, 11, 11]
+    assert [plan.connections for plan in three] == [2, 3, 3]
+    # At different places of the file.
+    assert [plan.first for plan in three] == [0, 4, 8]
+    assert [plan.first for plan in plans("--processes", "3", "--batch", "2")] == [0, 2, 4]
+    # At different times.
+    paced = plans("--processes", "2", "--rate", "10")
+    assert [(plan.rate, plan.delay_s) for plan in paced] == [(5, 0), (5, 0.1)]
+    assert [plan.connections for plan in plans("--concurrency", "3")] == [3]
+    assert [plan.connections for plan in plans("--connections", "20")] == [20]
+
+
+def test_ids_are_taken_in_turn(recorder: Recorder, tmp_path: Path) -> None:
+    users = _ids(tmp_path / "four.txt", "a", "b", "c", "d")
+    bench = ["bench", "--address", recorder.address, "--users", users, "--warm-up", "0"]
+    paced = ["--rate", "20", "--duration", "0.5", "--connections", "1"]
+    assert cli.main([*bench, *paced]) == 0
+    assert recorder.users == [*"abcdabcdab"]
+
+
+@pytest.mark.parametrize("options", [[], ["--processes", "2"], ["--rate", "100"]])
+def test_each_connection_is_one(recorder: Recorder, users: Path, options: list[str]) -> None:
+    bench = ["bench", "--address", recorder.address, "--users", str(users), *options]
+    assert cli.main([*bench, "--connections", "5", "--duration", "0.3", "--warm-up", "0"]) == 0
+    assert len(recorder.peers) == 5
+
+
+def test_answers_of_any_size(
+    recorder: Recorder, users: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # gRPC's own limit is 4 MiB.
+    recorder.answer = pb.RetrieveResponse(candidates=[pb.Candidate(item_id="i" * 5_000_000)])
+    bench = ["bench", "--address", recorder.address, "--users", str(users), "--warm-up", "0"]
+    assert cli.main([*bench, "--rate", "10", "--duration", "0.3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["errors"] == {}
+
+
+def test_in_words(service: Service, users: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = ["bench", "--address", service.address, "--users", str(users), "--batch", "5"]
+    assert cli.main([*bench, "--rate", "20", "--duration", "0.5", "--warm-up", "0"]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    said = dict(lines)
+    assert said.keys() == {
+        *("load", "requests", "users", "latency", "candidates", "popularity", "versions"),
+        *("errors", "this"),
+    }
+    assert said["load"] == "BatchRetrieve of 5, 20 a second, 0.5 s"
+    assert said["requests"].endswith("a second, 10 OK")
+    assert said["latency"].startswith("ms  p50 ")
+    assert (said["candidates"], said["versions"]) == ("50.0 an answer", "7")
+    assert said["errors"] == "none"
+
+
+def test_the_tool_says_when_it_is_the_limit() -> None:
+    asked = argparse.Namespace(
+        address="", concurrency=1, rate=None, batch=0, users="-", processes=1
+    )
+    assert "--processes" in report.as_text(Tally(cores=[0.3, 0.95]), asked)
+    assert "--processes" in report.as_text(Tally(cores=[0.3], unsent=1), asked)
+    assert "--processes" not in report.as_text(Tally(cores=[0.89, 0.3]), asked)
+
+
+def test_a_rate_beyond_what_the_tool_can_send(bench: Bench) -> None:
+    options = ("--rate", "100000", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "0.3")
+    began = time.monotonic()
+    got = bench(*options)
+    assert time.monotonic() - began < 4
+    counted = got["requests"] + sum(one["count"] for one in got["errors"].values())
+    assert got["unfinished"] > 10_000
+    assert counted + got["unfinished"] == pytest.approx(50_000, abs=1)
+    assert got["tool"]["limited"]
+    # What was sent late counts from when it was due.
+    assert got["latency_ms"]["max"] > 250
+
+
+def test_progress_for_a_terminal(
+    service: Service,
+    users: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = ["bench", "--address", service.address, "--users", str(users), "--rate", "20"]
+    window = ["--duration", "1.2", "--warm-up", "0.2"]
+    assert cli.main([*bench, *window]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert cli.main([*bench, *window]) == 0
+    shown = capsys.readouterr().err.split("\r\x1b[K")
+    assert shown[1] == "warming up"
+    assert shown[-2].startswith("1 s: ")
+    assert shown[-2].endswith(" answers/s, 0 errors")
+    assert 10 < int(shown[-2].split()[2]) < 30
+    assert shown[-1] == ""
+
+
+def test_a_service_that_does_not_answer(bench: Bench, model_server: FakeModelServer) -> None:
+    model_server.delay_s = 2.5
+    began = time.monotonic()
+    got = bench("--concurrency", "4", "--duration", "0.3", "--warm-up", "0")
+    assert time.monotonic() - began < 2
+    assert (got["requests"], got["unfinished"], got["status"]) == (0, 4, 1)
+
+
+@pytest.mark.parametrize("loop", [["--concurrency", "2"], ["--rate", "0.1"]])
+def test_an_interrupt_ends_it_early(service: Service, loop: list[str]) -> None:
+    arguments = [
+        *(sys.executable, "-m", "query_service", "bench", "--address", service.address),
+        *("--users", "-", "--warm-up", "0", "--duration", "60", "--json", *loop),
+    ]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        arguments, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("é1\nu2\n".encode())
+        process.stdin.close()
+        process.stdin = None
+        time.sleep(1.5)
+        # As a terminal does it: to all processes of the command.
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=5)
+    assert (process.returncode, err) == (0, b"")
+    got = json.loads(out)
+    assert 0 < got["seconds"] < 3
+    assert got["answers"] > 0
+    assert got["requests_per_s"] == pytest.approx(got["requests"] / got["seconds"])
+
+
+def test_a_process_that_ends_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
+    broken: Any = None
+    plan = Plan("127.0.0.1:1", broken, 0, 1, 1, None, 0.0, 0.0, 1.0, 1.0)
+    with pytest.raises(BenchError, match="has ended by itself"):
+        processes.measure([plan], show=False)
+    # With its traceback.
+    assert "AttributeError" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("found", ["127.0.0.1:1", "no-such-host.invalid:1", "not listening"])
+def test_no_service(found: str, users: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = ["bench", "--address", found, "--users", str(users), "--timeout-s", "2"]
+    assert cli.main(bench) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {found}: ")
+
+
+@pytest.mark.parametrize("option", ["--users", "--items", "--exclude"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), (b"", "no id"), (b"\n  \n", "no id"), (b"u1\n\xff\n", "utf-8")],
+)
+def test_files_that_cannot_be_used(
+    option: str,
+    content: bytes | None,
+    said: str,
+    users: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "ids.txt"
+    if content is not None:
+        path.write_bytes(content)
+    asked = ["--users", str(users)] if option == "--exclude" else []
+    assert cli.main(["bench", *asked, option, str(path)]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path}: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--concurrency", "0"],
+        ["--concurrency", "-1"],
+        ["--concurrency", "many"],
+        ["--duration", "0"],
+        ["--duration", "nan"],
+        ["--warm-up", "-1"],
+        ["--warm-up", "inf"],
+        ["-k", "0"],
+        ["--batch", "-1"],
+        ["--connections", "0"],
+        ["--processes", "0"],
+        ["--processes", "33"],
+        ["--processes", "2", "--connections", "1"],
+        ["--rate", "0"],
+        ["--rate", "10", "--concurrency", "3"],
+        ["--timeout-s", "0"],
+        ["--timeout-s", "nan"],
+        ["--items", "i.txt"],
+    ],
+)
+def test_options_that_cannot_be(
+    wrong: list[str], users: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["bench", "--users", str(users), *wrong])
+    assert raised.value.code == 2
+    assert wrong[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_ids_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    # As editors on Windows write it. Spaces are part of an id.
+    path.write_bytes("\ufeffu1\r\n\r\n é 2\r\n".encode())
+    assert command._ids(str(path)) == ["u1", " é 2"]
+
+
+def test_what_to_ask_for_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ([], ["--items", "i.txt", "--exclude-seen"]):
+        with pytest.raises(SystemExit):
+            cli.main(["bench", *wrong])
+        assert "--users" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_number_beyond_int32(users: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--users", str(users), "-k", "9" * 10]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+
+
+def test_the_other_commands_do_not_load_it() -> None:
+    code = """
+import sys
+import query_service.cli
+assert not {"multiprocessing", "query_service.bench.load"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
