@@ -25,6 +25,8 @@ from query_service.settings import Settings
 #: 10,000 exclusions of 256 bytes are 2.6 MB; a batch of 256 has room for more.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
 
 class Server:
     """A running service. :meth:`start`, then :meth:`stop`."""
@@ -112,12 +114,18 @@ async def serve(
     """Serve until SIGTERM or SIGINT; ``ready`` is told the port when it is open."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, stopped.set)
-    server = Server(settings, reuse_port=reuse_port)
-    await server.start()
-    tending = asyncio.create_task(tend_garbage())
-    ready(server.port)
-    await stopped.wait()
-    tending.cancel()
-    await server.stop()
+    try:
+        server = Server(settings, reuse_port=reuse_port)
+        await server.start()
+        tending = asyncio.create_task(tend_garbage())
+        ready(server.port)
+        await stopped.wait()
+        tending.cancel()
+        await server.stop()
+    finally:
+        # On the way out already: a loop that closes cannot be told anything more.
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
