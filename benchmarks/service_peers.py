@@ -156,6 +156,7 @@ def every(recall: float) -> dict[str, Peer]:
     return {
         "echo-aio": Echo("echo-aio"),
         "echo-threads": Echo("echo-threads"),
+        "echo-core": Echo("echo-core"),
         "naive": Naive(),
         "fastapi": FastApi(),
         "chroma": Chroma(recall),

@@ -92,7 +92,7 @@ def _lines(results: Results) -> Iterator[Line]:
     if not loads:
         return
     most = max(loads)
-    for peer in ("echo-aio", "echo-threads", "naive"):
+    for peer in ("echo-aio", "echo-threads", "echo-core", "naive"):
         others = results.turn(peer, PLAIN, most)
         yield Line(f"req/s at {most}, against {peer}", "x", _shares(ours(most), others, rate_of))
     for question in (PLAIN, EXCLUDED):

@@ -2,6 +2,7 @@
 
     python benchmarks/service_servers.py echo-aio
     python benchmarks/service_servers.py echo-threads
+    python benchmarks/service_servers.py echo-core
     python benchmarks/service_servers.py naive MODEL_SERVER
     python benchmarks/service_servers.py fastapi MODEL_DIR
     python benchmarks/service_servers.py build-chroma MODELS_DIR DIRECTORY
@@ -13,6 +14,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from query_service import runtime
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tfserving_subset.v1 import prediction_pb2 as tfs
@@ -104,13 +107,13 @@ class Naive(pb_grpc.RetrievalServiceServicer):
         return answer
 
 
-async def _serve_aio(name: str, servicer: Any) -> None:
-    server = grpc.aio.server()
+async def _serve_aio(name: str, servicer: Any, make: Callable[[], Any] = grpc.aio.server) -> None:
+    server = make()
     pb_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"{name} ready on 127.0.0.1:{port}", flush=True)
-    await server.wait_for_termination()
+    await asyncio.Event().wait()
 
 
 async def _serve_naive(model_server: str) -> None:
@@ -206,6 +209,8 @@ def main() -> None:
     role, *rest = sys.argv[1:]
     if role == "echo-aio":
         asyncio.run(_serve_aio(role, EchoAio()))
+    elif role == "echo-core":
+        asyncio.run(_serve_aio(role, EchoAio(), runtime.Server))
     elif role == "echo-threads":
         _serve_threads()
     elif role == "naive":
