@@ -130,12 +130,12 @@ def test_the_seen_store_and_the_titles_change_with_the_version(tmp_path: Path) -
     async def ask() -> None:
         seen = SqliteSeenStore(store.models_dir / "seen.sqlite")
         items = store.models_dir / "items.csv"
-        assert await seen.seen("u") == {"2"}
+        assert await seen.seen("u") == {b"2"}
         switching.rollback(store)
-        assert await seen.seen("u") == {"1"}
+        assert await seen.seen("u") == {b"1"}
         assert items.read_text().splitlines()[1] == "i,1"
         switching.promote(store, 2)
-        assert await seen.seen("u") == {"2"}
+        assert await seen.seen("u") == {b"2"}
         assert items.read_text().splitlines()[1] == "i,2"
         await seen.close()
 
