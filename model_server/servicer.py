@@ -49,7 +49,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             )
             response = predict_pb2.PredictResponse()
             for name, array in outputs.items():
-                response.outputs[name].CopyFrom(encode(array, signature.outputs[name].dtype))
+                encode(array, signature.outputs[name].dtype, response.outputs[name])
         _fill(response.model_spec, spec.name, number)
         response.model_spec.signature_name = spec.signature_name or SERVING_DEFAULT
         return response

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
-from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.core.framework import types_pb2
 
 #: A request cannot make the server set aside more than this many elements.
 MAX_ELEMENTS = 1 << 28
@@ -61,13 +61,14 @@ def decode(proto: Message) -> NDArray[Any]:
         raise TensorParsingError(str(error)) from error
 
 
-def encode(array: NDArray[Any], dtype: int) -> tensor_pb2.TensorProto:
-    """A TensorProto with typed values, of the graph's own ``dtype``."""
+def encode(array: NDArray[Any], dtype: int, proto: Any) -> None:
+    """Fill an empty TensorProto with typed values, of the graph's own ``dtype``."""
     if dtype not in _KINDS:
         import tensorflow as tf
 
-        return tf.make_tensor_proto(array)
-    proto = tensor_pb2.TensorProto(dtype=dtype)
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return
+    proto.dtype = dtype
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if dtype == types_pb2.DT_FLOAT and array.size:
@@ -76,7 +77,6 @@ def encode(array: NDArray[Any], dtype: int) -> tensor_pb2.TensorProto:
         proto.MergeFromString(_FLOAT_VAL + _varint(len(data)) + data)
     else:
         getattr(proto, _KINDS[dtype][1]).extend(array.ravel().tolist())
-    return proto
 
 
 def _varint(value: int) -> bytes:

@@ -15,10 +15,19 @@ _ARRAYS = st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.bool_]
 )
 
 
+def _encoded(array: np.ndarray, dtype: tf.DType) -> tensor_pb2.TensorProto:
+    proto = tensor_pb2.TensorProto()
+    encode(array, dtype.as_datatype_enum, proto)
+    return proto
+
+
 @given(_ARRAYS)
 def test_numbers_survive(array: np.ndarray) -> None:
     dtype = tf.as_dtype(array.dtype)
-    typed = encode(array, dtype.as_datatype_enum)
+    typed = _encoded(array, dtype)
+    # TensorFlow reads the same, from typed values.
+    assert not typed.tensor_content
+    np.testing.assert_array_equal(tf.make_ndarray(typed), array)
     content = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_content=array.tobytes())
     content.tensor_shape.CopyFrom(typed.tensor_shape)
     for proto in (typed, content):
@@ -28,7 +37,7 @@ def test_numbers_survive(array: np.ndarray) -> None:
 @given(st.lists(st.binary(max_size=200), max_size=5))
 def test_strings_survive(values: list[bytes]) -> None:
     array = np.array(values, object)
-    typed = encode(array, tf.string.as_datatype_enum)
+    typed = _encoded(array, tf.string)
     assert decode(typed).tolist() == values
 
 
