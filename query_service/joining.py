@@ -75,6 +75,8 @@ class JoiningModel:
             self._deadlines.remove(order)
             if order.predict is not None:
                 order.predict.left()
+                # No cycle may hold the rows until someone looks for cycles.
+                order.predict = None
 
     def _lane(self) -> "_Lane":
         return _Lane(self._model, self._under_way)
