@@ -33,15 +33,14 @@ _THREADS = 10
 _ROWS = 5_000
 
 
-def _echo() -> pb.RetrieveResponse:
-    """An answer that is always the same, made anew."""
-    return pb.RetrieveResponse(
-        candidates=[
-            pb.Candidate(item_id=f"item-{1999 * n:08d}", score=0.9 - n / 1000) for n in range(100)
-        ],
-        origin=pb.ORIGIN_MODEL,
-        model_version=1,
-    )
+#: An answer that is always the same: made once, serialized by gRPC each time.
+_ECHO = pb.RetrieveResponse(
+    candidates=[
+        pb.Candidate(item_id=f"item-{1999 * n:08d}", score=0.9 - n / 1000) for n in range(100)
+    ],
+    origin=pb.ORIGIN_MODEL,
+    model_version=1,
+)
 
 
 class EchoAio(pb_grpc.RetrievalServiceServicer):
@@ -52,7 +51,7 @@ class EchoAio(pb_grpc.RetrievalServiceServicer):
     ) -> pb.RetrieveResponse:
         """The same 100 candidates."""
         del request, context
-        return _echo()
+        return _ECHO
 
 
 class EchoThreads(pb_grpc.RetrievalServiceServicer):
@@ -63,7 +62,7 @@ class EchoThreads(pb_grpc.RetrievalServiceServicer):
     ) -> pb.RetrieveResponse:
         """The same 100 candidates."""
         del request, context
-        return _echo()
+        return _ECHO
 
 
 class Naive(pb_grpc.RetrievalServiceServicer):

@@ -10,6 +10,7 @@ Item ids are UTF-8 bytes here, as they are on both wires: none is ever decoded.
 import asyncio
 import enum
 from collections.abc import Sequence, Set
+from itertools import compress
 from typing import NamedTuple, Protocol
 
 from query_service.errors import OutOfTime, UnknownQuery
@@ -152,19 +153,16 @@ def _ended(row: Row, depth: int) -> bool:
 
 def _survivors(row: Row, excluded: Set[bytes], k: int) -> tuple[Sequence[bytes], Sequence[float]]:
     """The first k of a row that are neither excluded, nor filler, nor there before."""
-    distinct = set(row.item_ids)
-    plain = len(distinct) == len(row.item_ids) and _FILLER not in distinct
-    if plain and distinct.isdisjoint(excluded):
-        return row.item_ids[:k], row.scores[:k]
-    taken = {_FILLER}
-    item_ids: list[bytes] = []
-    scores: list[float] = []
+    item_ids, scores = row.item_ids, row.scores
+    if excluded:
+        kept = [one not in excluded for one in item_ids]
+        item_ids, scores = list(compress(item_ids, kept)), list(compress(scores, kept))
+    item_ids, scores = item_ids[:k], scores[:k]
+    distinct = set(item_ids)
+    if len(distinct) == len(item_ids) and _FILLER not in distinct:
+        return item_ids, scores
+    best: dict[bytes, float] = {}
     for item_id, score in zip(row.item_ids, row.scores, strict=True):
-        if item_id in taken or item_id in excluded:
-            continue
-        taken.add(item_id)
-        item_ids.append(item_id)
-        scores.append(score)
-        if len(item_ids) == k:
-            break
-    return item_ids, scores
+        if item_id != _FILLER and item_id not in excluded:
+            best.setdefault(item_id, score)
+    return list(best)[:k], list(best.values())[:k]

@@ -63,7 +63,7 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
         id=query_id,
         max_candidates=k or limits.default_candidates,
         recent=_latest_of_each(recent) if recent else (),
-        excluded={one.encode() for one in excluded},
+        excluded=set(map(str.encode, excluded)),
         viewer_id=viewer_id if request.exclude_seen else None,
     )
 
