@@ -140,9 +140,10 @@ def h2load(
     for one in said:
         _check(one, answer_bytes, request.http1, load)
     if load.rate:
-        # There the warm-up is in the log.
+        # There the warm-up is in the log; and not all processes start at the same time.
         begun = min(row[0] for row in rows) + WARM_UP_S * 1_000_000
         rows = [row for row in rows if row[0] >= begun]
+        seconds = (max(row[0] for row in rows) - begun) / 1e6
     times = sorted(row[2] / 1e3 for row in rows if row[1] == _OK)
     return _sample(times, len(times) / seconds, usage, parts)
 
