@@ -1,6 +1,7 @@
 """What several packages' tests need: the data where it is at hand, trained models, servers."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 import trainer  # noqa: F401  (chooses Keras 2 before any test imports TensorFlow)
+
+# A shell that starts the tests in the background has it ignored, and a process inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 _ML_100K = (ROOT / "data" / "ml-100k", ROOT.parent / "shared" / "data" / "ml-100k")
