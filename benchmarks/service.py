@@ -35,17 +35,20 @@ import service_peers
 import service_report
 from rich.console import Console
 from rich.markup import escape
-from service_catalogue import Catalogue
+from service_catalogue import (
+    EXCLUDED,
+    NEAREST_SEEN,
+    NONE_SEEN,
+    PLAIN,
+    SCATTERED_SEEN,
+    Catalogue,
+)
 from service_load import CONNECTIONS, Failed, Load, Sample, h2load, one_caller
 from service_peer import Peer
 from service_processes import ROOT, Machinery, environment
 from service_results import (
     BATCH,
-    EXCLUDED,
-    MANY_SEEN,
-    NONE_SEEN,
     OURS,
-    PLAIN,
     PREDICT,
     PYTHON,
     Results,
@@ -149,7 +152,7 @@ def plan(running: dict[str, Peer], concurrencies: list[int]) -> Iterator[Turn]:
     for concurrency in _BATCHES:
         yield Turn(BATCH, PLAIN, Load(concurrency))
     for concurrency in _HEAVY:
-        for question in (NONE_SEEN, MANY_SEEN):
+        for question in (NONE_SEEN, NEAREST_SEEN, SCATTERED_SEEN):
             yield Turn(OURS, question, Load(concurrency))
 
 

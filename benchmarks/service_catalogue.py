@@ -15,8 +15,13 @@ from serving_contract import METRICS_JSON, REPORTS, RETRIEVAL, SEEN_QUERY, SEEN_
 
 HEAVY_USERS = 100
 HEAVY_SEEN = 5_000
+#: The heavy users from here on have seen items from all over the catalogue.
+FIRST_SCATTERED = 50
 SEEN, SEEN_AMONG = 100, 200
 DATASET = "drawn vectors"
+#: Questions.
+PLAIN, EXCLUDED, NONE_SEEN = "plain", "100 excluded", "none seen"
+NEAREST_SEEN, SCATTERED_SEEN = "5,000 nearest seen", "5,000 scattered seen"
 #: Of the vectors that are no items.
 _USERS_STREAM = 3
 _RECALL_USERS = 200
@@ -84,15 +89,16 @@ class Catalogue:
         self.neighbours = self._neighbours()
 
     def question(self, name: str) -> Question:
-        """One of "plain", "100 excluded", "none seen", "100 seen" and "5,000 seen".
+        """One of the names above, or "100 seen".
 
-        The excluded and the seen items are among those nearest to the user.
+        The excluded and the seen items are among those nearest to the user, except those of
+        "5,000 scattered seen".
         """
-        heavy = name in ("none seen", f"{HEAVY_SEEN:,} seen")
-        plain = self._plain(0 if heavy else HEAVY_USERS)
-        if name in ("plain", "none seen"):
+        number = {NONE_SEEN: 0, NEAREST_SEEN: 0, SCATTERED_SEEN: FIRST_SCATTERED}
+        plain = self._plain(number.get(name, HEAVY_USERS))
+        if name in (PLAIN, NONE_SEEN):
             return plain
-        if name == "100 excluded":
+        if name == EXCLUDED:
             every = vectors.neighbours(self.item_vectors, self._users[[HEAVY_USERS]], SEEN_AMONG)[0]
             chosen = np.random.default_rng(1).choice(every, SEEN, replace=False)
             excluded = tuple(self.id(row) for row in chosen)

@@ -4,8 +4,9 @@
 
 Items and users are clustered vectors of :mod:`vectors`, both drawn from the same clusters. The
 index is tuned, built, verified and published by the trainer's own code: recall@100 of .95 at least.
-seen.sqlite: user ``heavy-0`` to ``heavy-99`` have seen the 5,000 items that are nearest to them,
-every other user 100 of the nearest 200, which is the hardest that an exclusion can be.
+seen.sqlite: user ``heavy-0`` to ``heavy-49`` have seen the 5,000 items that are nearest to them,
+which is the hardest that an exclusion can be, ``heavy-50`` to ``heavy-99`` 5,000 from all over the
+catalogue, every other user 100 of the nearest 200.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import vectors
 from rich.console import Console
 from service_catalogue import (
     DATASET,
+    FIRST_SCATTERED,
     HEAVY_SEEN,
     HEAVY_USERS,
     SEEN,
@@ -69,9 +71,11 @@ def make(models_dir: Path, items: int, users: int, dims: int, console: Console) 
         manifest = {"version": staged.version, **measures}
         indexes = build.build(servable, staged.directory, settings.index, manifest, console.print)
         companions.write_items(staged.directory / ITEMS_CSV, zip(ids, ids, strict=True))
-        nearest = vectors.neighbours(item_vectors, user_vectors[:HEAVY_USERS], HEAVY_SEEN)
+        nearest = vectors.neighbours(item_vectors, user_vectors[:FIRST_SCATTERED], HEAVY_SEEN)
         random = np.random.default_rng(0)
         seen = dict(enumerate(nearest))
+        for number in range(FIRST_SCATTERED, HEAVY_USERS):
+            seen[number] = random.choice(items, HEAVY_SEEN, replace=False)
         for start in range(HEAVY_USERS, users, 1000):
             block = vectors.neighbours(item_vectors, user_vectors[start : start + 1000], SEEN_AMONG)
             for number, row in enumerate(block, start):

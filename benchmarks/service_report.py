@@ -12,12 +12,11 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from rich.table import Table
+from service_catalogue import EXCLUDED, PLAIN
 from service_results import (
     BATCH,
-    EXCLUDED,
     H2LOAD,
     OURS,
-    PLAIN,
     PREDICT,
     Results,
     Turn,

@@ -4,10 +4,10 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from service_catalogue import EXCLUDED, NEAREST_SEEN, NONE_SEEN, PLAIN, SCATTERED_SEEN
 from service_load import Load, Sample
 
 OURS, PREDICT, BATCH = "shortlist", "bare Predict", "BatchRetrieve of 256"
-PLAIN, EXCLUDED, NONE_SEEN, MANY_SEEN = "plain", "100 excluded", "none seen", "5,000 seen"
 H2LOAD, PYTHON = "h2load", "Python"
 #: Peers with an index behind a usual service.
 _OTHERS = ("fastapi", "chroma")
@@ -130,10 +130,11 @@ def _lines(results: Results) -> Iterator[Line]:
     for load in loads:
         shares = _shares(ours(load, EXCLUDED), ours(load), rate_of)
         yield Line(f"req/s at {load}, with 100 exclusions against without", "x", shares)
-    for load in results.concurrencies(OURS, MANY_SEEN):
-        for figure, name in ((p50_of, "p50"), (rate_of, "req/s")):
-            shares = _shares(ours(load, MANY_SEEN), ours(load, NONE_SEEN), figure)
-            yield Line(f"{name} at {load}, 5,000 seen items against none", "x", shares)
+    for question in (SCATTERED_SEEN, NEAREST_SEEN):
+        for load in results.concurrencies(OURS, question):
+            for figure, name in ((p50_of, "p50"), (rate_of, "req/s")):
+                shares = _shares(ours(load, question), ours(load, NONE_SEEN), figure)
+                yield Line(f"{name} at {load}, {question} against none", "x", shares)
 
 
 Figure = Callable[[Sample], float]

@@ -25,6 +25,10 @@ from query_service.settings import Settings
 #: 10,000 exclusions of 256 bytes are 2.6 MB; a batch of 256 has room for more.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
+#: Beyond so many calls that nobody has looked at yet gRPC itself cancels some, at random from 1,000
+#: on by default. We look at each and say RESOURCE_EXHAUSTED.
+_MANY = 1_000_000
+
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -44,6 +48,8 @@ class Server:
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
             ("grpc.so_reuseport", int(reuse_port)),
+            ("grpc.server.max_pending_requests", _MANY),
+            ("grpc.server.max_pending_requests_hard_limit", _MANY),
         ]
         self._server: Any = (
             runtime.Server(options)
