@@ -15,11 +15,11 @@ from typing import Any
 
 # Nothing that imports gRPC: `serve` forks, and gRPC must not have been imported before.
 from query_service import ask, bench
+from query_service.api.validation import Limits
 from query_service.errors import StartError
-from query_service.listening import address
 from query_service.settings import Settings, workers
-from query_service.supervisor import supervise
-from query_service.validation import Limits
+from query_service.workers.listening import address
+from query_service.workers.supervisor import supervise
 
 _DEFAULT_ADDRESS = "127.0.0.1:50051"
 

@@ -11,16 +11,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from query_service import runtime, seen_store
-from query_service.caching import CachingModel
+from query_service.api.health import HealthMonitor
+from query_service.api.methods import Methods
+from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.errors import StartError
-from query_service.garbage import tend_garbage
-from query_service.health import HealthMonitor
-from query_service.joining import JoiningModel
-from query_service.listening import address
-from query_service.model_client import TfServingClient
 from query_service.retrieval import Model, Retriever
-from query_service.servicer import SERVICE, RetrievalServicer
 from query_service.settings import Settings
+from query_service.upstream.caching import CachingModel
+from query_service.upstream.joining import JoiningModel
+from query_service.upstream.model_client import TfServingClient
+from query_service.workers.garbage import tend_garbage
+from query_service.workers.listening import address
 
 #: 10,000 exclusions of 256 bytes are 2.6 MB; a batch of 256 has room for more.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
@@ -77,13 +78,11 @@ class Server:
             self._store,
             popular_for_unknown_users=settings.unknown_user == "popularity",
         )
-        servicer = RetrievalServicer(
-            retriever,
-            settings.limits,
-            timeout_s=settings.timeout_s,
-            max_concurrent_requests=settings.max_concurrent_requests,
+        methods = Methods(
+            timeout_s=settings.timeout_s, max_concurrent_requests=settings.max_concurrent_requests
         )
-        self._server.add_generic_rpc_handlers((servicer.handler(),))
+        servicer = RetrievalServicer(retriever, settings.limits)
+        self._server.add_generic_rpc_handlers((methods.handler(SERVICE, servicer.methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = (SERVICE, health_name, reflection.SERVICE_NAME)

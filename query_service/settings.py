@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from query_service.validation import Limits
+from query_service.api.validation import Limits
 from serving_contract import MAX_K
 
 UNKNOWN_USER = ("popularity", "not-found")

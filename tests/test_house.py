@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2, predict_pb2
 
-from query_service.tensor_content import decode_strings
+from query_service.upstream.tensor_content import decode_strings
 from tests.conftest import ROOT
 from tfserving_subset.v1 import prediction_pb2 as subset
 
@@ -55,8 +55,8 @@ def test_layers_of_the_query_service() -> None:
             assert all(name.startswith("query_service.runtime") for name in own), own
         else:
             assert "cygrpc" not in path.read_text(), f"{path}: only the runtime speaks it"
-        if path.name not in ("servicer.py", "model_client.py") and path.parent.name != "runtime":
-            assert "StatusCode" not in path.read_text(), f"{path}: only the servicer says codes"
+        if path.name not in ("methods.py", "model_client.py") and path.parent.name != "runtime":
+            assert "StatusCode" not in path.read_text(), f"{path}: only the API says codes"
         if path.name in ("retrieval.py", "errors.py") or path.parent.name == "seen_store":
             assert not roots & {"grpc", "google", "retrieval", "grpc_status"}, path
         if path.name in ("joining.py", "caching.py"):

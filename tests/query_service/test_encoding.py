@@ -6,7 +6,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_service.encoding import encoded
+from query_service.api.encoding import encoded
 from query_service.retrieval import Candidates, Source
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import MAX_ID_BYTES

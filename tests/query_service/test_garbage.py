@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from query_service import garbage
+from query_service.workers import garbage
 
 
 class _Cycle:

@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from query_service import joining
 from query_service.errors import (
     ModelServerFault,
     ModelServerUnavailable,
     OutOfTime,
     RetrievalError,
 )
-from query_service.joining import JoiningModel
 from query_service.retrieval import Kind, Query, Row
+from query_service.upstream import joining
+from query_service.upstream.joining import JoiningModel
 
 
 class Model:

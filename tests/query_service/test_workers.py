@@ -19,9 +19,9 @@ import pytest
 
 from query_service import cli
 from query_service.errors import StartError
-from query_service.listening import reserve
 from query_service.settings import usable_cpus
-from query_service.supervisor import next_delay_s
+from query_service.workers.listening import reserve
+from query_service.workers.supervisor import next_delay_s
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
@@ -328,7 +328,7 @@ def _failing(*arguments: str) -> "subprocess.CompletedProcess[str]":
 _SUPERVISED = """
 import os, signal, sys, time
 from query_service.errors import StartError
-from query_service.supervisor import supervise
+from query_service.workers.supervisor import supervise
 
 def run(port, ready):
 {run}

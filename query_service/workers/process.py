@@ -1,4 +1,4 @@
-"""A worker process of :mod:`query_service.supervisor`, from the fork to its end."""
+"""A worker process of :mod:`query_service.workers.supervisor`, from the fork to its end."""
 
 import contextlib
 import logging

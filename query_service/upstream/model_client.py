@@ -19,7 +19,7 @@ from query_service.errors import (
     SignatureMissing,
 )
 from query_service.retrieval import Kind, Query, Row
-from query_service.tensor_content import decode_numbers, decode_strings
+from query_service.upstream.tensor_content import decode_numbers, decode_strings
 from serving_contract import (
     BY_ITEM,
     BY_USER,
@@ -75,7 +75,7 @@ class TfServingClient:
     async def fetch_batch(
         self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[Row]:
-        """One Predict for all queries. See :class:`query_service.joining.BatchModel`.
+        """One Predict for all queries. See :class:`query_service.upstream.joining.BatchModel`.
 
         A model older than BY_USER_AND_HISTORY answers by the user alone.
         """

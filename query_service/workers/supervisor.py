@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from query_service import worker_process
 from query_service.errors import StartError
-from query_service.listening import reserve
+from query_service.workers import process
+from query_service.workers.listening import reserve
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class _Workers:
             return
         if not worker.pid:
             os.close(self._leash_held)
-            worker_process.run(self._work, self._leash, report)
+            process.run(self._work, self._leash, report)
         os.close(report)
         worker.alive = True
         self._selector.register(worker.report, selectors.EVENT_READ, worker)
@@ -173,8 +173,8 @@ class _Workers:
         """Read what a worker reports; False once it has ended."""
         data = os.read(worker.report, 65_536)
         if data:
-            worker.ready = worker.ready or data.startswith(worker_process.READY)
-            worker.said += data.removeprefix(worker_process.READY).decode(errors="replace")
+            worker.ready = worker.ready or data.startswith(process.READY)
+            worker.said += data.removeprefix(process.READY).decode(errors="replace")
             return True
         self._selector.unregister(worker.report)
         os.close(worker.report)

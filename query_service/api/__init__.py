@@ -1,0 +1,8 @@
+"""What callers see: messages in, messages or statuses out. The only room of gRPC status codes.
+
+methods.py              what all methods share: parsing, deadline, limit, statuses
+retrieval_servicer.py   retrieval.v1.RetrievalService
+validation.py           a request becomes a query, or breaks a rule of the API
+encoding.py             candidates become a response's bytes
+health.py               grpc.health.v1
+"""

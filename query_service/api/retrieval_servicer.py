@@ -1,0 +1,52 @@
+"""retrieval.v1.RetrievalService."""
+
+from __future__ import annotations
+
+import asyncio
+
+from query_service import errors
+from query_service.api import validation
+from query_service.api.encoding import encoded
+from query_service.api.methods import Method, canonical
+from query_service.api.validation import Limits
+from query_service.retrieval import Retriever
+from retrieval.v1 import retrieval_service_pb2 as pb
+
+SERVICE = pb.DESCRIPTOR.services_by_name["RetrievalService"].full_name
+
+
+class RetrievalServicer:
+    """Request in, answer or error out."""
+
+    def __init__(self, retriever: Retriever, limits: Limits) -> None:
+        self._retriever = retriever
+        self._limits = limits
+        self.methods = {
+            "Retrieve": Method(pb.RetrieveRequest, self._retrieve),
+            "BatchRetrieve": Method(pb.BatchRetrieveRequest, self._batch_retrieve),
+        }
+
+    async def _retrieve(self, request: pb.RetrieveRequest, deadline: float) -> bytes:
+        query = validation.query(request, self._limits)
+        return encoded(await self._retriever.retrieve(query, deadline))
+
+    async def _batch_retrieve(self, request: pb.BatchRetrieveRequest, deadline: float) -> bytes:
+        validation.check_batch(request)
+        answers = [self._outcome(one, deadline) for one in request.requests]
+        response = pb.BatchRetrieveResponse()
+        for outcome in await asyncio.gather(*answers):
+            result = response.results.add()
+            if isinstance(outcome, errors.RetrievalError):
+                result.error.CopyFrom(canonical(outcome))
+            else:
+                result.response.MergeFromString(outcome)
+        return response.SerializeToString()
+
+    async def _outcome(
+        self, request: pb.RetrieveRequest, deadline: float
+    ) -> bytes | errors.RetrievalError:
+        """One of a batch: its failure is its own."""
+        try:
+            return await self._retrieve(request, deadline)
+        except errors.RetrievalError as error:
+            return error
