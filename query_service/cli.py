@@ -9,15 +9,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 # Nothing that imports gRPC: `serve` forks, and gRPC must not have been imported before.
 from query_service import ask, bench
-from query_service.api.validation import Limits
 from query_service.errors import StartError
-from query_service.settings import Settings, workers
+from query_service.settings import Settings
 from query_service.workers.listening import address
 from query_service.workers.supervisor import supervise
 
@@ -38,45 +37,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     serve = commands.add_parser("serve", help="answer over gRPC", epilog=__doc__)
     serve.set_defaults(function=_serve)
-    defaults = Settings()
-
-    def flag(name: str, default: Any, text: str, **more: Any) -> None:
-        variable = "SHORTLIST_" + name.removeprefix("--").replace("-", "_").upper()
-        # argparse converts a default that is text like one that was typed.
+    for setting in fields(Settings):
+        name = setting.name.replace("_", "-")
+        # Compose sets what is not given to "". argparse reads a default that is text like one
+        # that was typed.
         serve.add_argument(
-            name,
-            # Compose sets what is not given to "".
-            default=os.environ.get(variable) or default,
-            help=f"{text} (default: {default})",
-            **{"type": type(default), **more},
+            f"--{name}",
+            default=os.environ.get(f"SHORTLIST_{setting.name.upper()}") or setting.default,
+            type=setting.metadata["read"],
+            help=f"{setting.metadata['help']} (default: {setting.default})",
         )
-
-    flag("--host", defaults.host, "address to listen on")
-    flag("--port", defaults.port, "port to listen on; 0: any free one, printed")
-    flag("--model-server", defaults.model_server, "HOST:PORT of TensorFlow Serving")
-    flag("--model", defaults.model, "retrieval (ScaNN) or retrieval_exact")
-    flag("--seen-store", defaults.seen_store, "sqlite:PATH or none")
-    flag("--timeout-s", defaults.timeout_s, "no request takes longer")
-    flag("--default-candidates", defaults.limits.default_candidates, "max_candidates 0 means this")
-    flag("--max-candidates", defaults.limits.max_candidates, "the most a request may ask for")
-    flag(
-        "--unknown-user",
-        defaults.unknown_user,
-        "popularity: the most popular items; not-found: NOT_FOUND",
-    )
-    flag(
-        "--max-concurrent-requests", defaults.max_concurrent_requests, "beyond: RESOURCE_EXHAUSTED"
-    )
-    flag("--grace-s", defaults.grace_s, "for requests under way at the end")
-    flag("--cache-size", defaults.cache_size, "answers of the model server to keep; 0: none")
-    flag("--cache-age-s", defaults.cache_age_s, "for how long")
-    flag("--runtime", defaults.runtime, "core, or aio: grpc.aio, three times the cost a request")
-    flag(
-        "--workers",
-        defaults.workers,
-        "processes that share the port, or auto: one for each usable CPU",
-        type=workers,
-    )
 
     asking = commands.add_parser("ask", help="ask a running service")
     asking.set_defaults(function=_ask)
@@ -116,22 +86,7 @@ def _address(command: argparse.ArgumentParser) -> None:
 
 def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
-        settings = Settings(
-            host=parsed.host,
-            port=parsed.port,
-            model_server=parsed.model_server,
-            model=parsed.model,
-            seen_store=parsed.seen_store,
-            timeout_s=parsed.timeout_s,
-            limits=Limits(parsed.default_candidates, parsed.max_candidates),
-            unknown_user=parsed.unknown_user,
-            max_concurrent_requests=parsed.max_concurrent_requests,
-            grace_s=parsed.grace_s,
-            cache_size=parsed.cache_size,
-            cache_age_s=parsed.cache_age_s,
-            runtime=parsed.runtime,
-            workers=parsed.workers,
-        )
+        settings = Settings(**{one.name: getattr(parsed, one.name) for one in fields(Settings)})
     except ValueError as error:
         parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -2,8 +2,10 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from query_service.api.validation import Limits
 from serving_contract import MAX_K
@@ -12,24 +14,43 @@ UNKNOWN_USER = ("popularity", "not-found")
 RUNTIMES = ("core", "aio")
 
 
+def workers(text: str) -> int:
+    """A number of worker processes; ``auto``: one for each usable CPU.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return usable_cpus() if text == "auto" else int(text)
+
+
+def _setting(default: Any, text: str, read: Callable[[str], Any] | None = None) -> Any:
+    """A field that is also a flag: its default, its help, and how it is read from text."""
+    return field(default=default, metadata={"help": text, "read": read or type(default)})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """Checked values; see ``python -m query_service serve --help`` for what they do."""
+    """Checked values. Each field is a flag of ``python -m query_service serve``."""
 
-    host: str = "127.0.0.1"
-    port: int = 50051
-    model_server: str = "127.0.0.1:8500"
-    model: str = "retrieval"
-    seen_store: str = "none"
-    timeout_s: float = 1.0
-    limits: Limits = field(default_factory=Limits)
-    unknown_user: str = "popularity"
-    max_concurrent_requests: int = 1000
-    grace_s: float = 10.0
-    runtime: str = "core"
-    cache_size: int = 0
-    cache_age_s: float = 60.0
-    workers: int = 1
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(50051, "port to listen on; 0: any free one, printed")
+    model_server: str = _setting("127.0.0.1:8500", "HOST:PORT of TensorFlow Serving")
+    model: str = _setting("retrieval", "retrieval (ScaNN) or retrieval_exact")
+    seen_store: str = _setting("none", "sqlite:PATH or none")
+    timeout_s: float = _setting(1.0, "no request takes longer")
+    default_candidates: int = _setting(100, "max_candidates 0 means this")
+    max_candidates: int = _setting(1000, "the most a request may ask for")
+    unknown_user: str = _setting(
+        "popularity", "popularity: the most popular items; not-found: NOT_FOUND"
+    )
+    max_concurrent_requests: int = _setting(1000, "beyond: RESOURCE_EXHAUSTED")
+    grace_s: float = _setting(10.0, "for requests under way at the end")
+    cache_size: int = _setting(0, "answers of the model server to keep; 0: none")
+    cache_age_s: float = _setting(60.0, "for how long")
+    runtime: str = _setting("core", "core, or aio: grpc.aio, three times the cost a request")
+    workers: int = _setting(
+        1, "processes that share the port, or auto: one for each usable CPU", workers
+    )
 
     def __post_init__(self) -> None:
         """Refuse at the start what would only fail, or silently mean something else, later.
@@ -52,11 +73,9 @@ class Settings:
             raise ValueError(f"--timeout-s must be more than 0, not {self.timeout_s}")
         if not 0 <= self.grace_s < math.inf:
             raise ValueError(f"--grace-s must be 0 or more, not {self.grace_s}")
-        if not 1 <= self.limits.max_candidates <= MAX_K:
-            raise ValueError(
-                f"--max-candidates must be 1 to {MAX_K}, not {self.limits.max_candidates}"
-            )
-        if not 1 <= self.limits.default_candidates <= self.limits.max_candidates:
+        if not 1 <= self.max_candidates <= MAX_K:
+            raise ValueError(f"--max-candidates must be 1 to {MAX_K}, not {self.max_candidates}")
+        if not 1 <= self.default_candidates <= self.max_candidates:
             raise ValueError("--default-candidates must be 1 to --max-candidates")
         if self.unknown_user not in UNKNOWN_USER:
             raise ValueError(
@@ -75,14 +94,10 @@ class Settings:
         if self.workers < 1:
             raise ValueError(f"--workers must be 1 or more, or auto, not {self.workers}")
 
-
-def workers(text: str) -> int:
-    """A number of worker processes; ``auto``: one for each usable CPU.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    return usable_cpus() if text == "auto" else int(text)
+    @property
+    def limits(self) -> Limits:
+        """What a request may ask for."""
+        return Limits(self.default_candidates, self.max_candidates)
 
 
 def usable_cpus(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
