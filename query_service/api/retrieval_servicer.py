@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from query_service import errors
 from query_service.api import validation
@@ -21,7 +22,7 @@ class RetrievalServicer:
     def __init__(self, retriever: Retriever, limits: Limits) -> None:
         self._retriever = retriever
         self._limits = limits
-        self.methods = {
+        self.methods: dict[str, Method[Any]] = {
             "Retrieve": Method(pb.RetrieveRequest, self._retrieve),
             "BatchRetrieve": Method(pb.BatchRetrieveRequest, self._batch_retrieve),
         }
