@@ -9,11 +9,11 @@ Item ids are UTF-8 bytes here, as they are on both wires: none is ever decoded.
 
 import asyncio
 import enum
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from itertools import compress
 from typing import NamedTuple, Protocol
 
-from query_service.errors import OutOfTime, UnknownQuery
+from query_service.errors import ModelServerUnavailable, OutOfTime, UnknownQuery
 from serving_contract import FILLER_ITEM_ID, MAX_K
 
 _FILLER = FILLER_ITEM_ID.encode()
@@ -96,11 +96,26 @@ class Retriever:
     """Answers queries."""
 
     def __init__(
-        self, model: Model, seen_store: SeenStore, *, popular_for_unknown_users: bool = True
+        self,
+        model: Model,
+        seen_store: SeenStore,
+        *,
+        popular_for_unknown_users: bool = True,
+        last_resort: Callable[[], Row | None] = lambda: None,
     ) -> None:
+        """Put the parts together.
+
+        Args:
+            model: ranks the catalogue.
+            seen_store: knows what users have seen.
+            popular_for_unknown_users: else UnknownQuery.
+            last_resort: the most popular items, for any query while the model is unavailable;
+                None where there are none.
+        """
         self._model = model
         self._seen_store = seen_store
         self._popular_for_unknown_users = popular_for_unknown_users
+        self._last_resort = last_resort
 
     async def retrieve(self, query: Query, deadline: float) -> Candidates:
         """The candidates for one query. ``deadline`` is in seconds of ``loop.time()``.
@@ -113,6 +128,16 @@ class Retriever:
             excluded = excluded | {query.id.encode()}
         if query.viewer_id is not None:
             excluded = await self._with_seen(query.viewer_id, query, excluded, deadline)
+        try:
+            return await self._ranked(query, excluded, deadline)
+        except ModelServerUnavailable:
+            row = self._last_resort()
+            if row is None:
+                raise
+            popular = _survivors(row, excluded, query.max_candidates)
+            return Candidates(*popular, Source.POPULARITY, row.version)
+
+    async def _ranked(self, query: Query, excluded: Set[bytes], deadline: float) -> Candidates:
         k = query.max_candidates
         deepest = min(k + len(excluded), MAX_K)
         depth = min(deepest, 2 * k + _FIRST_MARGIN)

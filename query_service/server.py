@@ -14,12 +14,16 @@ from query_service import runtime, seen_store
 from query_service.api.health import HealthMonitor
 from query_service.api.methods import Methods
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
+from query_service.api.validation import MAX_EXCLUSIONS
 from query_service.errors import StartError
 from query_service.retrieval import Model, Retriever
 from query_service.settings import Settings
+from query_service.upstream.breaker import BreakingModel
 from query_service.upstream.caching import CachingModel
+from query_service.upstream.channel import open_channel
 from query_service.upstream.joining import JoiningModel
 from query_service.upstream.model_client import TfServingClient
+from query_service.upstream.popular import PopularItems
 from query_service.workers.garbage import tend_garbage
 from query_service.workers.listening import address
 
@@ -44,7 +48,7 @@ class Server:
         """
         self._settings = settings
         self._store = seen_store.open_store(settings.seen_store)
-        self._model = TfServingClient(settings.model_server, settings.model)
+        self._model = TfServingClient(open_channel(settings.model_server), settings.model)
         self._health = HealthMonitor(self._model, ("", SERVICE))
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -58,7 +62,7 @@ class Server:
             else grpc.aio.server(options=options)
         )
         self._cache: CachingModel | None = None
-        self._monitor: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self.port = 0
 
     async def start(self) -> None:
@@ -68,15 +72,18 @@ class Server:
             StartError: the port is taken.
         """
         settings = self._settings
-        model: Model = JoiningModel(self._model)
+        model: Model = JoiningModel(BreakingModel(self._model), settings.model_servers)
         if settings.cache_size:
             model = self._cache = CachingModel(
                 model, lambda: self._model.version, settings.cache_size, settings.cache_age_s
             )
+        deepest = settings.max_candidates + MAX_EXCLUSIONS
+        popular = PopularItems(self._model, lambda: self._model.version, deepest)
         retriever = Retriever(
             model,
             self._store,
             popular_for_unknown_users=settings.unknown_user == "popularity",
+            last_resort=lambda: popular.row,
         )
         methods = Methods(
             timeout_s=settings.timeout_s, max_concurrent_requests=settings.max_concurrent_requests
@@ -97,14 +104,16 @@ class Server:
         except RuntimeError as error:
             raise StartError(f"cannot listen on {where}: {error}") from error
         await self._server.start()
-        self._monitor = asyncio.create_task(self._health.run())
+        self._background.append(asyncio.create_task(self._health.run()))
+        if settings.fallback == "popular":
+            self._background.append(asyncio.create_task(popular.run()))
 
     async def stop(self) -> None:
         """NOT_SERVING, no new calls, those under way end within the grace period."""
-        if self._monitor:
-            self._monitor.cancel()
+        for task in self._background:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._monitor
+                await task
         await self._health.drain()
         await self._server.stop(self._settings.grace_s)
         await self._model.close()

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from query_service.api.validation import Limits
+from query_service.upstream.addresses import target
 from serving_contract import MAX_K
 
 UNKNOWN_USER = ("popularity", "not-found")
+FALLBACKS = ("none", "popular")
 RUNTIMES = ("core", "aio")
 
 
@@ -34,7 +36,10 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(50051, "port to listen on; 0: any free one, printed")
-    model_server: str = _setting("127.0.0.1:8500", "HOST:PORT of TensorFlow Serving")
+    model_server: str = _setting(
+        "127.0.0.1:8500",
+        "HOST:PORT of TensorFlow Serving; of several, all addresses of HOST, or IP:PORT,IP:PORT",
+    )
     model: str = _setting("retrieval", "retrieval (ScaNN) or retrieval_exact")
     seen_store: str = _setting("none", "sqlite:PATH or none")
     timeout_s: float = _setting(1.0, "no request takes longer")
@@ -42,6 +47,9 @@ class Settings:
     max_candidates: int = _setting(1000, "the most a request may ask for")
     unknown_user: str = _setting(
         "popularity", "popularity: the most popular items; not-found: NOT_FOUND"
+    )
+    fallback: str = _setting(
+        "none", "popular: the most popular items while the model server is away; none: UNAVAILABLE"
     )
     max_concurrent_requests: int = _setting(1000, "beyond: RESOURCE_EXHAUSTED")
     grace_s: float = _setting(10.0, "for requests under way at the end")
@@ -65,6 +73,7 @@ class Settings:
         ):
             if not value:
                 raise ValueError(f"{flag} must not be empty")
+        target(self.model_server)
         # gRPC takes a larger one modulo 65,536.
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"--port must be 0 to 65535, not {self.port}")
@@ -81,6 +90,8 @@ class Settings:
             raise ValueError(
                 f"--unknown-user must be {' or '.join(UNKNOWN_USER)}, not {self.unknown_user!r}"
             )
+        if self.fallback not in FALLBACKS:
+            raise ValueError(f"--fallback must be {' or '.join(FALLBACKS)}, not {self.fallback!r}")
         if self.cache_size < 0:
             raise ValueError(f"--cache-size must be 0 or more, not {self.cache_size}")
         if not 0 < self.cache_age_s < math.inf:
@@ -93,6 +104,11 @@ class Settings:
             )
         if self.workers < 1:
             raise ValueError(f"--workers must be 1 or more, or auto, not {self.workers}")
+
+    @property
+    def model_servers(self) -> int:
+        """How many are named."""
+        return self.model_server.count(",") + 1
 
     @property
     def limits(self) -> Limits:

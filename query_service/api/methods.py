@@ -46,10 +46,12 @@ class Method(Generic[Request]):
         request: the type of its request.
         answer: from a request and its deadline, in seconds of ``loop.time()``, to the response's
             bytes. Raises RetrievalError.
+        size: how many requests one of them is.
     """
 
     request: type[Request]
     answer: Callable[[Request, float], Awaitable[bytes]]
+    size: Callable[[Request], int] = lambda _: 1
 
 
 class Methods:
@@ -82,17 +84,27 @@ class Methods:
         return grpc.unary_unary_rpc_method_handler(behaviour)
 
     async def _answer(self, method: Method[Any], data: bytes, context: Context) -> bytes:
+        # Nothing is done for those who do not wait any more, or cannot be served.
+        deadline = self._deadline(context)
         if self._free <= 0:
             raise errors.Overloaded("too many requests are under way")
-        self._free -= 1
+        request = _parsed(method.request, data)
+        size = method.size(request)
+        self._free -= size
         try:
-            return await method.answer(_parsed(method.request, data), self._deadline(context))
+            return await method.answer(request, deadline)
         finally:
-            self._free += 1
+            self._free += size
 
     def _deadline(self, context: Context) -> float:
-        """The caller's deadline or our own limit, whichever is first, in loop time."""
+        """The caller's deadline or our own limit, whichever is first, in loop time.
+
+        Raises:
+            OutOfTime: it has passed.
+        """
         remaining_s = context.time_remaining()
+        if remaining_s == 0.0:
+            raise errors.OutOfTime("the deadline passed before the request was looked at")
         limit_s = self._timeout_s if remaining_s is None else min(remaining_s, self._timeout_s)
         return asyncio.get_running_loop().time() + limit_s
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from query_service.errors import ModelServerFault, OutOfTime, RetrievalError
+from query_service.errors import ModelServerFault, OutOfTime, Overloaded, RetrievalError
 from query_service.retrieval import Kind, Query, Row
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ MAX_ROWS = 256
 MAX_CELLS = 131_072
 #: Up to here depth costs next to nothing.
 _SHALLOW = 64
+#: How much the newest Predict counts in what Predicts take of late.
+_NEWEST = 0.25
 
 
 class BatchModel(Protocol):
@@ -65,6 +67,7 @@ class JoiningModel:
 
         Raises:
             OutOfTime: the deadline passed, whatever becomes of the others.
+            Overloaded: so many are waiting that the deadline would pass.
         """
         order = _Order(query, depth, deadline, asyncio.get_running_loop().create_future())
         self._lanes[query.kind, max(depth, _SHALLOW).bit_length()].add(order)
@@ -121,25 +124,41 @@ class _Lane:
 
     def __init__(self, model: BatchModel, under_way: int) -> None:
         self._model = model
-        self._free = under_way
+        self._under_way = self._free = under_way
         self._waiting: deque[_Order] = deque()
         self._woken = False
+        #: Seconds that a Predict takes, of late, and when the last one was begun.
+        self._duration_s = 0.0
+        self._begun = 0.0
 
     def add(self, order: _Order) -> None:
+        """Have it asked. Raises Overloaded where its answer would come too late."""
+        if not self._free and self._expected() > order.deadline:
+            raise Overloaded("too many requests are waiting for the model server")
         self._waiting.append(order)
         if self._free and not self._woken:
             self._woken = True
             # After the others of this turn.
             asyncio.get_running_loop().call_soon(self._ask)
 
+    def _expected(self) -> float:
+        """When one that comes now has its answer, if Predicts take as long as of late."""
+        now = asyncio.get_running_loop().time()
+        ahead = len(self._waiting) // (MAX_ROWS * self._under_way)
+        return max(now, self._begun + self._duration_s) + (ahead + 1) * self._duration_s
+
     def _ask(self) -> None:
         self._woken = False
         while self._free and (batch := self._next()):
             self._free -= 1
+            self._begun = asyncio.get_running_loop().time()
             _Predict(self._model, batch, self._done)
 
-    def _done(self) -> None:
+    def _done(self, seconds: float | None) -> None:
+        """One more may be asked; ``seconds``: what this one took, None without an answer."""
         self._free += 1
+        if seconds is not None:
+            self._duration_s += (seconds - self._duration_s) * _NEWEST
         self._ask()
 
     def _next(self) -> list[_Order]:
@@ -160,7 +179,9 @@ class _Lane:
 class _Predict:
     """One Predict under way: gives every order its row or its error."""
 
-    def __init__(self, model: BatchModel, orders: list[_Order], done: Callable[[], None]) -> None:
+    def __init__(
+        self, model: BatchModel, orders: list[_Order], done: Callable[[float | None], None]
+    ) -> None:
         self._model = model
         self._orders = orders
         self._waited_for = len(orders)
@@ -176,12 +197,16 @@ class _Predict:
             self._task.cancel()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        begun, seconds = loop.time(), None
         try:
-            await self._ask(self._orders)
+            if await self._ask(self._orders):
+                seconds = loop.time() - begun
         finally:
-            self._done()
+            self._done(seconds)
 
-    async def _ask(self, orders: list[_Order]) -> None:
+    async def _ask(self, orders: list[_Order]) -> bool:
+        """Whether all of them have got rows."""
         try:
             rows = await self._model.fetch_batch(
                 orders[0].query.kind,
@@ -207,6 +232,8 @@ class _Predict:
             for order, row in zip(orders, rows, strict=True):
                 if not order.row.done():
                     order.row.set_result(row)
+            return True
+        return False
 
 
 def _fail(orders: list[_Order], error: Exception) -> None:

@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
-_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: OutOfTime,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
@@ -52,15 +51,16 @@ _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
 
 
 class TfServingClient:
-    """A channel to one model in one model server. Made inside a running event loop."""
+    """Asks for one model. Made inside a running event loop."""
 
-    def __init__(self, address: str, model: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, model: str) -> None:
+        """``channel`` leads to all servers of it, and is closed with this."""
         self._model = model
         #: The version heard of last; None before the first one.
         self.version: int | None = None
         # Those that have no BY_USER_AND_HISTORY.
         self._without_history: set[int | None] = set()
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = channel
         self._predict = self._channel.unary_unary(
             _PREDICT,
             request_serializer=pb.PredictRequest.SerializeToString,

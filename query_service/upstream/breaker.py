@@ -1,0 +1,79 @@
+"""Stops asking a model server that does not answer, and tries again by itself.
+
+The pattern is Nygard's circuit breaker (Release It!, 2007). Closed, everything is asked. After so
+many failures in a row it opens: nothing is asked for a while, and who comes is told so at once.
+Then one Predict is let through: if it succeeds the breaker closes, else it stays open for longer.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+from query_service.errors import ModelServerUnavailable, OutOfTime
+from query_service.retrieval import Kind, Query, Row
+from query_service.upstream.joining import BatchModel
+
+logger = logging.getLogger(__name__)
+
+FAILURES = 5
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 1.0
+#: A Predict that was given less time says nothing about the model server.
+FAIR_TIME_S = 0.1
+
+
+class BreakingModel:
+    """A :class:`query_service.upstream.joining.BatchModel` in front of another one."""
+
+    def __init__(self, model: BatchModel) -> None:
+        self._model = model
+        self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
+        self._closed_from = 0.0  # in loop time; meaningless with fewer failures
+        self._trying = False
+
+    async def fetch_batch(
+        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
+    ) -> Sequence[Row]:
+        """From the model.
+
+        Raises:
+            ModelServerUnavailable: it was not asked, because it has not answered before.
+        """
+        loop = asyncio.get_running_loop()
+        opened = self._failures >= FAILURES
+        if opened and (self._trying or loop.time() < self._closed_from):
+            raise ModelServerUnavailable("the model server has stopped answering")
+        self._trying = opened
+        fair = deadline - loop.time() >= FAIR_TIME_S
+        try:
+            rows = await self._model.fetch_batch(kind, queries, depths, deadline)
+        except ModelServerUnavailable:
+            self._failed()
+            raise
+        except OutOfTime:
+            if fair:
+                self._failed()
+            raise
+        finally:
+            if opened:
+                self._trying = False
+        self._succeeded()
+        return rows
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures < FAILURES:
+            return
+        if self._failures == FAILURES:
+            logger.error("the model server has stopped answering: it is asked less often")
+        # Not all instances of the service at the same moment.
+        pause_s = self._pause_s * random.uniform(0.5, 1.0)
+        self._closed_from = asyncio.get_running_loop().time() + pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    def _succeeded(self) -> None:
+        if self._failures >= FAILURES:
+            logger.info("the model server answers again")
+        self._failures, self._pause_s = 0, FIRST_PAUSE_S

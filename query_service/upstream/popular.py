@@ -1,0 +1,48 @@
+"""The most popular items, kept for when the model server is away."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from query_service.errors import RetrievalError
+from query_service.retrieval import Kind, Query, Row
+from query_service.upstream.joining import BatchModel
+
+#: No user of any model: it gets the most popular items.
+_NOBODY = "\0nobody"
+_TIMEOUT_S = 2.0
+_INTERVAL_S = 0.5
+
+
+class PopularItems:
+    """What the model gives for a user it does not know, of the version that it had last."""
+
+    def __init__(self, model: BatchModel, version: Callable[[], int | None], depth: int) -> None:
+        """Keep the ``depth`` most popular of ``model``; ``version``: what is known of its own."""
+        self._model = model
+        self._version = version
+        self._query = Query(Kind.USER, _NOBODY, depth)
+        #: None until the model has been asked.
+        self.row: Row | None = None
+
+    async def run(self) -> None:
+        """Follow the model's versions until cancelled."""
+        while True:
+            with contextlib.suppress(RetrievalError):
+                await self.update()
+            await asyncio.sleep(_INTERVAL_S)
+
+    async def update(self) -> None:
+        """Ask, if the model has another version than before.
+
+        Raises:
+            RetrievalError: it does not answer.
+        """
+        version = self._version()
+        if version is None or (self.row is not None and self.row.version == version):
+            return
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT_S
+        depth = self._query.max_candidates
+        [row] = await self._model.fetch_batch(Kind.USER, [self._query], [depth], deadline)
+        if not row.known:
+            self.row = row
