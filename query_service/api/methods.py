@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors
+from query_service.runtime import UnaryHandler
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ModelServerFault: grpc.StatusCode.INTERNAL,
 }
+
+_TOO_MANY = "too many requests are under way"
 
 Request = TypeVar("Request", bound=Message)
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -64,10 +67,12 @@ class Methods:
 
     def handler(self, service: str, methods: Mapping[str, Method[Any]]) -> grpc.GenericRpcHandler:
         """What a server needs to route the calls of a service."""
-        handlers = {name: self._handler(method) for name, method in methods.items()}
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            name: self._handler(method) for name, method in methods.items()
+        }
         return grpc.method_handlers_generic_handler(service, handlers)
 
-    def _handler(self, method: Method[Any]) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def _handler(self, method: Method[Any]) -> UnaryHandler:
         async def behaviour(data: bytes, context: Context) -> bytes:
             try:
                 return await self._answer(method, data, context)
@@ -81,13 +86,18 @@ class Methods:
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error")
             raise AssertionError("abort() raises")
 
-        return grpc.unary_unary_rpc_method_handler(behaviour)
+        return UnaryHandler(behaviour, self._refusal)
+
+    def _refusal(self) -> tuple[grpc.StatusCode, str] | None:
+        if self._free > 0:
+            return None
+        return _CODES[errors.Overloaded], _TOO_MANY
 
     async def _answer(self, method: Method[Any], data: bytes, context: Context) -> bytes:
         # Nothing is done for those who do not wait any more, or cannot be served.
         deadline = self._deadline(context)
         if self._free <= 0:
-            raise errors.Overloaded("too many requests are under way")
+            raise errors.Overloaded(_TOO_MANY)
         request = _parsed(method.request, data)
         size = method.size(request)
         self._free -= size
@@ -127,8 +137,12 @@ def canonical(error: errors.RetrievalError) -> status_pb2.Status:
 async def _refuse(context: Context, error: errors.RetrievalError) -> NoReturn:
     if isinstance(error, errors.ModelServerFault):
         logger.error("the model server broke its contract", exc_info=error)
-    await context.abort_with_status(rpc_status.to_status(canonical(error)))
-    raise AssertionError("abort_with_status() raises")
+    status = canonical(error)
+    if status.details:
+        await context.abort_with_status(rpc_status.to_status(status))
+    # A third of the work: what is refused under overload takes time from what is answered.
+    await context.abort(_CODES[type(error)], status.message)
+    raise AssertionError("abort() raises")
 
 
 def _parsed(message: type[Request], data: bytes) -> Request:

@@ -12,6 +12,7 @@ call.py     one call: its messages, status and cancellation
 events.py   the completion queue, emptied in the loop's own thread
 """
 
+from query_service.runtime.call import UnaryHandler
 from query_service.runtime.server import Server
 
-__all__ = ["Server"]
+__all__ = ["Server", "UnaryHandler"]

@@ -4,7 +4,8 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
@@ -21,6 +22,24 @@ _OK = grpc.StatusCode.OK.value[0]
 
 #: A ``grpc.RpcMethodHandler``; None where there is no such method.
 Handler = Any
+
+
+@dataclass(frozen=True)
+class UnaryHandler(grpc.RpcMethodHandler):
+    """A method from bytes to bytes that can be refused before anything is done for it.
+
+    Attributes:
+        unary_unary: the coroutine. It gets the request and the context, and has to refuse by itself
+            too: grpc.aio does not know ``refusal``.
+        refusal: why no call can be taken now; None where one can.
+    """
+
+    unary_unary: Callable[[bytes, Any], Awaitable[bytes]]  # type: ignore[assignment]
+    refusal: Callable[[], tuple[grpc.StatusCode, str] | None]
+    request_streaming: bool = False
+    response_streaming: bool = False
+    request_deserializer: None = None
+    response_serializer: None = None
 
 
 class Call:
@@ -43,6 +62,8 @@ class Call:
         )
         if handler is None:
             self._send_status(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        elif isinstance(handler, UnaryHandler) and (refused := handler.refusal()):
+            self._send_status(*refused)
         elif handler.request_streaming:
             self._run(self._messages())
         else:
