@@ -25,7 +25,7 @@ Handler = Any
 
 
 @dataclass(frozen=True)
-class UnaryHandler(grpc.RpcMethodHandler):
+class UnaryHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]
     """A method from bytes to bytes that can be refused before anything is done for it.
 
     Attributes:
@@ -34,7 +34,7 @@ class UnaryHandler(grpc.RpcMethodHandler):
         refusal: why no call can be taken now; None where one can.
     """
 
-    unary_unary: Callable[[bytes, Any], Awaitable[bytes]]  # type: ignore[assignment]
+    unary_unary: Callable[[bytes, Any], Awaitable[bytes]]
     refusal: Callable[[], tuple[grpc.StatusCode, str] | None]
     request_streaming: bool = False
     response_streaming: bool = False
