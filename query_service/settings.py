@@ -36,7 +36,7 @@ class Settings:
     port: int = _setting(50051, "port to listen on; 0: any free one, printed")
     model_server: str = _setting("127.0.0.1:8500", "HOST:PORT of TensorFlow Serving")
     model: str = _setting("retrieval", "retrieval (ScaNN) or retrieval_exact")
-    seen_store: str = _setting("none", "sqlite:PATH or none")
+    seen_store: str = _setting("none", "sqlite:PATH, redis://HOST:PORT/DB, rediss://... or none")
     timeout_s: float = _setting(1.0, "no request takes longer")
     default_candidates: int = _setting(100, "max_candidates 0 means this")
     max_candidates: int = _setting(1000, "the most a request may ask for")
