@@ -5,6 +5,7 @@ none.py       no store
 sqlite.py     the embedded store: the trainer's file, and beside it what was recorded since
 recording.py  that second file
 redis.py      one set per user in Redis
+pipelining.py its connection
 """
 
 from pathlib import Path
