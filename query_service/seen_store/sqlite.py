@@ -92,18 +92,18 @@ class _Reader:
     """Reads a file, and opens it again when it is replaced."""
 
     def __init__(self, path: Path, mode: str) -> None:
-        self._path = path
+        self._path = str(path)  # A Path takes longer to look at.
         self._mode = mode
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
     def read(self, user_id: str) -> frozenset[bytes]:
         """Raises OSError and sqlite3.Error."""
-        found = os.stat(self._path)  # noqa: PTH116  (of a str: half of the time)
+        found = os.stat(self._path)  # noqa: PTH116
         current = (found.st_dev, found.st_ino)
         if self._connection is None or self._opened != current:
             self.close()
-            uri = f"{self._path.resolve().as_uri()}?mode={self._mode}"
+            uri = f"{Path(self._path).resolve().as_uri()}?mode={self._mode}"
             self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
             self._connection.text_factory = bytes
             self._opened = current
