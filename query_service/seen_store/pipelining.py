@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from redis import exceptions
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL_S = 0.25
 #: No more calls join once there are so many commands.
-_MANY = 256
+_MANY = 64
 
 #: The words of a command.
 Command = tuple[str | bytes | int, ...]
@@ -84,8 +84,7 @@ class PipeliningClient:
         finally:
             self._task = self._away = None
             # Only at the end of the service, or by a bug, is anyone left.
-            for one in (*joined, *self._waiting):
-                one.answers.cancel()
+            _fail((*joined, *self._waiting), "the connection is closed")
             self._waiting.clear()
 
     def _next(self) -> list[_Call]:
@@ -106,7 +105,7 @@ class PipeliningClient:
             async with asyncio.timeout(self._timeout_s):
                 answers = await self._sent(commands)
         except (exceptions.RedisError, OSError) as error:
-            _fail(joined, error)
+            _fail(joined, _reason(error))
             return False
         start = 0
         for one in joined:
@@ -131,10 +130,11 @@ class PipeliningClient:
                     await self._redis.ping()
                 break
             except (exceptions.RedisError, OSError) as error:
-                if not self._away:
-                    logger.warning("seen store: %s; what needs it fails", _reason(error))
-                self._away = _reason(error)
-                _fail(self._waiting, error)
+                reason = _reason(error)
+                if reason != self._away:
+                    logger.warning("seen store: %s; what needs it fails", reason)
+                self._away = reason
+                _fail(self._waiting, reason)
                 self._waiting.clear()
             await asyncio.sleep(_PROBE_INTERVAL_S)
         if self._away:
@@ -142,10 +142,10 @@ class PipeliningClient:
         self._away = None
 
 
-def _fail(calls: Sequence[_Call], error: Exception) -> None:
+def _fail(calls: Iterable[_Call], reason: str) -> None:
     for one in calls:
         if not one.answers.done():
-            one.answers.set_exception(SeenStoreUnavailable(_reason(error)))
+            one.answers.set_exception(SeenStoreUnavailable(reason))
 
 
 def _reason(error: Exception) -> str:

@@ -153,9 +153,6 @@ def test_nothing_of_a_forgotten_user_is_on_the_disk(tmp_path: Path, capsys: RUN)
 
 
 def test_what_cannot_be_erased_is_said(tmp_path: Path, capsys: RUN) -> None:
-    seen = tmp_path / "seen.sqlite"
-    write_seen(seen, {"u": ["i1"]})
-    # Where its replacement would have to be written.
     elsewhere = tmp_path / "recorded.sqlite"
     store = f"sqlite:{tmp_path / 'absent.sqlite'}?recorded={elsewhere}"
     assert _seen(store, "add", "u", "i") == 0
