@@ -7,10 +7,10 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
-# The volumes /models and /app/data take their owner from the image that first mounts them.
+# Volumes at these paths take their owner from the image that first mounts them.
 RUN useradd --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin shortlist \
-    && mkdir -p /app/data /models \
-    && chown shortlist:shortlist /app/data /models
+    && mkdir -p /app/data /models /recorded \
+    && chown shortlist:shortlist /app/data /models /recorded
 WORKDIR /app
 
 # The query service's dependencies, in an environment without pip.

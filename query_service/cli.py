@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 # Nothing that imports gRPC: `serve` forks, and gRPC must not have been imported before.
-from query_service import ask, bench
+from query_service import ask, bench, seen
 from query_service.errors import StartError
+from query_service.seen_store import printable
 from query_service.settings import Settings
 from query_service.workers.listening import address
 from query_service.workers.supervisor import supervise
@@ -76,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     benching.set_defaults(function=bench.run)
     bench.add_options(benching)
     _address(benching)
+
+    seeing = commands.add_parser("seen", help="what users have seen: import, add, show, forget")
+    seeing.set_defaults(function=seen.run)
+    seen.add_options(seeing)
     return parser
 
 
@@ -102,7 +107,7 @@ def _serve_with(settings: Settings) -> int:
     def announce(port: int) -> None:
         print(  # noqa: T201
             f"query service ready on {address(settings.host, port)}: model {settings.model} "
-            f"at {settings.model_server}, seen store {settings.seen_store}"
+            f"at {settings.model_server}, seen store {printable(settings.seen_store)}"
             + (f", {count} workers" if count > 1 else ""),
             flush=True,
         )

@@ -6,6 +6,7 @@ from typing import Self
 
 import grpc
 
+from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 
@@ -38,6 +39,9 @@ class RetrievalClient:
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(address)
         self._stub = pb_grpc.RetrievalServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._interactions = interaction_service_pb2_grpc.InteractionServiceStub(  # type: ignore[no-untyped-call]
+            self._channel
+        )
 
     def for_user(
         self,
@@ -75,6 +79,17 @@ class RetrievalClient:
                 exclude_item_ids=exclude,
             )
         )
+
+    def record(self, interactions: Iterable[tuple[str, str]]) -> int:
+        """Record what users have seen: pairs of user id and item id, up to 1,000 in a call.
+
+        Returns how many had not been recorded before. A call that failed may be repeated.
+        """
+        request = interaction_service_pb2.RecordInteractionsRequest()
+        for user_id, item_id in interactions:
+            request.interactions.add(user_id=user_id, item_id=item_id)
+        response = self._interactions.RecordInteractions(request, timeout=self._timeout_s)
+        return int(response.new_interactions)
 
     def close(self) -> None:
         """Close the connection."""

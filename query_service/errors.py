@@ -5,7 +5,8 @@ RetrievalError
   UnknownQuery            no such item; or no such user, where so configured
   ModelServerUnavailable  the model server, or the model in it, is away
   SignatureMissing        the model in it is older than this service, or not ours
-  SeenStoreUnavailable    exclude_seen was asked for and cannot be honoured
+  SeenStoreUnavailable    seen items cannot be read, or recorded, now
+  RecordingUnsupported    no store that could record is configured
   OutOfTime               the deadline passed
   Overloaded              the model server takes no more requests
   ModelServerFault        it answered against its contract: a bug somewhere
@@ -40,7 +41,11 @@ class SignatureMissing(RetrievalError):
 
 
 class SeenStoreUnavailable(RetrievalError):
-    """Seen items cannot be read."""
+    """Seen items cannot be read, or recorded."""
+
+
+class RecordingUnsupported(RetrievalError):
+    """There is nowhere to record."""
 
 
 class OutOfTime(RetrievalError):

@@ -12,6 +12,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from query_service import runtime, seen_store
 from query_service.api.health import HealthMonitor
+from query_service.api.interaction_servicer import SERVICE as INTERACTIONS
+from query_service.api.interaction_servicer import InteractionServicer
 from query_service.api.methods import Methods
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.api.validation import MAX_EXCLUSIONS
@@ -90,9 +92,13 @@ class Server:
         )
         servicer = RetrievalServicer(retriever, settings.limits)
         self._server.add_generic_rpc_handlers((methods.handler(SERVICE, servicer.methods),))
+        interactions = InteractionServicer(self._store)
+        self._server.add_generic_rpc_handlers(
+            (methods.handler(INTERACTIONS, interactions.methods),)
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        names = (SERVICE, health_name, reflection.SERVICE_NAME)
+        names = (SERVICE, INTERACTIONS, health_name, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
             reflection.aio.ReflectionServicer(names), self._server
         )

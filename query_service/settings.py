@@ -41,7 +41,7 @@ class Settings:
         "HOST:PORT of TensorFlow Serving; of several, all addresses of HOST, or IP:PORT,IP:PORT",
     )
     model: str = _setting("retrieval", "retrieval (ScaNN) or retrieval_exact")
-    seen_store: str = _setting("none", "sqlite:PATH or none")
+    seen_store: str = _setting("none", "sqlite:PATH, redis://HOST:PORT/DB, rediss://... or none")
     timeout_s: float = _setting(1.0, "no request takes longer")
     default_candidates: int = _setting(100, "max_candidates 0 means this")
     max_candidates: int = _setting(1000, "the most a request may ask for")

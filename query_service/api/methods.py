@@ -30,6 +30,7 @@ _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.ModelServerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.SignatureMissing: grpc.StatusCode.UNAVAILABLE,
     errors.SeenStoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.RecordingUnsupported: grpc.StatusCode.FAILED_PRECONDITION,
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ModelServerFault: grpc.StatusCode.INTERNAL,

@@ -33,7 +33,7 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     if which is None:
         raise InvalidRequest("query", "user_id or item_id must be set")
     query_id: str = getattr(request, which)
-    _check_id(which, query_id)
+    check_id(which, query_id)
     k = request.max_candidates
     if not 0 <= k <= limits.max_candidates:
         raise InvalidRequest("max_candidates", f"must be 0 to {limits.max_candidates}, not {k}")
@@ -55,7 +55,7 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
         if recent:
             raise InvalidRequest("recent_item_ids", "is for user queries only")
         if viewer_id:
-            _check_id("viewer_id", viewer_id)
+            check_id("viewer_id", viewer_id)
         elif request.exclude_seen:
             raise InvalidRequest("viewer_id", "must be set: exclude_seen needs to know whose")
     return Query(
@@ -87,10 +87,11 @@ def _check_ids(field: str, ids: Sequence[str], most: int, *, empty_allowed: bool
         return
     for position, one in enumerate(ids):
         if one or not empty_allowed:
-            _check_id(f"{field}[{position}]", one)
+            check_id(f"{field}[{position}]", one)
 
 
-def _check_id(field: str, value: str) -> None:
+def check_id(field: str, value: str) -> None:
+    """Raise InvalidRequest unless it has 1 to 256 bytes."""
     if 0 < len(value) <= _SURELY_SHORT:
         return
     if not 0 < len(value.encode()) <= MAX_ID_BYTES:

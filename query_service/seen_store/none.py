@@ -1,6 +1,12 @@
 """No store: requests that need one fail, the others go on."""
 
-from query_service.errors import SeenStoreUnavailable
+from collections.abc import Sequence
+from typing import NoReturn
+
+from query_service.errors import RecordingUnsupported, SeenStoreUnavailable
+from query_service.seen_store.store import Pair
+
+_NONE = "no seen store is configured"
 
 
 class NoSeenStore:
@@ -8,7 +14,15 @@ class NoSeenStore:
 
     async def seen(self, _user_id: str) -> frozenset[bytes]:
         """Always fails."""
-        raise SeenStoreUnavailable("no seen store is configured")
+        raise SeenStoreUnavailable(_NONE)
+
+    async def record(self, _pairs: Sequence[Pair]) -> NoReturn:
+        """Always fails."""
+        raise RecordingUnsupported(_NONE)
+
+    async def forget(self, _user_id: str) -> NoReturn:
+        """Always fails."""
+        raise RecordingUnsupported(_NONE)
 
     async def close(self) -> None:
         """Nothing to free."""

@@ -19,6 +19,7 @@ from query_service.server import Server
 from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2_grpc
 from serving_contract import BY_ITEM, BY_USER, BY_USER_AND_HISTORY, SEEN_SCHEMA
+from tests.query_service.redis_server import RedisServer
 from tfserving_subset.v1 import prediction_pb2 as pb
 
 _INPUTS = {
@@ -247,3 +248,10 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    yield server
+    server.kill()

@@ -236,8 +236,8 @@ def test_an_ipv6_address(model_server: FakeModelServer) -> None:
 
 
 def test_a_seen_store_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["serve", "--port", "0", "--seen-store", "redis://127.0.0.1"]) == 1
-    assert "use sqlite:PATH or none" in capsys.readouterr().err
+    assert cli.main(["serve", "--port", "0", "--seen-store", "postgres://u:pw@h"]) == 1
+    assert "use sqlite:PATH" in capsys.readouterr().err
 
 
 def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""retrieval.v1.InteractionService."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from query_service.api.methods import Method
+from query_service.api.validation import check_id
+from query_service.errors import InvalidRequest, OutOfTime
+from query_service.seen_store.store import Pair, Store
+from retrieval.v1 import interaction_service_pb2 as pb
+
+SERVICE = pb.DESCRIPTOR.services_by_name["InteractionService"].full_name
+MAX_INTERACTIONS = 1_000
+
+
+class InteractionServicer:
+    """What users have seen, into the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.methods: dict[str, Method[Any]] = {
+            "RecordInteractions": Method(pb.RecordInteractionsRequest, self._record)
+        }
+
+    async def _record(self, request: pb.RecordInteractionsRequest, deadline: float) -> bytes:
+        pairs = _pairs(request)
+        try:
+            async with asyncio.timeout_at(deadline):
+                new = await self._store.record(pairs)
+        except TimeoutError:
+            raise OutOfTime("the deadline passed while interactions were recorded") from None
+        return pb.RecordInteractionsResponse(new_interactions=new).SerializeToString()
+
+
+def _pairs(request: pb.RecordInteractionsRequest) -> list[Pair]:
+    """User and item ids; raises InvalidRequest, which names the field."""
+    count = len(request.interactions)
+    if not 1 <= count <= MAX_INTERACTIONS:
+        raise InvalidRequest("interactions", f"must be 1 to {MAX_INTERACTIONS}, not {count}")
+    pairs = [(one.user_id, one.item_id) for one in request.interactions]
+    for position, (user_id, item_id) in enumerate(pairs):
+        check_id(f"interactions[{position}].user_id", user_id)
+        check_id(f"interactions[{position}].item_id", item_id)
+    return pairs
