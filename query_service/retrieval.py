@@ -2,16 +2,18 @@
 
 Exclusion is exact. The model server knows no exclusions, so more is fetched than was
 asked for, what is excluded is dropped, and where that leaves too few the fetch is
-repeated deeper; k candidates and all exclusions is always deep enough.
+repeated deeper; k candidates and all exclusions is always deep enough. A user who has
+seen thousands of items costs little more than others: what was fetched is looked up
+among them, not they read.
 
 Item ids are UTF-8 bytes here, as they are on both wires: none is ever decoded.
 """
 
 import asyncio
 import enum
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from itertools import compress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from query_service.errors import ModelServerUnavailable, OutOfTime, UnknownQuery
 from serving_contract import FILLER_ITEM_ID, MAX_K
@@ -21,6 +23,10 @@ _FIRST_MARGIN = 100
 #: A second fetch goes as deep as can be needed, up to so many; further ones this much deeper.
 _SECOND_DEPTH = 8_192
 _DEEPER = 4
+#: Of a user who has seen more, only what is among the candidates is looked up.
+_FEW = 1_000
+
+T = TypeVar("T")
 
 
 class Kind(enum.Enum):
@@ -88,6 +94,12 @@ class SeenStore(Protocol):
     async def seen(self, user_id: str) -> Set[bytes]:
         """Item ids; empty for an unknown user. Raises SeenStoreUnavailable."""
 
+    async def seen_if_few(self, user_id: str, most: int) -> Set[bytes] | None:
+        """The same; None where they are more than about ``most``, at a cost that those bound."""
+
+    async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> Set[bytes]:
+        """Those of the ids that the user has seen."""
+
     async def close(self) -> None:
         """Free what is held."""
 
@@ -126,42 +138,48 @@ class Retriever:
         excluded = query.excluded
         if query.kind is Kind.ITEM:
             excluded = excluded | {query.id.encode()}
-        if query.viewer_id is not None:
-            excluded = await self._with_seen(query.viewer_id, query, excluded, deadline)
+        viewer_id = query.viewer_id
+        if viewer_id is not None:
+            # The user has just seen the recent items; the store may not know it yet.
+            excluded = excluded | {one.encode() for one in query.recent}
+            few = await _within(deadline, self._seen_store.seen_if_few(viewer_id, _FEW))
+            if few is not None:
+                excluded, viewer_id = excluded | few if excluded else few, None
         try:
-            return await self._ranked(query, excluded, deadline)
+            return await self._ranked(query, excluded, viewer_id, deadline)
         except ModelServerUnavailable:
             row = self._last_resort()
             if row is None:
                 raise
+            if viewer_id is not None:
+                excluded = excluded | await _within(deadline, self._seen_store.seen(viewer_id))
             popular = _survivors(row, excluded, query.max_candidates)
             return Candidates(*popular, Source.POPULARITY, row.version)
 
-    async def _ranked(self, query: Query, excluded: Set[bytes], deadline: float) -> Candidates:
+    async def _ranked(
+        self, query: Query, excluded: Set[bytes], viewer_id: str | None, deadline: float
+    ) -> Candidates:
+        """``viewer_id``: of one who has seen more than it pays to read, until it has to be."""
         k = query.max_candidates
-        deepest = min(k + len(excluded), MAX_K)
+        deepest = MAX_K if viewer_id is not None else min(k + len(excluded), MAX_K)
         depth = min(deepest, 2 * k + _FIRST_MARGIN)
         while True:
             row = await self._model.fetch(query, depth, deadline)
             if not row.known:
                 self._refuse_unknown(query)
-            item_ids, scores = _survivors(row, excluded, k)
+            unwanted = excluded
+            if viewer_id is not None:
+                among = self._seen_store.seen_among(viewer_id, row.item_ids)
+                unwanted = excluded | await _within(deadline, among)
+            item_ids, scores = _survivors(row, unwanted, k)
             if len(item_ids) == k or depth == deepest or _ended(row, depth):
                 source = Source.MODEL if row.known else Source.POPULARITY
                 return Candidates(item_ids, scores, source, row.version)
+            if viewer_id is not None:
+                seen = await _within(deadline, self._seen_store.seen(viewer_id))
+                excluded, viewer_id = excluded | seen, None
+                deepest = min(k + len(excluded), MAX_K)
             depth = min(deepest, max(depth * _DEEPER, _SECOND_DEPTH))
-
-    async def _with_seen(
-        self, viewer_id: str, query: Query, excluded: Set[bytes], deadline: float
-    ) -> Set[bytes]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                seen = await self._seen_store.seen(viewer_id)
-        except TimeoutError:
-            raise OutOfTime("the deadline passed while seen items were read") from None
-        # The user has just seen the recent items; the store may not know it yet.
-        others = excluded | {one.encode() for one in query.recent}
-        return seen | others if others else seen
 
     def _refuse_unknown(self, query: Query) -> None:
         is_item = query.kind is Kind.ITEM
@@ -169,6 +187,15 @@ class Retriever:
             others = ", nor any of the recent items" if query.recent else ""
             what = "item" if is_item else "user"
             raise UnknownQuery(f"the model does not know {what} {query.id!r}{others}")
+
+
+async def _within(deadline: float, seen: Awaitable[T]) -> T:
+    """What the seen store says, in time. Raises OutOfTime, SeenStoreUnavailable."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await seen
+    except TimeoutError:
+        raise OutOfTime("the deadline passed while seen items were read") from None
 
 
 def _ended(row: Row, depth: int) -> bool:

@@ -12,7 +12,15 @@ _NONE = "no seen store is configured"
 class NoSeenStore:
     """Knows nothing, and says so rather than let seen items through."""
 
-    async def seen(self, _user_id: str) -> frozenset[bytes]:
+    async def seen(self, _user_id: str) -> NoReturn:
+        """Always fails."""
+        raise SeenStoreUnavailable(_NONE)
+
+    async def seen_if_few(self, _user_id: str, _most: int) -> NoReturn:
+        """Always fails."""
+        raise SeenStoreUnavailable(_NONE)
+
+    async def seen_among(self, _user_id: str, _item_ids: Sequence[bytes]) -> NoReturn:
         """Always fails."""
         raise SeenStoreUnavailable(_NONE)
 

@@ -27,7 +27,15 @@ _HEALTH_CHECK_S = 10
 
 #: A user's items as one value: redis-py takes 3 us to read each of them from an answer to
 #: SMEMBERS, in the loop that all requests share. The byte between two ids is none of UTF-8's.
-_JOINED = "return table.concat(redis.call('SMEMBERS', KEYS[1]), '\\255')"
+_ALL = "return table.concat(redis.call('SMEMBERS', KEYS[1]), '\\255')"
+_IF_FEW = f"if redis.call('SCARD', KEYS[1]) > tonumber(ARGV[1]) then return false end {_ALL}"
+_AMONG = """
+local found = {}
+for _, item in ipairs(ARGV) do
+    if redis.call('SISMEMBER', KEYS[1], item) == 1 then found[#found + 1] = item end
+end
+return table.concat(found, '\\255')
+"""
 _SEPARATOR = b"\xff"
 
 _URL = (
@@ -57,8 +65,16 @@ class RedisSeenStore:
         Raises:
             SeenStoreUnavailable: Redis is away, slow, or answers an error.
         """
-        [joined] = await self._call("read", [("EVAL", _JOINED, 1, _key(user_id))])
-        return frozenset(joined.split(_SEPARATOR)) if joined else frozenset()
+        return _split(await self._eval(_ALL, user_id))
+
+    async def seen_if_few(self, user_id: str, most: int) -> frozenset[bytes] | None:
+        """The same; None where there are more than ``most``."""
+        joined = await self._eval(_IF_FEW, user_id, most)
+        return None if joined is None else _split(joined)
+
+    async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
+        """Those of the ids that the user has seen."""
+        return _split(await self._eval(_AMONG, user_id, *item_ids))
 
     async def record(self, pairs: Sequence[Pair]) -> int:
         """Add what was seen; how many of the pairs were not there.
@@ -86,12 +102,20 @@ class RedisSeenStore:
         """Close the connection."""
         await self._client.close()
 
+    async def _eval(self, script: str, user_id: str, *values: bytes | int) -> Any:
+        [joined] = await self._call("read", [("EVAL", script, 1, _key(user_id), *values)])
+        return joined
+
     async def _call(self, done: str, commands: Sequence[Command]) -> list[Any]:
         """The answers; ``done``: what cannot be done where there are none."""
         try:
             return await self._client.call(commands)
         except SeenStoreUnavailable as error:
             raise SeenStoreUnavailable(f"seen items cannot be {done}: {error}") from error
+
+
+def _split(joined: bytes) -> frozenset[bytes]:
+    return frozenset(joined.split(_SEPARATOR)) if joined else frozenset()
 
 
 def _pool(url: str) -> ConnectionPool:

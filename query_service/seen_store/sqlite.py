@@ -16,10 +16,15 @@ from query_service.seen_store.store import Erased, Pair
 from serving_contract import SEEN_QUERY
 
 _BUSY_TIMEOUT_S = 0.5
-#: All of a user's items as one value, which costs a third of as many rows; NULL where there are
-#: none. The byte between two ids is none of UTF-8's.
-_JOINED = f"SELECT group_concat(item_id, CAST(x'FF' AS TEXT)) FROM ({SEEN_QUERY})"
+#: All items as one value, which costs a third of as many rows; NULL where there are none. The byte
+#: between two ids is none of UTF-8's.
+_JOINED = "SELECT group_concat(item_id, CAST(x'FF' AS TEXT))"
 _SEPARATOR = b"\xff"
+_ALL = f"{_JOINED} FROM ({SEEN_QUERY})"
+_UP_TO = f"{_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
+_AMONG = f"{_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
+#: SQLite takes 32,766 values.
+_MOST_VALUES = 30_000
 _NOTHING: frozenset[bytes] = frozenset()
 
 T = TypeVar("T")
@@ -45,7 +50,20 @@ class SqliteSeenStore:
         Raises:
             SeenStoreUnavailable: the trainer's file is missing, or one is not a seen store.
         """
-        return await _in(self._reading, "read", lambda: self._read(user_id))
+        return await self._read(_ALL, user_id)
+
+    async def seen_if_few(self, user_id: str, most: int) -> frozenset[bytes] | None:
+        """The same; None where one of the files has more than ``most``."""
+        found = await self._read(_UP_TO, user_id, most + 1)
+        return found if len(found) <= most else None
+
+    async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
+        """Those of the ids that the user has seen."""
+        found = _NOTHING
+        for start in range(0, len(item_ids), _MOST_VALUES):
+            some = [one.decode() for one in item_ids[start : start + _MOST_VALUES]]
+            found |= await self._read(_AMONG % ",".join("?" * len(some)), user_id, *some)
+        return found
 
     async def record(self, pairs: Sequence[Pair]) -> int:
         """Record all of them, or none; how many had not been recorded before.
@@ -75,13 +93,18 @@ class SqliteSeenStore:
         self._reading.shutdown()
         self._writing.shutdown()
 
-    def _read(self, user_id: str) -> frozenset[bytes]:
-        published = self._published.read(user_id)
-        try:
-            recorded = self._recorded.read(user_id)
-        except FileNotFoundError:
-            return published
-        return published | recorded if recorded else published
+    async def _read(self, statement: str, *values: str | int) -> frozenset[bytes]:
+        """What a statement finds in both files."""
+
+        def read() -> frozenset[bytes]:
+            published = self._published.read(statement, values)
+            try:
+                recorded = self._recorded.read(statement, values)
+            except FileNotFoundError:
+                return published
+            return published | recorded if recorded else published
+
+        return await _in(self._reading, "read", read)
 
     def _close_readers(self) -> None:
         self._published.close()
@@ -97,7 +120,7 @@ class _Reader:
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
-    def read(self, user_id: str) -> frozenset[bytes]:
+    def read(self, statement: str, values: Sequence[str | int]) -> frozenset[bytes]:
         """Raises OSError and sqlite3.Error."""
         found = os.stat(self._path)  # noqa: PTH116
         current = (found.st_dev, found.st_ino)
@@ -107,7 +130,7 @@ class _Reader:
             self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
             self._connection.text_factory = bytes
             self._opened = current
-        [joined] = self._connection.execute(_JOINED, [user_id]).fetchone()
+        [joined] = self._connection.execute(statement, values).fetchone()
         return frozenset(joined.split(_SEPARATOR)) if joined is not None else _NOTHING
 
     def close(self) -> None:

@@ -1,0 +1,106 @@
+"""Users who have seen thousands of items: the same answers, at a cost that does not grow."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from query_service import retrieval
+from retrieval.v1 import retrieval_service_pb2 as pb
+from tests.query_service.conftest import FakeModelServer, Service, write_seen
+from tests.query_service.redis_server import RedisServer, needs_redis
+
+Serve = Callable[..., Service]
+Keep = Callable[[dict[str, list[str]]], str]
+_ITEMS = [f"i{n}" for n in range(6_000)]
+
+
+@pytest.fixture(params=["sqlite", "recorded", pytest.param("redis", marks=needs_redis)])
+def keep(request: pytest.FixtureRequest, tmp_path: Path) -> Keep:
+    """Put what users have seen into a store; its name."""
+
+    def sqlite(seen: dict[str, list[str]]) -> str:
+        write_seen(tmp_path / "seen.sqlite", seen)
+        return f"sqlite:{tmp_path / 'seen.sqlite'}"
+
+    def recorded(seen: dict[str, list[str]]) -> str:
+        """A half in each of the two files."""
+        name = sqlite({user: items[::2] for user, items in seen.items()})
+        write_seen(
+            tmp_path / "recorded.sqlite", {user: items[1::2] for user, items in seen.items()}
+        )
+        return f"{name}?recorded={tmp_path / 'recorded.sqlite'}"
+
+    def redis(seen: dict[str, list[str]]) -> str:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        for user, items in seen.items():
+            server.sees(user, *items)
+        return server.url
+
+    kept: Keep = {"sqlite": sqlite, "recorded": recorded, "redis": redis}[request.param]
+    return kept
+
+
+@pytest.fixture
+def start(serve: Serve, model_server: FakeModelServer) -> Serve:
+    """A service that has reached its store: on a busy machine not at the first attempt."""
+
+    def started(**settings: object) -> Service:
+        model_server.ranking = _ITEMS
+        service = serve(**settings)
+        request = pb.RetrieveRequest(user_id="nobody", exclude_seen=True)
+        end_s = time.monotonic() + 10
+        while service.stub.Retrieve.future(request, timeout=5).code() is not grpc.StatusCode.OK:
+            assert time.monotonic() < end_s
+        model_server.depths.clear()
+        return service
+
+    return started
+
+
+def _ids(service: Service, user: str, k: int, **more: object) -> list[str]:
+    request = pb.RetrieveRequest(user_id=user, max_candidates=k, exclude_seen=True, **more)  # type: ignore[arg-type]
+    return [one.item_id for one in service.stub.Retrieve(request, timeout=10).candidates]
+
+
+def test_scattered_seen_items_take_one_shallow_fetch(
+    start: Serve, model_server: FakeModelServer, keep: Keep
+) -> None:
+    seen = random.Random(1).sample(_ITEMS, 2_500)
+    service = start(seen_store=keep({"u": seen}))
+    expected = [one for one in _ITEMS if one not in set(seen)]
+    assert _ids(service, "u", 50) == expected[:50]
+    assert model_server.depths == [[200]]
+    others = expected[:10]
+    assert _ids(service, "u", 50, exclude_item_ids=others) == expected[10:60]
+    assert _ids(service, "u", 50, recent_item_ids=others) == expected[10:60]
+
+
+def test_seen_items_that_are_the_best_ones(
+    start: Serve, model_server: FakeModelServer, keep: Keep
+) -> None:
+    service = start(seen_store=keep({"u": _ITEMS[:5_000], "all": _ITEMS, "most": _ITEMS[:-3]}))
+    assert _ids(service, "u", 50) == _ITEMS[5_000:5_050]
+    assert model_server.depths == [[200], [5_050]], "no deeper than it has to be"
+    assert _ids(service, "all", 50) == []
+    assert _ids(service, "most", 50) == _ITEMS[-3:]
+
+
+@pytest.mark.parametrize("count", [retrieval._FEW - 1, retrieval._FEW, retrieval._FEW + 1])
+def test_around_what_is_many(start: Serve, keep: Keep, count: int) -> None:
+    service = start(seen_store=keep({"u": _ITEMS[:count]}))
+    assert _ids(service, "u", 10) == _ITEMS[count : count + 10]
+    assert _ids(service, "u", 1_000) == _ITEMS[count : count + 1_000]
+
+
+def test_the_last_resort_holds_nothing_seen_either(
+    start: Serve, model_server: FakeModelServer, keep: Keep
+) -> None:
+    model_server.known = False
+    service = start(seen_store=keep({"u": _ITEMS[:2_000]}), fallback="popular")
+    assert _ids(service, "u", 10) == _ITEMS[2_000:2_010]
+    model_server.stop()
+    assert _ids(service, "u", 10) == _ITEMS[2_000:2_010]
