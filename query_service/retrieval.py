@@ -10,7 +10,7 @@ Item ids are UTF-8 bytes here, as they are on both wires: none is ever decoded.
 import asyncio
 import enum
 from collections.abc import Sequence, Set
-from itertools import compress
+from itertools import compress, count
 from typing import NamedTuple, Protocol
 
 from query_service.errors import OutOfTime, UnknownQuery
@@ -64,12 +64,19 @@ class Row(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The answer to a query: best first, no duplicates."""
+    """The answer to a query: best first, no duplicates.
+
+    Attributes:
+        excluded: how many item ids it had to leave out.
+        fetches: how often the model was asked; more than once where exclusions left too few.
+    """
 
     item_ids: Sequence[bytes]
     scores: Sequence[float]
     source: Source
     version: int
+    excluded: int = 0
+    fetches: int = 1
 
 
 class Model(Protocol):
@@ -116,15 +123,16 @@ class Retriever:
         k = query.max_candidates
         deepest = min(k + len(excluded), MAX_K)
         depth = min(deepest, 2 * k + _FIRST_MARGIN)
-        while True:
+        for fetches in count(1):
             row = await self._model.fetch(query, depth, deadline)
             if not row.known:
                 self._refuse_unknown(query)
             item_ids, scores = _survivors(row, excluded, k)
             if len(item_ids) == k or depth == deepest or _ended(row, depth):
                 source = Source.MODEL if row.known else Source.POPULARITY
-                return Candidates(item_ids, scores, source, row.version)
+                return Candidates(item_ids, scores, source, row.version, len(excluded), fetches)
             depth = min(deepest, max(depth * _DEEPER, _SECOND_DEPTH))
+        raise AssertionError("the deepest fetch is enough")
 
     async def _with_seen(
         self, viewer_id: str, query: Query, excluded: Set[bytes], deadline: float

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,6 +16,12 @@ from query_service.api.health import HealthMonitor
 from query_service.api.methods import Methods
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.errors import StartError
+from query_service.observing import log_format, tracing
+from query_service.observing.metrics import Metrics
+from query_service.observing.observer import ObservedSeenStore, Observer
+from query_service.observing.process import tell_process
+from query_service.observing.request_log import RequestLog
+from query_service.observing.rows import Rows
 from query_service.retrieval import Model, Retriever
 from query_service.settings import Settings
 from query_service.upstream.caching import CachingModel
@@ -22,6 +29,9 @@ from query_service.upstream.joining import JoiningModel
 from query_service.upstream.model_client import TfServingClient
 from query_service.workers.garbage import tend_garbage
 from query_service.workers.listening import address
+
+if TYPE_CHECKING:
+    from query_service.observing.exporter import Exporter
 
 #: 10,000 exclusions of 256 bytes are 2.6 MB; a batch of 256 has room for more.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
@@ -36,19 +46,27 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 class Server:
     """A running service. :meth:`start`, then :meth:`stop`."""
 
-    def __init__(self, settings: Settings, *, reuse_port: bool = False) -> None:
+    def __init__(self, settings: Settings, *, rows: Rows | None = None, worker: int = 0) -> None:
         """Make the parts; inside a running event loop.
 
+        ``rows`` are those of all the workers that share the ports, of which this is ``worker``.
+
         Raises:
+            StartError: the environment asks for traces that there are not.
             ValueError: there is no such seen store.
         """
         self._settings = settings
+        self._observer = Observer(
+            Metrics(rows, worker),
+            tracing.tracer(os.environ),
+            RequestLog(settings.slow_ms / 1000 if settings.slow_ms else None),
+        )
         self._store = seen_store.open_store(settings.seen_store)
-        self._model = TfServingClient(settings.model_server, settings.model)
-        self._health = HealthMonitor(self._model, ("", SERVICE))
+        self._model = TfServingClient(settings.model_server, settings.model, self._observer)
+        self._health = HealthMonitor(self._model, ("", SERVICE), self._observer)
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-            ("grpc.so_reuseport", int(reuse_port)),
+            ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.server.max_pending_requests", _MANY),
             ("grpc.server.max_pending_requests_hard_limit", _MANY),
         ]
@@ -58,7 +76,8 @@ class Server:
             else grpc.aio.server(options=options)
         )
         self._cache: CachingModel | None = None
-        self._monitor: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._exporter: Exporter | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -68,20 +87,27 @@ class Server:
             StartError: the port is taken.
         """
         settings = self._settings
-        model: Model = JoiningModel(self._model)
+        observer = self._observer
+        model: Model = JoiningModel(self._model, observer=observer)
         if settings.cache_size:
             model = self._cache = CachingModel(
-                model, lambda: self._model.version, settings.cache_size, settings.cache_age_s
+                model,
+                lambda: self._model.version,
+                settings.cache_size,
+                settings.cache_age_s,
+                observer,
             )
         retriever = Retriever(
             model,
-            self._store,
+            ObservedSeenStore(self._store, observer),
             popular_for_unknown_users=settings.unknown_user == "popularity",
         )
         methods = Methods(
-            timeout_s=settings.timeout_s, max_concurrent_requests=settings.max_concurrent_requests
+            timeout_s=settings.timeout_s,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            observer=observer,
         )
-        servicer = RetrievalServicer(retriever, settings.limits)
+        servicer = RetrievalServicer(retriever, settings.limits, observer)
         self._server.add_generic_rpc_handlers((methods.handler(SERVICE, servicer.methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -96,33 +122,54 @@ class Server:
             self.port = self._server.add_insecure_port(where)
         except RuntimeError as error:
             raise StartError(f"cannot listen on {where}: {error}") from error
+        if settings.metrics_port:
+            # Some megabytes, for those who want it.
+            from query_service.observing.exporter import Exporter
+
+            self._exporter = Exporter(
+                observer.metrics.sheet,
+                settings.metrics_host,
+                settings.metrics_port,
+                reuse_port=settings.workers > 1,
+            )
         await self._server.start()
-        self._monitor = asyncio.create_task(self._health.run())
+        self._background = [
+            asyncio.create_task(self._health.run()),
+            asyncio.create_task(tell_process(observer.metrics)),
+        ]
 
     async def stop(self) -> None:
         """NOT_SERVING, no new calls, those under way end within the grace period."""
-        if self._monitor:
-            self._monitor.cancel()
+        for task in self._background:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._monitor
+                await task
         await self._health.drain()
         await self._server.stop(self._settings.grace_s)
         await self._model.close()
         await self._store.close()
         if self._cache:
             self._cache.log()
+        await self._observer.close()
+        if self._exporter:
+            self._exporter.close()
 
 
 async def serve(
-    settings: Settings, ready: Callable[[int], None], *, reuse_port: bool = False
+    settings: Settings,
+    ready: Callable[[int], None],
+    *,
+    rows: Rows | None = None,
+    worker: int = 0,
 ) -> None:
     """Serve until SIGTERM or SIGINT; ``ready`` is told the port when it is open."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_format.loop_failed)
     for number in _ENDING:
         loop.add_signal_handler(number, stopped.set)
     try:
-        server = Server(settings, reuse_port=reuse_port)
+        server = Server(settings, rows=rows, worker=worker)
         await server.start()
         tending = asyncio.create_task(tend_garbage())
         ready(server.port)

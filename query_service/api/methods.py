@@ -7,7 +7,6 @@ as INVALID_ARGUMENT; gRPC's own deserialisation would say INTERNAL.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
@@ -20,8 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors
-
-logger = logging.getLogger(__name__)
+from query_service.observing.observer import ObservedMethod, Observer
 
 _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -55,29 +53,41 @@ class Method(Generic[Request]):
 class Methods:
     """Makes handlers of methods; all of them share one limit of requests under way."""
 
-    def __init__(self, *, timeout_s: float, max_concurrent_requests: int) -> None:
+    def __init__(
+        self, *, timeout_s: float, max_concurrent_requests: int, observer: Observer
+    ) -> None:
         """``timeout_s``: the longest that a request may take."""
+        self._observer = observer
         self._timeout_s = timeout_s
         self._free = max_concurrent_requests
 
     def handler(self, service: str, methods: Mapping[str, Method[Any]]) -> grpc.GenericRpcHandler:
         """What a server needs to route the calls of a service."""
-        handlers = {name: self._handler(method) for name, method in methods.items()}
+        handlers = {
+            name: self._handler(method, self._observer.method(service, name))
+            for name, method in methods.items()
+        }
         return grpc.method_handlers_generic_handler(service, handlers)
 
-    def _handler(self, method: Method[Any]) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def _handler(
+        self, method: Method[Any], observed: ObservedMethod
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def behaviour(data: bytes, context: Context) -> bytes:
-            try:
-                return await self._answer(method, data, context)
-            except errors.RetrievalError as error:
-                await _refuse(context, error)
-            except (grpc.aio.AbortError, asyncio.CancelledError):
-                raise
-            # A bug: the caller gets no more than that, the log all of it.
-            except Exception:
-                logger.exception("a request failed")
-                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
-            raise AssertionError("abort() raises")
+            with observed.request(context) as request:
+                try:
+                    return await self._answer(method, data, context)
+                except errors.RetrievalError as error:
+                    request.failed(status_name(error), error)
+                    await _refuse(context, error)
+                except asyncio.CancelledError:
+                    if context.time_remaining() == 0:
+                        request.failed(grpc.StatusCode.DEADLINE_EXCEEDED.name)
+                    raise
+                # A bug: the caller gets no more than that, the log where it was.
+                except Exception as error:  # noqa: BLE001
+                    request.failed(grpc.StatusCode.INTERNAL.name, error)
+                    await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+                raise AssertionError("abort() raises")
 
         return grpc.unary_unary_rpc_method_handler(behaviour)
 
@@ -97,6 +107,11 @@ class Methods:
         return asyncio.get_running_loop().time() + limit_s
 
 
+def status_name(error: errors.RetrievalError) -> str:
+    """The status code of an error, as gRPC names it."""
+    return _CODES[type(error)].name
+
+
 def canonical(error: errors.RetrievalError) -> status_pb2.Status:
     """The canonical status of an error; a BadRequest detail names a wrong field."""
     status = status_pb2.Status(code=_CODES[type(error)].value[0], message=str(error))
@@ -113,8 +128,6 @@ def canonical(error: errors.RetrievalError) -> status_pb2.Status:
 
 
 async def _refuse(context: Context, error: errors.RetrievalError) -> NoReturn:
-    if isinstance(error, errors.ModelServerFault):
-        logger.error("the model server broke its contract", exc_info=error)
     await context.abort_with_status(rpc_status.to_status(canonical(error)))
     raise AssertionError("abort_with_status() raises")
 

@@ -18,6 +18,7 @@ from query_service.errors import (
     RetrievalError,
     SignatureMissing,
 )
+from query_service.observing.observer import Observer
 from query_service.retrieval import Kind, Query, Row
 from query_service.upstream.tensor_content import decode_numbers, decode_strings
 from serving_contract import (
@@ -54,8 +55,10 @@ _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
 class TfServingClient:
     """A channel to one model in one model server. Made inside a running event loop."""
 
-    def __init__(self, address: str, model: str) -> None:
+    def __init__(self, address: str, model: str, observer: Observer | None = None) -> None:
+        self._address = address
         self._model = model
+        self._observer = observer or Observer()
         #: The version heard of last; None before the first one.
         self.version: int | None = None
         # Those that have no BY_USER_AND_HISTORY.
@@ -123,7 +126,10 @@ class TfServingClient:
             inputs={**inputs, K: k},
         )
         try:
-            response = await self._predict(request, timeout=remaining_s)
+            with self._observer.predict(self._address, signature, depths) as predict:
+                response = await self._predict(
+                    request, timeout=remaining_s, metadata=predict.metadata
+                )
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
         try:

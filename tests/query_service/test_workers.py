@@ -330,7 +330,7 @@ import os, signal, sys, time
 from query_service.errors import StartError
 from query_service.workers.supervisor import supervise
 
-def run(port, ready):
+def run(worker, port, ready):
 {run}
 
 def announce(port):
