@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from query_service import VERSION
 from query_service.errors import StartError
-from query_service.observing.instruments import AnyFamily, Counter, Gauge, Sheet
+from query_service.observing.instruments import AnyFamily, Gauge, Histogram, Sheet
 from query_service.workers.listening import address
 
 #: A client that sends nothing holds a thread no longer.
@@ -91,10 +91,12 @@ class _Reader(Collector):
         yield InfoMetricFamily("shortlist_build", "What is running.", build)
 
     def _metric(self, family: AnyFamily) -> Metric:
-        kind = {Counter: CounterMetricFamily, Gauge: GaugeMetricFamily}.get(family.kind)
-        if kind is None:
+        if family.kind is Histogram:
             return self._histogram(family)
-        metric = kind(family.name, family.text, labels=family.labels)
+        kind = GaugeMetricFamily if family.kind is Gauge else CounterMetricFamily
+        metric: GaugeMetricFamily | CounterMetricFamily = kind(
+            family.name, family.text, labels=family.labels
+        )
         for values, instrument in family.children.items():
             metric.add_metric(values, self._sheet.totals(family, instrument)[0])
         return metric

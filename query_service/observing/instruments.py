@@ -69,7 +69,8 @@ class Family(Generic[Instrument]):
         make: Callable[[], Instrument],
         over_workers: Callable[[Iterable[float]], float] = sum,
     ) -> None:
-        self.kind, self.name, self.text, self.labels = kind, name, text, labels
+        self.kind: type[Instrument] = kind
+        self.name, self.text, self.labels = name, text, labels
         self.over_workers = over_workers
         self.children: dict[tuple[str, ...], Instrument] = {}
         self._make: Callable[[], Instrument] = make

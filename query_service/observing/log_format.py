@@ -20,7 +20,7 @@ def set_up(name: str) -> None:
     """Write the log to standard error, as ``text`` or ``json``."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if name == "json" else TextFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
