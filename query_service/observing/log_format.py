@@ -43,7 +43,7 @@ class TextFormatter(logging.Formatter):
         error = ei[1]
         while error is not None:
             lines = "".join(traceback.format_tb(error.__traceback__))
-            parts.append(f"{type(error).__qualname__} at (most recent call last):\n{lines}")
+            parts.append(f"{_name(error)} at (most recent call last):\n{lines}")
             error = error.__cause__ or error.__context__
         return "caused by ".join(parts).rstrip()
 
@@ -69,6 +69,13 @@ class JsonFormatter(TextFormatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+def _name(error: BaseException) -> str:
+    """The class; of a gRPC error its status too."""
+    code = getattr(error, "code", None)
+    status = getattr(code(), "name", "") if callable(code) else ""
+    return f"{type(error).__qualname__} {status}".rstrip()
 
 
 def loop_failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

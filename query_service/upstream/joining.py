@@ -233,5 +233,7 @@ class _Predict:
 def _fail(orders: list[_Order], error: Exception) -> None:
     for order in orders:
         if not order.row.done():
-            # Each raises it by itself.
-            order.row.set_exception(copy.copy(error))
+            # Each raises it by itself; where it comes from is in the first one's traceback.
+            own = copy.copy(error)
+            own.__cause__ = error
+            order.row.set_exception(own)
