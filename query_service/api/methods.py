@@ -64,7 +64,7 @@ class Methods:
     def handler(self, service: str, methods: Mapping[str, Method[Any]]) -> grpc.GenericRpcHandler:
         """What a server needs to route the calls of a service."""
         handlers = {
-            name: self._handler(method, self._observer.method(service, name))
+            name: self._handler(method, self._observer.method(service, name, _outcome))
             for name, method in methods.items()
         }
         return grpc.method_handlers_generic_handler(service, handlers)
@@ -73,21 +73,15 @@ class Methods:
         self, method: Method[Any], observed: ObservedMethod
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def behaviour(data: bytes, context: Context) -> bytes:
-            with observed.request(context) as request:
-                try:
+            try:
+                with observed.request(context):
                     return await self._answer(method, data, context)
-                except errors.RetrievalError as error:
-                    request.failed(status_name(error), error)
-                    await _refuse(context, error)
-                except asyncio.CancelledError:
-                    if context.time_remaining() == 0:
-                        request.failed(grpc.StatusCode.DEADLINE_EXCEEDED.name)
-                    raise
-                # A bug: the caller gets no more than that, the log where it was.
-                except Exception as error:  # noqa: BLE001
-                    request.failed(grpc.StatusCode.INTERNAL.name, error)
-                    await context.abort(grpc.StatusCode.INTERNAL, "internal error")
-                raise AssertionError("abort() raises")
+            except errors.RetrievalError as error:
+                await _refuse(context, error)
+            # A bug: the caller gets no more than that, the log where it was.
+            except Exception:  # noqa: BLE001
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+            raise AssertionError("abort() raises")
 
         return grpc.unary_unary_rpc_method_handler(behaviour)
 
@@ -125,6 +119,16 @@ def canonical(error: errors.RetrievalError) -> status_pb2.Status:
         detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
         status.details.append(detail)
     return status
+
+
+def _outcome(error: BaseException, context: Context) -> str:
+    """The status of a request that ends with an error, as gRPC names it."""
+    if isinstance(error, errors.RetrievalError):
+        return status_name(error)
+    if isinstance(error, asyncio.CancelledError):
+        late = context.time_remaining() == 0
+        return (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED).name
+    return grpc.StatusCode.INTERNAL.name
 
 
 async def _refuse(context: Context, error: errors.RetrievalError) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -46,9 +46,14 @@ class Observer:
         self.tracer = tracer
         self.log = log
 
-    def method(self, service: str, name: str) -> ObservedMethod:
-        """Before the first request to a method."""
-        return ObservedMethod(self, service, name)
+    def method(
+        self, service: str, name: str, outcome: Callable[[BaseException, Any], str]
+    ) -> ObservedMethod:
+        """Before the first request to a method.
+
+        ``outcome`` names the status of a request, from what it ended with and its context.
+        """
+        return ObservedMethod(self, service, name, outcome)
 
     def answered(self, candidates: Candidates) -> None:
         """A query has its candidates."""
@@ -79,37 +84,34 @@ class Observer:
 class ObservedMethod:
     """Makes the observation of each of a method's requests."""
 
-    def __init__(self, observer: Observer, service: str, name: str) -> None:
-        self.observer, self.service, self.name = observer, service, name
+    def __init__(
+        self,
+        observer: Observer,
+        service: str,
+        name: str,
+        outcome: Callable[[BaseException, Any], str],
+    ) -> None:
+        self.observer, self.service, self.name, self.outcome = observer, service, name, outcome
         self.metrics: MethodMetrics = observer.metrics.method(name)
 
     def request(self, context: Context) -> ObservedRequest:
         """Around a request."""
         tracer = self.observer.tracer
         if tracer is None:
-            return ObservedRequest(self, None)
+            return ObservedRequest(self, context, None)
         pairs = context.invocation_metadata() or ()
-        return ObservedRequest(self, tracer.request(self.service, self.name, pairs))
+        return ObservedRequest(self, context, tracer.request(self.service, self.name, pairs))
 
 
 class ObservedRequest:
-    """A request, from ``with`` to the end of its block.
+    """A request, from ``with`` to the end of its block."""
 
-    A block that ends with an exception of which nothing was said was cancelled.
-    """
+    __slots__ = ("_began_s", "_context", "_longest_s", "_method", "_waited_for", "span")
 
-    __slots__ = ("_began_s", "_error", "_longest_s", "_method", "_status", "_waited_for", "span")
-
-    def __init__(self, method: ObservedMethod, span: Any) -> None:
-        self._method, self.span = method, span
-        self._status: str | None = None
-        self._error: BaseException | None = None
+    def __init__(self, method: ObservedMethod, context: Context, span: Any) -> None:
+        self._method, self._context, self.span = method, context, span
         self._waited_for: str | None = None
         self._longest_s = 0.0
-
-    def failed(self, status: str, error: BaseException | None = None) -> None:
-        """It will end with this status."""
-        self._status, self._error = status, error
 
     def waited(self, part: str, began_s: float) -> None:
         """It waited for a part since ``began_s``, in seconds of ``time.perf_counter()``."""
@@ -125,11 +127,11 @@ class ObservedRequest:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, _error: object, _traceback: TracebackType | None
+        self, _kind: object, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         seconds = _now() - self._began_s
-        status = self._status or ("OK" if kind is None else "CANCELLED")
         method = self._method
+        status = "OK" if error is None else method.outcome(error, self._context)
         observer = method.observer
         observer.metrics.in_flight.add(-1)
         method.metrics.requests[status].add()
@@ -139,11 +141,9 @@ class ObservedRequest:
             log.write(
                 *(method.name, status, seconds),
                 waited_for=self._waited_for,
-                error=self._error,
+                error=error,
                 trace_id=observer.tracer.trace_id(self.span) if observer.tracer else None,
             )
-        # Its traceback leads here.
-        self._error = None
         if observer.tracer:
             observer.tracer.end(self.span, status, server=True)
 
@@ -181,12 +181,12 @@ class ObservedPredict:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        _kind: object,
         error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
         seconds = _now() - self._began_s
-        status = "OK" if kind is None else _status(error)
+        status = "OK" if error is None else _status(error)
         metrics = self._observer.metrics
         metrics.predicts[status].add()
         metrics.predict_duration[self._signature].observe(seconds)
