@@ -132,6 +132,8 @@ class ObservedRequest:
         seconds = _now() - self._began_s
         method = self._method
         status = "OK" if error is None else method.outcome(error, self._context)
+        # The call holds its task, and that this request: no cycle may be left.
+        del self._context
         observer = method.observer
         observer.metrics.in_flight.add(-1)
         method.metrics.requests[status].add()
