@@ -39,7 +39,7 @@ def test_cycles_are_collected_now_and_then(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_answered_request_leaves_no_cycles(service: Service) -> None:
     def ask() -> None:
         for _ in range(20):
-            service.stub.Retrieve(pb.RetrieveRequest(user_id="u1", exclude_seen=True))
+            service.stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
 
     ask()
     gc.collect()
