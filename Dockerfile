@@ -30,8 +30,9 @@ COPY proto/retrieval/v1/*.py retrieval/v1/
 COPY proto/tfserving_subset/v1/*.py tfserving_subset/v1/
 COPY query_service query_service
 USER shortlist
-ENV SHORTLIST_HOST=0.0.0.0 SHORTLIST_PORT=50051
-EXPOSE 50051
+ENV SHORTLIST_HOST=0.0.0.0 SHORTLIST_PORT=50051 \
+    SHORTLIST_METRICS_HOST=0.0.0.0 SHORTLIST_METRICS_PORT=9464
+EXPOSE 50051 9464
 HEALTHCHECK --interval=5s --timeout=6s --start-period=30s --retries=3 \
     CMD exec python -m query_service health --address 127.0.0.1:$SHORTLIST_PORT
 CMD ["python", "-m", "query_service", "serve"]

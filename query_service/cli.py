@@ -5,7 +5,7 @@ none.
 
 import argparse
 import asyncio
-import logging
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -16,9 +16,11 @@ from typing import Any
 # Nothing that imports gRPC: `serve` forks, and gRPC must not have been imported before.
 from query_service import ask, bench, seen
 from query_service.errors import StartError
+from query_service.observing import log_format
+from query_service.observing.rows import Rows
 from query_service.seen_store import printable
 from query_service.settings import Settings
-from query_service.workers.listening import address
+from query_service.workers.listening import address, reserve
 from query_service.workers.supervisor import supervise
 
 _DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -94,7 +96,7 @@ def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         settings = Settings(**{one.name: getattr(parsed, one.name) for one in fields(Settings)})
     except ValueError as error:
         parser.error(str(error))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_format.set_up(settings.log_format)
     try:
         return _serve_with(settings)
     except (StartError, ValueError) as error:
@@ -103,6 +105,7 @@ def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _serve_with(settings: Settings) -> int:
     count = settings.workers
+    rows = Rows(count)
 
     def announce(port: int) -> None:
         print(  # noqa: T201
@@ -112,17 +115,27 @@ def _serve_with(settings: Settings) -> int:
             flush=True,
         )
 
-    def run(port: int, ready: Callable[[int], None]) -> None:
+    def run(worker: int, port: int, ready: Callable[[int], None]) -> None:
         from query_service.server import serve
 
-        asyncio.run(serve(replace(settings, port=port), ready, reuse_port=count > 1))
+        serving = serve(replace(settings, port=port), ready, rows=rows, worker=worker)
+        asyncio.run(serving)
 
-    if count > 1:
+    if count == 1:
+        run(0, settings.port, announce)
+        return 0
+    with contextlib.ExitStack() as stack:
+        if settings.metrics_port:
+            # As the supervisor does with the other port: nobody else may have it.
+            held, _ = reserve(settings.metrics_host, settings.metrics_port)
+            for one in held:
+                stack.enter_context(one)
         return supervise(
-            count, run, settings.host, settings.port, grace_s=settings.grace_s, ready=announce
+            *(count, run, settings.host, settings.port),
+            grace_s=settings.grace_s,
+            ready=announce,
+            ended=rows.ended,
         )
-    run(settings.port, announce)
-    return 0
 
 
 def _ask(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

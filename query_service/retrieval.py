@@ -12,7 +12,7 @@ Item ids are UTF-8 bytes here, as they are on both wires: none is ever decoded.
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Sequence, Set
-from itertools import compress
+from itertools import compress, count
 from typing import NamedTuple, Protocol, TypeVar
 
 from query_service.errors import ModelServerUnavailable, OutOfTime, UnknownQuery
@@ -70,12 +70,21 @@ class Row(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The answer to a query: best first, no duplicates."""
+    """The answer to a query: best first, no duplicates.
+
+    Attributes:
+        excluded: how many item ids it had to leave out.
+        fetches: how often the model was asked; more than once where exclusions left too few.
+        fallback: whether it stands in for one that the model could not give.
+    """
 
     item_ids: Sequence[bytes]
     scores: Sequence[float]
     source: Source
     version: int
+    excluded: int = 0
+    fetches: int = 1
+    fallback: bool = False
 
 
 class Model(Protocol):
@@ -154,7 +163,9 @@ class Retriever:
             if viewer_id is not None:
                 excluded = excluded | await _within(deadline, self._seen_store.seen(viewer_id))
             popular = _survivors(row, excluded, query.max_candidates)
-            return Candidates(*popular, Source.POPULARITY, row.version)
+            return Candidates(
+                *popular, Source.POPULARITY, row.version, len(excluded), fallback=True
+            )
 
     async def _ranked(
         self, query: Query, excluded: Set[bytes], viewer_id: str | None, deadline: float
@@ -163,7 +174,7 @@ class Retriever:
         k = query.max_candidates
         deepest = MAX_K if viewer_id is not None else min(k + len(excluded), MAX_K)
         depth = min(deepest, 2 * k + _FIRST_MARGIN)
-        while True:
+        for fetches in count(1):
             row = await self._model.fetch(query, depth, deadline)
             if not row.known:
                 self._refuse_unknown(query)
@@ -174,12 +185,13 @@ class Retriever:
             item_ids, scores = _survivors(row, unwanted, k)
             if len(item_ids) == k or depth == deepest or _ended(row, depth):
                 source = Source.MODEL if row.known else Source.POPULARITY
-                return Candidates(item_ids, scores, source, row.version)
+                return Candidates(item_ids, scores, source, row.version, len(excluded), fetches)
             if viewer_id is not None:
                 seen = await _within(deadline, self._seen_store.seen(viewer_id))
                 excluded, viewer_id = excluded | seen, None
                 deepest = min(k + len(excluded), MAX_K)
             depth = min(deepest, max(depth * _DEEPER, _SECOND_DEPTH))
+        raise AssertionError("the deepest fetch is enough")
 
     def _refuse_unknown(self, query: Query) -> None:
         is_item = query.kind is Kind.ITEM

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,16 +19,24 @@ from query_service.api.methods import Methods
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.api.validation import MAX_EXCLUSIONS
 from query_service.errors import StartError
+from query_service.observing import log_format, tracing
+from query_service.observing.metrics import Metrics
+from query_service.observing.observer import ObservedSeenStore, Observer
+from query_service.observing.process import tell_process
+from query_service.observing.request_log import RequestLog
+from query_service.observing.rows import Rows
 from query_service.retrieval import Model, Retriever
 from query_service.settings import Settings
 from query_service.upstream.breaker import BreakingModel
 from query_service.upstream.caching import CachingModel
-from query_service.upstream.channel import open_channel
 from query_service.upstream.joining import JoiningModel
 from query_service.upstream.model_client import TfServingClient
 from query_service.upstream.popular import PopularItems
 from query_service.workers.garbage import tend_garbage
 from query_service.workers.listening import address
+
+if TYPE_CHECKING:
+    from query_service.observing.exporter import Exporter
 
 #: 10,000 exclusions of 256 bytes are 2.6 MB; a batch of 256 has room for more.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
@@ -42,19 +51,27 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 class Server:
     """A running service. :meth:`start`, then :meth:`stop`."""
 
-    def __init__(self, settings: Settings, *, reuse_port: bool = False) -> None:
+    def __init__(self, settings: Settings, *, rows: Rows | None = None, worker: int = 0) -> None:
         """Make the parts; inside a running event loop.
 
+        ``rows`` are those of all the workers that share the ports, of which this is ``worker``.
+
         Raises:
+            StartError: the environment asks for traces that there are not.
             ValueError: there is no such seen store.
         """
         self._settings = settings
+        self._observer = Observer(
+            Metrics(rows, worker),
+            tracing.tracer(os.environ),
+            RequestLog(settings.slow_ms / 1000 if settings.slow_ms else None),
+        )
         self._store = seen_store.open_store(settings.seen_store)
-        self._model = TfServingClient(open_channel(settings.model_server), settings.model)
-        self._health = HealthMonitor(self._model, ("", SERVICE))
+        self._model = TfServingClient(settings.model_server, settings.model, self._observer)
+        self._health = HealthMonitor(self._model, ("", SERVICE), self._observer)
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-            ("grpc.so_reuseport", int(reuse_port)),
+            ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.server.max_pending_requests", _MANY),
             ("grpc.server.max_pending_requests_hard_limit", _MANY),
         ]
@@ -65,6 +82,7 @@ class Server:
         )
         self._cache: CachingModel | None = None
         self._background: list[asyncio.Task[None]] = []
+        self._exporter: Exporter | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -74,23 +92,32 @@ class Server:
             StartError: the port is taken.
         """
         settings = self._settings
-        model: Model = JoiningModel(BreakingModel(self._model), settings.model_servers)
+        observer = self._observer
+        model: Model = JoiningModel(
+            BreakingModel(self._model), settings.model_servers, observer=observer
+        )
         if settings.cache_size:
             model = self._cache = CachingModel(
-                model, lambda: self._model.version, settings.cache_size, settings.cache_age_s
+                model,
+                lambda: self._model.version,
+                settings.cache_size,
+                settings.cache_age_s,
+                observer,
             )
         deepest = settings.max_candidates + MAX_EXCLUSIONS
         popular = PopularItems(self._model, lambda: self._model.version, deepest)
         retriever = Retriever(
             model,
-            self._store,
+            ObservedSeenStore(self._store, observer),
             popular_for_unknown_users=settings.unknown_user == "popularity",
             last_resort=lambda: popular.row,
         )
         methods = Methods(
-            timeout_s=settings.timeout_s, max_concurrent_requests=settings.max_concurrent_requests
+            timeout_s=settings.timeout_s,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            observer=observer,
         )
-        servicer = RetrievalServicer(retriever, settings.limits)
+        servicer = RetrievalServicer(retriever, settings.limits, observer)
         self._server.add_generic_rpc_handlers((methods.handler(SERVICE, servicer.methods),))
         interactions = InteractionServicer(self._store)
         self._server.add_generic_rpc_handlers(
@@ -109,8 +136,19 @@ class Server:
             self.port = self._server.add_insecure_port(where)
         except RuntimeError as error:
             raise StartError(f"cannot listen on {where}: {error}") from error
+        if settings.metrics_port:
+            # Some megabytes, for those who want it.
+            from query_service.observing.exporter import Exporter
+
+            self._exporter = Exporter(
+                observer.metrics.sheet,
+                settings.metrics_host,
+                settings.metrics_port,
+                reuse_port=settings.workers > 1,
+            )
         await self._server.start()
         self._background.append(asyncio.create_task(self._health.run()))
+        self._background.append(asyncio.create_task(tell_process(observer.metrics)))
         if settings.fallback == "popular":
             self._background.append(asyncio.create_task(popular.run()))
 
@@ -126,18 +164,26 @@ class Server:
         await self._store.close()
         if self._cache:
             self._cache.log()
+        await self._observer.close()
+        if self._exporter:
+            self._exporter.close()
 
 
 async def serve(
-    settings: Settings, ready: Callable[[int], None], *, reuse_port: bool = False
+    settings: Settings,
+    ready: Callable[[int], None],
+    *,
+    rows: Rows | None = None,
+    worker: int = 0,
 ) -> None:
     """Serve until SIGTERM or SIGINT; ``ready`` is told the port when it is open."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_format.loop_failed)
     for number in _ENDING:
         loop.add_signal_handler(number, stopped.set)
     try:
-        server = Server(settings, reuse_port=reuse_port)
+        server = Server(settings, rows=rows, worker=worker)
         await server.start()
         tending = asyncio.create_task(tend_garbage())
         ready(server.port)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from query_service.api.validation import Limits
+from query_service.observing.log_format import FORMATS
 from query_service.upstream.addresses import target
 from serving_contract import MAX_K
 
@@ -59,6 +60,10 @@ class Settings:
     workers: int = _setting(
         1, "processes that share the port, or auto: one for each usable CPU", workers
     )
+    metrics_host: str = _setting("127.0.0.1", "address to serve Prometheus metrics on")
+    metrics_port: int = _setting(0, "port to serve them on, at /metrics; 0: none")
+    log_format: str = _setting("text", "of the log on standard error: text or json")
+    slow_ms: float = _setting(500.0, "requests that take as long are logged; 0: none")
 
     def __post_init__(self) -> None:
         """Refuse at the start what would only fail, or silently mean something else, later.
@@ -102,6 +107,16 @@ class Settings:
             raise ValueError(
                 f"--max-concurrent-requests must be 1 or more, not {self.max_concurrent_requests}"
             )
+        if not self.metrics_host:
+            raise ValueError("--metrics-host must not be empty")
+        if not 0 <= self.metrics_port <= 65_535:
+            raise ValueError(f"--metrics-port must be 0 to 65535, not {self.metrics_port}")
+        if self.log_format not in FORMATS:
+            raise ValueError(
+                f"--log-format must be {' or '.join(FORMATS)}, not {self.log_format!r}"
+            )
+        if not 0 <= self.slow_ms < math.inf:
+            raise ValueError(f"--slow-ms must be 0 or more, not {self.slow_ms}")
         if self.workers < 1:
             raise ValueError(f"--workers must be 1 or more, or auto, not {self.workers}")
 

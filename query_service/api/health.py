@@ -6,12 +6,16 @@ from typing import Protocol
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
+from query_service.observing.observer import Observer
+
 INTERVAL_S = 0.5
 _STATUS_TIMEOUT_S = 1.0
 
 
 class Upstream(Protocol):
     """Can say whether it answers."""
+
+    version: int | None
 
     async def available(self, timeout_s: float) -> bool:
         """Whether the model can be asked."""
@@ -20,14 +24,16 @@ class Upstream(Protocol):
 class HealthMonitor:
     """Asks the model server twice a second and sets the health of ``services``."""
 
-    def __init__(self, upstream: Upstream, services: tuple[str, ...]) -> None:
+    def __init__(self, upstream: Upstream, services: tuple[str, ...], observer: Observer) -> None:
         self.servicer = health_aio.HealthServicer()
+        self._observer = observer
         self._upstream = upstream
         self._services = services
 
     async def update(self) -> None:
         """Ask once."""
         ready = await self._upstream.available(_STATUS_TIMEOUT_S)
+        self._observer.health(ready, self._upstream.version)
         response = health_pb2.HealthCheckResponse
         for service in self._services:
             await self.servicer.set(service, response.SERVING if ready else response.NOT_SERVING)
@@ -40,4 +46,5 @@ class HealthMonitor:
 
     async def drain(self) -> None:
         """NOT_SERVING for good."""
+        self._observer.health(False, self._upstream.version)
         await self.servicer.enter_graceful_shutdown()

@@ -7,7 +7,6 @@ as INVALID_ARGUMENT; gRPC's own deserialisation would say INTERNAL.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
@@ -20,9 +19,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors
+from query_service.observing.observer import ObservedMethod, Observer
 from query_service.runtime import UnaryHandler
-
-logger = logging.getLogger(__name__)
 
 _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -61,38 +59,42 @@ class Method(Generic[Request]):
 class Methods:
     """Makes handlers of methods; all of them share one limit of requests under way."""
 
-    def __init__(self, *, timeout_s: float, max_concurrent_requests: int) -> None:
+    def __init__(
+        self, *, timeout_s: float, max_concurrent_requests: int, observer: Observer
+    ) -> None:
         """``timeout_s``: the longest that a request may take."""
+        self._observer = observer
         self._timeout_s = timeout_s
         self._free = max_concurrent_requests
 
     def handler(self, service: str, methods: Mapping[str, Method[Any]]) -> grpc.GenericRpcHandler:
         """What a server needs to route the calls of a service."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: self._handler(method) for name, method in methods.items()
+            name: self._handler(method, self._observer.method(service, name, _outcome))
+            for name, method in methods.items()
         }
         return grpc.method_handlers_generic_handler(service, handlers)
 
-    def _handler(self, method: Method[Any]) -> UnaryHandler:
+    def _handler(self, method: Method[Any], observed: ObservedMethod) -> UnaryHandler:
         async def behaviour(data: bytes, context: Context) -> bytes:
             try:
-                return await self._answer(method, data, context)
+                with observed.request(context):
+                    return await self._answer(method, data, context)
             except errors.RetrievalError as error:
                 await _refuse(context, error)
-            except (grpc.aio.AbortError, asyncio.CancelledError):
-                raise
-            # A bug: the caller gets no more than that, the log all of it.
-            except Exception:
-                logger.exception("a request failed")
+            # A bug: the caller gets no more than that, the log where it was.
+            except Exception:  # noqa: BLE001
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error")
             raise AssertionError("abort() raises")
 
-        return UnaryHandler(behaviour, self._refusal)
+        def refusal() -> tuple[grpc.StatusCode, str] | None:
+            if self._free > 0:
+                return None
+            code = _CODES[errors.Overloaded]
+            observed.refused(code.name)
+            return code, _TOO_MANY
 
-    def _refusal(self) -> tuple[grpc.StatusCode, str] | None:
-        if self._free > 0:
-            return None
-        return _CODES[errors.Overloaded], _TOO_MANY
+        return UnaryHandler(behaviour, refusal)
 
     async def _answer(self, method: Method[Any], data: bytes, context: Context) -> bytes:
         # Nothing is done for those who do not wait any more, or cannot be served.
@@ -120,6 +122,11 @@ class Methods:
         return asyncio.get_running_loop().time() + limit_s
 
 
+def status_name(error: errors.RetrievalError) -> str:
+    """The status code of an error, as gRPC names it."""
+    return _CODES[type(error)].name
+
+
 def canonical(error: errors.RetrievalError) -> status_pb2.Status:
     """The canonical status of an error; a BadRequest detail names a wrong field."""
     status = status_pb2.Status(code=_CODES[type(error)].value[0], message=str(error))
@@ -135,9 +142,17 @@ def canonical(error: errors.RetrievalError) -> status_pb2.Status:
     return status
 
 
+def _outcome(error: BaseException, context: Context) -> str:
+    """The status of a request that ends with an error, as gRPC names it."""
+    if isinstance(error, errors.RetrievalError):
+        return status_name(error)
+    if isinstance(error, asyncio.CancelledError):
+        late = context.time_remaining() == 0
+        return (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED).name
+    return grpc.StatusCode.INTERNAL.name
+
+
 async def _refuse(context: Context, error: errors.RetrievalError) -> NoReturn:
-    if isinstance(error, errors.ModelServerFault):
-        logger.error("the model server broke its contract", exc_info=error)
     status = canonical(error)
     if status.details:
         await context.abort_with_status(rpc_status.to_status(status))

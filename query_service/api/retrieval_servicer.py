@@ -8,8 +8,9 @@ from typing import Any
 from query_service import errors
 from query_service.api import validation
 from query_service.api.encoding import encoded
-from query_service.api.methods import Method, canonical
+from query_service.api.methods import Method, canonical, status_name
 from query_service.api.validation import Limits
+from query_service.observing.observer import Observer
 from query_service.retrieval import Retriever
 from retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -19,8 +20,9 @@ SERVICE = pb.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 class RetrievalServicer:
     """Request in, answer or error out."""
 
-    def __init__(self, retriever: Retriever, limits: Limits) -> None:
+    def __init__(self, retriever: Retriever, limits: Limits, observer: Observer) -> None:
         self._retriever = retriever
+        self._observer = observer
         self._limits = limits
         self.methods: dict[str, Method[Any]] = {
             "Retrieve": Method(pb.RetrieveRequest, self._retrieve),
@@ -31,17 +33,22 @@ class RetrievalServicer:
 
     async def _retrieve(self, request: pb.RetrieveRequest, deadline: float) -> bytes:
         query = validation.query(request, self._limits)
-        return encoded(await self._retriever.retrieve(query, deadline))
+        candidates = await self._retriever.retrieve(query, deadline)
+        self._observer.answered(candidates)
+        return encoded(candidates)
 
     async def _batch_retrieve(self, request: pb.BatchRetrieveRequest, deadline: float) -> bytes:
         validation.check_batch(request)
         answers = [self._outcome(one, deadline) for one in request.requests]
         response = pb.BatchRetrieveResponse()
+        counted = self._observer.metrics.batch_results
         for outcome in await asyncio.gather(*answers):
             result = response.results.add()
             if isinstance(outcome, errors.RetrievalError):
                 result.error.CopyFrom(canonical(outcome))
+                counted[status_name(outcome)].add()
             else:
+                counted["OK"].add()
                 result.response.MergeFromString(outcome)
         return response.SerializeToString()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from cachetools import TTLCache
 
+from query_service.observing.observer import Observer
 from query_service.retrieval import Kind, Model, Query, Row
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,12 @@ class CachingModel:
     """
 
     def __init__(
-        self, model: Model, version: Callable[[], int | None], size: int, age_s: float
+        self,
+        model: Model,
+        version: Callable[[], int | None],
+        size: int,
+        age_s: float,
+        observer: Observer | None = None,
     ) -> None:
         """Put it in front of ``model``.
 
@@ -29,8 +35,10 @@ class CachingModel:
             version: what is known of the version that the model has now.
             size: rows that are kept, the least recently used go first.
             age_s: seconds after which a row is forgotten.
+            observer: told of hits and misses.
         """
         self._model = model
+        self._metrics = (observer or Observer()).metrics
         self._version = version
         self._rows: TTLCache[_Key, Row] = TTLCache(size, age_s)
         #: Rows that were here, and rows that had to be asked for.
@@ -43,8 +51,10 @@ class CachingModel:
         row = self._rows.get(key)
         if row is not None and row.version == self._version():
             self.hits += 1
+            self._metrics.cache_hits.add()
             return row
         self.misses += 1
+        self._metrics.cache_misses.add()
         row = await self._model.fetch(query, depth, deadline)
         self._rows[key] = row
         return row

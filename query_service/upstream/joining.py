@@ -11,12 +11,21 @@ two, because the deepest of a batch sets the width of all its rows.
 import asyncio
 import copy
 import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from query_service.errors import ModelServerFault, OutOfTime, Overloaded, RetrievalError
+from query_service.observing.instruments import Gauge
+from query_service.observing.observer import (
+    MODEL_SERVER,
+    ObservedRequest,
+    Observer,
+    current,
+    joined,
+)
 from query_service.retrieval import Kind, Query, Row
 
 logger = logging.getLogger(__name__)
@@ -49,15 +58,19 @@ class _Order:
     depth: int
     deadline: float
     row: "asyncio.Future[Row]"
+    request: ObservedRequest | None = None
     predict: "_Predict | None" = None
 
 
 class JoiningModel:
     """A :class:`query_service.retrieval.Model` that asks a :class:`BatchModel`."""
 
-    def __init__(self, model: BatchModel, under_way: int = 1) -> None:
+    def __init__(
+        self, model: BatchModel, under_way: int = 1, observer: Observer | None = None
+    ) -> None:
         """``under_way`` Predicts may be under way at a time, of each kind and depth."""
         self._model = model
+        self._waiting = (observer or Observer()).metrics.waiting
         self._under_way = under_way
         self._lanes: dict[tuple[Kind, int], _Lane] = defaultdict(self._lane)
         self._deadlines = _Deadlines()
@@ -69,12 +82,16 @@ class JoiningModel:
             OutOfTime: the deadline passed, whatever becomes of the others.
             Overloaded: so many are waiting that the deadline would pass.
         """
-        order = _Order(query, depth, deadline, asyncio.get_running_loop().create_future())
+        request, began_s = current(), time.perf_counter()
+        row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        order = _Order(query, depth, deadline, row, request)
         self._lanes[query.kind, max(depth, _SHALLOW).bit_length()].add(order)
         self._deadlines.add(order)
         try:
             return await order.row
         finally:
+            if request is not None:
+                request.waited(MODEL_SERVER, began_s)
             self._deadlines.remove(order)
             if order.predict is not None:
                 order.predict.left()
@@ -82,7 +99,7 @@ class JoiningModel:
                 order.predict = None
 
     def _lane(self) -> "_Lane":
-        return _Lane(self._model, self._under_way)
+        return _Lane(self._model, self._under_way, self._waiting)
 
 
 class _Deadlines:
@@ -122,8 +139,9 @@ class _Deadlines:
 class _Lane:
     """Queries that may be joined, in the order in which they came."""
 
-    def __init__(self, model: BatchModel, under_way: int) -> None:
+    def __init__(self, model: BatchModel, under_way: int, counted: Gauge) -> None:
         self._model = model
+        self._counted = counted
         self._under_way = self._free = under_way
         self._waiting: deque[_Order] = deque()
         self._woken = False
@@ -136,6 +154,7 @@ class _Lane:
         if not self._free and self._expected() > order.deadline:
             raise Overloaded("too many requests are waiting for the model server")
         self._waiting.append(order)
+        self._counted.add()
         if self._free and not self._woken:
             self._woken = True
             # After the others of this turn.
@@ -173,6 +192,7 @@ class _Lane:
                     break
                 batch.append(order)
             self._waiting.popleft()
+            self._counted.add(-1)
         return batch
 
 
@@ -207,6 +227,7 @@ class _Predict:
 
     async def _ask(self, orders: list[_Order]) -> bool:
         """Whether all of them have got rows."""
+        joined([one.request for one in orders])
         try:
             rows = await self._model.fetch_batch(
                 orders[0].query.kind,
@@ -239,5 +260,7 @@ class _Predict:
 def _fail(orders: list[_Order], error: Exception) -> None:
     for order in orders:
         if not order.row.done():
-            # Each raises it by itself.
-            order.row.set_exception(copy.copy(error))
+            # Each raises it by itself; where it comes from is in the first one's traceback.
+            own = copy.copy(error)
+            own.__cause__ = error
+            order.row.set_exception(own)

@@ -18,7 +18,9 @@ from query_service.errors import (
     RetrievalError,
     SignatureMissing,
 )
+from query_service.observing.observer import Observer
 from query_service.retrieval import Kind, Query, Row
+from query_service.upstream.channel import open_channel
 from query_service.upstream.tensor_content import decode_numbers, decode_strings
 from serving_contract import (
     BY_ITEM,
@@ -53,14 +55,16 @@ _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
 class TfServingClient:
     """Asks for one model. Made inside a running event loop."""
 
-    def __init__(self, channel: grpc.aio.Channel, model: str) -> None:
-        """``channel`` leads to all servers of it, and is closed with this."""
+    def __init__(self, addresses: str, model: str, observer: Observer | None = None) -> None:
+        """``addresses``: see :func:`query_service.upstream.addresses.target`."""
+        self._addresses = addresses
         self._model = model
+        self._observer = observer or Observer()
         #: The version heard of last; None before the first one.
         self.version: int | None = None
         # Those that have no BY_USER_AND_HISTORY.
         self._without_history: set[int | None] = set()
-        self._channel = channel
+        self._channel = open_channel(addresses)
         self._predict = self._channel.unary_unary(
             _PREDICT,
             request_serializer=pb.PredictRequest.SerializeToString,
@@ -123,7 +127,10 @@ class TfServingClient:
             inputs={**inputs, K: k},
         )
         try:
-            response = await self._predict(request, timeout=remaining_s)
+            with self._observer.predict(self._addresses, signature, depths) as predict:
+                response = await self._predict(
+                    request, timeout=remaining_s, metadata=predict.metadata
+                )
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
         try:

@@ -9,6 +9,7 @@ when it closes, because the parent was told to stop or has died, the workers dra
 has a *report* of its own: ready, or why it cannot start; and it closes when the worker ends.
 """
 
+import functools
 import logging
 import math
 import os
@@ -36,17 +37,25 @@ KILL_AFTER_S = 3.0
 _ENDED_WELL = {0, -signal.SIGTERM}
 
 Ready = Callable[[int], None]
-RunWorker = Callable[[int, Ready], None]
+RunWorker = Callable[[int, int, Ready], None]
 
 
 def supervise(
-    count: int, run_worker: RunWorker, host: str, port: int, *, grace_s: float, ready: Ready
+    count: int,
+    run_worker: RunWorker,
+    host: str,
+    port: int,
+    *,
+    grace_s: float,
+    ready: Ready,
+    ended: Callable[[int], None] = lambda _worker: None,
 ) -> int:
     """Run ``count`` workers until SIGTERM or SIGINT: 0, or 1 where one did not end well then.
 
-    ``run_worker`` is called in each worker with the port (a free one, where ``port`` is 0) and
-    with what to call when it listens there; it returns some time after SIGTERM. ``ready`` is
-    called once, with the port, when all workers listen.
+    ``run_worker`` is called in each worker with the worker's number from 0 on, which its
+    replacement will have too, with the port (a free one, where ``port`` is 0), and with what to
+    call when it listens there; it returns some time after SIGTERM. ``ready`` is called once, with
+    the port, when all workers listen; ``ended`` with the number of each worker that has ended.
 
     Raises:
         StartError: the port is taken, or a worker ended before all were ready.
@@ -58,12 +67,12 @@ def supervise(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
-    def work(report: Callable[[], None]) -> None:
+    def work(number: int, report: Callable[[], None]) -> None:
         for one in reserved:
             one.close()
-        run_worker(port, lambda _port: report())
+        run_worker(number, port, lambda _port: report())
 
-    workers = _Workers(count, work)
+    workers = _Workers(count, work, ended)
     try:
         workers.watch(stop, lambda: ready(port))
     finally:
@@ -85,6 +94,7 @@ def next_delay_s(last_s: float | None, lived_s: float) -> float:
 class _Worker:
     """One of the workers, through all its lives."""
 
+    number: int
     alive: bool = False
     pid: int = 0
     status: int = 0  # of its last end; negative: the signal's number
@@ -103,9 +113,14 @@ class _Worker:
 
 
 class _Workers:
-    def __init__(self, count: int, work: Callable[[Callable[[], None]], None]) -> None:
-        self._all = [_Worker() for _ in range(count)]
-        self._work = work
+    def __init__(
+        self,
+        count: int,
+        work: Callable[[int, Callable[[], None]], None],
+        ended: Callable[[int], None],
+    ) -> None:
+        self._all = [_Worker(number) for number in range(count)]
+        self._work, self._ended = work, ended
         self._announced = False
         self._leash, self._leash_held = os.pipe()
         self._selector = selectors.DefaultSelector()
@@ -164,7 +179,7 @@ class _Workers:
             return
         if not worker.pid:
             os.close(self._leash_held)
-            process.run(self._work, self._leash, report)
+            process.run(functools.partial(self._work, worker.number), self._leash, report)
         os.close(report)
         worker.alive = True
         self._selector.register(worker.report, selectors.EVENT_READ, worker)
@@ -180,6 +195,7 @@ class _Workers:
         os.close(worker.report)
         _, status = os.waitpid(worker.pid, 0)
         worker.alive, worker.status = False, os.waitstatus_to_exitcode(status)
+        self._ended(worker.number)
         return False
 
     def _replace(self, worker: _Worker, what: str) -> None:

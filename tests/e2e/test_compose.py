@@ -34,6 +34,10 @@ VARIABLES = (
     "MODEL_SERVER_IMAGE",
     "QUERY_SERVICE_ADDRESS",
     "QUERY_SERVICE_WORKERS",
+    "PROMETHEUS_VERSION",
+    "PROMETHEUS_PORT",
+    "GRAFANA_VERSION",
+    "GRAFANA_PORT",
 )
 TRAINING = "--dataset synthetic --set training.epochs=4"
 USER, ITEM = "u42", "i50"

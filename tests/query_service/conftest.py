@@ -49,6 +49,7 @@ class FakeModelServer:
         self.signatures: list[str] = []
         self.histories: list[list[list[str]]] = []
         self.remaining_s: list[float] = []
+        self.called: Callable[[grpc.ServicerContext], None] = lambda _context: None
         self._server = grpc.server(futures.ThreadPoolExecutor(16))
         handlers = {
             "Predict": (self._predict, pb.PredictRequest),
@@ -74,6 +75,7 @@ class FakeModelServer:
         self._server.stop(None).wait()
 
     def _predict(self, request: Any, context: grpc.ServicerContext) -> pb.PredictResponse:
+        self.called(context)
         self.remaining_s.append(context.time_remaining())
         self.signatures.append(request.model_spec.signature_name)
         time.sleep(self.delay_s)
@@ -240,6 +242,13 @@ def write_seen(path: Path, seen: dict[str, list[str]]) -> None:
         )
     connection.close()
     new.replace(path)
+
+
+def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end_s, "it does not come about"
+        time.sleep(0.02)
 
 
 def has_ipv6() -> bool:

@@ -345,7 +345,7 @@ def test_a_rate_beyond_what_the_tool_can_send(bench: Bench) -> None:
     options = ("--rate", "100000", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "0.3")
     began = time.monotonic()
     got = bench(*options)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10
     counted = got["requests"] + sum(one["count"] for one in got["errors"].values())
     assert got["unfinished"] > 10_000
     assert counted + got["unfinished"] == pytest.approx(50_000, abs=1)

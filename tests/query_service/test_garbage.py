@@ -7,6 +7,8 @@ import weakref
 import pytest
 
 from query_service.workers import garbage
+from retrieval.v1 import retrieval_service_pb2 as pb
+from tests.query_service.conftest import Service
 
 
 class _Cycle:
@@ -32,3 +34,23 @@ def test_cycles_are_collected_now_and_then(monkeypatch: pytest.MonkeyPatch) -> N
         assert gc.get_freeze_count() == 0
 
     asyncio.run(body())
+
+
+def test_an_answered_request_leaves_no_cycles(service: Service) -> None:
+    def ask() -> None:
+        for _ in range(20):
+            service.stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
+
+    ask()
+    gc.collect()
+    gc.disable()
+    try:
+        ask()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = {type(one).__name__ for one in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not left & {"Call", "Task", "ObservedRequest", "Row"}

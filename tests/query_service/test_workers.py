@@ -205,7 +205,7 @@ def test_how_long_a_worker_is_away() -> None:
 def test_all_workers_drain(
     model_server: FakeModelServer, number: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with _serving(model_server) as workers:
+    with _serving(model_server, "--slow-ms", "0") as workers:
         stubs = workers.stubs_to_all()
         left = workers.parent.children()
         model_server.delay_s = 0.6
@@ -331,7 +331,7 @@ import os, signal, sys, time
 from query_service.errors import StartError
 from query_service.workers.supervisor import supervise
 
-def run(port, ready):
+def run(worker, port, ready):
 {run}
 
 def announce(port):

@@ -1,0 +1,184 @@
+"""Dashboard, alerts and documentation speak of metrics that a running service has."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import ROOT
+from tests.query_service.conftest import Service
+from tests.query_service.test_metrics import free_port
+
+DEPLOY = ROOT / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "shortlist.json"
+ALERTS = DEPLOY / "prometheus" / "alerts.yml"
+DOCUMENT = ROOT / "docs" / "OBSERVABILITY.md"
+ROWS = ["Traffic", "Latency", "Errors", "Model server", "Candidates", "Seen store", "Processes"]
+
+Labels = dict[str, set[str]]
+
+
+@pytest.fixture
+def served(serve: Callable[..., Service]) -> dict[str, Labels]:
+    """The samples that a service has: of each name the labels, of each label the values."""
+    port = free_port()
+    serve(metrics_port=port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    found: dict[str, Labels] = {}
+    for sample in itertools.chain.from_iterable(family.samples for family in families):
+        labels = found.setdefault(sample.name, {"instance": {"any"}})
+        for key, value in sample.labels.items():
+            labels.setdefault(key, set()).add(value)
+    return found
+
+
+def _panels() -> list[dict[str, Any]]:
+    panels: list[dict[str, Any]] = json.loads(DASHBOARD.read_text())["panels"]
+    return panels
+
+
+def _of_the_dashboard() -> Iterator[str]:
+    dashboard = json.loads(DASHBOARD.read_text())
+    yield from (target["expr"] for panel in _panels() for target in panel.get("targets", ()))
+    yield from (one["expr"] for one in dashboard["annotations"]["list"])
+    yield from (
+        variable["query"]["query"].removeprefix("label_values(").partition(",")[0]
+        for variable in dashboard["templating"]["list"]
+        if variable["type"] == "query"
+    )
+
+
+def _rules() -> list[dict[str, Any]]:
+    [group] = yaml.safe_load(ALERTS.read_text())["groups"]
+    rules: list[dict[str, Any]] = group["rules"]
+    return rules
+
+
+def _check(expression: str, served: dict[str, Labels]) -> None:
+    names = re.findall(r"\bshortlist_\w+", expression)
+    assert names or expression.startswith("up{"), expression
+    for name in names:
+        assert name in served, f"{name} is not served: {expression}"
+    for name, selector in re.findall(r"\b(shortlist_\w+)\{([^}]*)\}", expression):
+        for label, operator, value in re.findall(r'(\w+)(=~|!=|=)"([^"]*)"', selector):
+            known = served[name].get(label, set())
+            assert known, f"{name} has no label {label}: {expression}"
+            if not value.startswith("$"):
+                wanted = value.split("|") if operator == "=~" else [value]
+                assert set(wanted) <= known, f"{name}: {label} is never {value}"
+    for groups in re.findall(r"\bby \(([^)]*)\)", expression):
+        labels = set().union(*(served[name] for name in names))
+        assert set(groups.replace(" ", "").split(",")) <= labels, expression
+    for opening, closing in ("()", "{}", "[]"):
+        assert expression.count(opening) == expression.count(closing), expression
+    # A quantile without `le` is none.
+    assert expression.count("histogram_quantile(") == len(re.findall(r"\ble\) \(", expression))
+
+
+def test_every_query_is_of_metrics_that_are_served(served: dict[str, Labels]) -> None:
+    for expression in (*_of_the_dashboard(), *(rule["expr"] for rule in _rules())):
+        _check(expression, served)
+
+
+def test_every_metric_is_on_the_dashboard_and_in_the_document(served: dict[str, Labels]) -> None:
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in served}
+    shown = {
+        re.sub(r"_(bucket|count|sum)$", "", name)
+        for expression in _of_the_dashboard()
+        for name in re.findall(r"\bshortlist_\w+", expression)
+    }
+    assert shown == families
+    documented = re.findall(r"^\| `(shortlist_\w+)` \| (.*?) \|", DOCUMENT.read_text(), re.M)
+    assert {name for name, _ in documented} == families
+    for name, labels in documented:
+        samples = [one for one in served if re.sub(r"_(bucket|count|sum)$", "", one) == name]
+        own = set().union(*(served[one] for one in samples)) - {"instance", "le"}
+        assert set(re.findall(r"`(\w+)`", labels)) == own, name
+
+
+def test_every_alert_has_instructions() -> None:
+    names = [rule["alert"] for rule in _rules()]
+    assert names == re.findall(r"^\| (Shortlist\w+) \|", DOCUMENT.read_text(), re.M)
+    for rule in _rules():
+        assert rule["annotations"]["summary"]
+        assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def test_the_dashboard_is_in_order() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    assert dashboard["schemaVersion"] >= 36
+    panels = _panels()
+    assert [one["title"] for one in panels if one["type"] == "row"] == ROWS
+    ids = [one["id"] for one in panels]
+    assert len(ids) == len(set(ids))
+    cells: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        own = set(
+            itertools.product(
+                range(place["x"], place["x"] + place["w"]),
+                range(place["y"], place["y"] + place["h"]),
+            )
+        )
+        assert not own & cells, panel["title"]
+        cells |= own
+        if panel["type"] != "row":
+            references = [target["refId"] for target in panel["targets"]]
+            assert len(references) == len(set(references))
+            assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_compose_runs_what_is_in_deploy() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name in ("prometheus", "grafana"):
+        assert services[name]["profiles"] == ["observability"]
+        assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
+        for volume in services[name]["volumes"]:
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (ROOT / source).is_dir(), source
+    [job] = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    [target] = job["static_configs"][0]["targets"]
+    host, _, port = target.partition(":")
+    assert host in services
+    assert f"SHORTLIST_METRICS_PORT={port}" in (ROOT / "Dockerfile").read_text()
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    source = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())
+    assert source["datasources"][0]["url"] == "http://prometheus:9090"
+    provider = yaml.safe_load((provisioning / "dashboards" / "shortlist.yml").read_text())
+    mounts = [one.split(":")[1] for one in services["grafana"]["volumes"]]
+    assert provider["providers"][0]["options"]["path"] in mounts
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not at hand")
+def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"one:{n}", "expr": _plain(one)} for n, one in enumerate(_of_the_dashboard())
+    ]
+    queries = tmp_path / "queries.yml"
+    queries.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    prometheus = DEPLOY / "prometheus"
+    for arguments in (
+        ("check", "config", prometheus / "prometheus.yml"),
+        ("test", "rules", prometheus / "alerts.test.yml"),
+        ("check", "rules", queries),
+    ):
+        done = subprocess.run(
+            ["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _plain(expression: str) -> str:
+    """A query without Grafana's variables."""
+    return expression.replace("$__rate_interval", "1m").replace("$instance", ".*")

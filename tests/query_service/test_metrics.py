@@ -1,0 +1,316 @@
+"""Metrics, as Prometheus reads them from a running service."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from query_service import VERSION
+from query_service.observing.instruments import Sheet
+from query_service.observing.metrics import STATUSES, Metrics
+from query_service.observing.rows import Rows
+from retrieval.v1 import retrieval_service_pb2 as pb
+from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
+from tests.conftest import ROOT, running
+from tests.query_service.conftest import FakeModelServer, Service, until
+
+Numbers = dict[str, float]
+
+
+def scrape(port: int) -> Numbers:
+    """What is served there: ``name{label="value"}``, labels by name, to number."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    numbers = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation
+        for sample in family.samples:
+            labels = ",".join(f'{key}="{value}"' for key, value in sorted(sample.labels.items()))
+            numbers[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return numbers
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def failing(call: Callable[[], object]) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as raised:
+        call()
+    code: grpc.StatusCode = raised.value.code()
+    return code
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def test_requests_answers_and_predicts(
+    serve: Callable[..., Service], seen_path: Path, port: int
+) -> None:
+    stub = serve(seen_store=f"sqlite:{seen_path}", metrics_port=port, cache_size=10).stub
+    for _ in range(2):
+        stub.Retrieve(pb.RetrieveRequest(user_id="u1", max_candidates=5))
+    stub.Retrieve(pb.RetrieveRequest(user_id="u1", max_candidates=3, exclude_seen=True))
+    assert failing(lambda: stub.Retrieve(pb.RetrieveRequest(item_id="none"))).name == "NOT_FOUND"
+    assert failing(lambda: stub.Retrieve(pb.RetrieveRequest())).name == "INVALID_ARGUMENT"
+    batch = [pb.RetrieveRequest(user_id="u2", recent_item_ids=["i1"]), pb.RetrieveRequest()]
+    stub.BatchRetrieve(pb.BatchRetrieveRequest(requests=batch))
+
+    found = scrape(port)
+    requests = "shortlist_requests_total"
+    assert found[f'{requests}{{method="Retrieve",status="OK"}}'] == 3
+    assert found[f'{requests}{{method="Retrieve",status="NOT_FOUND"}}'] == 1
+    assert found[f'{requests}{{method="Retrieve",status="INVALID_ARGUMENT"}}'] == 1
+    assert found[f'{requests}{{method="BatchRetrieve",status="OK"}}'] == 1
+    assert found['shortlist_request_duration_seconds_count{method="Retrieve"}'] == 5
+    assert 0 < found['shortlist_request_duration_seconds_sum{method="Retrieve"}'] < 5
+    assert found["shortlist_requests_in_flight"] == 0
+    assert found['shortlist_batch_results_total{status="OK"}'] == 1
+    assert found['shortlist_batch_results_total{status="INVALID_ARGUMENT"}'] == 1
+    assert found['shortlist_answers_total{origin="model"}'] == 4
+    assert found['shortlist_answer_candidates_bucket{le="1.0"}'] == 0
+    assert found['shortlist_answer_candidates_bucket{le="10.0"}'] == 3
+    assert found["shortlist_answer_candidates_sum"] == 5 + 5 + 3 + 50
+    assert found["shortlist_excluded_items_sum"] == 3
+    assert found["shortlist_refetches_total"] == 0
+    assert found["shortlist_fallbacks_total"] == 0
+    # The second request to u1 was answered by the cache.
+    assert found['shortlist_cache_lookups_total{result="hit"}'] == 1
+    assert found['shortlist_cache_lookups_total{result="miss"}'] == 4
+    assert found['shortlist_predicts_total{status="OK"}'] == 4
+    assert found['shortlist_predict_duration_seconds_count{signature="by_user"}'] == 2
+    assert found['shortlist_predict_duration_seconds_count{signature="by_item"}'] == 1
+    assert found['shortlist_predict_duration_seconds_count{signature="by_user_and_history"}'] == 1
+    assert found["shortlist_predict_queries_sum"] == 4
+    assert found["shortlist_queries_waiting"] == 0
+    assert found["shortlist_seen_store_read_duration_seconds_count"] == 1
+    assert found["shortlist_model_version"] == 7
+    assert found["shortlist_serving"] == 1
+    assert found["shortlist_workers"] == 1
+    assert found["shortlist_process_resident_memory_bytes"] > 1e6
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert found[f'shortlist_build_info{{python="{version}",version="{VERSION}"}}'] == 1
+
+
+def test_refetches_popularity_and_failures(
+    serve: Callable[..., Service], model_server: FakeModelServer, port: int
+) -> None:
+    stub = serve(metrics_port=port).stub
+    model_server.ranking = [f"i{n}" for n in range(500)]
+    stub.Retrieve(
+        pb.RetrieveRequest(
+            user_id="u", max_candidates=2, exclude_item_ids=[f"i{n}" for n in range(200)]
+        )
+    )
+    model_server.known = False
+    stub.Retrieve(pb.RetrieveRequest(user_id="u"))
+    # No seen store is configured.
+    failing(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u", exclude_seen=True)))
+    model_server.error = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+    failing(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u")))
+    until(lambda: scrape(port)["shortlist_serving"] == 0)
+    found = scrape(port)
+    assert found["shortlist_refetches_total"] == 1
+    assert found["shortlist_excluded_items_sum"] == 200
+    assert found['shortlist_answers_total{origin="popularity"}'] == 1
+    assert found['shortlist_seen_store_errors_total{reason="unavailable"}'] == 1
+    assert found['shortlist_predicts_total{status="RESOURCE_EXHAUSTED"}'] == 1
+    assert found['shortlist_requests_total{method="Retrieve",status="RESOURCE_EXHAUSTED"}'] == 1
+    # What was last known of it.
+    assert found["shortlist_model_version"] == 7
+
+
+def test_requests_under_way_and_given_up(
+    serve: Callable[..., Service], model_server: FakeModelServer, port: int
+) -> None:
+    stub = serve(metrics_port=port).stub
+    model_server.delay_s = 0.4
+    calls = [
+        stub.Retrieve.future(pb.RetrieveRequest(user_id=f"u{n}"), timeout=10) for n in range(3)
+    ]
+    until(lambda: scrape(port)["shortlist_requests_in_flight"] == 3)
+    calls[2].cancel()
+    until(lambda: scrape(port)["shortlist_requests_in_flight"] == 2)
+    assert (
+        failing(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u"), timeout=0.1)).name
+        == "DEADLINE_EXCEEDED"
+    )
+    for call in calls[:2]:
+        call.result()
+    until(lambda: scrape(port)["shortlist_requests_in_flight"] == 0)
+    found = scrape(port)
+    requests = "shortlist_requests_total"
+    assert found[f'{requests}{{method="Retrieve",status="CANCELLED"}}'] == 1
+    assert found[f'{requests}{{method="Retrieve",status="DEADLINE_EXCEEDED"}}'] == 1
+    assert found["shortlist_queries_waiting"] == 0
+
+
+@contextlib.contextmanager
+def _workers(model_server: FakeModelServer, port: int) -> Iterator[tuple[str, psutil.Process]]:
+    upstream = ("--model-server", f"127.0.0.1:{model_server.port}", "--timeout-s", "5")
+    serve = ("serve", "--port", "0", "--workers", "2", "--metrics-port", str(port), *upstream)
+    with running("query_service", *serve) as (address, process):
+        yield address, psutil.Process(process.pid)
+
+
+def _ask(address: str, user: str = "u") -> "grpc.Future":
+    """Over a connection of its own, which may go to any worker."""
+    channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+    call = pb_grpc.RetrievalServiceStub(channel).Retrieve.future(
+        pb.RetrieveRequest(user_id=user), timeout=10
+    )
+    call.add_done_callback(lambda _: channel.close())
+    return call
+
+
+_OK = 'shortlist_requests_total{method="Retrieve",status="OK"}'
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT as Linux has it")
+def test_any_worker_answers_for_all_and_a_dead_one_leaves_its_counts(
+    model_server: FakeModelServer, port: int
+) -> None:
+    with _workers(model_server, port) as (address, parent):
+        for _ in range(40):
+            _ask(address).result()
+        # Each over a new connection, so of either worker.
+        assert [scrape(port)[_OK] for _ in range(10)] == [40] * 10
+        assert scrape(port)["shortlist_workers"] == 2
+        model_server.delay_s = 3.0
+        under_way = [_ask(address, f"u{n}") for n in range(8)]
+        until(lambda: scrape(port)["shortlist_requests_in_flight"] == 8)
+        for worker in parent.children():
+            worker.kill()
+        for call in under_way:
+            with pytest.raises(grpc.RpcError):
+                call.result()
+
+        def both_are_new() -> bool:
+            with contextlib.suppress(OSError):
+                found = scrape(port)
+                return (
+                    found["shortlist_worker_starts_total"] == 4 and found["shortlist_workers"] == 2
+                )
+            return False
+
+        until(both_are_new)
+        found = scrape(port)
+        # They died with requests under way, which are no longer.
+        assert found["shortlist_requests_in_flight"] == 0
+        assert found["shortlist_queries_waiting"] == 0
+        assert found[_OK] == 40
+        model_server.delay_s = 0.0
+        _ask(address).result()
+        assert scrape(port)[_OK] == 41
+
+
+def test_a_row_of_a_worker_that_ended_has_no_gauges() -> None:
+    rows = Rows(2)
+    sheets = [Metrics(rows, worker) for worker in range(2)]
+    for metrics in sheets:
+        metrics.sheet.begin()
+        metrics.in_flight.add(3)
+        metrics.cache_hits.add(5)
+    sheet = sheets[0].sheet
+    by_name = {family.name: family for family in sheet.families}
+
+    def total(name: str, *labels: str) -> float:
+        family = by_name[name]
+        return sheet.totals(family, family.children[labels])[0]
+
+    assert total("shortlist_requests_in_flight") == 6
+    rows.ended(1)
+    assert total("shortlist_requests_in_flight") == 3
+    assert total("shortlist_cache_lookups_total", "hit") == 10
+    # In its place another one begins.
+    Metrics(rows, 1).sheet.begin()
+    assert total("shortlist_requests_in_flight") == 3
+    assert total("shortlist_cache_lookups_total", "hit") == 10
+
+
+def test_a_row_that_is_full_is_an_error() -> None:
+    sheet = Sheet(Rows(), 0)
+    bounds = tuple(map(float, range(2_000)))
+    family = sheet.histogram("shortlist_much", "Too much.", bounds, "number")
+    for number in ("1", "2"):
+        family.labelled(number)
+    with pytest.raises(ValueError, match="no room"):
+        family.labelled("3")
+
+
+def test_the_statuses_are_grpcs() -> None:
+    assert {name: number for number, name in enumerate(STATUSES)} == {
+        code.name: code.value[0] for code in grpc.StatusCode
+    }
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_taken_metrics_port_is_an_error(model_server: FakeModelServer, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "query_service", "serve", "--port", "0"),
+                *("--model-server", f"127.0.0.1:{model_server.port}"),
+                *("--metrics-port", str(port), "--workers", workers),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"error: cannot listen on 127.0.0.1:{port}: " in done.stderr
+
+
+def test_without_a_port_nothing_more_listens(model_server: FakeModelServer) -> None:
+    arguments = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
+    with running("query_service", *arguments) as (address, process):
+        found = psutil.Process(process.pid).net_connections("tcp")
+        listening = {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
+        assert listening == {int(address.rpartition(":")[2])}
+
+
+def test_a_scraper_that_says_nothing_holds_up_nobody(
+    serve: Callable[..., Service], port: int
+) -> None:
+    service = serve(metrics_port=port)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert scrape(port)["shortlist_serving"] == 1
+        service.stop()
+    with pytest.raises(urllib.error.URLError):
+        scrape(port)
+
+
+def test_the_version_is_pyprojects() -> None:
+    found = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert found
+    assert found[1] == VERSION
+
+
+def test_only_one_module_imports_each_library() -> None:
+    for library, module in (("prometheus_client", "exporter.py"), ("opentelemetry", "spans.py")):
+        importing = {
+            path.name
+            for path in (ROOT / "query_service").rglob("*.py")
+            if re.search(rf"^\s*(from|import) {library}", path.read_text(), re.MULTILINE)
+        }
+        assert importing == {module}, os.linesep.join(importing)

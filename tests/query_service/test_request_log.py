@@ -1,0 +1,233 @@
+"""The log of a running service: slow and failed requests, and no ids whatever happens."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from query_service import cli
+from query_service.api.retrieval_servicer import RetrievalServicer
+from query_service.observing.request_log import LINES_A_SECOND
+from retrieval.v1 import retrieval_service_pb2 as pb
+from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
+from tests.conftest import running
+from tests.query_service.conftest import FakeModelServer, until
+
+_SECRET = "secret-1d"
+
+
+@contextmanager
+def _serving(model_server: FakeModelServer, *more: str) -> Iterator[pb_grpc.RetrievalServiceStub]:
+    """A service process; when the block is left it has ended and its log is whole."""
+    upstream = ("--model-server", f"127.0.0.1:{model_server.port}", "--timeout-s", "1")
+    with (
+        running("query_service", "serve", "--port", "0", *upstream, *more) as (address, process),
+        grpc.insecure_channel(address) as channel,
+    ):
+        yield pb_grpc.RetrievalServiceStub(channel)
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def _status(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except grpc.RpcError as error:
+        return str(error.code().name)
+    return "OK"
+
+
+def test_a_slow_and_a_failed_request(
+    model_server: FakeModelServer, seen_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--seen-store", f"sqlite:{seen_path}")
+    with _serving(model_server, "--log-format", "json", "--slow-ms", "200", *store) as stub:
+        stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
+        model_server.delay_s = 0.3
+        stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
+        model_server.delay_s = 0.0
+        seen_path.unlink()
+        seen = pb.RetrieveRequest(user_id="u1", exclude_seen=True)
+        assert _status(lambda: stub.Retrieve(seen)) == "UNAVAILABLE"
+        assert _status(lambda: stub.Retrieve(pb.RetrieveRequest(item_id="x"))) == "NOT_FOUND"
+    slow, failed = map(json.loads, capfd.readouterr().err.splitlines())
+    age = datetime.now().astimezone() - datetime.fromisoformat(slow.pop("time"))
+    assert 0 <= age.total_seconds() < 30
+    assert 300 <= slow.pop("duration_ms") < 1000
+    assert slow == {
+        "level": "WARNING",
+        "message": "slow request",
+        "method": "Retrieve",
+        "status": "OK",
+        "waited_for": "model_server",
+    }
+    del failed["time"], failed["duration_ms"]
+    assert failed == {
+        "level": "WARNING",
+        "message": "request failed",
+        "method": "Retrieve",
+        "status": "UNAVAILABLE",
+        "waited_for": "seen_store",
+        "error": "SeenStoreUnavailable",
+    }
+
+
+def test_text_lines(model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]) -> None:
+    model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
+    with _serving(model_server) as stub:
+        _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u1")))
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING request failed method=Retrieve "
+        r"status=UNAVAILABLE duration_ms=\d+\.\d waited_for=model_server "
+        r"error=ModelServerUnavailable\n",
+        capfd.readouterr().err,
+    )
+
+
+def test_without_slow_ms_no_request_is_slow(
+    model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model_server.delay_s = 0.6
+    with _serving(model_server, "--slow-ms", "0") as stub:
+        stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
+    assert capfd.readouterr().err == ""
+
+
+def test_an_outage_does_not_flood_the_log(
+    model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model_server.error = (grpc.StatusCode.INTERNAL, "broken")
+    asked = 0
+    began = time.monotonic()
+    with _serving(model_server, "--log-format", "json") as stub:
+        while asked < 300:
+            calls = [stub.Retrieve.future(pb.RetrieveRequest(user_id="u1")) for _ in range(50)]
+            asked += len(calls)
+            assert {_status(call.result) for call in calls} == {"INTERNAL"}
+    seconds = time.monotonic() - began
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    written = [one for one in lines if one["message"] == "request failed"]
+    more = [one for one in lines if one["message"] == "more requests were slow or failed"]
+    assert LINES_A_SECOND <= len(written) <= LINES_A_SECOND * (seconds + 1)
+    assert len(written) + sum(one["count"] for one in more) == asked
+    # Where it came from, and what the model server said, less its words.
+    assert "AioRpcError INTERNAL" in written[0]["traceback"]
+    assert "in _ask" in written[0]["traceback"]
+
+
+def test_a_trace_is_named(
+    model_server: FakeModelServer,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
+    with _serving(model_server, "--log-format", "json") as stub:
+        metadata = (("traceparent", f"00-{trace}-b7ad6b7169203331-01"),)
+        _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u1"), metadata=metadata))
+    first = json.loads(capfd.readouterr().err.splitlines()[0])
+    assert (first["message"], first["trace_id"]) == ("request failed", trace)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_id_is_in_the_log(
+    model_server: FakeModelServer,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    log_format: str,
+) -> None:
+    """Every status that a request can end with, each with ids in all of its fields."""
+    seen = tmp_path / "seen.sqlite"
+    seen.write_text("no database")
+    user: dict[str, Any] = {
+        "user_id": _SECRET,
+        "recent_item_ids": [_SECRET],
+        "exclude_item_ids": [_SECRET],
+    }
+    item: dict[str, Any] = {"item_id": _SECRET, "viewer_id": _SECRET, "exclude_item_ids": [_SECRET]}
+    retrieve = pb.RetrieveRequest
+    store = ("--seen-store", f"sqlite:{seen}", "--slow-ms", "1", "--log-format", log_format)
+    with _serving(model_server, *store, "--unknown-user", "not-found") as stub:
+
+        def ends_with(status: str, request: pb.RetrieveRequest, **options: Any) -> None:
+            assert _status(lambda: stub.Retrieve(request, **options)) == status
+            stub.BatchRetrieve(pb.BatchRetrieveRequest(requests=[request] * 2))
+
+        ends_with("OK", retrieve(**user))
+        ends_with("NOT_FOUND", retrieve(**item))
+        model_server.known = False
+        ends_with("NOT_FOUND", retrieve(user_id=_SECRET))
+        ends_with("INVALID_ARGUMENT", retrieve(user_id=_SECRET * 100))
+        ends_with("INVALID_ARGUMENT", retrieve(user_id=_SECRET, viewer_id=_SECRET))
+        ends_with("UNAVAILABLE", retrieve(**user, exclude_seen=True))
+        # What the model server says may hold ids too.
+        for code, status in [
+            (grpc.StatusCode.INVALID_ARGUMENT, "INTERNAL"),
+            (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, "RESOURCE_EXHAUSTED"),
+        ]:
+            model_server.error = (code, f"{_SECRET} is wrong")
+            ends_with(status, retrieve(**user))
+        model_server.error = None
+        model_server.spoil = lambda response: response.outputs["item_id"].string_val.append(
+            f"{_SECRET}\udcff".encode(errors="surrogateescape")
+        )
+        ends_with("INTERNAL", retrieve(**user))
+        model_server.spoil = None
+        model_server.delay_s = 1.2
+        ends_with("DEADLINE_EXCEEDED", retrieve(**user))
+        assert _status(lambda: stub.Retrieve(retrieve(**user), timeout=0.1)) == "DEADLINE_EXCEEDED"
+        asked = len(model_server.signatures)
+        call = stub.Retrieve.future(retrieve(**user))
+        until(lambda: len(model_server.signatures) > asked)
+        call.cancel()
+    log = capfd.readouterr().err
+    for status in ("OK", "NOT_FOUND", "UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"):
+        assert status in log
+    assert _SECRET not in log
+
+
+def test_a_bug_is_logged_by_place_and_class(
+    serve: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from query_service.observing.log_format import TextFormatter
+
+    def answer(*_: object) -> None:
+        raise KeyError(_SECRET)
+
+    monkeypatch.setattr(RetrievalServicer, "_retrieve", answer)
+    stub = serve().stub
+    assert _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id=_SECRET))) == "INTERNAL"
+    [record] = caplog.records
+    line = TextFormatter().format(record)
+    assert "KeyError" in line
+    assert f'File "{__file__}"' in line
+    assert "raise KeyError(_SECRET)" in line
+    assert _SECRET not in line
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--log-format", "xml"],
+        ["--slow-ms", "-1"],
+        ["--slow-ms", "nan"],
+        ["--metrics-port", "65536"],
+        ["--metrics-host", ""],
+    ],
+)
+def test_wrong_settings_are_refused(
+    wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_serve_with", lambda _: pytest.fail("it would have started"))
+    with pytest.raises(SystemExit):
+        cli.main(["serve", *wrong])
+    assert wrong[0] in capsys.readouterr().err.splitlines()[-1]
