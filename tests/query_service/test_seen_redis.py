@@ -339,6 +339,27 @@ def test_passwords(
     assert "secret" not in caplog.text
 
 
+def test_the_rights_that_are_enough(redis_server: RedisServer) -> None:
+    rights = ["+eval", "+smembers", "+sadd", "+scard", "+unlink", "+ping", "+select"]
+    with redis_server.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "service", "on", ">pw", "~shortlist:seen:*", *rights
+        )
+
+    async def ask(store: Any) -> None:
+        assert await store.record([("a", "1")]) == 1
+        assert await store.seen("a") == {b"1"}
+        await store.forget("a")
+
+    _in_store(f"redis://service:pw@127.0.0.1:{redis_server.port}/2", ask)
+    with redis_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "service", "-eval")
+    with pytest.raises(SeenStoreUnavailable, match="Redis answers NoPermissionError"):
+        _in_store(
+            f"redis://service:pw@127.0.0.1:{redis_server.port}/2", lambda store: store.seen("a")
+        )
+
+
 def test_the_password_is_never_printed(
     model_server: FakeModelServer, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
