@@ -64,7 +64,8 @@ class Tracer:
         sampled = [span for span in requests if span.get_span_context().trace_flags.sampled]
         if not sampled:
             return trace.INVALID_SPAN
-        host, _, port = address.rpartition(":")
+        # Which of several is asked, gRPC keeps to itself.
+        host, _, port = (address, "", "") if "," in address else address.rpartition(":")
         span = self._tracer.start_span(
             f"{_PREDICT_SERVICE}/Predict",
             trace.set_span_in_context(sampled[0]),

@@ -135,6 +135,34 @@ def test_refetches_popularity_and_failures(
     assert found["shortlist_model_version"] == 7
 
 
+def test_fallbacks(serve: Callable[..., Service], model_server: FakeModelServer, port: int) -> None:
+    # To a user whom it does not know, the model gives what the service falls back on.
+    model_server.known = False
+    stub = serve(metrics_port=port, fallback="popular").stub
+    until(lambda: scrape(port)['shortlist_predicts_total{status="OK"}'] == 1)
+    model_server.error = (grpc.StatusCode.FAILED_PRECONDITION, "unloaded")
+    assert stub.Retrieve(pb.RetrieveRequest(user_id="u")).origin == pb.ORIGIN_POPULARITY
+    found = scrape(port)
+    assert found["shortlist_fallbacks_total"] == 1
+    assert found['shortlist_answers_total{origin="popularity"}'] == 1
+    assert found["shortlist_refetches_total"] == 0
+
+
+@pytest.mark.parametrize("runtime", ["core", "aio"])
+def test_what_is_refused_at_once_counts(
+    serve: Callable[..., Service], model_server: FakeModelServer, port: int, runtime: str
+) -> None:
+    stub = serve(metrics_port=port, max_concurrent_requests=1, runtime=runtime).stub
+    model_server.delay_s = 0.5
+    first = stub.Retrieve.future(pb.RetrieveRequest(user_id="u"))
+    until(lambda: scrape(port)["shortlist_requests_in_flight"] == 1)
+    refused = failing(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u2")))
+    assert refused.name == "RESOURCE_EXHAUSTED"
+    found = scrape(port)
+    assert found['shortlist_requests_total{method="Retrieve",status="RESOURCE_EXHAUSTED"}'] == 1
+    first.result()
+
+
 def test_requests_under_way_and_given_up(
     serve: Callable[..., Service], model_server: FakeModelServer, port: int
 ) -> None:
