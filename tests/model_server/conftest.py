@@ -101,20 +101,22 @@ def greeting(stubs: Stubs) -> str:
     return str(answer.outputs["greeting"].string_val[0].decode())
 
 
-def status(stubs: Stubs, version: int) -> Any:
-    """The ModelVersionStatus of a version of the greeter."""
+def model_status(stubs: Stubs, model: str = "greeter") -> Any:
+    """The ModelVersionStatus of every version that the server has heard of."""
     request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = "greeter"
-    request.model_spec.version.value = version
-    return stubs.status(request, timeout=10).model_version_status[0]
+    request.model_spec.name = model
+    return stubs.status(request, timeout=10).model_version_status
+
+
+def status(stubs: Stubs, version: int) -> Any:
+    """Of one version of the greeter."""
+    [found] = [one for one in model_status(stubs) if one.version == version]
+    return found
 
 
 def states(stubs: Stubs) -> dict[int, int]:
     """State by version of the greeter."""
-    request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = "greeter"
-    answer = stubs.status(request, timeout=10)
-    return {one.version: one.state for one in answer.model_version_status}
+    return {one.version: one.state for one in model_status(stubs)}
 
 
 def until(holds: Callable[[], bool]) -> None:

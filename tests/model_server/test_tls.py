@@ -9,6 +9,7 @@ import grpc
 import pytest
 import trustme
 
+from model_server import tls
 from tests.conftest import ROOT
 from tests.model_server.conftest import Serve, Stubs, predict_request, save_version
 
@@ -93,8 +94,6 @@ def _broken() -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("case", _broken())
 def test_a_broken_file_is_said_without_what_is_in_it(case: str, tmp_path: Path) -> None:
-    from model_server import tls
-
     text, said = _broken()[case]
     file = tmp_path / "tls.txt"
     file.write_text(text)
