@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -61,7 +62,7 @@ class Load:
 
     def _ask(self, address: str) -> None:
         users, items = user_ids(_ASKED), item_ids(_ASKED)
-        with RetrievalClient(address) as client:
+        with RetrievalClient(address, timeout_s=30) as client:
             number = 0
             while not self._ended.is_set():
                 number += 1
@@ -135,7 +136,9 @@ def swaps(
         upstream = start("model server", "model_server", *directory, "--poll-interval-s", "0.2")
         asking = ("query_service", "serve", "--model-server", upstream.address, "--model")
         services = {
-            f"query service, {name}": start(name, *asking, name, "--seen-store", "none")
+            f"query service, {name}": start(
+                name, *asking, name, "--seen-store", "none", "--timeout-s", "20"
+            )
             for name in MODEL_NAMES
         }
         processes = {
@@ -152,7 +155,7 @@ def swaps(
 
 
 @contextmanager
-def _status(address: str) -> Iterator[grpc.UnaryUnaryMultiCallable[object, object]]:
+def _status(address: str) -> Iterator[Any]:
     with grpc.insecure_channel(address) as channel:
         yield channel.unary_unary(
             "/tensorflow.serving.ModelService/GetModelStatus",
@@ -161,15 +164,15 @@ def _status(address: str) -> Iterator[grpc.UnaryUnaryMultiCallable[object, objec
         )
 
 
-def _wait(status: grpc.UnaryUnaryMultiCallable[object, object], version: int) -> None:
+def _wait(status: Any, version: int) -> None:
     """Until the version answers and the one before is freed, of both models."""
     end = time.monotonic() + _SWAP_TIMEOUT_S
     wanted = {version: tfserving.ModelVersionStatus.AVAILABLE}
     for name in MODEL_NAMES:
         request = tfserving.GetModelStatusRequest(model_spec=tfserving.ModelSpec(name=name))
         while True:
-            answer: object = status(request, timeout=10)
-            states = {one.version: one.state for one in answer.model_version_status}  # type: ignore[attr-defined]
+            answer = status(request, timeout=10)
+            states = {one.version: one.state for one in answer.model_version_status}
             ended = tfserving.ModelVersionStatus.END
             if {number: state for number, state in states.items() if state != ended} == wanted:
                 break

@@ -148,10 +148,14 @@ class Manager:
         raise InvalidArgument(f"Unrecognized servable version label: {label}")
 
     def close(self) -> None:
-        """Unload everything."""
+        """Free everything. What is still under way ends with an error."""
         for model in self._models.values():
             for version in model.versions.values():
-                self._unload(model, version)
+                with self._changed:
+                    servable, version.servable = version.servable, None
+                    version.state = State.END
+                if servable:
+                    servable.close()
 
     def _reconcile(self, model: _Model, base: Path, found: set[int]) -> None:
         with self._changed:

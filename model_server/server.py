@@ -1,5 +1,6 @@
 """Waits for the models, opens the port, polls, and goes when told to."""
 
+import gc
 import logging
 import signal
 import threading
@@ -145,6 +146,9 @@ def serve(settings: Settings) -> None:
     Raises:
         StartError: see :meth:`ModelServer.start`.
     """
+    # TensorFlow's modules are 350,000 objects, there to stay: a look for garbage, which stops all
+    # requests, takes 5 ms without them and 180 ms with them.
+    gc.freeze()
     server = ModelServer(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.interrupt())

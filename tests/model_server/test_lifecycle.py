@@ -1,5 +1,6 @@
 """Versions come and go under load; start-up and shut-down."""
 
+import gc
 import itertools
 import os
 import shutil
@@ -8,14 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 
 from model_server import manager
 from model_server.errors import LoadError
+from model_server.servable import Servable
 from tests.conftest import ROOT, running
 from tests.model_server.conftest import (
     Serve,
@@ -168,6 +173,81 @@ def test_a_model_that_comes_later_is_served(tmp_path: Path, serve: Serve) -> Non
             return bool(error.code() != grpc.StatusCode.NOT_FOUND)
 
     until(answers)
+
+
+def test_what_is_closed_is_freed_at_once(tmp_path: Path) -> None:
+    save_version(tmp_path, 1)
+    loaded = Servable(tmp_path / "greeter" / "1")
+    held = weakref.ref(loaded._graph)
+    # Not only when garbage is looked for the next time.
+    gc.disable()
+    try:
+        loaded.close()
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+class _Counter(tf.Module):
+    """Signature ``count``: to n int64 [] -> counted int64 []. It takes as long as n is large."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64, "n")])
+    def count(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
+        zero = tf.constant(0, tf.int64)
+        return {"counted": tf.while_loop(lambda i: i < n, lambda i: [i + 1], [zero])[0]}
+
+
+class _Counting:
+    """A model server process that counts to ``n``, which has begun."""
+
+    def __init__(self, address: str, n: int) -> None:
+        self.stubs = Stubs(int(address.rpartition(":")[2]))
+
+        def request(to: int) -> Any:
+            return predict_request("counter", "count", n=tf.constant(to, tf.int64))
+
+        self.call = self.stubs.predict.future(request(n), timeout=60)
+        # One channel: what comes first is accepted first.
+        answer = self.stubs.predict(request(3), timeout=20)
+        assert list(answer.outputs["counted"].int64_val) == [3]
+        assert not self.call.done()
+
+    def refused(self) -> bool:
+        """Whether a new call is."""
+        try:
+            self.stubs.predict(predict_request("counter"), timeout=5)
+        except grpc.RpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+        return False
+
+
+@pytest.fixture(scope="module")
+def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models_dir = tmp_path_factory.mktemp("models")
+    module = _Counter()
+    directory = str(models_dir / "counter" / "1")
+    tf.saved_model.save(module, directory, signatures={"count": module.count})
+    return models_dir
+
+
+def test_sigterm_lets_requests_under_way_end(counter: Path) -> None:
+    arguments = ("--models-dir", str(counter), "--port", "0")
+    with running("model_server", *arguments) as (address, process):
+        counting = _Counting(address, 300_000)
+        process.send_signal(signal.SIGTERM)
+        until(counting.refused)
+        assert process.poll() is None
+        assert list(counting.call.result().outputs["counted"].int64_val) == [300_000]
+        assert process.wait(20) == 0
+
+
+def test_what_is_under_way_for_too_long_does_not_keep_it(counter: Path) -> None:
+    arguments = ("--models-dir", str(counter), "--port", "0", "--grace-s", "0.2")
+    with running("model_server", *arguments) as (address, process):
+        counting = _Counting(address, 2**62)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert counting.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def test_the_command_serves_and_ends_with_zero(models_dir: Path) -> None:
