@@ -84,6 +84,8 @@ CURRENT: Final = "current"
 ASSETS_EXTRA: Final = "assets.extra"
 WARMUP_REQUESTS: Final = "tf_serving_warmup_requests"
 MANIFEST_JSON: Final = "manifest.json"
+#: In manifest.json: SHA-256, in hexadecimal, of the version's other files, by path from there.
+MANIFEST_FILES: Final = "files"
 
 #: Schema of seen.sqlite. ``ROWID`` is left out: the primary key is the table.
 SEEN_SCHEMA: Final = """

@@ -15,6 +15,13 @@ def main(arguments: list[str] | None = None) -> int:
     add("--port", type=int, default=8500, help="0: any free one, printed")
     add("--host", default="127.0.0.1")
     add("--model", action="append", default=[], metavar="NAME", help="only these; repeatable")
+    add("--require-manifest", action="store_true", help="serve no version without manifest.json")
+    add(
+        "--ssl-config-file",
+        type=Path,
+        metavar="FILE",
+        help="serve with TLS: TensorFlow Serving's SSLConfig, in protobuf's text format",
+    )
     add("--poll-interval-s", type=float, default=1.0, help="how often versions are looked for")
     add("--max-workers", type=int, default=4 * (os.cpu_count() or 1), help="threads for requests")
     add("--max-concurrent-rpcs", type=int, default=1024, help="beyond: RESOURCE_EXHAUSTED")
@@ -33,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         host=parsed.host,
         port=parsed.port,
         models=tuple(parsed.model),
+        require_manifest=parsed.require_manifest,
+        ssl_config_file=parsed.ssl_config_file,
         poll_interval_s=parsed.poll_interval_s,
         max_workers=parsed.max_workers,
         max_concurrent_rpcs=parsed.max_concurrent_rpcs,

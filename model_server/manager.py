@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_server import manifest
 from model_server.errors import InvalidArgument, LoadError, NotFound
 from model_server.servable import Servable
 from serving_contract import CURRENT, REPORTS, VERSIONS
@@ -55,10 +56,16 @@ class _Model:
 class Manager:
     """Polls MODELS_DIR and keeps the newest good version of every model loaded."""
 
-    def __init__(self, models_dir: Path, names: Sequence[str] = ()) -> None:
-        """Serve the models called ``names``; all there are where it is empty."""
+    def __init__(
+        self, models_dir: Path, names: Sequence[str] = (), *, require_manifest: bool = False
+    ) -> None:
+        """Serve the models called ``names``; all there are where it is empty.
+
+        With ``require_manifest``, no version that has none: see :func:`manifest.check`.
+        """
         self._models_dir = models_dir
         self._names = tuple(names)
+        self._require_manifest = require_manifest
         self._models: dict[str, _Model] = {}
         self._changed = threading.Condition()
 
@@ -141,10 +148,14 @@ class Manager:
         raise InvalidArgument(f"Unrecognized servable version label: {label}")
 
     def close(self) -> None:
-        """Unload everything."""
+        """Free everything. What is still under way ends with an error."""
         for model in self._models.values():
             for version in model.versions.values():
-                self._unload(model, version)
+                with self._changed:
+                    servable, version.servable = version.servable, None
+                    version.state = State.END
+                if servable:
+                    servable.close()
 
     def _reconcile(self, model: _Model, base: Path, found: set[int]) -> None:
         with self._changed:
@@ -169,12 +180,15 @@ class Manager:
         version = Version(number, State.LOADING)
         with self._changed:
             model.versions[number] = version
+        directory = base / str(number)
         try:
-            servable = Servable(base / str(number))
+            manifest.check(directory, required=self._require_manifest)
+            servable = Servable(directory)
         except LoadError as error:
             logger.error("%s/%d cannot be served: %s", model.name, number, error.message)
             with self._changed:
-                version.state, version.error = State.END, error
+                # Without its traceback, which holds all that was loaded.
+                version.state, version.error = State.END, LoadError(error.message, error.code)
         else:
             with self._changed:
                 version.servable, version.state = servable, State.AVAILABLE

@@ -1,5 +1,6 @@
 """One version of one model: loaded into a graph session of its own, warmed up, run."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class Servable:
         """Free the session; nothing may run any more."""
         self._calls.clear()
         self._session.close()
+        # A cycle holds them. Left to themselves they would fill the memory that they are in
+        # with what outlasts them, version after version.
+        del self._session, self._graph
+        gc.collect()
 
     def signature(self, name: str) -> Any:
         """The SignatureDef called ``name``."""

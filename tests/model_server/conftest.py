@@ -1,5 +1,6 @@
 """Tiny SavedModels, and a model server in this process on a free port."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import grpc
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import (
+    get_model_status_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -54,8 +56,9 @@ def save_version(
     word: str = "Hello ",
     warm_up: Any = None,
     model: str = "greeter",
+    change: Callable[[Path], object] | None = None,
 ) -> None:
-    """Publish a version as the trainer does: built beside, then renamed."""
+    """Publish a version as the trainer does: built beside, changed, then renamed."""
     staging = models_dir / f".staging-{version}"
     module = _Greeter(word)
     tf.saved_model.save(
@@ -66,6 +69,8 @@ def save_version(
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as records:
         log = prediction_log_pb2.PredictLog(request=warm_up or predict_request())
         records.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+    if change:
+        change(staging)
     (models_dir / model).mkdir(exist_ok=True)
     staging.rename(models_dir / model / str(version))
 
@@ -73,8 +78,13 @@ def save_version(
 class Stubs:
     """The official stubs on one channel."""
 
-    def __init__(self, port: int) -> None:
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+    def __init__(self, port: int, credentials: grpc.ChannelCredentials | None = None) -> None:
+        address = f"127.0.0.1:{port}"
+        self.channel = (
+            grpc.secure_channel(address, credentials)
+            if credentials
+            else grpc.insecure_channel(address)
+        )
         self.predict = prediction_service_pb2_grpc.PredictionServiceStub(self.channel).Predict
         self.metadata = prediction_service_pb2_grpc.PredictionServiceStub(
             self.channel
@@ -82,8 +92,43 @@ class Stubs:
         self.status = model_service_pb2_grpc.ModelServiceStub(self.channel).GetModelStatus
 
 
+Serve = Callable[..., tuple[Stubs, ModelServer]]
+
+
+def greeting(stubs: Stubs) -> str:
+    """What Ada is greeted with."""
+    answer = stubs.predict(predict_request(), timeout=10)
+    return str(answer.outputs["greeting"].string_val[0].decode())
+
+
+def model_status(stubs: Stubs, model: str = "greeter") -> Any:
+    """The ModelVersionStatus of every version that the server has heard of."""
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = model
+    return stubs.status(request, timeout=10).model_version_status
+
+
+def status(stubs: Stubs, version: int) -> Any:
+    """Of one version of the greeter."""
+    [found] = [one for one in model_status(stubs) if one.version == version]
+    return found
+
+
+def states(stubs: Stubs) -> dict[int, int]:
+    """State by version of the greeter."""
+    return {one.version: one.state for one in model_status(stubs)}
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until it does; fail where it takes too long."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.02)
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[..., tuple[Stubs, ModelServer]]]:
+def serve() -> Iterator[Serve]:
     """Start servers; they are stopped after the test."""
     servers: list[tuple[Stubs, ModelServer]] = []
 
@@ -102,7 +147,7 @@ def serve() -> Iterator[Callable[..., tuple[Stubs, ModelServer]]]:
 
 
 @pytest.fixture
-def greeter(tmp_path: Path, serve: Callable[..., tuple[Stubs, ModelServer]]) -> Stubs:
+def greeter(tmp_path: Path, serve: Serve) -> Stubs:
     """Stubs of a server with version 1 of the greeter."""
     save_version(tmp_path, 1)
     return serve(tmp_path)[0]

@@ -1,5 +1,6 @@
 """Versions come and go under load; start-up and shut-down."""
 
+import gc
 import itertools
 import os
 import shutil
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,18 @@ from tensorflow_serving.apis import get_model_status_pb2
 
 from model_server import manager
 from model_server.errors import LoadError
+from model_server.servable import Servable
 from tests.conftest import ROOT, running
-from tests.model_server.conftest import Stubs, predict_request, save_version
-
-Serve = Callable[..., tuple[Stubs, Any]]
-
-
-def _greeting(stubs: Stubs) -> str:
-    answer = stubs.predict(predict_request(), timeout=10)
-    return str(tf.make_ndarray(answer.outputs["greeting"])[0].decode())
-
-
-def _states(stubs: Stubs) -> dict[int, int]:
-    request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = "greeter"
-    answer = stubs.status(request, timeout=10)
-    return {one.version: one.state for one in answer.model_version_status}
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.02)
+from tests.model_server.conftest import (
+    Serve,
+    Stubs,
+    greeting,
+    predict_request,
+    save_version,
+    states,
+    status,
+    until,
+)
 
 
 def test_a_new_version_takes_over_without_a_failed_request(tmp_path: Path, serve: Serve) -> None:
@@ -52,19 +42,19 @@ def test_a_new_version_takes_over_without_a_failed_request(tmp_path: Path, serve
 
     def ask() -> None:
         while not ended.is_set():
-            greetings.append(_greeting(stubs))
+            greetings.append(greeting(stubs))
 
     asking = threading.Thread(target=ask)
     asking.start()
     for version in (2, 3, 10):
         save_version(tmp_path, version, f"{version} ")
-        _until(lambda wanted=f"{version} Ada": wanted in greetings[-5:])  # type: ignore[misc]
+        until(lambda wanted=f"{version} Ada": wanted in greetings[-5:])  # type: ignore[misc]
     ended.set()
     asking.join()
     # In this order, and no error in between: an exception would have ended the thread.
     order = list(dict.fromkeys(greetings))
     assert order == ["one Ada", "2 Ada", "3 Ada", "10 Ada"]
-    _until(lambda: _states(stubs) == {1: 50, 2: 50, 3: 50, 10: 30})
+    until(lambda: states(stubs) == {1: 50, 2: 50, 3: 50, 10: 30})
     versions = server.manager.status("greeter")
     assert [one.number for one in versions if one.servable] == [10], "the others are freed"
 
@@ -75,45 +65,42 @@ def test_a_broken_version_leaves_the_old_one(tmp_path: Path, serve: Serve) -> No
     broken = tmp_path / "greeter" / "2"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"no")
-    _until(lambda: _states(stubs).get(2) == 50)
-    request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = "greeter"
-    request.model_spec.version.value = 2
-    [status] = stubs.status(request, timeout=10).model_version_status
-    assert status.status.error_code != 0
-    assert status.status.error_message
-    assert _greeting(stubs) == "one Ada"
+    until(lambda: states(stubs).get(2) == 50)
+    found = status(stubs, 2)
+    assert found.status.error_code != 0
+    assert found.status.error_message
+    assert greeting(stubs) == "one Ada"
     # Even where its own directory is gone: nothing better answers.
     shutil.rmtree(tmp_path / "greeter" / "1")
     time.sleep(0.3)
-    assert _greeting(stubs) == "one Ada"
+    assert greeting(stubs) == "one Ada"
     # Gone and come back, it is tried again.
     save_version(tmp_path, 1, "one ")
     shutil.rmtree(broken)
-    _until(lambda: 2 not in _states(stubs))
+    until(lambda: 2 not in states(stubs))
     save_version(tmp_path, 2, "two ")
-    _until(lambda: _greeting(stubs) == "two Ada")
+    until(lambda: greeting(stubs) == "two Ada")
 
 
 def test_a_failing_warm_up_fails_the_version(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1, "one ")
     stubs, _ = serve(tmp_path)
     save_version(tmp_path, 2, "two ", warm_up=predict_request(name=["a"], k=[-1]))
-    _until(lambda: _states(stubs).get(2) == 50)
-    assert _greeting(stubs) == "one Ada"
+    until(lambda: states(stubs).get(2) == 50)
+    assert greeting(stubs) == "one Ada"
 
 
 def test_a_deleted_version_gives_way_to_the_one_before(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1, "one ")
     save_version(tmp_path, 2, "two ")
     stubs, _ = serve(tmp_path)
-    assert _greeting(stubs) == "two Ada"
+    assert greeting(stubs) == "two Ada"
     shutil.rmtree(tmp_path / "greeter" / "2")
-    _until(lambda: _greeting(stubs) == "one Ada")
+    until(lambda: greeting(stubs) == "one Ada")
     shutil.rmtree(tmp_path / "greeter" / "1")
-    _until(lambda: _states(stubs).get(1, 50) == 50)
+    until(lambda: states(stubs).get(1, 50) == 50)
     with pytest.raises(grpc.RpcError) as raised:
-        _greeting(stubs)
+        greeting(stubs)
     assert raised.value.code() == grpc.StatusCode.NOT_FOUND
 
 
@@ -122,7 +109,7 @@ def test_a_base_path_that_vanishes_changes_nothing(tmp_path: Path, serve: Serve)
     stubs, _ = serve(tmp_path)
     (tmp_path / "greeter").rename(tmp_path / ".elsewhere")
     time.sleep(0.3)
-    assert _greeting(stubs) == "one Ada"
+    assert greeting(stubs) == "one Ada"
 
 
 def test_only_whole_numbers_are_versions(tmp_path: Path, serve: Serve) -> None:
@@ -131,7 +118,7 @@ def test_only_whole_numbers_are_versions(tmp_path: Path, serve: Serve) -> None:
         (tmp_path / "greeter" / name).mkdir()
     stubs, _ = serve(tmp_path)
     time.sleep(0.2)
-    assert _states(stubs) == {1: 30}
+    assert states(stubs) == {1: 30}
 
 
 def test_links_that_change_while_they_are_looked_at(
@@ -185,7 +172,82 @@ def test_a_model_that_comes_later_is_served(tmp_path: Path, serve: Serve) -> Non
         except grpc.RpcError as error:
             return bool(error.code() != grpc.StatusCode.NOT_FOUND)
 
-    _until(answers)
+    until(answers)
+
+
+def test_what_is_closed_is_freed_at_once(tmp_path: Path) -> None:
+    save_version(tmp_path, 1)
+    loaded = Servable(tmp_path / "greeter" / "1")
+    held = weakref.ref(loaded._graph)
+    # Not only when garbage is looked for the next time.
+    gc.disable()
+    try:
+        loaded.close()
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+class _Counter(tf.Module):
+    """Signature ``count``: to n int64 [] -> counted int64 []. It takes as long as n is large."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64, "n")])
+    def count(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
+        zero = tf.constant(0, tf.int64)
+        return {"counted": tf.while_loop(lambda i: i < n, lambda i: [i + 1], [zero])[0]}
+
+
+class _Counting:
+    """A model server process that counts to ``n``, which has begun."""
+
+    def __init__(self, address: str, n: int) -> None:
+        self.stubs = Stubs(int(address.rpartition(":")[2]))
+
+        def request(to: int) -> Any:
+            return predict_request("counter", "count", n=tf.constant(to, tf.int64))
+
+        self.call = self.stubs.predict.future(request(n), timeout=60)
+        # One channel: what comes first is accepted first.
+        answer = self.stubs.predict(request(3), timeout=20)
+        assert list(answer.outputs["counted"].int64_val) == [3]
+        assert not self.call.done()
+
+    def refused(self) -> bool:
+        """Whether a new call is."""
+        try:
+            self.stubs.predict(predict_request("counter"), timeout=5)
+        except grpc.RpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+        return False
+
+
+@pytest.fixture(scope="module")
+def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models_dir = tmp_path_factory.mktemp("models")
+    module = _Counter()
+    directory = str(models_dir / "counter" / "1")
+    tf.saved_model.save(module, directory, signatures={"count": module.count})
+    return models_dir
+
+
+def test_sigterm_lets_requests_under_way_end(counter: Path) -> None:
+    arguments = ("--models-dir", str(counter), "--port", "0")
+    with running("model_server", *arguments) as (address, process):
+        counting = _Counting(address, 300_000)
+        process.send_signal(signal.SIGTERM)
+        until(counting.refused)
+        assert process.poll() is None
+        assert list(counting.call.result().outputs["counted"].int64_val) == [300_000]
+        assert process.wait(20) == 0
+
+
+def test_what_is_under_way_for_too_long_does_not_keep_it(counter: Path) -> None:
+    arguments = ("--models-dir", str(counter), "--port", "0", "--grace-s", "0.2")
+    with running("model_server", *arguments) as (address, process):
+        counting = _Counting(address, 2**62)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert counting.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def test_the_command_serves_and_ends_with_zero(models_dir: Path) -> None:

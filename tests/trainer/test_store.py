@@ -155,6 +155,16 @@ def test_what_was_changed_is_not_promoted(store: Store) -> None:
     assert served(store.models_dir) == {"2"}
 
 
+def test_a_model_with_a_file_more_is_not_promoted(store: Store) -> None:
+    publish(store)
+    publish(store)
+    more = store.directory(1) / "retrieval" / "1" / "variables"
+    more.mkdir()
+    (more / "variables.index").write_text("")
+    with pytest.raises(StoreError, match=r"variables\.index is not one of the files that were"):
+        switching.promote(store, 1)
+
+
 def test_gc_keeps_the_newest_the_served_and_the_one_to_go_back_to(store: Store) -> None:
     for _ in range(6):
         publish(store)
@@ -267,6 +277,11 @@ def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert run("promote", "3", "--reason", "so")[1] == "Version 3 is served instead of 2\n"
     assert run("rollback")[1] == "Version 2 is served instead of 3\n"
+    assert run("verify", "--files-only")[1] == "Version 2: 8 files as published\n"
+    (store.directory(3) / "retrieval" / "3" / "saved_model.pb").write_text("4")
+    code, _, said = run("verify", "3", "--files-only")
+    assert code == 1
+    assert "retrieval/3/saved_model.pb is not the file that was published" in said
     assert run("gc", "--keep", "1")[1] == "Removed: none. There is: 1, 2, 3\n"
     assert run("rollback", "--to", "7")[2].startswith("error: no version 7 in")
     absent = str(store.models_dir / "absent")

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trainer.lifecycle import disk, record, switching
+from trainer.lifecycle import disk, record, sealing, switching
 from trainer.lifecycle.errors import LifecycleError, StoreError
 from trainer.lifecycle.store import Store
 
@@ -35,6 +35,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
     verify = _command(commands, "verify", _verify, "check a stored version again")
     verify.add_argument("version", type=_whole, nargs="?", help="default: the served one")
+    verify.add_argument(
+        "--files-only", action="store_true", help="compare digests alone: needs no TensorFlow"
+    )
 
 
 def _command(
@@ -120,14 +123,19 @@ def _collect(parsed: argparse.Namespace, console: Console) -> None:
 
 
 def _verify(parsed: argparse.Namespace, console: Console) -> None:
-    # TensorFlow takes seconds to import; no other command needs it.
-    from trainer.lifecycle import recheck
-    from trainer.lifecycle.errors import VerificationError
-
     store = _opened(parsed)
     version = parsed.version or store.current()
     if version is None:
         raise StoreError(f"no version is served in {store.models_dir}")
+    if parsed.files_only:
+        directory = store.existing(version)
+        files = sealing.check(directory, record.read(directory))
+        console.print(f"Version {version}: {files} files as published", soft_wrap=True)
+        return
+    # TensorFlow takes seconds to import; no other command needs it.
+    from trainer.lifecycle import recheck
+    from trainer.lifecycle.errors import VerificationError
+
     try:
         found = recheck.recheck(store, version)
     except VerificationError as error:

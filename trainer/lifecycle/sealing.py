@@ -6,6 +6,7 @@ from pathlib import Path
 from serving_contract import (
     ASSETS_EXTRA,
     ITEMS_CSV,
+    MANIFEST_FILES,
     MANIFEST_JSON,
     MODEL_NAMES,
     MODELS_CONFIG,
@@ -15,9 +16,6 @@ from trainer.lifecycle import disk
 from trainer.lifecycle.errors import StoreError
 from trainer.lifecycle.record import VERSION_JSON, Record
 from trainer.lifecycle.store import NUMBERED, Staged
-
-#: In each model's manifest.json: SHA-256 of its other files, by path from its directory.
-FILES = "files"
 
 
 def arrange(staged: Staged) -> None:
@@ -38,7 +36,7 @@ def arrange(staged: Staged) -> None:
     for manifest in _manifests(staged.directory, staged.version):
         model = _model_of(manifest)
         values = json.loads(manifest.read_text(encoding="utf-8"))
-        values[FILES] = _without(disk.digests(model), _MANIFEST)
+        values[MANIFEST_FILES] = _without(disk.digests(model), _MANIFEST)
         manifest.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
@@ -62,7 +60,8 @@ def check(directory: Path, record: Record) -> int:
     """Compare all files with their digests; how many there are.
 
     Raises:
-        StoreError: one is missing, or is not the one that was published.
+        StoreError: one is missing, or is not the one that was published; or a model has
+            one more.
     """
     listed = {directory / path: digest for path, digest in record.files.items()}
     for path, digest in listed.items():
@@ -72,10 +71,14 @@ def check(directory: Path, record: Record) -> int:
     for manifest in _manifests(directory, record.version):
         if manifest not in listed:
             raise StoreError(f"{manifest} is not listed in {directory / VERSION_JSON}")
-        files = json.loads(manifest.read_text(encoding="utf-8"))[FILES]
+        files = json.loads(manifest.read_text(encoding="utf-8"))[MANIFEST_FILES]
         models |= {_model_of(manifest) / path: digest for path, digest in files.items()}
     for path, digest in models.items():
         _check(path, digest)
+    for manifest in _manifests(directory, record.version):
+        for path in sorted(_model_of(manifest).rglob("*")):
+            if path.is_file() and path not in models and path != manifest:
+                raise StoreError(f"{path} is not one of the files that were published")
     return len(listed) + len(models)
 
 

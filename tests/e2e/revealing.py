@@ -1,0 +1,180 @@
+"""Versions that can be told apart by any part of any answer, and a load that looks.
+
+Items of version 3 are called ``v3-...`` and score from 3 up to below 4; only ``seed``, the item
+to ask with, is in every version.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import grpc.aio
+import numpy as np
+
+from retrieval.v1 import retrieval_service_pb2 as pb
+from retrieval.v1 import retrieval_service_pb2_grpc
+from trainer import build, config
+from trainer.data.histories import Histories
+from trainer.export import Servable
+from trainer.lifecycle import companions, sealing
+from trainer.lifecycle.record import Check, Record
+from trainer.lifecycle.store import Staged, Store
+from trainer.towers.query import QueryWeights
+
+ITEMS, USERS = 400, 8
+SEED = "seed"
+#: So many of the best are excluded that a second, deeper fetch is needed.
+_EXCLUDED = 200
+_VERSIONS = range(1, 7)
+_UNDER_WAY = 12
+_LOADED_WITHIN_S = 60
+
+
+def item(version: int, number: int) -> str:
+    """The item that is at place ``number`` of every ranking of a version."""
+    return f"v{version}-{number}"
+
+
+def _servable(version: int) -> Servable:
+    # Queries are the first unit vector, so an item's score is its first number.
+    scores = version + np.linspace(0.9, 0.1, ITEMS, dtype=np.float32)
+    vectors = np.stack([scores, np.zeros(ITEMS, np.float32)], axis=1)
+    query = np.array([1, 0], np.float32)
+    return Servable(
+        candidate_vectors=vectors,
+        item_ids=np.array([item(version, n) for n in range(ITEMS - 1)] + [SEED], object),
+        item_queries=np.tile(query, (ITEMS, 1)),
+        query=QueryWeights(
+            base=query,
+            item_vectors=None,
+            item_log_weights=np.zeros(ITEMS, np.float32),
+            age_log_weights=np.zeros(1, np.float32),
+            exponent=0.0,
+            history_length=0,
+            user_vectors=np.zeros((USERS, 2), np.float32),
+            normalize=False,
+        ),
+        user_ids=np.array([f"u{n}" for n in range(USERS)], object),
+        histories=Histories(np.zeros(USERS + 1, np.int64), np.zeros(0, np.int32)),
+        popularity=scores,
+    )
+
+
+def stage(staged: Staged) -> Record:
+    """A whole version in ``staged``; its record."""
+    settings = config.load("default", ["index.kind=brute_force"])
+    servable = _servable(staged.version)
+    build.build(servable, staged.directory, settings.index, {}, lambda _: None)
+    (staged.directory / "reports").mkdir()
+    companions.write_items(staged.directory / "items.csv", [])
+    companions.write_seen(staged.directory / "seen.sqlite", [])
+    sealing.arrange(staged)
+    return Record(
+        version=staged.version,
+        created="",
+        source="run",
+        dataset="",
+        items=ITEMS,
+        unseen_top_100=None,
+        index_recall_at_100=1.0,
+        checks={"recall": Check(True, "")},
+        test_rows=None,
+        files=sealing.digests(staged),
+    )
+
+
+def keep(store: Store) -> int:
+    """The next version, made and not served; its number."""
+    with store.staging() as staged, store.lock():
+        stage(staged).write(staged.directory)
+        store.keep(staged)
+    return staged.version
+
+
+def requests() -> Iterator[pb.RetrieveRequest]:
+    """One of every way through the service."""
+    best = [item(version, n) for version in _VERSIONS for n in range(_EXCLUDED)]
+    for number in range(USERS):
+        yield pb.RetrieveRequest(user_id=f"u{number}", max_candidates=20)
+    yield pb.RetrieveRequest(user_id="nobody", max_candidates=20)
+    yield pb.RetrieveRequest(item_id=SEED, max_candidates=20)
+    yield pb.RetrieveRequest(user_id="u0", max_candidates=20, exclude_item_ids=best)
+    yield pb.RetrieveRequest(item_id=SEED, max_candidates=20, exclude_item_ids=best)
+
+
+def wrong(request: pb.RetrieveRequest, answer: pb.RetrieveResponse) -> str:
+    """What is wrong with an answer; empty where nothing is."""
+    version = answer.model_version
+    first = _EXCLUDED if request.exclude_item_ids else 0
+    expected = [item(version, n) for n in range(first, first + 20)]
+    found = [one.item_id for one in answer.candidates]
+    if found != expected:
+        return f"version {version}: {found}"
+    if {int(one.score) for one in answer.candidates} != {version}:
+        return f"version {version}: {answer.candidates}"
+    return ""
+
+
+class Load:
+    """Requests without a pause to query services, single and in batches; all answers looked at."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self.wrong: list[str] = []
+        self.answered: Counter[tuple[str, int]] = Counter()
+        self._addresses = addresses
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def wait_for(self, version: int) -> None:
+        """Until that version, and no other, answers at every address."""
+        end = time.monotonic() + _LOADED_WITHIN_S
+        before = Counter(self.answered)
+        while True:
+            time.sleep(0.1)
+            now = Counter(self.answered)
+            if all((now - before)[address, version] for address in self._addresses) and {
+                one for _, one in now - before
+            } == {version}:
+                return
+            assert time.monotonic() < end, f"version {version} does not come: {now - before}"
+            before = now
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for address in self._addresses:
+                for number in range(_UNDER_WAY):
+                    tasks.create_task(self._ask(address, number))
+
+    async def _ask(self, address: str, number: int) -> None:
+        asked = list(requests())
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)  # type: ignore[no-untyped-call]
+            while not self._ended.is_set():
+                number += 1
+                batch = asked if number % 10 == 0 else [asked[number % len(asked)]]
+                try:
+                    if len(batch) > 1:
+                        answer = await stub.BatchRetrieve(
+                            pb.BatchRetrieveRequest(requests=batch), timeout=20
+                        )
+                        self.wrong += [str(one) for one in answer.results if one.HasField("error")]
+                        answers = [one.response for one in answer.results]
+                    else:
+                        answers = [await stub.Retrieve(batch[0], timeout=20)]
+                except grpc.aio.AioRpcError as error:
+                    self.wrong.append(str(error))
+                    continue
+                for request, one in zip(batch, answers, strict=True):
+                    if said := wrong(request, one):
+                        self.wrong.append(said)
+                    self.answered[address, one.model_version] += 1
