@@ -1,5 +1,6 @@
 """Anyone's own interactions, items and users, from CSV or Parquet."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
-from trainer.data import tables
+from trainer.data import features, tables
 from trainer.data.tables import place
 from trainer.data.types import DataError, Dataset, Interactions
 
@@ -115,8 +116,9 @@ def _ids(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if isinstance(value, float):
+        # Infinity is nobody's id.
+        return (str(int(value)) if value.is_integer() else str(value)) * math.isfinite(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="surrogateescape")
     return str(value)
@@ -166,14 +168,10 @@ def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
     if "timestamp" not in rows:
         return None
     values = rows["timestamp"]
-    seconds = (
-        pd.Series(np.nan, index=values.index)
-        if pd.api.types.is_datetime64_any_dtype(values)
-        else pd.to_numeric(values, errors="coerce")
-    )
-    if seconds.isna().any():
+    seconds = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    if seconds.isna().any() and pd.api.types.is_string_dtype(values):
         dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-        seconds = seconds.fillna((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1))
+        seconds = seconds.fillna(pd.Series(features.seconds(dates), index=values.index))
     bad = ~(seconds.abs() < 2**62)
     if bad.any():
         row = int(np.argmax(bad))
@@ -188,7 +186,8 @@ def _ratings(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
     """Float32; None without the column."""
     if "rating" not in rows:
         return None
-    ratings = pd.to_numeric(rows["rating"], errors="coerce").to_numpy(np.float32)
+    with np.errstate(over="ignore"):  # Infinity is found below.
+        ratings = pd.to_numeric(rows["rating"], errors="coerce").to_numpy(np.float32)
     bad = ~np.isfinite(ratings)
     if bad.any():
         row = int(np.argmax(bad))

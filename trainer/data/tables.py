@@ -21,6 +21,24 @@ from trainer.data.types import DataError
 #: A CSV file's line may be as long as that, one that is twice as long is refused for certain.
 MAX_LINE_BYTES = 1 << 20
 
+_TYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
+    "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    "numbers": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    "bytes": (
+        *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
+        lambda kind: isinstance(kind, pa.UuidType),
+    ),
+    "dates": (pa.types.is_timestamp, pa.types.is_date),
+    "truth": (pa.types.is_boolean,),
+}
+#: Columns that mean the same in every file, and what they may hold; features may hold anything.
+_MAY_HOLD = {
+    "user_id": ("text", "numbers", "bytes"),
+    "item_id": ("text", "numbers", "bytes"),
+    "title": ("text", "numbers"),
+    "timestamp": ("text", "numbers", "dates"),
+    "rating": ("text", "numbers", "truth"),
+}
 #: What pandas writes a row's name as.
 _ROW_NAMES = re.compile(r"__index_level_\d+__")
 _AT_ROW = re.compile(r"(?:CSV parse error: )?Row #(\d+): (.*)", re.DOTALL)
@@ -31,7 +49,7 @@ def read(path: Path, required: Sequence[str], others: Sequence[str] | None = Non
     """Read a table whose file name ends in .csv or .parquet.
 
     Values of a CSV file are text, as they are in the file; a byte-order mark is skipped, and so are
-    empty lines. Rows are numbered from 0.
+    empty lines. A column ``timestamp`` of dates becomes one of seconds since the epoch.
 
     Args:
         path: the file.
@@ -39,9 +57,9 @@ def read(path: Path, required: Sequence[str], others: Sequence[str] | None = Non
         others: columns that are read where they are there; None for all of them.
 
     Raises:
-        DataError: it cannot be read, is no such file or not UTF-8, a required column is missing
-            or a column there twice, a line is longer than :data:`MAX_LINE_BYTES` or has more or
-            fewer values than the header.
+        DataError: it cannot be read, is no such file or not UTF-8; a required column is missing,
+            or a column is there twice or of a type that it cannot have; a line is longer than
+            :data:`MAX_LINE_BYTES`, or has more or fewer values than the header.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise DataError(f"{path}: the name must end in .csv or .parquet")
@@ -62,6 +80,7 @@ def read(path: Path, required: Sequence[str], others: Sequence[str] | None = Non
 
     try:
         table = (_csv if path.suffix == ".csv" else _parquet)(path, chosen)
+        table = _plain(table, path)
         _check_text(table, path)
         # What another program noted down for pandas is not looked at.
         return table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
@@ -132,8 +151,8 @@ def _in_csv(path: Path, message: str, rows: int) -> DataError:
     """What Arrow says of a file of which ``rows`` rows were read."""
     if "straddling" in message:
         return DataError(
-            f"{_line(path, rows + 1)}: after it, a line of more than {MAX_LINE_BYTES:,} bytes, or a "
-            'quote " that is not closed'
+            f"{_line(path, rows + 1)}: after it, a line of more than {MAX_LINE_BYTES:,} bytes, "
+            'or a quote " that is not closed'
         )
     if "mpty CSV file" in message:
         return DataError(f"{path}: the file is empty")
@@ -160,6 +179,28 @@ def _line(path: Path, record: int) -> str:
     except (OSError, csv.Error):
         pass
     return f"{path}, row {record - 1}"
+
+
+def _plain(table: pa.Table, path: Path) -> pa.Table:
+    """Without dictionaries and time zones, times in whole seconds; no type that cannot be."""
+    for at, (name, kind) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
+        column = table.column(at)
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        allowed = _MAY_HOLD.get(name)
+        if allowed and not (pa.types.is_null(column.type) or _is(column.type, *allowed)):
+            what = " or ".join(allowed)
+            raise DataError(f"{path}, column {name}: {what} expected, not {str(kind)[:100]}")
+        if pa.types.is_timestamp(column.type) or (allowed and _is(column.type, "dates")):
+            column = column.cast(pa.timestamp("s"), safe=False)
+        if name == "timestamp" and _is(column.type, "dates"):
+            column = column.cast(pa.int64())
+        table = table.set_column(at, name, column)
+    return table
+
+
+def _is(kind: pa.DataType, *names: str) -> bool:
+    return any(test(kind) for name in names for test in _TYPES[name])
 
 
 def _check_text(table: pa.Table, path: Path) -> None:
