@@ -83,11 +83,12 @@ def read(path: Path, required: Sequence[str], others: Sequence[str] | None = Non
         table = _plain(table, path)
         _check_text(table, path)
         # What another program noted down for pandas is not looked at.
-        return table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+        frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
         raise DataError(f"{path}: {error}") from error
+    return frame
 
 
 def place(path: Path, row: int) -> str:
