@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors
+from query_service.api.wire import LARGE_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,12 @@ class Method(Generic[Request]):
         request: the type of its request.
         answer: from a request and its deadline, in seconds of ``loop.time()``, to the response's
             bytes. Raises RetrievalError.
+        check: looks at the bytes of a large request before they are parsed. Raises InvalidRequest.
     """
 
     request: type[Request]
     answer: Callable[[Request, float], Awaitable[bytes]]
+    check: Callable[[bytes], None] | None = None
 
 
 class Methods:
@@ -86,6 +89,8 @@ class Methods:
             raise errors.Overloaded("too many requests are under way")
         self._free -= 1
         try:
+            if len(data) > LARGE_BYTES and method.check:
+                method.check(data)
             return await method.answer(_parsed(method.request, data), self._deadline(context))
         finally:
             self._free += 1

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from query_service import errors
-from query_service.api import validation
+from query_service.api import validation, wire
 from query_service.api.encoding import encoded
 from query_service.api.methods import Method, canonical
 from query_service.api.validation import Limits
@@ -23,8 +23,10 @@ class RetrievalServicer:
         self._retriever = retriever
         self._limits = limits
         self.methods: dict[str, Method[Any]] = {
-            "Retrieve": Method(pb.RetrieveRequest, self._retrieve),
-            "BatchRetrieve": Method(pb.BatchRetrieveRequest, self._batch_retrieve),
+            "Retrieve": Method(pb.RetrieveRequest, self._retrieve, wire.check_request),
+            "BatchRetrieve": Method(
+                pb.BatchRetrieveRequest, self._batch_retrieve, wire.check_batch
+            ),
         }
 
     async def _retrieve(self, request: pb.RetrieveRequest, deadline: float) -> bytes:
