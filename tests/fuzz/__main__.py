@@ -13,7 +13,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="name", required=True)
     for name in (*guided.TARGETS, "all"):
         target = commands.add_parser(name)
-        target.add_argument("--runs", type=int, default=100_000)
+        target.add_argument("--runs", type=int, help="default: what takes a minute or two")
         target.add_argument("--seed", type=int, default=1)
     service = commands.add_parser("service", help="send requests to a running service")
     service.add_argument("--address", required=True, metavar="HOST:PORT")
@@ -27,7 +27,8 @@ def main() -> int:
         return _service(arguments)
     failed = False
     for name in guided.TARGETS if arguments.name == "all" else (arguments.name,):
-        outcome = guided.fuzz(name, arguments.runs, arguments.seed)
+        runs = arguments.runs or guided.TARGETS[name].runs
+        outcome = guided.fuzz(name, runs, arguments.seed)
         print(outcome.line(), flush=True)
         if outcome.failure:
             failed = True

@@ -1,5 +1,7 @@
 """Sends requests to a running service and judges its answers."""
 
+from __future__ import annotations
+
 import itertools
 import threading
 import time
