@@ -4,6 +4,7 @@ Whatever is in a file, it ends as a table or as a :class:`DataError` that says w
 read in blocks, so that a line or a quoted value without an end costs no more than a block.
 """
 
+import codecs
 import csv
 import os
 import re
@@ -82,8 +83,7 @@ def read(path: Path, required: Sequence[str], others: Sequence[str] | None = Non
         table = (_csv if path.suffix == ".csv" else _parquet)(path, chosen)
         table = _plain(table, path)
         _check_text(table, path)
-        # What another program noted down for pandas is not looked at.
-        frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+        frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
@@ -104,7 +104,9 @@ def _is_data(name: str) -> bool:
 
 def _parquet(path: Path, chosen: Callable[[Sequence[str]], list[str]]) -> pa.Table:
     with pyarrow.parquet.ParquetFile(path) as file:
-        return file.read(columns=chosen(file.schema_arrow.names))
+        table = file.read(columns=chosen(file.schema_arrow.names))
+    # What another program noted down for pandas is not looked at.
+    return table.replace_schema_metadata()
 
 
 def _csv(path: Path, chosen: Callable[[Sequence[str]], list[str]]) -> pa.Table:
@@ -113,6 +115,9 @@ def _csv(path: Path, chosen: Callable[[Sequence[str]], list[str]]) -> pa.Table:
     parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
     batches: list[pa.RecordBatch] = []
     end = b""
+    with path.open("rb") as start:
+        if start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise DataError(f"{path}, line 1: not UTF-8 but UTF-16")
     try:
         with pyarrow.csv.open_csv(path, reading, parsing) as file:
             *_, last = every = file.schema.names
@@ -156,7 +161,11 @@ def _in_csv(path: Path, message: str, rows: int) -> DataError:
             'or a quote " that is not closed'
         )
     if "mpty CSV file" in message:
-        return DataError(f"{path}: the file is empty")
+        # That is also what it says of a header, or anything, without an end of line.
+        size = path.stat().st_size
+        if size > MAX_LINE_BYTES:
+            return DataError(f"{path}, line 1: more than {MAX_LINE_BYTES:,} bytes")
+        return DataError(f"{path}: no rows" if size else f"{path}: the file is empty")
     at = _AT_ROW.search(message)
     if at is None:
         return DataError(f"{path}: {message[:200]}")
