@@ -35,7 +35,9 @@ class _Model:
             ranking[3:3] = ranking[:3]
         known = query.id in _CATALOGUE if query.kind is Kind.ITEM else order % 4 != 0
         scores = [-float(n) for n in range(len(ranking))]
-        gap = max(0, depth - len(ranking)) if order % 5 else 0
+        # None, one, or as many as there are in a row of the model server's.
+        gap = max(0, depth - len(ranking))
+        gap = min(gap, order % 5) if order % 5 < 2 else gap
         ids = ranking[:depth] + [b""] * gap
         return Row(ids, scores[:depth] + [-float("inf")] * gap, known, 1 + order)
 
