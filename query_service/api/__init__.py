@@ -3,6 +3,7 @@
 methods.py              what all methods share: parsing, deadline, limit, statuses
 retrieval_servicer.py   retrieval.v1.RetrievalService
 interaction_servicer.py retrieval.v1.InteractionService
+wire.py                 large messages are looked at before they are parsed
 validation.py           a request becomes a query, or breaks a rule of the API
 encoding.py             candidates become a response's bytes
 health.py               grpc.health.v1

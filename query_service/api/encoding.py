@@ -9,6 +9,7 @@ import functools
 import itertools
 import struct
 
+from query_service.errors import ModelServerFault
 from query_service.retrieval import Candidates, Source
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import MAX_ID_BYTES
@@ -43,13 +44,16 @@ def encoded(candidates: Candidates) -> bytes:
     """The serialized RetrieveResponse.
 
     Raises:
-        IndexError: an item id has more than MAX_ID_BYTES.
+        ModelServerFault: an item id has more than MAX_ID_BYTES.
     """
     heads = map(_HEADS.__getitem__, map(len, candidates.item_ids))
     scores = map(_tag_and_float.pack, itertools.repeat(_SCORE), candidates.scores)
     parts = zip(heads, candidates.item_ids, scores, strict=True)
     rest = _rest(candidates.source, candidates.version)
-    return b"".join(itertools.chain.from_iterable(parts)) + rest
+    try:
+        return b"".join(itertools.chain.from_iterable(parts)) + rest
+    except IndexError as error:
+        raise ModelServerFault(f"an item id has more than {MAX_ID_BYTES} bytes") from error
 
 
 @functools.lru_cache(maxsize=16)

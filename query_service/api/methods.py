@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors
+from query_service.api.wire import LARGE_BYTES
 from query_service.observing.observer import ObservedMethod, Observer
 from query_service.runtime import UnaryHandler
 
@@ -49,11 +50,13 @@ class Method(Generic[Request]):
         answer: from a request and its deadline, in seconds of ``loop.time()``, to the response's
             bytes. Raises RetrievalError.
         size: how many requests one of them is.
+        check: looks at the bytes of a large request before they are parsed. Raises InvalidRequest.
     """
 
     request: type[Request]
     answer: Callable[[Request, float], Awaitable[bytes]]
     size: Callable[[Request], int] = lambda _: 1
+    check: Callable[[bytes], None] | None = None
 
 
 class Methods:
@@ -101,6 +104,8 @@ class Methods:
         deadline = self._deadline(context)
         if self._free <= 0:
             raise errors.Overloaded(_TOO_MANY)
+        if len(data) > LARGE_BYTES and method.check:
+            method.check(data)
         request = _parsed(method.request, data)
         size = method.size(request)
         self._free -= size

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from query_service import errors
-from query_service.api import validation
+from query_service.api import validation, wire
 from query_service.api.encoding import encoded
 from query_service.api.methods import Method, canonical, status_name
 from query_service.api.validation import Limits
@@ -25,9 +25,12 @@ class RetrievalServicer:
         self._observer = observer
         self._limits = limits
         self.methods: dict[str, Method[Any]] = {
-            "Retrieve": Method(pb.RetrieveRequest, self._retrieve),
+            "Retrieve": Method(pb.RetrieveRequest, self._retrieve, check=wire.check_request),
             "BatchRetrieve": Method(
-                pb.BatchRetrieveRequest, self._batch_retrieve, lambda batch: len(batch.requests)
+                pb.BatchRetrieveRequest,
+                self._batch_retrieve,
+                lambda batch: len(batch.requests),
+                wire.check_batch,
             ),
         }
 

@@ -37,9 +37,11 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     k = request.max_candidates
     if not 0 <= k <= limits.max_candidates:
         raise InvalidRequest("max_candidates", f"must be 0 to {limits.max_candidates}, not {k}")
-    excluded = list(request.exclude_item_ids)
+    excluded: Sequence[str] = request.exclude_item_ids
     if excluded:
-        _check_ids("exclude_item_ids", excluded, MAX_EXCLUSIONS, empty_allowed=True)
+        _check_count("exclude_item_ids", excluded, MAX_EXCLUSIONS)
+        excluded = list(excluded)
+        _check_ids("exclude_item_ids", excluded, empty_allowed=True)
     recent = request.recent_item_ids
     viewer_id = request.viewer_id
     if which == "user_id":
@@ -48,7 +50,8 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
             raise InvalidRequest("viewer_id", "is for item queries only")
         if recent:
             kind = Kind.USER_AND_RECENT
-            _check_ids("recent_item_ids", recent, MAX_RECENT_ITEMS)
+            _check_count("recent_item_ids", recent, MAX_RECENT_ITEMS)
+            _check_ids("recent_item_ids", recent)
         viewer_id = query_id
     else:
         kind = Kind.ITEM
@@ -79,9 +82,13 @@ def _latest_of_each(ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reversed(ids)))[::-1]
 
 
-def _check_ids(field: str, ids: Sequence[str], most: int, *, empty_allowed: bool = False) -> None:
+def _check_count(field: str, ids: Sequence[str], most: int) -> None:
+    """Before anything is made of them: a message has room for millions."""
     if len(ids) > most:
         raise InvalidRequest(field, f"at most {most} ids, not {len(ids)}")
+
+
+def _check_ids(field: str, ids: Sequence[str], *, empty_allowed: bool = False) -> None:
     # Nearly always all of them are short, which is quick to see.
     if max(map(len, ids)) <= _SURELY_SHORT and (empty_allowed or all(ids)):
         return

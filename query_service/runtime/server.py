@@ -82,7 +82,8 @@ class Server:
         method = event.call_details.method
         handler = self._handlers.get(method)
         if handler is None:
-            details = _CallDetails(method.decode(), event.invocation_metadata)
+            # A path may be any bytes.
+            details = _CallDetails(method.decode(errors="replace"), event.invocation_metadata)
             for generic in self._generic_handlers:
                 handler = generic.service(details)
                 if handler is not None:

@@ -65,15 +65,16 @@ class TfServingClient:
         # Those that have no BY_USER_AND_HISTORY.
         self._without_history: set[int | None] = set()
         self._channel = open_channel(addresses)
+        # Bytes come back: what gRPC cannot parse it gives as None.
+        self._predict: grpc.aio.UnaryUnaryMultiCallable[pb.PredictRequest, bytes]
         self._predict = self._channel.unary_unary(
             _PREDICT,
             request_serializer=pb.PredictRequest.SerializeToString,
-            response_deserializer=pb.PredictResponse.FromString,
         )
+        self._get_model_status: grpc.aio.UnaryUnaryMultiCallable[pb.GetModelStatusRequest, bytes]
         self._get_model_status = self._channel.unary_unary(
             _GET_MODEL_STATUS,
             request_serializer=pb.GetModelStatusRequest.SerializeToString,
-            response_deserializer=pb.GetModelStatusResponse.FromString,
         )
 
     async def fetch_batch(
@@ -134,7 +135,7 @@ class TfServingClient:
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from error
         try:
-            rows = _rows(response, depths)
+            rows = _rows(pb.PredictResponse.FromString(response), depths)
         except (KeyError, ValueError, DecodeError) as error:
             raise ModelServerFault(
                 f"the model server's answer is not understood: {error}"
@@ -146,8 +147,9 @@ class TfServingClient:
         """Whether some version of the model answers."""
         request = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name=self._model))
         try:
-            response = await self._get_model_status(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError:
+            data = await self._get_model_status(request, timeout=timeout_s)
+            response = pb.GetModelStatusResponse.FromString(data)
+        except (grpc.aio.AioRpcError, DecodeError):
             # What comes back may have another model under the same number.
             self._without_history.clear()
             return False
@@ -167,7 +169,8 @@ class TfServingClient:
 
 def _translated(error: grpc.aio.AioRpcError) -> RetrievalError:
     """What a status of the model server means to us."""
-    code, details = error.code(), error.details() or ""
+    # As much as a status has room for.
+    code, details = error.code(), (error.details() or "")[:500]
     # Other causes have the same code.
     if code is grpc.StatusCode.FAILED_PRECONDITION and "Serving signature key" in details:
         return SignatureMissing(f"model server: {details}")
@@ -198,15 +201,22 @@ def _history(queries: Sequence[Query]) -> pb.Tensor:
 
 
 def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
-    """The rows of an answer, each cut to its own depth."""
+    """The rows of an answer, each cut to its own depth.
+
+    Raises:
+        KeyError: an output is missing.
+        ValueError: an output is not what the contract says.
+    """
     for name in (ITEM_ID, SCORE, KNOWN):
         if name not in response.outputs:
             raise KeyError(name)
     item_id, score, known = (response.outputs[name] for name in (ITEM_ID, SCORE, KNOWN))
+    if (item_id.dtype, score.dtype, known.dtype) != (pb.DT_STRING, pb.DT_FLOAT, pb.DT_BOOL):
+        raise ValueError("item_id, score or known is of another type")
     batch = len(depths)
     sizes = [dim.size for dim in item_id.tensor_shape.dim]
     if len(sizes) != 2 or sizes[0] != batch:
-        raise ValueError(f"item_id has shape {sizes} for {batch} ids")
+        raise ValueError(f"item_id has shape {sizes[:4]} for {batch} ids")
     width = sizes[1]
     # Each tensor comes in one of two encodings, as the server chose. Lists, since every access to
     # a message's own field makes new objects.
@@ -224,16 +234,23 @@ def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
         knowns = list(known.bool_val)
     if len(item_ids) != batch * width or len(scores) != batch * width or len(knowns) != batch:
         raise ValueError("the sizes of item_id, score and known do not agree")
-    # Ids go out as they came: what is no UTF-8 could not be read by anyone.
-    if not (joined := b"".join(item_ids)).isascii():
+    # Ids go out as they came: what is no UTF-8 could not be read by anyone. Two ids of which
+    # neither is could make one, side by side.
+    if not (joined := b"\n".join(item_ids)).isascii():
         joined.decode("utf-8")
-    # NaN has no place in a ranking. One makes the sum NaN, the filler's -inf does not.
-    if math.isnan(sum(scores)):
-        raise ValueError("a score is not a number")
+    # NaN and infinity have no place in a ranking. Either shows in the sum; the filler's -inf does
+    # not.
+    if not sum(scores) < math.inf:
+        raise ValueError("a score is not a finite number")
     version = response.model_spec.version.value
+    if version < 1:
+        raise ValueError(f"{version} is no version")
     rows = []
     for index, depth in enumerate(depths):
         start = index * width
         stop = start + min(depth, width)
-        rows.append(Row(item_ids[start:stop], scores[start:stop], bool(knowns[index]), version))
+        ranking = scores[start:stop]
+        if ranking != sorted(ranking, reverse=True):
+            raise ValueError("a row is not best first")
+        rows.append(Row(item_ids[start:stop], ranking, bool(knowns[index]), version))
     return rows

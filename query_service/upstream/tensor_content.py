@@ -3,6 +3,8 @@
 import array
 import sys
 
+_MAX_BITS = 63
+
 
 def decode_numbers(content: bytes, typecode: str) -> list[float]:
     """Little-endian values; ``typecode`` as in :mod:`array`.
@@ -30,6 +32,9 @@ def decode_strings(content: bytes, count: int) -> list[bytes]:
         start += 1
         length |= (byte & 0x7F) << shift
         shift += 7
+        # Otherwise bytes that never end a number would make one as long as they are.
+        if shift > _MAX_BITS:
+            raise ValueError("tensor_content has a length of more than 63 bits")
         if byte < 0x80:
             lengths.append(length)
             length = shift = 0

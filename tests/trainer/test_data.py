@@ -159,7 +159,7 @@ def test_parquet_numbers_are_read_as_strings(tmp_path: Path) -> None:
         (f"user_id,item_id\n1,{'x' * 257}\n", "line 2, column item_id"),
         ("user_id,item_id,timestamp\n1,2,soon\n", "line 2, column timestamp"),
         ("user_id,item_id\n1,2\n1,2,3\n", "line 3"),
-        ("user_id,item_id\n1,2,3\n1,2,3\n", "line 2: more values than the header"),
+        ("user_id,item_id\n1,2,3\n1,2,3\n", "line 2: 3 values, the header has 2 columns"),
     ],
 )
 def test_a_bad_csv_is_named(tmp_path: Path, content: str, message: str) -> None:

@@ -18,6 +18,11 @@ from trainer.config.sections import Config
 
 Section = TypeVar("Section")
 
+#: A configuration has some dozen lines.
+_MAX_BYTES = 1_000_000
+#: No setting is deeper; what has more dots is unknown all the same.
+_DEEPEST = 2
+
 
 class ConfigError(Exception):
     """A configuration that cannot be used. The message names the field."""
@@ -53,7 +58,7 @@ def change(config: Config, key: str, value: Any) -> Config:
     Raises:
         ConfigError: no such setting, or a value that it cannot have.
     """
-    return _apply(config, _nested(key.split("."), value))
+    return _apply(config, _nested(key.split(".", maxsplit=_DEEPEST), value))
 
 
 def preset_of(source: str) -> str:
@@ -98,13 +103,22 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
             f"no preset and no file {str(path)!r}{_nearest(str(path), PRESETS)}; "
             f"presets: {', '.join(PRESETS)}"
         )
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{path}: more than {_MAX_BYTES:,} bytes: not a configuration")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(data.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
+    # Besides TOMLDecodeError, of text that is not UTF-8 and of numbers with thousands of digits.
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     preset = values.pop("preset", "default")
-    if preset not in PRESETS:
-        raise ConfigError(f"{path}: unknown preset {preset!r}{_nearest(str(preset), PRESETS)}")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ConfigError(
+            f"{path}: unknown preset {_shown(preset)}{_nearest(str(preset), PRESETS)}"
+        )
     return preset, values
 
 
@@ -131,23 +145,35 @@ def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> A
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         if value not in choices:
-            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {_shown(value)}")
         return value
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple) or not all(type(one) is str for one in value):
-            raise ConfigError(f'{name} must be a list of words, ["like", "this"], not {value!r}')
+            raise ConfigError(
+                f'{name} must be a list of words, ["like", "this"], not {_shown(value)}'
+            )
         return tuple(value)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{name} must be {_SPOKEN[kind]}, not {value!r}")
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ConfigError(f"{name} must be {_SPOKEN[kind]}, not {_shown(value)}")
     # A NaN fails both comparisons.
     if kind is not bool and not metadata["low"] <= value <= metadata["high"]:
-        raise ConfigError(f"{name} must be {metadata['low']:g} to {metadata['high']:g}: {value!r}")
-    return value
+        raise ConfigError(
+            f"{name} must be {metadata['low']:g} to {metadata['high']:g}: {_shown(value)}"
+        )
+    return kind(value)
 
 
 _SPOKEN = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _shown(value: Any) -> str:
+    """A value of a file, for a message."""
+    try:
+        text = repr(value)
+    # Python does not write out numbers of thousands of digits.
+    except ValueError:
+        return "a number that is too large"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _nested(path: list[str], value: Any) -> dict[str, Any]:
@@ -158,7 +184,7 @@ def _literal(text: str) -> Any:
     """A TOML value; anything else is a bare word."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -184,11 +184,17 @@ def _tokens(kind: Kind, value: object) -> list[str]:
     return sorted(set(_WORD.findall(str(value).casefold())))
 
 
+def seconds(dates: pd.Series) -> NDArray[np.float64]:
+    """Whole seconds since the epoch; NaN for what is no date."""
+    # Of any year: nanoseconds end in 2262.
+    found = dates.dt.as_unit("s").to_numpy("datetime64[s]")
+    return np.where(np.isnat(found), np.nan, found.astype(np.int64))
+
+
 def _numbers(values: pd.Series) -> NDArray[np.float64]:
     """A number per value, seconds since the epoch for a date; NaN for what is none."""
     if pd.api.types.is_datetime64_any_dtype(values):
-        seconds = pd.to_datetime(values, utc=True) - pd.Timestamp(0, tz="UTC")
-        values = seconds / pd.Timedelta(seconds=1)
+        return seconds(values)
     return np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
 
 

@@ -1,16 +1,17 @@
 """Anyone's own interactions, items and users, from CSV or Parquet."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
+from trainer.data import features, tables
+from trainer.data.tables import place
 from trainer.data.types import DataError, Dataset, Interactions
 
 
@@ -30,7 +31,7 @@ def load(interactions: Path, items: Path | None = None, users: Path | None = Non
         DataError: a file cannot be read; a column is missing; an id is empty, over 256
             bytes, or twice in ``items`` or ``users``. It names file, line and column.
     """
-    rows = _table(interactions, ["user_id", "item_id"])
+    rows = tables.read(interactions, ["user_id", "item_id"], ["timestamp", "rating"])
     if not len(rows):
         raise DataError(f"{interactions}: no rows")
     row_users = _ids(rows, "user_id", interactions)
@@ -93,41 +94,8 @@ def load_item_ids(path: Path) -> NDArray[np.object_]:
     Raises:
         DataError: as of :func:`load`.
     """
-    ids: NDArray[np.object_] = _ids(_table(path, ["item_id"]), "item_id", path).unique()
+    ids: NDArray[np.object_] = _ids(tables.read(path, ["item_id"], []), "item_id", path).unique()
     return ids
-
-
-def _table(path: Path, required: list[str]) -> pd.DataFrame:
-    if path.suffix not in (".csv", ".parquet"):
-        raise DataError(f"{path}: the name must end in .csv or .parquet")
-    try:
-        if path.suffix == ".csv":
-            # Every value as the text that is in the file; a byte-order mark is skipped.
-            table = pd.read_csv(
-                path,
-                dtype=object,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                on_bad_lines="error",
-            )
-            # Where all lines have more values than the header, pandas takes the first for names
-            # of rows, and every other one for its neighbour's.
-            if not isinstance(table.index, pd.RangeIndex):
-                raise DataError(f"{path}, line 2: more values than the header has columns")
-        else:
-            table = pyarrow.parquet.read_table(path).to_pandas(integer_object_nulls=True)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path}: the file is empty") from error
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path}: {error}") from error
-    missing = [column for column in required if column not in table]
-    if missing:
-        raise DataError(
-            f"{path}: no column {', '.join(missing)}; found: {', '.join(map(str, table.columns))}"
-        )
-    return table
 
 
 def _ids(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
@@ -141,15 +109,16 @@ def _ids(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
         row = int(np.argmax(bad))
         text = "" if codes[row] < 0 else names[codes[row]]
         raise DataError(
-            f"{_place(path, row)}, column {column}: an id is 1 to {MAX_ID_BYTES} bytes of text, "
+            f"{place(path, row)}, column {column}: an id is 1 to {MAX_ID_BYTES} bytes of text, "
             f"not {text[:40]!r}"
         )
     return names.take(codes).reset_index(drop=True)
 
 
 def _text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if isinstance(value, float):
+        # Infinity is nobody's id.
+        return (str(int(value)) if value.is_integer() else str(value)) * math.isfinite(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="surrogateescape")
     return str(value)
@@ -181,15 +150,15 @@ def _distinct(
     column: str, path: Path, others: Sequence[str] = ()
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Ids, each checked and none twice; the file's other columns, of which some must be there."""
-    table = _table(path, [column, *others])
+    table = tables.read(path, [column, *others])
     ids = _ids(table, column, path)
     twice = ids.duplicated()
     if twice.any():
         row = int(np.argmax(twice))
         first = int(np.argmax(ids == ids[row]))
         raise DataError(
-            f"{_place(path, row)}, column {column}: {ids[row]!r} is already in "
-            f"{_place(path, first).rpartition(', ')[2]}"
+            f"{place(path, row)}, column {column}: {ids[row]!r} is already in "
+            f"{place(path, first).rpartition(', ')[2]}"
         )
     return ids, table.drop(columns=column)
 
@@ -199,19 +168,15 @@ def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
     if "timestamp" not in rows:
         return None
     values = rows["timestamp"]
-    seconds = (
-        pd.Series(np.nan, index=values.index)
-        if pd.api.types.is_datetime64_any_dtype(values)
-        else pd.to_numeric(values, errors="coerce")
-    )
-    if seconds.isna().any():
+    seconds = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    if seconds.isna().any() and pd.api.types.is_string_dtype(values):
         dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-        seconds = seconds.fillna((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1))
+        seconds = seconds.fillna(pd.Series(features.seconds(dates), index=values.index))
     bad = ~(seconds.abs() < 2**62)
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"{_place(path, row)}, column timestamp: seconds since the epoch or an ISO 8601 date, "
+            f"{place(path, row)}, column timestamp: seconds since the epoch or an ISO 8601 date, "
             f"not {str(values.iloc[row])[:40]!r}"
         )
     return seconds.to_numpy(np.float64).astype(np.int64)
@@ -221,18 +186,14 @@ def _ratings(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
     """Float32; None without the column."""
     if "rating" not in rows:
         return None
-    ratings = pd.to_numeric(rows["rating"], errors="coerce").to_numpy(np.float32)
+    with np.errstate(over="ignore"):  # Infinity is found below.
+        ratings = pd.to_numeric(rows["rating"], errors="coerce").to_numpy(np.float32)
     bad = ~np.isfinite(ratings)
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"{_place(path, row)}, column rating: a number, "
+            f"{place(path, row)}, column rating: a number, "
             f"not {str(rows['rating'].iloc[row])[:40]!r}"
         )
     result: np.ndarray = ratings
     return result
-
-
-def _place(path: Path, row: int) -> str:
-    # A CSV file has its header in line 1.
-    return f"{path}, line {row + 2}" if path.suffix == ".csv" else f"{path}, row {row + 1}"

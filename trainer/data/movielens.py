@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from serving_contract import MAX_ID_BYTES
 from trainer.data.types import DataError, Dataset, DataUnavailable, Interactions
 
 NAME = "movielens-100k"
@@ -17,6 +18,8 @@ SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 
 _FILES = ("u.data", "u.item", "u.user")
 _CONNECT_TIMEOUT_S = 10
+#: Ten times the largest of them.
+_MAX_FILE_BYTES = 20_000_000
 _GENRES = [
     *("unknown", "action", "adventure", "animation", "childrens", "comedy", "crime"),
     *("documentary", "drama", "fantasy", "film_noir", "horror", "musical", "mystery"),
@@ -50,9 +53,18 @@ def load(
     missing = [name for name in _FILES if not (data_dir / name).is_file()]
     if missing:
         raise DataError(f"{data_dir} is not MovieLens 100K: {', '.join(missing)} not found")
-    items = _table(data_dir / "u.item", "|", ["item_id", "title", "date", "video", "url", *_GENRES])
-    users = _table(data_dir / "u.user", "|", ["user_id", "age", "gender", "occupation", "zip"])
-    rows = _table(data_dir / "u.data", "\t", ["user_id", "item_id", "rating", "timestamp"])
+    items = _table(
+        data_dir / "u.item",
+        "|",
+        ["item_id", "title", "date", "video", "url", *_GENRES],
+        distinct=True,
+    )
+    users = _table(
+        data_dir / "u.user", "|", ["user_id", "age", "gender", "occupation", "zip"], distinct=True
+    )
+    rows = _table(
+        data_dir / "u.data", "\t", ["user_id", "item_id", "rating", "timestamp"], distinct=False
+    )
     item_ids, user_ids = items["item_id"].to_numpy(object), users["user_id"].to_numpy(object)
     return Dataset(
         name=NAME,
@@ -128,13 +140,26 @@ class _Progress:
         self._bar.stop()
 
 
-def _table(path: Path, separator: str, columns: list[str]) -> pd.DataFrame:
-    """All columns as text; a line with another number of fields is refused."""
-    lines = path.read_text(encoding="latin-1").splitlines()
-    fields = [line.split(separator) for line in lines]
+def _table(path: Path, separator: str, columns: list[str], *, distinct: bool) -> pd.DataFrame:
+    """All columns as text, the first of them ids; ``distinct``: none of them is there twice."""
+    with path.open(encoding="latin-1") as file:
+        text = file.read(_MAX_FILE_BYTES + 1)
+    if len(text) > _MAX_FILE_BYTES:
+        raise DataError(f"{path}: more than {_MAX_FILE_BYTES:,} bytes: not MovieLens 100K")
+    # Not splitlines(): a title may have what that takes for the end of a line.
+    fields = [line.split(separator) for line in text.removesuffix("\n").split("\n")]
+    ids: dict[str, int] = {}
     for number, line in enumerate(fields, start=1):
         if len(line) != len(columns):
             raise DataError(f"{path}, line {number}: {len(line)} fields, not {len(columns)}")
+        if not 0 < len(line[0].encode()) <= MAX_ID_BYTES:
+            raise DataError(
+                f"{path}, line {number}: {columns[0]} is 1 to {MAX_ID_BYTES} bytes of text"
+            )
+        if distinct and ids.setdefault(line[0], number) != number:
+            raise DataError(
+                f"{path}, line {number}: {columns[0]} {line[0]!r} is already in line {ids[line[0]]}"
+            )
     return pd.DataFrame(fields, columns=columns, dtype=object)
 
 
@@ -142,15 +167,19 @@ def _positions(ids: pd.Series, known: np.ndarray, path: Path) -> np.ndarray:
     positions = pd.Index(known).get_indexer(ids)
     if (positions < 0).any():
         line = int(np.argmax(positions < 0))
-        raise DataError(f"{path}, line {line + 1}: {ids.name} {ids.iloc[line]!r} is unknown")
+        raise DataError(f"{path}, line {line + 1}: {ids.name} {ids.iloc[line][:40]!r} is unknown")
     result: np.ndarray = positions.astype(np.int32)
     return result
 
 
 def _numbers(values: pd.Series, path: Path) -> np.ndarray:
-    numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.isna().any():
-        line = int(np.argmax(numbers.isna()))
-        raise DataError(f"{path}, line {line + 1}: {values.name} {values.iloc[line]!r}")
+    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    bad = ~(numbers.abs() < 2**53)
+    if bad.any():
+        line = int(np.argmax(bad))
+        raise DataError(
+            f"{path}, line {line + 1}: {values.name} is a whole number, not "
+            f"{values.iloc[line][:40]!r}"
+        )
     result: np.ndarray = numbers.to_numpy(np.int64)
     return result

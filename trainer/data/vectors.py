@@ -1,6 +1,7 @@
 """Vectors that were made elsewhere: embeddings of items, their ids, and queries."""
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
+from trainer.data.tables import MAX_LINE_BYTES
 from trainer.data.types import DataError
 
 
@@ -24,8 +26,7 @@ def load(path: Path) -> NDArray[np.float32]:
     """
     try:
         if path.suffix == ".npy":
-            # Mapped: it is read once, in order.
-            vectors: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
+            vectors: NDArray[np.generic] = _mapped(path)
         elif path.suffix == ".parquet":
             vectors = _from_lists(path)
         else:
@@ -87,6 +88,34 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     return found
 
 
+def _mapped(path: Path) -> NDArray[np.generic]:
+    """A .npy file's array; it is read once, in order."""
+    try:
+        with np.errstate(over="ignore"):
+            found: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
+    # Its header is a piece of Python, so whatever Python's own parser raises.
+    except (
+        TokenError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
+        raise DataError(f"{path}: not an array of NumPy's: {error}") from error
+    return found
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse what has no end of line for very long, before it is in memory."""
+    lines = 0
+    with path.open("rb") as file:
+        while block := file.read(MAX_LINE_BYTES):
+            if len(block) == MAX_LINE_BYTES and b"\n" not in block:
+                raise DataError(f"{path}, line {lines + 1}: more than {MAX_LINE_BYTES:,} bytes")
+            lines += block.count(b"\n")
+
+
 def _from_lists(path: Path) -> NDArray[np.generic]:
     table = pyarrow.parquet.read_table(path)
     names = [name for name in ("vector", "embedding") if name in table.column_names]
@@ -104,11 +133,12 @@ def _from_lists(path: Path) -> NDArray[np.generic]:
 def _read_ids(path: Path) -> pa.Array:
     """Ids as Arrow's large_binary."""
     if path.suffix == ".npy":
-        ids = np.lib.format.open_memmap(path, mode="r")
+        ids = _mapped(path)
         if ids.ndim != 1 or ids.dtype.kind not in "SUiu":
             raise DataError(f"{path}: must hold strings in a row, not {ids.dtype} {ids.shape}")
         column = pa.array(ids)
     elif path.suffix == ".txt":
+        _check_lines(path)
         text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
         whole = pa.array([text.removesuffix(b"\n")], pa.large_binary())
         column = pa.compute.split_pattern(whole, "\n").flatten()

@@ -1,0 +1,61 @@
+"""What every answer of the service must keep to, whatever was asked."""
+
+import math
+from collections.abc import Callable, Set
+from itertools import pairwise
+
+from google.protobuf.message import DecodeError
+
+from retrieval.v1 import retrieval_service_pb2 as pb
+
+RETRIEVE, BATCH = "Retrieve", "BatchRetrieve"
+MOST, DEFAULT = 1000, 100
+
+#: Whom an answer with exclude_seen is for -> what that user has seen.
+Seen = Callable[[str], Set[str]]
+
+
+def breaches(method: str, data: bytes, answer: bytes, seen: Seen | None = None) -> list[str]:
+    """What is wrong with an OK answer to a request; nothing where all is well."""
+    try:
+        if method == RETRIEVE:
+            request = pb.RetrieveRequest.FromString(data)
+            return list(_of(request, pb.RetrieveResponse.FromString(answer), seen))
+        requests = pb.BatchRetrieveRequest.FromString(data).requests
+    except DecodeError:
+        return ["OK to what is no message"]
+    results = pb.BatchRetrieveResponse.FromString(answer).results
+    if len(results) != len(requests):
+        return [f"{len(results)} results for {len(requests)} requests"]
+    found = []
+    for request, result in zip(requests, results, strict=True):
+        if result.HasField("response"):
+            found += _of(request, result.response, seen)
+        elif result.error.code in (0, 2, 13):
+            found.append(f"error {result.error.code} in a batch")
+    return found
+
+
+def _of(request: pb.RetrieveRequest, response: pb.RetrieveResponse, seen: Seen | None) -> list[str]:
+    ids = [one.item_id for one in response.candidates]
+    scores = [one.score for one in response.candidates]
+    viewer = request.user_id or request.viewer_id
+    unwanted = {
+        "an excluded item": set(request.exclude_item_ids),
+        "the query item": {request.item_id} - {""},
+        "no item": {""},
+        "a seen item": set(seen(viewer)) if seen and request.exclude_seen else set(),
+        "a recent item": set(request.recent_item_ids) if request.exclude_seen else set(),
+    }
+    found = [what for what, items in unwanted.items() if not items.isdisjoint(ids)]
+    rules = {
+        "answered without a query": request.WhichOneof("query") is None,
+        "answered with a wrong max_candidates": not 0 <= request.max_candidates <= MOST,
+        "more than max_candidates": len(ids) > (request.max_candidates or DEFAULT),
+        "a duplicate": len(set(ids)) < len(ids),
+        "not best first": any(not one >= after for one, after in pairwise(scores)),
+        "a score that is not a number": any(map(math.isnan, scores)),
+        "no origin": response.origin == pb.ORIGIN_UNSPECIFIED,
+        "no version": response.model_version < 1,
+    }
+    return found + [what for what, broken in rules.items() if broken]

@@ -1,0 +1,46 @@
+"""Target: bytes as a CSV file of interactions."""
+
+import tempfile
+from pathlib import Path
+
+from serving_contract import MAX_ID_BYTES
+from trainer.data import files
+from trainer.data.types import DataError
+
+
+class Broken(AssertionError):
+    """Rows that training must never get, or an error that does not name the file."""
+
+
+class CsvReader:
+    """:meth:`run` takes the bytes of one file."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory()
+        self._path = Path(self._directory.name) / "clicks.csv"
+
+    def run(self, data: bytes) -> bool:
+        """Whether the file was read. Raises Broken, or whatever is no DataError."""
+        self._path.write_bytes(data)
+        try:
+            found = files.load(self._path)
+        except DataError as error:
+            if not str(error).startswith(str(self._path)):
+                raise Broken(str(error)) from error
+            return False
+        rows = found.interactions
+        for ids, positions in ((found.user_ids, rows.users), (found.item_ids, rows.items)):
+            if not all(0 < len(one.encode()) <= MAX_ID_BYTES for one in ids):
+                raise Broken("an id that is none")
+            if len(set(ids)) < len(ids) or not 0 <= positions.min() <= positions.max() < len(ids):
+                raise Broken("positions of nothing")
+        return True
+
+
+def seeds() -> list[bytes]:
+    """A few inputs to begin with."""
+    return [
+        b"user_id,item_id\n1,2\n",
+        b'\xef\xbb\xbfuser_id,item_id,timestamp,rating\r\n1,"a,\n""b",5,4.5\r\n',
+        b"item_id,user_id,other,timestamp\n2,1,x,1970-01-02T03:04:05Z\n\n7,7,,9999-12-31\n",
+    ]

@@ -1,0 +1,126 @@
+"""Target: bytes -> request -> validation -> core -> answer, with a model in memory."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Set
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from query_service.api.methods import Methods
+from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
+from query_service.api.validation import Limits
+from query_service.retrieval import Kind, Query, Retriever, Row
+from retrieval.v1 import retrieval_service_pb2 as pb
+from tests.fuzz.contract import BATCH, RETRIEVE, breaches
+
+_CATALOGUE = [*(f"i{n}" for n in range(40)), "é" * 128, "a\0b", "\U0010ffff"]
+_EXPECTED = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+
+
+class Broken(AssertionError):
+    """The request path broke its contract."""
+
+
+class _Model:
+    """Ranks a small catalogue, each query's in its own order, with duplicates and filler."""
+
+    async def fetch(self, query: Query, depth: int, deadline: float) -> Row:  # noqa: ARG002
+        order = int.from_bytes(hashlib.blake2b(query.id.encode(), digest_size=2).digest(), "big")
+        turn = order % len(_CATALOGUE)
+        ranking = [one.encode() for one in _CATALOGUE[turn:] + _CATALOGUE[:turn]]
+        if order % 3 == 0:
+            ranking[3:3] = ranking[:3]
+        known = query.id in _CATALOGUE if query.kind is Kind.ITEM else order % 4 != 0
+        scores = [-float(n) for n in range(len(ranking))]
+        # None, one, or as many as there are in a row of the model server's.
+        gap = max(0, depth - len(ranking))
+        gap = min(gap, order % 5) if order % 5 < 2 else gap
+        ids = ranking[:depth] + [b""] * gap
+        return Row(ids, scores[:depth] + [-float("inf")] * gap, known, 1 + order)
+
+
+class _SeenStore:
+    async def seen(self, user_id: str) -> Set[bytes]:
+        return {one.encode() for one in seen(user_id)}
+
+    async def close(self) -> None:
+        pass
+
+
+def seen(user_id: str) -> Set[str]:
+    """What a user has seen."""
+    return set(_CATALOGUE[:: 2 + len(user_id) % 3])
+
+
+class _Context:
+    """What handlers use of a call."""
+
+    code = grpc.StatusCode.OK
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    async def abort(self, code: grpc.StatusCode, *_: Any) -> None:
+        self.code = code
+        raise grpc.aio.AbortError
+
+    async def abort_with_status(self, status: grpc.Status) -> None:
+        await self.abort(status.code)
+
+
+class RequestPath:
+    """:meth:`run` takes the bytes of one input: the first chooses the method."""
+
+    def __init__(self) -> None:
+        logging.getLogger("query_service").setLevel(logging.CRITICAL)
+        servicer = RetrievalServicer(Retriever(_Model(), _SeenStore()), Limits())
+        methods = Methods(timeout_s=60.0, max_concurrent_requests=10)
+        self._handler = methods.handler(SERVICE, servicer.methods)
+        self._loop = asyncio.new_event_loop()
+        self._behaviours = {
+            name: self._handler.service(_Details(f"/{SERVICE}/{name}")).unary_unary  # type: ignore[arg-type, union-attr]
+            for name in (RETRIEVE, BATCH)
+        }
+
+    def run(self, data: bytes) -> grpc.StatusCode:
+        """The status. Raises Broken."""
+        method = BATCH if data[:1] >= b"\x80" else RETRIEVE
+        return self.ask(method, data[1:])
+
+    def ask(self, method: str, request: bytes) -> grpc.StatusCode:
+        """The same of a request's bytes."""
+        context = _Context()
+        try:
+            answer = self._loop.run_until_complete(self._behaviours[method](request, context))
+        except grpc.aio.AbortError:
+            if context.code not in _EXPECTED:
+                raise Broken(context.code.name) from None
+            return context.code
+        if found := breaches(method, request, answer, seen):
+            raise Broken(", ".join(found))
+        return grpc.StatusCode.OK
+
+
+class _Details:
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata = ()
+
+
+def seeds() -> list[bytes]:
+    """A few inputs to begin with."""
+    queries = [
+        pb.RetrieveRequest(user_id="u", max_candidates=3, exclude_item_ids=["i1", "i2"]),
+        pb.RetrieveRequest(item_id="i3", viewer_id="v", exclude_seen=True),
+        pb.RetrieveRequest(user_id="u", recent_item_ids=["i4", "é", "i4"], exclude_seen=True),
+    ]
+    batch = pb.BatchRetrieveRequest(requests=[*queries, pb.RetrieveRequest()])
+    return [b"\0" + one.SerializeToString() for one in queries] + [
+        b"\x80" + batch.SerializeToString()
+    ]

@@ -1,0 +1,137 @@
+"""Sends requests to a running service and judges its answers."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from retrieval.v1 import retrieval_service_pb2 as pb
+from tests.fuzz.contract import BATCH, RETRIEVE, breaches
+from tests.fuzz.requests import Request, RequestMaker
+
+#: What no request may lead to.
+FORBIDDEN = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED", "ABORTED"})
+_TIMEOUT_S = 30
+_CHANNELS = 4
+
+
+@dataclass
+class Tally:
+    """What came of the requests."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    breaches: Counter[str] = field(default_factory=Counter)
+    #: A request of each kind that went wrong.
+    examples: dict[str, Request] = field(default_factory=dict)
+    seconds: float = 0.0
+    alive: bool = True
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing went wrong."""
+        return self.alive and not self.breaches and FORBIDDEN.isdisjoint(self.statuses)
+
+    def count(self, request: Request, status: str, answer: bytes) -> None:
+        """One answer."""
+        self.statuses[status] += 1
+        found = breaches(*request, answer) if status == "OK" else []
+        self.breaches.update(found)
+        for what in [*found, *FORBIDDEN & {status}]:
+            self.examples.setdefault(what, request)
+
+    def line(self) -> str:
+        """A row of a table."""
+        shown = ", ".join(f"{name} {count:,}" for name, count in self.statuses.most_common())
+        wrong = sum(self.statuses[name] for name in FORBIDDEN)
+        return (
+            f"| fuzzed requests | {self.statuses.total():,} in {self.seconds:.0f} s | {shown} "
+            f"| {wrong} INTERNAL or the like | {0 if self.alive else 1} crashes "
+            f"| {self.breaches.total()} broken answers |"
+        )
+
+
+def attack(
+    address: str,
+    requests: int,
+    *,
+    seed: int = 0,
+    under_way: int = 64,
+    token: str | None = None,
+    ca: bytes | None = None,
+) -> Tally:
+    """Send so many requests, ``under_way`` of them at a time.
+
+    Args:
+        address: HOST:PORT.
+        requests: how many.
+        seed: of the requests, as far as they do not depend on answers.
+        under_way: at a time.
+        token: sent as ``authorization: Bearer``.
+        ca: root certificates in PEM; with them the connection is TLS.
+    """
+    tally, lock, free = Tally(), threading.Lock(), threading.Semaphore(under_way)
+    maker = RequestMaker(seed)
+    metadata = [("authorization", f"Bearer {token}")] if token else None
+    channels = [_channel(address, ca, n) for n in range(_CHANNELS)]
+    methods = [
+        {
+            name: channel.unary_unary(f"/retrieval.v1.RetrievalService/{name}")
+            for name in (RETRIEVE, BATCH)
+        }
+        for channel in channels
+    ]
+
+    def done(call: grpc.Future[bytes], request: Request) -> None:
+        try:
+            status = call.code().name  # type: ignore[attr-defined]
+            answer = call.result() if status == "OK" else b""
+            with lock:
+                tally.count(request, status, answer)
+                if status == "OK" and request.method == RETRIEVE:
+                    response = pb.RetrieveResponse.FromString(answer)
+                    maker.learn([one.item_id for one in response.candidates])
+        finally:
+            free.release()
+
+    began = time.monotonic()
+    for number, request in enumerate(itertools.islice(maker, requests)):
+        free.acquire()
+        method = methods[number % _CHANNELS][request.method]
+        call = method.future(request.data, timeout=_TIMEOUT_S, metadata=metadata)
+        call.add_done_callback(lambda call, request=request: done(call, request))
+    for _ in range(under_way):
+        free.acquire()
+    tally.seconds = time.monotonic() - began
+    for channel in channels:
+        channel.close()
+    tally.alive = _alive(address, ca)
+    return tally
+
+
+def _channel(address: str, ca: bytes | None, number: int) -> grpc.Channel:
+    # With an option that differs each has a connection of its own.
+    options = [("grpc.max_receive_message_length", -1), ("fuzz.number", number)]
+    if ca is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), options)
+
+
+def _alive(address: str, ca: bytes | None) -> bool:
+    """Whether it takes a new connection."""
+    with _channel(address, ca, _CHANNELS) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=10)
+        except grpc.FutureTimeoutError:
+            return False
+        return True
+
+
+def token_of(path: Path | None) -> str | None:
+    """The first token of a file; None without one."""
+    return path.read_text(encoding="utf-8").split()[0] if path else None

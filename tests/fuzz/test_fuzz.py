@@ -1,0 +1,147 @@
+"""A few seconds of each fuzzer, and proof that they find what there is to find."""
+
+import importlib
+import sys
+from typing import Any
+
+import grpc
+import pytest
+
+from query_service import retrieval
+from query_service.api import encoding
+from query_service.upstream import model_client
+from retrieval.v1 import retrieval_service_pb2 as pb
+from tests.fuzz import guided
+from tests.fuzz.contract import BATCH, RETRIEVE, breaches
+from tests.fuzz.predict import PredictAnswers, good
+from tests.fuzz.request_path import Broken, RequestPath
+from tests.fuzz.requests import Request, RequestMaker
+from tests.fuzz.service import Tally
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or sys.version_info >= (3, 13), reason="no Atheris there"
+)
+@pytest.mark.parametrize("target", guided.TARGETS)
+def test_a_short_run_finds_nothing(target: str) -> None:
+    outcome = guided.fuzz(target, 1_000)
+    assert not outcome.failure, outcome.failure
+    assert outcome.runs == 1_000
+    assert outcome.covered > 50
+
+
+@pytest.mark.parametrize("target", guided.TARGETS)
+def test_every_seed_goes_all_the_way(target: str) -> None:
+    where = guided.TARGETS[target]
+    module = importlib.import_module(where.module)
+    run = getattr(module, where.name)().run
+    assert {run(data) for data in module.seeds()} <= {True, grpc.StatusCode.OK}
+
+
+def test_requests_of_the_maker_keep_the_contract_in_memory() -> None:
+    path, made = RequestPath(), RequestMaker(seed=5)
+    made.learn([f"i{n}" for n in range(20)])
+    codes: dict[grpc.StatusCode, int] = {}
+    for _, request in zip(range(3_000), made, strict=False):
+        code = path.ask(*request)
+        codes[code] = codes.get(code, 0) + 1
+    assert min(codes[grpc.StatusCode.OK], codes[grpc.StatusCode.INVALID_ARGUMENT]) > 900, codes
+
+
+def test_the_same_seed_makes_the_same_requests() -> None:
+    first, again = (
+        [one for _, one in zip(range(200), RequestMaker(3), strict=False)] for _ in (1, 2)
+    )
+    assert first == again
+
+
+QUERY = pb.RetrieveRequest(user_id="u", max_candidates=3, exclude_item_ids=["x"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "breach"),
+    [
+        (QUERY, [("a", 2), ("b", 1)], None),
+        (QUERY, [("a", 2), ("x", 1)], "an excluded item"),
+        (QUERY, [("a", 2), ("a", 1)], "a duplicate"),
+        (QUERY, [("a", 1), ("b", 2)], "not best first"),
+        (QUERY, [("a", 2), ("", 1)], "no item"),
+        (QUERY, [("a", 4), ("b", 3), ("c", 2), ("d", 1)], "more than max_candidates"),
+        (QUERY, [("a", float("nan"))], "a score that is not a number"),
+        (pb.RetrieveRequest(item_id="a"), [("a", 1)], "the query item"),
+        (pb.RetrieveRequest(), [("a", 1)], "answered without a query"),
+        (pb.RetrieveRequest(user_id="u", exclude_seen=True), [("s", 1)], "a seen item"),
+    ],
+)
+def test_a_breach_is_seen(
+    request_: pb.RetrieveRequest, answer: list[tuple[str, float]], breach: str | None
+) -> None:
+    response = pb.RetrieveResponse(
+        candidates=[pb.Candidate(item_id=one, score=score) for one, score in answer],
+        origin=pb.ORIGIN_MODEL,
+        model_version=1,
+    )
+    expected = [] if breach is None else [breach]
+    data = request_.SerializeToString()
+    assert breaches(RETRIEVE, data, response.SerializeToString(), lambda _: {"s"}) == expected
+    batch = pb.BatchRetrieveRequest(requests=[request_]).SerializeToString()
+    results = pb.BatchRetrieveResponse(results=[pb.BatchRetrieveResult(response=response)])
+    assert breaches(BATCH, batch, results.SerializeToString(), lambda _: {"s"}) == expected
+
+
+def test_a_status_that_may_not_be_is_a_failure() -> None:
+    for status, clean in (("NOT_FOUND", True), ("INTERNAL", False), ("UNKNOWN", False)):
+        tally = Tally()
+        tally.count(Request(RETRIEVE, b""), status, b"")
+        assert tally.clean is clean
+    assert not Tally(alive=False).clean
+
+
+_survivors = retrieval._survivors
+
+
+@pytest.mark.parametrize(
+    ("breach", "name", "broken"),
+    [
+        ("an excluded item", "_survivors", lambda row, _, k: _survivors(row, frozenset(), k)),
+        ("the query item", "_survivors", lambda row, _, k: _survivors(row, frozenset(), k)),
+        ("a seen item", "_survivors", lambda row, _, k: _survivors(row, frozenset(), k)),
+        (
+            "more than max_candidates",
+            "_survivors",
+            lambda row, excluded, _: _survivors(row, excluded, 200),
+        ),
+        ("a duplicate", "_survivors", lambda row, _, k: (row.item_ids[:k], row.scores[:k])),
+        ("no item", "_FILLER", b"?"),
+    ],
+)
+def test_the_target_sees_a_broken_core(
+    monkeypatch: pytest.MonkeyPatch, breach: str, name: str, broken: Any
+) -> None:
+    monkeypatch.setattr(retrieval, name, broken)
+    path, made = RequestPath(), RequestMaker(seed=5)
+    made.learn([f"i{n}" for n in range(20)])
+    found = set()
+    for _, request in zip(range(1_000), made, strict=False):
+        try:
+            path.ask(*request)
+        except Broken as error:
+            found |= set(str(error).split(", "))
+    assert breach in found
+
+
+def test_the_target_sees_a_bug_in_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_HEADS", [])
+    with pytest.raises(Broken, match="INTERNAL"):
+        RequestPath().ask(RETRIEVE, QUERY.SerializeToString())
+
+
+def test_the_target_sees_a_bug_in_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = PredictAnswers()
+    monkeypatch.setattr(model_client, "decode_strings", lambda content, count: [content] * count)
+    answer = good(as_content=True)
+    answer.outputs["item_id"].tensor_content = b"\xff"
+    assert not answers.run(answer.SerializeToString())
+    monkeypatch.setattr(model_client, "decode_strings", lambda *_: None)
+    with pytest.raises(TypeError):
+        answers.run(answer.SerializeToString())

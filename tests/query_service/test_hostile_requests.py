@@ -1,0 +1,196 @@
+"""Requests of any bytes, through a real socket: an answer that keeps the contract, or a status."""
+
+import random
+import socket
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from query_service.api import wire
+from query_service.errors import InvalidRequest
+from retrieval.v1 import retrieval_service_pb2 as pb
+from tests.conftest import running
+from tests.fuzz.contract import BATCH, RETRIEVE, breaches
+from tests.fuzz.service import attack
+from tests.query_service.conftest import FakeModelServer, Service
+
+Code = grpc.StatusCode
+_LEGAL = {Code.OK, Code.INVALID_ARGUMENT, Code.NOT_FOUND}
+_SEEN = {"u1": {"i0", "i2", "i4"}}
+_hostile = settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def _ask(service: Service, method: str, data: bytes) -> Code:
+    """The status; the answer is looked at."""
+    call = service.channel.unary_unary(f"/retrieval.v1.RetrievalService/{method}").future(
+        data, timeout=30
+    )
+    if call.code() is Code.OK:
+        seen = lambda user: _SEEN.get(user, set())  # noqa: E731
+        assert breaches(method, data, call.result(), seen) == []
+    return call.code()  # type: ignore[no-any-return]
+
+
+_known = st.sampled_from([f"i{n}" for n in range(50)])
+_ids = st.one_of(
+    _known,
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    st.sampled_from(["", "u1", "\0", "a" * 256, "a" * 257, "é" * 128, "é" * 129, "\U0010ffff"]),
+)
+
+
+@st.composite
+def _requests(draw: Any) -> pb.RetrieveRequest:
+    """Valid protobuf of any content."""
+    request = pb.RetrieveRequest(
+        max_candidates=draw(st.one_of(st.integers(0, 60), st.integers(-(2**31), 2**31 - 1))),
+        exclude_seen=draw(st.booleans()),
+        exclude_item_ids=draw(st.lists(_ids, max_size=60)),
+        viewer_id=draw(st.one_of(st.just(""), _ids)),
+        recent_item_ids=draw(st.one_of(st.just([]), st.lists(_ids, max_size=10))),
+    )
+    which = draw(st.sampled_from(["user_id", "user_id", "item_id", None]))
+    if which:
+        setattr(request, which, draw(_ids))
+    return request
+
+
+@_hostile
+@given(_requests())
+def test_any_message(service: Service, request_: pb.RetrieveRequest) -> None:
+    assert _ask(service, RETRIEVE, request_.SerializeToString()) in _LEGAL
+
+
+@_hostile
+@given(st.lists(_requests(), max_size=8))
+def test_any_batch(service: Service, requests: list[pb.RetrieveRequest]) -> None:
+    batch = pb.BatchRetrieveRequest(requests=requests)
+    code = _ask(service, BATCH, batch.SerializeToString())
+    assert code is (Code.OK if requests else Code.INVALID_ARGUMENT)
+
+
+@_hostile
+@given(st.sampled_from([RETRIEVE, BATCH]), st.binary(max_size=300))
+@example(RETRIEVE, b"\x0a\x03\xed\xa0\x80")  # Half a surrogate pair.
+@example(RETRIEVE, b"\x0a\x01u\x18" + b"\xff" * 9 + b"\x01")  # max_candidates of ten bytes.
+@example(RETRIEVE, b"\x0a\x01u\x18" + b"\xff" * 10)
+@example(RETRIEVE, b"\x0a" + b"\xff" * 9 + b"\x01u")  # A text of 2^64 - 1 bytes.
+@example(RETRIEVE, b"\x0a\x01u" + b"\x53" * 50 + b"\x54" * 50)  # Groups that nobody knows,
+@example(RETRIEVE, b"\x0a\x01u" + b"\x53" * 50_000)  # 50,000 deep, and never ended.
+@example(RETRIEVE, b"\x0a\x01u" + b"\xa2\x06\x04abcd" * 99)
+@example(BATCH, b"\x0a\x02\x0a\xff")
+def test_any_bytes(service: Service, method: str, data: bytes) -> None:
+    assert _ask(service, method, data) in _LEGAL
+
+
+def test_paths_of_any_bytes(service: Service) -> None:
+    """With ``--runtime aio`` the third one ends the server: a fault of grpc.aio."""
+    for path in (b"", b"/", b"/\xff\xfe/\x80", b"no slash", b"/" + b"x" * 6_000):
+        call = service.channel.unary_unary(path).future(b"", timeout=10)  # type: ignore[arg-type]
+        assert call.code() is Code.UNIMPLEMENTED, path
+    assert _ask(service, RETRIEVE, b"\x0a\x01u") is Code.OK
+
+
+def test_a_connection_that_speaks_no_http(service: Service) -> None:
+    host, port = service.address.split(":")
+    source = random.Random(4)
+    for start in (b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(start + source.randbytes(5_000))
+            connection.shutdown(socket.SHUT_WR)
+            try:
+                while connection.recv(65_536):
+                    pass
+            except ConnectionResetError:
+                pass
+    assert _ask(service, RETRIEVE, b"\x0a\x01u") is Code.OK
+
+
+@pytest.fixture
+def process(model_server: FakeModelServer) -> Any:
+    """A service in a process of its own: its address and its memory."""
+    arguments = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
+    with running("query_service", *arguments) as (address, process):
+        yield address, psutil.Process(process.pid)
+
+
+_MB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "code"),
+    [
+        (RETRIEVE, b"\xa2\x06\x80\x80\x80\x20" + bytes(64 * _MB), Code.RESOURCE_EXHAUSTED),
+        (RETRIEVE, b"\x2a\x00" * (32 * _MB), Code.INVALID_ARGUMENT),
+        (BATCH, b"\x0a\x00" * (32 * _MB), Code.INVALID_ARGUMENT),
+        (BATCH, b"\x53\x54" * (32 * _MB), Code.INVALID_ARGUMENT),
+        (
+            BATCH,
+            (b"\x0a\x80\x80\x0f" + b"\x2a\x00" * (120 * 1024)) * 256,
+            Code.INVALID_ARGUMENT,
+        ),
+        (RETRIEVE, b"\x53" * (64 * _MB), Code.INVALID_ARGUMENT),
+    ],
+)
+def test_64_mb_cost_no_more_than_some_copies(
+    process: tuple[str, psutil.Process], method: str, data: bytes, code: Code
+) -> None:
+    address, service = process
+    with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
+        ask = channel.unary_unary(f"/retrieval.v1.RetrievalService/{method}")
+        assert ask.future(data, timeout=30).code() is code
+        peak = _peak_bytes(service)
+        assert peak < 400 * _MB, f"{peak / _MB:.0f} MB"
+        assert ask.future(b"", timeout=10).code() is Code.INVALID_ARGUMENT
+
+
+def test_a_compressed_message_is_as_long_as_it_says(process: tuple[str, psutil.Process]) -> None:
+    """400 MB of zeros are 400 kB on the wire."""
+    address, service = process
+    with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
+        call = channel.unary_unary("/retrieval.v1.RetrievalService/Retrieve").future(
+            bytes(400 * _MB), timeout=60, compression=grpc.Compression.Gzip
+        )
+        assert call.code() is Code.RESOURCE_EXHAUSTED
+    assert _peak_bytes(service) < 400 * _MB
+
+
+def _peak_bytes(process: psutil.Process) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+@example(b"\x0a" + b"\xff" * 9 + b"\x01" + b"\x0a\x00" * 400)
+@example(b"\x0a\x00" * 357)
+def test_a_large_message_is_counted_as_protobuf_reads_it(data: bytes) -> None:
+    """What is no message passes, or is refused: it is refused anyway when it is parsed."""
+    try:
+        requests = pb.BatchRetrieveRequest.FromString(data).requests
+    except DecodeError:
+        requests = None
+    try:
+        wire.check_request(data)
+        wire.check_batch(data)
+    except InvalidRequest:
+        assert requests is None or len(requests) > 256
+
+
+def test_five_thousand_fuzzed_requests(service: Service, model_server: FakeModelServer) -> None:
+    """``python -m tests.fuzz service`` sends 100,000."""
+    model_server.ranking = [f"i{n}" for n in range(300)]
+    tally = attack(service.address, 5_000, seed=2)
+    assert tally.clean, (tally.line(), tally.breaches, tally.examples)
+    assert tally.statuses.total() == 5_000
+    assert min(tally.statuses["OK"], tally.statuses["INVALID_ARGUMENT"]) > 1_500

@@ -1,0 +1,375 @@
+"""Files that nobody vouches for: each is read, or refused with its place, in bounded memory."""
+
+import datetime
+import decimal
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+from trainer import cli, config
+from trainer.data import features, files, movielens, vectors
+from trainer.data.types import DataError
+
+GOOD = b"user_id,item_id\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"\n\n", "no rows"),
+        (b"\xef\xbb\xbf", "no rows"),
+        (b"user_id,item_id", "no rows"),
+        (b"user_id,item_id,item_id\n1,2,3\n", "more than one column 'item_id'"),
+        (b"user_id,other\n1,2\n", "no column item_id; found: user_id, other"),
+        (b"user_id;item_id\n1;2\n", "no column user_id, item_id; found: user_id;item_id"),
+        (GOOD + b"1\n", "line 3: 1 values, the header has 2 columns"),
+        (GOOD + b"1,2,3\n", "line 3: 3 values, the header has 2 columns"),
+        (GOOD + b"\r\n\n1,2,3\n", "line 5: 3 values, the header has 2 columns"),
+        (b'user_id,item_id\n"a\nb",2\n1,2,3\n', "line 4: 3 values, the header has 2 columns"),
+        (GOOD + b"caf\xe9,2\n", "line 3, column user_id: not UTF-8"),
+        (GOOD + b"1,\xed\xa0\x80\n", "line 3, column item_id: not UTF-8"),
+        (b"user\xff,item_id\n1,2\n", "line 1: not UTF-8"),
+        ("user_id,item_id\n1,2\n".encode("utf-16"), "line 1: not UTF-8"),
+        (GOOD + b'1,"2\n3,4\n', 'line 3: a quote " that is not closed'),
+        (b"user_id,item_id,other\n1,2,3\n" + b'1,2,"3\n4,5,6\n', 'line 3: a quote " that is'),
+        (GOOD + b"1,2\n" * 99 + b"1," + b"x" * 3_000_000, "line 101: after it, a line of more"),
+        (GOOD + b'1,"' + b"x\n" * 2_000_000, "line 2: after it, a line of more"),
+        (GOOD + b"1," + b"x" * 257, "line 3, column item_id: an id is 1 to 256 bytes"),
+        (GOOD + b'1,""\n', "line 3, column item_id: an id is 1 to 256 bytes of text, not ''"),
+        (b"user_id,item_id,timestamp\n1,2,nan\n", "line 2, column timestamp"),
+        (b"user_id,item_id,timestamp\n1,2,inf\n", "line 2, column timestamp"),
+        (b"user_id,item_id,timestamp\n1,2," + b"9" * 400, "line 2, column timestamp"),
+        (b"user_id,item_id,timestamp\n1,2,18446744073709551616\n", "line 2, column timestamp"),
+        (b"user_id,item_id,timestamp\n1,2,3\n1,2,2023-02-30\n", "line 3, column timestamp"),
+        (b"user_id,item_id,rating\n1,2,3\n1,2,-inf\n", "line 3, column rating"),
+        (b"user_id,item_id,rating\n1,2,1e39\n", "line 2, column rating"),
+        (b"user_id,item_id,rating\n1,2,\n", "line 2, column rating"),
+    ],
+)
+def test_a_run_refuses_a_file_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    path, models = tmp_path / "clicks.csv", tmp_path / "models"
+    path.write_bytes(content)
+    code = cli.main(["run", "--interactions", str(path), "--models-dir", str(models)])
+    said = capsys.readouterr().err
+    assert code == 1
+    assert said.startswith(f"error: {path}")
+    assert message in said
+    assert said.count("\n") == 1
+    assert not models.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfuser_id,item_id\n1,2\n",
+        b"user_id,item_id\r\n1,2\r\n",
+        b"user_id,item_id\r1,2\r",
+        b'"user_id","item_id"\n"1","2"',
+        b"item_id,user_id\n2,1\n",
+        b"\nuser_id,item_id\n\n1,2\n\n",
+        b"user_id,other,item_id,other\n1,3,2,4\n",
+    ],
+)
+def test_what_a_csv_file_may_look_like(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_bytes(content)
+    found = files.load(path)
+    assert (found.user_ids.tolist(), found.item_ids.tolist()) == (["1"], ["2"])
+
+
+def test_quotes_zeros_and_line_breaks_are_part_of_an_id(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_bytes(b'user_id,item_id\n"a,""b""",x\0y\n"c\r\nd","5"" disk"\n')
+    found = files.load(path)
+    assert found.user_ids.tolist() == ['a,"b"', "c\r\nd"]
+    assert found.item_ids.tolist() == ["x\0y", '5" disk']
+
+
+def test_dates_of_any_year(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text("user_id,item_id,timestamp\n1,2,9999-12-31\n1,3,0001-01-01T00:00:00Z\n1,4,7\n")
+    found = files.load(path).interactions.timestamps
+    assert found is not None
+    assert found.tolist() == [253_402_214_400, -62_135_596_800, 7]
+
+
+_ITEM = b"%s|T|01-Jan-1995||url|" + b"|".join([b"0"] * 19) + b"\n"
+_LINE_BYTES = (1 << 30) if os.environ.get("SHORTLIST_HUGE_FILES") else 100 << 20
+_MEASURE = """
+import resource, sys
+from pathlib import Path
+from trainer.data import files, movielens, vectors
+from trainer.data.types import DataError
+from trainer import config
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+path = Path(sys.argv[1])
+try:
+    {"csv": files.load, "txt": vectors.load_ids, "toml": lambda path: config.load(str(path)),
+     "data": lambda path: movielens.load(path.parent)}[path.suffix[1:]](path)
+except (DataError, config.ConfigError) as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("clicks.csv", GOOD + b"1,"),
+        ("clicks.csv", GOOD + b'1,"'),
+        ("clicks.csv", b""),
+        ("ids.txt", b"a\n"),
+        ("mine.toml", b"# "),
+        ("u.data", b"1\t2\t3\t4\n"),
+    ],
+)
+def test_a_line_without_an_end_costs_little_memory(tmp_path: Path, name: str, head: bytes) -> None:
+    (tmp_path / "u.item").write_bytes(_ITEM % b"2")
+    (tmp_path / "u.user").write_bytes(b"1|24|M|t|8\n")
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.write(head)
+        # All zeros, of which the disk has none.
+        file.truncate(_LINE_BYTES)
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    message, grown_kb = done.stdout.rsplit("\n", 2)[:2]
+    assert "more than" in message
+    assert int(grown_kb) < 60_000, f"{int(grown_kb) / 1000:.0f} MB"
+
+
+_D = decimal.Decimal
+_COLUMNS = {
+    "int8 with a gap": pa.array([1, None], pa.int8()),
+    "large integers": pa.array([2**64 - 1, 1], pa.uint64()),
+    "not a number": pa.array([1.0, float("nan")]),
+    "infinity": pa.array([float("inf"), 1e300]),
+    "truth": pa.array([True, None]),
+    "nothing": pa.nulls(2),
+    "bytes": pa.array([b"\xff", b"a"]),
+    "few bytes": pa.array([b"ab", b"\xff\xff"], pa.binary(2)),
+    "digits": pa.array(["9" * 400, "-18446744073709551616"]),
+    "words": pa.array(["NaT", "x"]).dictionary_encode(),
+    "decimals": pa.array([_D("9" * 38), None], pa.decimal128(38, 0)),
+    "dates": pa.array([datetime.date(9999, 1, 1), datetime.date(1, 1, 1)]),
+    "distant times": pa.array([2**62, -(2**62)]).cast(pa.timestamp("us", "+14:00")),
+    "more distant times": pa.array([2**63 - 1, 0]).cast(pa.timestamp("ms")),
+    "times of day": pa.array([datetime.time(1), datetime.time(2)]),
+    "durations": pa.array([5, None], pa.duration("s")),
+    "lists": pa.array([["a"], None]),
+    "structs": pa.array([{"a": 1}, {"a": 2}]),
+    "maps": pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64())),
+    "lists of lists": pa.array([[[1]], [[None]]]),
+    "broken text": pa.StringArray.from_buffers(2, *pa.array([b"a", b"\xff"]).buffers()[1:]),
+}
+
+
+@pytest.mark.parametrize("kind", _COLUMNS)
+@pytest.mark.parametrize(
+    "column", ["user_id", "item_id", "timestamp", "rating", "title", "feature"]
+)
+def test_columns_of_any_type(tmp_path: Path, column: str, kind: str) -> None:
+    path, clicks = tmp_path / "any.parquet", tmp_path / "clicks.csv"
+    clicks.write_bytes(GOOD)
+    two = {"user_id": pa.array(["a", "b"]), "item_id": pa.array(["c", "d"])}
+    pyarrow.parquet.write_table(pa.table({**two, column: _COLUMNS[kind]}), path)
+    of_items = column in ("title", "feature")
+    try:
+        found = files.load(clicks, path) if of_items else files.load(path)
+    except DataError as error:
+        assert str(error).startswith(str(path))  # noqa: PT017
+        assert f"column {column}" in str(error)  # noqa: PT017
+        return
+    assert all(type(one) is str for one in (*found.user_ids, *found.item_ids, *found.titles))
+    for kind in ("auto", *(f"{column}:{one}" for one in ("category", "tags", "number", "text"))):
+        if of_items:
+            features.fit(found.item_features, [kind], "items").encode(found.item_features)
+
+
+def test_a_parquet_file_that_was_cut_or_changed(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.parquet"
+    table = pa.table({"user_id": ["a", "b"], "item_id": ["c", "d"], "timestamp": [1, 2]})
+    pyarrow.parquet.write_table(table, path)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 7):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        for data in (whole[:place], changed):
+            path.write_bytes(data)
+            refused += _is_refused(files.load, path)
+    assert refused > len(whole) / 7
+
+
+def test_columns_of_one_name_and_notes_for_pandas(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.parquet"
+    arrays = [pa.array([one]) for one in ("a", "b", "c")]
+    twice = pa.Table.from_arrays(arrays, names=["user_id", "item_id", "item_id"])
+    pyarrow.parquet.write_table(twice, path)
+    with pytest.raises(DataError, match=r"clicks\.parquet: .* more than one column 'item_id'"):
+        files.load(path)
+    noted = pa.table({"user_id": ["a"], "item_id": ["b"]}).replace_schema_metadata({"pandas": "{"})
+    pyarrow.parquet.write_table(noted, path)
+    assert files.load(path).user_ids.tolist() == ["a"]
+
+
+def _is_refused(load: Callable[[Path], Any], path: Path) -> bool:
+    """Anything but a DataError is a traceback."""
+    try:
+        load(path)
+    except DataError as error:
+        assert str(path.parent) in str(error)  # noqa: PT017
+        return True
+    return False
+
+
+_cells = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(
+        ["", "nan", "inf", "-1", "1e400", "9" * 30, "1970-01-01", "\0", '"', "é" * 129]
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    header=st.permutations(["user_id", "item_id", "timestamp", "rating"]),
+    rows=st.lists(st.lists(_cells, min_size=1, max_size=5), max_size=5),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    broken=st.one_of(st.none(), st.tuples(st.integers(0, 200), st.binary(max_size=3))),
+)
+def test_any_csv_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    header: list[str],
+    rows: list[list[str]],
+    end: str,
+    broken: tuple[int, bytes] | None,
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "clicks.csv"
+    text = end.join(",".join(row) for row in [header, *rows])
+    data = bytearray(text.encode("utf-8", "surrogatepass"))
+    if broken:
+        data[broken[0] : broken[0]] = broken[1]
+    path.write_bytes(data)
+    _is_refused(files.load, path)
+    _is_refused(files.load_item_ids, path)
+    _is_refused(lambda path: files.load_items(path, ["rating"]), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("u.data", b"", "u.data, line 1: 1 fields, not 4"),
+        ("u.data", b"1\t2\tinf\t4\n", "u.data, line 1: rating is a whole number, not 'inf'"),
+        ("u.data", b"1\t2\t5\t1e300\n", "u.data, line 1: timestamp is a whole number"),
+        ("u.data", b"1\t2\t5\t4\n1\t2\t5\t\n", "u.data, line 2: timestamp is a whole number"),
+        ("u.item", _ITEM % b"2" + _ITEM % b"2", "u.item, line 2: item_id '2' is already in line 1"),
+        ("u.item", _ITEM % b"2" + _ITEM % b"", "u.item, line 2: item_id is 1 to 256 bytes"),
+        ("u.user", b"x" * 257 + b"|24|M|t|8\n", "u.user, line 1: user_id is 1 to 256 bytes"),
+        ("u.user", b"1|24|M|t|8\n1|24|M|t|8\n", "u.user, line 2: user_id '1' is already in line 1"),
+    ],
+)
+def test_movielens_files_of_another_content(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    good = {"u.data": b"1\t2\t5\t4\n", "u.item": _ITEM % b"2", "u.user": b"1|24|M|t|8\n"}
+    for each, data in {**good, name: content}.items():
+        (tmp_path / each).write_bytes(data)
+    with pytest.raises(DataError) as raised:
+        movielens.load(tmp_path)
+    assert str(raised.value).startswith(f"{tmp_path}/{message}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff", "can't decode byte 0xff"),
+        (b"\0", "line 1, column 1"),
+        (b"x = " + b"[" * 100_000, "nested too deeply"),
+        (b"seed = " + b"9" * 5_000, "4300 digits"),
+        (b"seed = 0x" + b"f" * 5_000, "seed must be 0 to"),
+        (b"[training]\nlearning_rate = 0x" + b"f" * 5_000, "learning_rate must be 1e-07 to 10"),
+        (b"[training]\nlearning_rate = nan", "learning_rate must be 1e-07 to 10: nan"),
+        (b"[split]\nkind = 0x" + b"f" * 5_000, "kind must be one of random"),
+        (b"preset = [1]", "unknown preset [1]"),
+        (b"[[training]]\nepochs = 1", "training is a section"),
+        (b"training = 1979-05-27", "training is a section"),
+        (b"a." * 5_000 + b"a = 1", "unknown setting 'a'"),
+        (b"#" * 2_000_000, "more than 1,000,000 bytes"),
+    ],
+)
+def test_a_configuration_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(config.ConfigError) as raised:
+        config.load(str(path))
+    assert message in str(raised.value)
+    assert str(raised.value).startswith(str(path))
+    assert len(str(raised.value)) < 1_000
+
+
+def test_a_configuration_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf[training]\r\nepochs = 5\r\n")
+    assert config.load(str(path)).training.epochs == 5
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_any_setting(key: str, value: str) -> None:
+    for name in (key, f"training.{key}", "seed", "split.kind", "training.learning_rate"):
+        try:
+            config.load("default", [f"{name}={value}"])
+        except config.ConfigError as error:
+            assert str(error)  # noqa: PT017
+
+
+_PIECES = [
+    *(b"((((((", b"'''", b"[", b"'O'", b"999999999999999999", b"-1", b"'<U9'", b"'<f16'", b"'<c8'"),
+    *(b"True", b"{", b"'V8'", b"'<M8[s]'", b"\xff", b"\\", b"\n"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+@settings(max_examples=400, deadline=None)
+@given(
+    array=st.sampled_from(
+        [np.ones((3, 4), np.float32), np.array(["a", "é"]), np.array([b"a"]), np.arange(3)]
+    ),
+    changes=st.lists(st.tuples(st.integers(0, 140), st.sampled_from(_PIECES)), max_size=3),
+    kept=st.integers(0, 200),
+)
+def test_any_numpy_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    array: Any,
+    changes: list[tuple[int, bytes]],
+    kept: int,
+) -> None:
+    path = tmp_path_factory.mktemp("npy") / "vectors.npy"
+    np.save(path, array)
+    data = bytearray(path.read_bytes())
+    for place, piece in changes:
+        data[place : place + len(piece)] = piece
+    path.write_bytes(data[:kept] if kept > 100 else data)
+    _is_refused(vectors.load, path)
+    _is_refused(vectors.load_ids, path)
