@@ -8,11 +8,13 @@ from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from query_service import runtime, seen_store
+from query_service.access.guard import Guard
+from query_service.access.tls import channel_credentials, server_credentials
 from query_service.api.health import HealthMonitor
 from query_service.api.methods import Methods
+from query_service.api.reflection import add_reflection
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.errors import StartError
 from query_service.retrieval import Model, Retriever
@@ -41,10 +43,18 @@ class Server:
 
         Raises:
             ValueError: there is no such seen store.
+            UnusableFile: a file of certificates, keys or tokens.
         """
         self._settings = settings
+        self._credentials = server_credentials(settings)
+        self._guard = Guard(settings.tokens, settings.workers) if settings.tokens else None
         self._store = seen_store.open_store(settings.seen_store)
-        self._model = TfServingClient(settings.model_server, settings.model)
+        self._model = TfServingClient(
+            settings.model_server,
+            settings.model,
+            channel_credentials(settings),
+            settings.model_server_name,
+        )
         self._health = HealthMonitor(self._model, ("", SERVICE))
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -58,7 +68,7 @@ class Server:
             else grpc.aio.server(options=options)
         )
         self._cache: CachingModel | None = None
-        self._monitor: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self.port = 0
 
     async def start(self) -> None:
@@ -79,32 +89,37 @@ class Server:
             popular_for_unknown_users=settings.unknown_user == "popularity",
         )
         methods = Methods(
-            timeout_s=settings.timeout_s, max_concurrent_requests=settings.max_concurrent_requests
+            timeout_s=settings.timeout_s,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            guard=self._guard,
         )
         servicer = RetrievalServicer(retriever, settings.limits)
         self._server.add_generic_rpc_handlers((methods.handler(SERVICE, servicer.methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        names = (SERVICE, health_name, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
-            reflection.aio.ReflectionServicer(names), self._server
-        )
+        add_reflection(self._server, (SERVICE, health_name), self._guard)
         # Before anyone can connect: it may take a second.
         await self._health.update()
         where = address(settings.host, settings.port)
         try:
-            self.port = self._server.add_insecure_port(where)
+            self.port = (
+                self._server.add_secure_port(where, self._credentials)
+                if self._credentials
+                else self._server.add_insecure_port(where)
+            )
         except RuntimeError as error:
             raise StartError(f"cannot listen on {where}: {error}") from error
         await self._server.start()
-        self._monitor = asyncio.create_task(self._health.run())
+        self._watching.append(asyncio.create_task(self._health.run()))
+        if self._guard:
+            self._watching.append(asyncio.create_task(self._guard.watch()))
 
     async def stop(self) -> None:
         """NOT_SERVING, no new calls, those under way end within the grace period."""
-        if self._monitor:
-            self._monitor.cancel()
+        for task in self._watching:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._monitor
+                await task
         await self._health.drain()
         await self._server.stop(self._settings.grace_s)
         await self._model.close()

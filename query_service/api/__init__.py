@@ -4,5 +4,6 @@ methods.py              what all methods share: parsing, deadline, limit, status
 retrieval_servicer.py   retrieval.v1.RetrievalService
 validation.py           a request becomes a query, or breaks a rule of the API
 encoding.py             candidates become a response's bytes
-health.py               grpc.health.v1
+health.py               grpc.health.v1, open to all
+reflection.py           grpc.reflection.v1alpha
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
@@ -20,6 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors
+from query_service.access.guard import Guard
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ModelServerFault: grpc.StatusCode.INTERNAL,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 Request = TypeVar("Request", bound=Message)
@@ -46,17 +50,22 @@ class Method(Generic[Request]):
         request: the type of its request.
         answer: from a request and its deadline, in seconds of ``loop.time()``, to the response's
             bytes. Raises RetrievalError.
+        size: as how many requests one counts towards the caller's limit; None: each as one.
     """
 
     request: type[Request]
     answer: Callable[[Request, float], Awaitable[bytes]]
+    size: Callable[[Request], int] | None = None
 
 
 class Methods:
     """Makes handlers of methods; all of them share one limit of requests under way."""
 
-    def __init__(self, *, timeout_s: float, max_concurrent_requests: int) -> None:
-        """``timeout_s``: the longest that a request may take."""
+    def __init__(
+        self, *, timeout_s: float, max_concurrent_requests: int, guard: Guard | None = None
+    ) -> None:
+        """``timeout_s``: the longest that a request may take. Without a guard all may ask."""
+        self._guard = guard
         self._timeout_s = timeout_s
         self._free = max_concurrent_requests
 
@@ -70,7 +79,7 @@ class Methods:
             try:
                 return await self._answer(method, data, context)
             except errors.RetrievalError as error:
-                await _refuse(context, error)
+                await refuse(context, error)
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
             # A bug: the caller gets no more than that, the log all of it.
@@ -82,11 +91,15 @@ class Methods:
         return grpc.unary_unary_rpc_method_handler(behaviour)
 
     async def _answer(self, method: Method[Any], data: bytes, context: Context) -> bytes:
+        caller = self._guard and self._guard.admit(context.invocation_metadata() or ())
         if self._free <= 0:
             raise errors.Overloaded("too many requests are under way")
         self._free -= 1
         try:
-            return await method.answer(_parsed(method.request, data), self._deadline(context))
+            request = _parsed(method.request, data)
+            if caller and method.size:
+                caller.charge(method.size(request) - 1)
+            return await method.answer(request, self._deadline(context))
         finally:
             self._free += 1
 
@@ -98,7 +111,10 @@ class Methods:
 
 
 def canonical(error: errors.RetrievalError) -> status_pb2.Status:
-    """The canonical status of an error; a BadRequest detail names a wrong field."""
+    """The canonical status of an error.
+
+    A BadRequest detail names a wrong field, RetryInfo says when a limit has room again.
+    """
     status = status_pb2.Status(code=_CODES[type(error)].value[0], message=str(error))
     if isinstance(error, errors.ModelServerFault):
         status.message = "internal error"
@@ -106,13 +122,22 @@ def canonical(error: errors.RetrievalError) -> status_pb2.Status:
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.description
         )
-        detail = AnyMessage()
-        detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-        status.details.append(detail)
+        status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    if isinstance(error, errors.RateLimited):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(math.ceil(error.retry_after_s * 1e9))
+        status.details.append(_packed(retry))
     return status
 
 
-async def _refuse(context: Context, error: errors.RetrievalError) -> NoReturn:
+def _packed(message: Message) -> AnyMessage:
+    detail = AnyMessage()
+    detail.Pack(message)
+    return detail
+
+
+async def refuse(context: Context, error: errors.RetrievalError) -> NoReturn:
+    """End the call with the error's status. Raises ``grpc.aio.AbortError``."""
     if isinstance(error, errors.ModelServerFault):
         logger.error("the model server broke its contract", exc_info=error)
     await context.abort_with_status(rpc_status.to_status(canonical(error)))

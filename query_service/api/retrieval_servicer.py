@@ -24,7 +24,9 @@ class RetrievalServicer:
         self._limits = limits
         self.methods: dict[str, Method[Any]] = {
             "Retrieve": Method(pb.RetrieveRequest, self._retrieve),
-            "BatchRetrieve": Method(pb.BatchRetrieveRequest, self._batch_retrieve),
+            "BatchRetrieve": Method(
+                pb.BatchRetrieveRequest, self._batch_retrieve, lambda batch: len(batch.requests)
+            ),
         }
 
     async def _retrieve(self, request: pb.RetrieveRequest, deadline: float) -> bytes:

@@ -54,13 +54,27 @@ _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
 class TfServingClient:
     """A channel to one model in one model server. Made inside a running event loop."""
 
-    def __init__(self, address: str, model: str) -> None:
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        server_name: str = "",
+    ) -> None:
+        """With credentials, over TLS; ``server_name``: in its certificate, if not the address's."""
         self._model = model
         #: The version heard of last; None before the first one.
         self.version: int | None = None
         # Those that have no BY_USER_AND_HISTORY.
         self._without_history: set[int | None] = set()
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        options: list[tuple[str, int | str]] = [*_OPTIONS]
+        if server_name:
+            options.append(("grpc.ssl_target_name_override", server_name))
+        self._channel = (
+            grpc.aio.secure_channel(address, credentials, options)
+            if credentials
+            else grpc.aio.insecure_channel(address, options)
+        )
         self._predict = self._channel.unary_unary(
             _PREDICT,
             request_serializer=pb.PredictRequest.SerializeToString,

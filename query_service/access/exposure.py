@@ -1,0 +1,47 @@
+"""Where the service listens, and whether that needs TLS or tokens."""
+
+import ipaddress
+import logging
+import socket
+
+from query_service.errors import StartError
+from query_service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to listen where other machines could ask without TLS and without a token.
+
+    Warns where one of the two leaves a gap. ``--insecure`` ends both.
+
+    Raises:
+        StartError: with what to do; or there is no such host.
+    """
+    if settings.insecure or is_loopback(settings.host):
+        return
+    if not settings.tls_cert and not settings.tokens:
+        raise StartError(
+            f"--host {settings.host} can be reached from other machines, and anyone there could "
+            "ask: give --tls-cert and --tls-key, or --tokens, or else --insecure"
+        )
+    if not settings.tls_cert:
+        logger.warning("tokens can be read on their way to %s: there is no TLS", settings.host)
+    elif not settings.tokens and not settings.tls_client_ca:
+        logger.warning(
+            "anyone who reaches %s may ask: there is TLS, but no --tls-client-ca and no --tokens",
+            settings.host,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether all the addresses of a host are this machine's own.
+
+    Raises:
+        StartError: there is no such host.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"cannot listen on {host}: {error.strerror}") from error
+    return all(ipaddress.ip_address(place[0]).is_loopback for *_, place in found)
