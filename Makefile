@@ -10,7 +10,7 @@ LOCK = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header -
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 	--no-allow-unsafe --unsafe-package shortlist
 
-.PHONY: help setup proto lock lint demo test test-docker clean
+.PHONY: help setup proto lock lint demo test test-docker audit clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -46,6 +46,18 @@ test: lint ## every check and test
 
 test-docker: $(READY) ## only the tests of the compose stack
 	$(BIN)/python -m pytest -m docker
+
+# A whole environment of its own: what it needs is no business of ours.
+AUDIT := build/audit/bin/pip-audit
+
+audit: ## known vulnerabilities of the locked packages, by osv.dev (needs network; not part of test)
+	@test -x $(AUDIT) || { $(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit; }
+	@for lock in requirements/*.lock; do \
+		echo "$$lock"; \
+		$(AUDIT) --vulnerability-service osv --disable-pip --require-hashes --progress-spinner off -r $$lock || { \
+			echo "error: $$lock was not found to be clean: a vulnerability is listed above, or osv.dev was not reached" >&2; \
+			exit 1; }; \
+	done
 
 clean: ## remove what the commands above have made
 	rm -rf $(VENV) build models *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
