@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
             default=os.environ.get(f"SHORTLIST_{setting.name.upper()}") or setting.default,
             type=setting.metadata["read"],
             **more,
-            help=f"{setting.metadata['help']} (default: {setting.default})",
+            help=f"{setting.metadata['help']} (default: {'none' if setting.default == '' else setting.default})",
         )
 
     asking = commands.add_parser("ask", help="ask a running service")

@@ -6,6 +6,7 @@ import socket
 
 from query_service.errors import StartError
 from query_service.settings import Settings
+from query_service.workers.listening import address
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +19,14 @@ def check_exposure(settings: Settings) -> None:
     Raises:
         StartError: with what to do; or there is no such host.
     """
-    if settings.insecure or is_loopback(settings.host):
+    if settings.insecure:
         return
+    try:
+        if is_loopback(settings.host):
+            return
+    except OSError as error:
+        where = address(settings.host, settings.port)
+        raise StartError(f"cannot listen on {where}: {error.strerror}") from error
     if not settings.tls_cert and not settings.tokens:
         raise StartError(
             f"--host {settings.host} can be reached from other machines, and anyone there could "
@@ -38,10 +45,7 @@ def is_loopback(host: str) -> bool:
     """Whether all the addresses of a host are this machine's own.
 
     Raises:
-        StartError: there is no such host.
+        OSError: there is no such host.
     """
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise StartError(f"cannot listen on {host}: {error.strerror}") from error
+    found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     return all(ipaddress.ip_address(place[0]).is_loopback for *_, place in found)

@@ -376,7 +376,7 @@ def test_what_is_loopback(host: str, loopback: bool) -> None:
 
 
 def test_a_host_that_there_is_not() -> None:
-    with pytest.raises(StartError, match=r"cannot listen on nowhere\.invalid: "):
+    with pytest.raises(StartError, match=r"cannot listen on nowhere\.invalid:50051: "):
         exposure.check_exposure(Settings(host="nowhere.invalid"))
 
 
