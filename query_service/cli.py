@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(function=_serve)
     for setting in fields(Settings):
         name = setting.name.replace("_", "-")
+        shown = "none" if setting.default == "" else setting.default
         # A flag without a value is a yes.
         more: dict[str, Any] = {"nargs": "?", "const": True} if setting.default is False else {}
         # Compose sets what is not given to "". argparse reads a default that is text like one
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
             default=os.environ.get(f"SHORTLIST_{setting.name.upper()}") or setting.default,
             type=setting.metadata["read"],
             **more,
-            help=f"{setting.metadata['help']} (default: {'none' if setting.default == '' else setting.default})",
+            help=f"{setting.metadata['help']} (default: {shown})",
         )
 
     asking = commands.add_parser("ask", help="ask a running service")
