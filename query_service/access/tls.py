@@ -5,7 +5,7 @@ import threading
 
 import grpc
 
-from query_service.access.pem import read_certificates, read_pair
+from query_service.access.pem import read_certificates, read_file, read_pair
 from query_service.errors import UnusableFile
 from query_service.settings import Settings
 
@@ -49,7 +49,9 @@ class _Files:
     """The files of the port, as they were when they were good last."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._paths = [settings.tls_cert, settings.tls_key]
+        if settings.tls_client_ca:
+            self._paths.append(settings.tls_client_ca)
         # gRPC asks from threads of its own.
         self._lock = threading.Lock()
         self._good = self._read()
@@ -57,27 +59,27 @@ class _Files:
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
         """The last good ones."""
-        chain, key, client_ca = self._good
-        return grpc.ssl_server_certificate_configuration([(key, chain)], client_ca)
+        chain, key, *client_ca = self._good
+        return grpc.ssl_server_certificate_configuration([(key, chain)], *client_ca)
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """New ones, or None where gRPC has what there is."""
         with self._lock:
             try:
+                # With every connection, so only what is new is checked.
+                if tuple(map(read_file, self._paths)) == self._good:
+                    self._complaint = ""
+                    return None
                 found = self._read()
             except UnusableFile as error:
                 if str(error) != self._complaint:
                     self._complaint = str(error)
                     logger.warning("TLS goes on with the files of before: %s", error)
                 return None
-            self._complaint = ""
-            if found == self._good:
-                return None
-            self._good = found
+            self._good, self._complaint = found, ""
             logger.info("TLS takes the new files from here on")
             return self.configuration()
 
-    def _read(self) -> tuple[bytes, bytes, bytes | None]:
-        settings = self._settings
-        client_ca = read_certificates(settings.tls_client_ca) if settings.tls_client_ca else None
-        return (*read_pair(settings.tls_cert, settings.tls_key), client_ca)
+    def _read(self) -> tuple[bytes, ...]:
+        cert, key, *client_ca = self._paths
+        return (*read_pair(cert, key), *map(read_certificates, client_ca))
