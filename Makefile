@@ -10,7 +10,7 @@ LOCK = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header -
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 	--no-allow-unsafe --unsafe-package shortlist
 
-.PHONY: help setup proto lock lint demo test test-docker fuzz clean
+.PHONY: help setup proto lock lint demo test test-docker fuzz audit clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -49,6 +49,15 @@ test-docker: $(READY) ## only the tests of the compose stack
 
 fuzz: $(READY) ## coverage-guided fuzzing of requests, answers of the model server and files; some minutes
 	$(BIN)/python -m tests.fuzz all
+
+audit: ## known vulnerabilities of the locked packages, from osv.dev (needs network; not in make test)
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit; }
+	@build/audit/bin/python -c "import requests; requests.head('https://api.osv.dev', timeout=10)" 2>/dev/null \
+		|| { echo "error: nothing was audited: api.osv.dev cannot be reached" >&2; exit 1; }
+	@clean=true; for lock in requirements/*.lock; do echo "$$lock"; \
+		build/audit/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes \
+			--progress-spinner off --requirement $$lock || clean=false; \
+	done; $$clean
 
 clean: ## remove what the commands above have made
 	rm -rf $(VENV) build models *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,13 +9,15 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 # Nothing that imports gRPC: `serve` forks, and gRPC must not have been imported before.
 from query_service import ask, bench, seen
-from query_service.errors import StartError
+from query_service.access import credentials, tokens
+from query_service.access.exposure import check_exposure
+from query_service.errors import StartError, UnusableFile
 from query_service.observing import log_format
 from query_service.observing.rows import Rows
 from query_service.seen_store import printable
@@ -42,13 +44,17 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(function=_serve)
     for setting in fields(Settings):
         name = setting.name.replace("_", "-")
+        shown = "none" if setting.default == "" else setting.default
+        # A flag without a value is a yes.
+        more: dict[str, Any] = {"nargs": "?", "const": True} if setting.default is False else {}
         # Compose sets what is not given to "". argparse reads a default that is text like one
         # that was typed.
         serve.add_argument(
             f"--{name}",
             default=os.environ.get(f"SHORTLIST_{setting.name.upper()}") or setting.default,
             type=setting.metadata["read"],
-            help=f"{setting.metadata['help']} (default: {setting.default})",
+            **more,
+            help=f"{setting.metadata['help']} (default: {shown})",
         )
 
     asking = commands.add_parser("ask", help="ask a running service")
@@ -83,12 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     seeing = commands.add_parser("seen", help="what users have seen: import, add, show, forget")
     seeing.set_defaults(function=seen.run)
     seen.add_options(seeing)
+    token = commands.add_parser("token", help="make a token for a caller")
+    token.set_defaults(function=_token)
+    token.add_argument("name", metavar="NAME", help="of the caller: letters, digits, _ and -")
     return parser
 
 
 def _address(command: argparse.ArgumentParser) -> None:
     command.add_argument("--address", default=_DEFAULT_ADDRESS, metavar="HOST:PORT")
     command.add_argument("--timeout-s", type=float, default=5.0)
+    credentials.add_options(command)
 
 
 def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -105,6 +115,7 @@ def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _serve_with(settings: Settings) -> int:
     count = settings.workers
+    check_exposure(settings)
     rows = Rows(count)
 
     def announce(port: int) -> None:
@@ -151,7 +162,8 @@ def _ask(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("--recent goes with --user")
     try:
         titles = ask.read_titles(parsed.items) if parsed.items else _titles_at_hand()
-        with RetrievalClient(parsed.address, parsed.timeout_s) as client:
+        shown = asdict(credentials.read(parsed))
+        with RetrievalClient(parsed.address, parsed.timeout_s, **shown) as client:
             if parsed.user is not None:
                 answer = client.for_user(
                     parsed.user,
@@ -167,6 +179,8 @@ def _ask(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 )
     except ask.TitlesError as error:
         return _failed(f"titles cannot be read: {error}")
+    except UnusableFile as error:
+        return _failed(str(error))
     # An argument that is not UTF-8, a number beyond int32.
     except ValueError as error:
         return _failed(f"this cannot be asked: {error}")
@@ -185,14 +199,32 @@ def _health(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(parsed.address) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
+    from query_service.client import channel
+
+    try:
+        shown = credentials.read(parsed)
+    except UnusableFile as error:
+        return _failed(str(error))
+    with channel(parsed.address, shown) as opened:
+        stub: Any = health_pb2_grpc.HealthStub(opened)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=parsed.timeout_s)
         except grpc.RpcError as error:
             return _failed(f"{parsed.address}: {error.code().name}: {error.details()}")
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
     return 0 if serving else _failed(f"{parsed.address}: not serving")
+
+
+def _token(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    try:
+        token, lines = tokens.new_token(parsed.name)
+    except ValueError as error:
+        parser.error(str(error))
+    print(  # noqa: T201
+        f"The token, for the caller; it is shown only now:\n\n{token}\n\n"
+        f"For the file of tokens, serve --tokens FILE:\n\n{lines}"
+    )
+    return 0
 
 
 def _failed(message: str) -> int:

@@ -1,11 +1,12 @@
 """For callers in Python: the API as plain values, blocking."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import grpc
 
+from query_service.access.credentials import Credentials
 from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
@@ -35,9 +36,28 @@ class RetrievalClient:
     ...     answer = client.for_user("42", k=10, exclude_seen=True)
     """
 
-    def __init__(self, address: str, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        timeout_s: float = 5.0,
+        *,
+        token: str | None = None,
+        root_certificates: bytes | None = None,
+        certificate_chain: bytes | None = None,
+        private_key: bytes | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """``root_certificates`` (PEM) switches TLS on; without it the token goes in plain text.
+
+        ``certificate_chain`` and ``private_key`` (PEM) are for a service that asks callers for
+        one; ``server_name`` is the name in its certificate, where that is not the address.
+        """
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(address)
+        credentials = Credentials(
+            token, root_certificates, certificate_chain, private_key, server_name
+        )
+        self._metadata = metadata(credentials)
+        self._channel = channel(address, credentials)
         self._stub = pb_grpc.RetrievalServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._interactions = interaction_service_pb2_grpc.InteractionServiceStub(  # type: ignore[no-untyped-call]
             self._channel
@@ -102,9 +122,28 @@ class RetrievalClient:
         self.close()
 
     def _ask(self, request: pb.RetrieveRequest) -> Answer:
-        response = self._stub.Retrieve(request, timeout=self._timeout_s)
+        response = self._stub.Retrieve(request, timeout=self._timeout_s, metadata=self._metadata)
         return Answer(
             candidates=[Candidate(one.item_id, one.score) for one in response.candidates],
             personal=response.origin == pb.ORIGIN_MODEL,
             model_version=response.model_version,
         )
+
+
+def channel(
+    address: str, credentials: Credentials, options: Sequence[tuple[str, Any]] = ()
+) -> grpc.Channel:
+    """A channel to a service: with TLS, where the credentials have root certificates."""
+    if credentials.root_certificates is None:
+        return grpc.insecure_channel(address, options)
+    if credentials.server_name:
+        options = [*options, ("grpc.ssl_target_name_override", credentials.server_name)]
+    tls = grpc.ssl_channel_credentials(
+        credentials.root_certificates, credentials.private_key, credentials.certificate_chain
+    )
+    return grpc.secure_channel(address, tls, options)
+
+
+def metadata(credentials: Credentials) -> tuple[tuple[str, str], ...]:
+    """What goes with each call."""
+    return (("authorization", f"Bearer {credentials.token}"),) if credentials.token else ()

@@ -10,8 +10,11 @@ RetrievalError
   OutOfTime               the deadline passed
   Overloaded              the model server takes no more requests
   ModelServerFault        it answered against its contract: a bug somewhere
+  Unauthenticated         the caller shows no token that holds
+  RateLimited             the caller asks more than its key may
 
 StartError                why there is no service at all
+  UnusableFile            a file of certificates, keys or tokens
 """
 
 
@@ -60,5 +63,21 @@ class ModelServerFault(RetrievalError):
     """An answer that breaks the contract."""
 
 
+class Unauthenticated(RetrievalError):
+    """No token, or none that holds; which of these it does not say."""
+
+
+class RateLimited(RetrievalError):
+    """More requests than a caller may ask."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class StartError(Exception):
     """The service cannot start."""
+
+
+class UnusableFile(StartError):
+    """A file of certificates, keys or tokens that cannot be used; names it."""

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from query_service import runtime, seen_store
+from query_service.access.guard import Guard
+from query_service.access.tls import channel_credentials, server_credentials
 from query_service.api.health import HealthMonitor
 from query_service.api.interaction_servicer import SERVICE as INTERACTIONS
 from query_service.api.interaction_servicer import InteractionServicer
 from query_service.api.methods import Methods
+from query_service.api.reflection import add_reflection
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.api.validation import MAX_EXCLUSIONS
 from query_service.errors import StartError
@@ -59,15 +61,24 @@ class Server:
         Raises:
             StartError: the environment asks for traces that there are not.
             ValueError: there is no such seen store.
+            UnusableFile: a file of certificates, keys or tokens.
         """
         self._settings = settings
+        self._credentials = server_credentials(settings)
+        self._guard = Guard(settings.tokens, settings.workers) if settings.tokens else None
         self._observer = Observer(
             Metrics(rows, worker),
             tracing.tracer(os.environ),
             RequestLog(settings.slow_ms / 1000 if settings.slow_ms else None),
         )
         self._store = seen_store.open_store(settings.seen_store)
-        self._model = TfServingClient(settings.model_server, settings.model, self._observer)
+        self._model = TfServingClient(
+            settings.model_server,
+            settings.model,
+            self._observer,
+            channel_credentials(settings),
+            settings.model_server_name,
+        )
         self._health = HealthMonitor(self._model, ("", SERVICE), self._observer)
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -116,6 +127,7 @@ class Server:
             timeout_s=settings.timeout_s,
             max_concurrent_requests=settings.max_concurrent_requests,
             observer=observer,
+            guard=self._guard,
         )
         servicer = RetrievalServicer(retriever, settings.limits, observer)
         self._server.add_generic_rpc_handlers((methods.handler(SERVICE, servicer.methods),))
@@ -125,15 +137,16 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        names = (SERVICE, INTERACTIONS, health_name, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
-            reflection.aio.ReflectionServicer(names), self._server
-        )
+        add_reflection(self._server, (SERVICE, INTERACTIONS, health_name), self._guard)
         # Before anyone can connect: it may take a second.
         await self._health.update()
         where = address(settings.host, settings.port)
         try:
-            self.port = self._server.add_insecure_port(where)
+            self.port = (
+                self._server.add_secure_port(where, self._credentials)
+                if self._credentials
+                else self._server.add_insecure_port(where)
+            )
         except RuntimeError as error:
             raise StartError(f"cannot listen on {where}: {error}") from error
         if settings.metrics_port:
@@ -151,6 +164,8 @@ class Server:
         self._background.append(asyncio.create_task(tell_process(observer.metrics)))
         if settings.fallback == "popular":
             self._background.append(asyncio.create_task(popular.run()))
+        if self._guard:
+            self._background.append(asyncio.create_task(self._guard.watch()))
 
     async def stop(self) -> None:
         """NOT_SERVING, no new calls, those under way end within the grace period."""

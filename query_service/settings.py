@@ -26,6 +26,19 @@ def workers(text: str) -> int:
     return usable_cpus() if text == "auto" else int(text)
 
 
+def yes_or_no(text: str) -> bool:
+    """Of a variable; a flag without a value is a yes.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lower() in ("1", "true", "yes"):
+        return True
+    if text.lower() in ("0", "false", "no"):
+        return False
+    raise ValueError(f"must be yes or no, not {text!r}")
+
+
 def _setting(default: Any, text: str, read: Callable[[str], Any] | None = None) -> Any:
     """A field that is also a flag: its default, its help, and how it is read from text."""
     return field(default=default, metadata={"help": text, "read": read or type(default)})
@@ -59,6 +72,19 @@ class Settings:
     runtime: str = _setting("core", "core, or aio: grpc.aio, three times the cost a request")
     workers: int = _setting(
         1, "processes that share the port, or auto: one for each usable CPU", workers
+    )
+    tls_cert: str = _setting("", "certificate to show callers, PEM; needs --tls-key")
+    tls_key: str = _setting("", "its private key, PEM")
+    tls_client_ca: str = _setting("", "callers must show a certificate of these authorities, PEM")
+    tokens: str = _setting("", "callers must show a token of this file, TOML")
+    insecure: bool = _setting(
+        False, "listen on any address, even without TLS and without tokens", yes_or_no
+    )
+    model_server_ca: str = _setting("", "TLS to the model server: its authorities, PEM")
+    model_server_cert: str = _setting("", "certificate to show the model server, PEM")
+    model_server_key: str = _setting("", "its private key, PEM")
+    model_server_name: str = _setting(
+        "", "name in the model server's certificate, if not the address's"
     )
     metrics_host: str = _setting("127.0.0.1", "address to serve Prometheus metrics on")
     metrics_port: int = _setting(0, "port to serve them on, at /metrics; 0: none")
@@ -119,6 +145,22 @@ class Settings:
             raise ValueError(f"--slow-ms must be 0 or more, not {self.slow_ms}")
         if self.workers < 1:
             raise ValueError(f"--workers must be 1 or more, or auto, not {self.workers}")
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """What only makes sense with another one."""
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("--tls-cert and --tls-key go together")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
+        if bool(self.model_server_cert) != bool(self.model_server_key):
+            raise ValueError("--model-server-cert and --model-server-key go together")
+        for flag, value in (
+            ("--model-server-cert", self.model_server_cert),
+            ("--model-server-name", self.model_server_name),
+        ):
+            if value and not self.model_server_ca:
+                raise ValueError(f"{flag} needs --model-server-ca")
 
     @property
     def model_servers(self) -> int:

@@ -7,6 +7,7 @@ as INVALID_ARGUMENT; gRPC's own deserialisation would say INTERNAL.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
@@ -19,6 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors
+from query_service.access.guard import Guard
 from query_service.api.wire import LARGE_BYTES
 from query_service.observing.observer import ObservedMethod, Observer
 from query_service.runtime import UnaryHandler
@@ -33,6 +35,8 @@ _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ModelServerFault: grpc.StatusCode.INTERNAL,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 _TOO_MANY = "too many requests are under way"
@@ -63,10 +67,16 @@ class Methods:
     """Makes handlers of methods; all of them share one limit of requests under way."""
 
     def __init__(
-        self, *, timeout_s: float, max_concurrent_requests: int, observer: Observer
+        self,
+        *,
+        timeout_s: float,
+        max_concurrent_requests: int,
+        observer: Observer,
+        guard: Guard | None = None,
     ) -> None:
-        """``timeout_s``: the longest that a request may take."""
+        """``timeout_s``: the longest that a request may take. Without a guard all may ask."""
         self._observer = observer
+        self._guard = guard
         self._timeout_s = timeout_s
         self._free = max_concurrent_requests
 
@@ -84,7 +94,7 @@ class Methods:
                 with observed.request(context):
                     return await self._answer(method, data, context)
             except errors.RetrievalError as error:
-                await _refuse(context, error)
+                await refuse(context, error)
             # A bug: the caller gets no more than that, the log where it was.
             except Exception:  # noqa: BLE001
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error")
@@ -100,7 +110,8 @@ class Methods:
         return UnaryHandler(behaviour, refusal)
 
     async def _answer(self, method: Method[Any], data: bytes, context: Context) -> bytes:
-        # Nothing is done for those who do not wait any more, or cannot be served.
+        # Nothing is done for those who may not ask, do not wait any more, or cannot be served.
+        caller = self._guard and self._guard.admit(context.invocation_metadata() or ())
         deadline = self._deadline(context)
         if self._free <= 0:
             raise errors.Overloaded(_TOO_MANY)
@@ -110,6 +121,8 @@ class Methods:
         size = method.size(request)
         self._free -= size
         try:
+            if caller:
+                caller.charge(size - 1)
             return await method.answer(request, deadline)
         finally:
             self._free += size
@@ -133,7 +146,10 @@ def status_name(error: errors.RetrievalError) -> str:
 
 
 def canonical(error: errors.RetrievalError) -> status_pb2.Status:
-    """The canonical status of an error; a BadRequest detail names a wrong field."""
+    """The canonical status of an error.
+
+    A BadRequest detail names a wrong field, RetryInfo says when a limit has room again.
+    """
     status = status_pb2.Status(code=_CODES[type(error)].value[0], message=str(error))
     if isinstance(error, errors.ModelServerFault):
         status.message = "internal error"
@@ -141,10 +157,18 @@ def canonical(error: errors.RetrievalError) -> status_pb2.Status:
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.description
         )
-        detail = AnyMessage()
-        detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-        status.details.append(detail)
+        status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    if isinstance(error, errors.RateLimited):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(math.ceil(error.retry_after_s * 1e9))
+        status.details.append(_packed(retry))
     return status
+
+
+def _packed(message: Message) -> AnyMessage:
+    detail = AnyMessage()
+    detail.Pack(message)
+    return detail
 
 
 def _outcome(error: BaseException, context: Context) -> str:
@@ -157,7 +181,8 @@ def _outcome(error: BaseException, context: Context) -> str:
     return grpc.StatusCode.INTERNAL.name
 
 
-async def _refuse(context: Context, error: errors.RetrievalError) -> NoReturn:
+async def refuse(context: Context, error: errors.RetrievalError) -> NoReturn:
+    """End the call with the error's status. Raises ``grpc.aio.AbortError``."""
     status = canonical(error)
     if status.details:
         await context.abort_with_status(rpc_status.to_status(status))

@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from query_service.access import credentials
 from query_service.bench import processes, report
 from query_service.bench.load import BenchError, Plan
 from query_service.bench.requests import Requests
+from query_service.errors import UnusableFile
 
 _MOST_CONNECTIONS = 8
 
@@ -16,7 +18,7 @@ def run(parsed: argparse.Namespace) -> int:
     try:
         tally = processes.measure(_plans(parsed), show=sys.stderr.isatty())
     # A number beyond int32.
-    except (BenchError, ValueError) as error:
+    except (BenchError, UnusableFile, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     print((report.as_json if parsed.json else report.as_text)(tally, parsed))  # noqa: T201
@@ -33,6 +35,7 @@ def _plans(parsed: argparse.Namespace) -> list[Plan]:
         exclude=_ids(parsed.exclude) if parsed.exclude else (),
         batch=parsed.batch,
     )
+    shown = credentials.read(parsed)
     count = parsed.processes
     most = _MOST_CONNECTIONS if parsed.rate else min(parsed.concurrency, _MOST_CONNECTIONS)
     connections = parsed.connections or max(most, count)
@@ -48,6 +51,7 @@ def _plans(parsed: argparse.Namespace) -> list[Plan]:
             warm_up_s=parsed.warm_up,
             duration_s=parsed.duration,
             timeout_s=parsed.timeout_s,
+            credentials=shown,
         )
         for process in range(count)
     ]

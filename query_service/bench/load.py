@@ -15,12 +15,14 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 
+from query_service.access.credentials import Credentials
 from query_service.bench.requests import Requests
 from query_service.bench.tally import Tally
+from query_service.client import channel, metadata
 
 _OPTIONS = [
     # Channels of the same address and options would share one connection.
@@ -50,6 +52,7 @@ class Plan:
     warm_up_s: float
     duration_s: float
     timeout_s: float
+    credentials: Credentials = field(default_factory=Credentials)
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,8 @@ class _Connection:
         self.window = _Window(0.0, 0.0, open_loop=False)
         self._plan = plan
         self._turn = turn
-        self._channel = grpc.insecure_channel(plan.address, options=_OPTIONS)
+        self._channel = channel(plan.address, plan.credentials, _OPTIONS)
+        self._metadata = metadata(plan.credentials)
         self._method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             plan.requests.method
         )
@@ -196,7 +200,11 @@ class _Connection:
                 state = states.get(timeout=max(0.0, ends - time.perf_counter()))
                 if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                     # A call fails at once, with the cause.
-                    self._method(self._plan.requests[0], timeout=self._plan.timeout_s)
+                    self._method(
+                        self._plan.requests[0],
+                        timeout=self._plan.timeout_s,
+                        metadata=self._metadata,
+                    )
         except queue.Empty as error:
             message = f"{self._plan.address}: no connection in {self._plan.timeout_s:g} s"
             raise BenchError(message) from error
@@ -209,7 +217,7 @@ class _Connection:
     def send(self, due: float) -> None:
         """Send the request whose turn it is; its latency counts from ``due``."""
         request = self._plan.requests[next(self._turn)]
-        call = self._method.future(request, timeout=self._plan.timeout_s)
+        call = self._method.future(request, timeout=self._plan.timeout_s, metadata=self._metadata)
         self._calls.add(call)
         call.add_done_callback(lambda call: self._done(call, due))
 

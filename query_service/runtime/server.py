@@ -44,10 +44,16 @@ class Server:
         Raises:
             RuntimeError: it is taken, or there is no such address.
         """
-        port: int = self._core.add_http2_port(address.encode())
-        if not port:
-            raise RuntimeError(f"failed to bind to address {address}")
-        return port
+        return self._add_port(address)
+
+    def add_secure_port(self, address: str, credentials: grpc.ServerCredentials) -> int:
+        """The same with TLS.
+
+        Raises:
+            RuntimeError: it is taken, or there is no such address; or core takes none of the
+                certificates.
+        """
+        return self._add_port(address, credentials._credentials)  # type: ignore[attr-defined]
 
     async def start(self) -> None:
         """Accept calls."""
@@ -67,6 +73,12 @@ class Server:
                 await ended
         await self._events.close()
         self._core.destroy()
+
+    def _add_port(self, address: str, *credentials: Any) -> int:
+        port: int = self._core.add_http2_port(address.encode(), *credentials)
+        if not port:
+            raise RuntimeError(f"failed to bind to address {address}")
+        return port
 
     def _request_call(self) -> None:
         self._core.request_call(self._events.core, self._events.core, self._called)

@@ -6,6 +6,7 @@ service config in https://github.com/grpc/grpc/blob/master/doc/service_config.md
 
 import json
 
+import grpc
 import grpc.aio
 
 from query_service.upstream.addresses import target
@@ -52,6 +53,16 @@ _OPTIONS = (
 )
 
 
-def open_channel(addresses: str) -> grpc.aio.Channel:
-    """A channel to what :func:`target` understands. Inside a running event loop."""
-    return grpc.aio.insecure_channel(target(addresses), options=_OPTIONS)
+def open_channel(
+    addresses: str, credentials: grpc.ChannelCredentials | None = None, server_name: str = ""
+) -> grpc.aio.Channel:
+    """A channel to what :func:`target` understands. Inside a running event loop.
+
+    With credentials, over TLS; ``server_name``: in the certificate, if not the address's.
+    """
+    options: list[tuple[str, str | int]] = [*_OPTIONS]
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    if credentials:
+        return grpc.aio.secure_channel(target(addresses), credentials, options)
+    return grpc.aio.insecure_channel(target(addresses), options)

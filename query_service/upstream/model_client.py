@@ -55,8 +55,15 @@ _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
 class TfServingClient:
     """Asks for one model. Made inside a running event loop."""
 
-    def __init__(self, addresses: str, model: str, observer: Observer | None = None) -> None:
-        """``addresses``: see :func:`query_service.upstream.addresses.target`."""
+    def __init__(
+        self,
+        addresses: str,
+        model: str,
+        observer: Observer | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        server_name: str = "",
+    ) -> None:
+        """Where and how: see :func:`query_service.upstream.channel.open_channel`."""
         self._addresses = addresses
         self._model = model
         self._observer = observer or Observer()
@@ -64,7 +71,7 @@ class TfServingClient:
         self.version: int | None = None
         # Those that have no BY_USER_AND_HISTORY.
         self._without_history: set[int | None] = set()
-        self._channel = open_channel(addresses)
+        self._channel = open_channel(addresses, credentials, server_name)
         # Bytes come back: what gRPC cannot parse it gives as None.
         self._predict: grpc.aio.UnaryUnaryMultiCallable[pb.PredictRequest, bytes]
         self._predict = self._channel.unary_unary(

@@ -3,6 +3,7 @@
 import array
 import asyncio
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -35,7 +36,7 @@ class FakeModelServer:
     ``known`` says whether it knows the users; the items it knows are those it ranks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self.ranking: list[str] = [f"i{n}" for n in range(50)]
         self.known = True
         self.version = 7
@@ -68,7 +69,12 @@ class FakeModelServer:
             self._server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(service, {method: handler}),)
             )
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        place = "127.0.0.1:0"
+        self.port = (
+            self._server.add_secure_port(place, credentials)
+            if credentials
+            else self._server.add_insecure_port(place)
+        )
         self._server.start()
 
     def stop(self) -> None:
@@ -192,6 +198,15 @@ class Service:
         server = Server(settings)
         await server.start()
         return server
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """``serve`` leaves its signals ignored, and every process that is started inherits that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

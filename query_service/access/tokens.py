@@ -1,0 +1,97 @@
+"""The file of tokens: TOML, a table for each caller, with the SHA-256 of the caller's token.
+
+[web]
+token_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+requests_per_s = 200  # optional
+"""
+
+import hashlib
+import hmac
+import math
+import re
+import secrets
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from query_service.errors import UnusableFile
+
+_DIGEST = "token_sha256"
+_RATE = "requests_per_s"
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
+_TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Key:
+    """A caller: name, SHA-256 of the token, and how much it may ask (None: without limit)."""
+
+    name: str
+    digest: bytes
+    requests_per_s: float | None
+
+
+def new_token(name: str) -> tuple[str, str]:
+    """A random token for a caller of this name, and the lines for the file.
+
+    Raises:
+        ValueError: it is no name.
+    """
+    if not _BARE_KEY.fullmatch(name):
+        raise ValueError(f"a name is letters, digits, _ and -, not {name!r}")
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    return token, f'[{name}]\n{_DIGEST} = "{digest(token).hex()}"'
+
+
+def digest(token: str) -> bytes:
+    """SHA-256. A random token needs no slower hash: there is nothing to guess."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def matching(keys: Iterable[Key], token: str) -> Key | None:
+    """The key of a token. All are looked at, each in constant time."""
+    wanted = digest(token)
+    found = None
+    for key in keys:
+        if hmac.compare_digest(key.digest, wanted):
+            found = key
+    return found
+
+
+def parse(data: bytes, path: str) -> list[Key]:
+    """The keys in a file.
+
+    Raises:
+        UnusableFile: it is not such a file, or holds no key.
+    """
+    try:
+        tables = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UnusableFile(f"{path}: {error}") from error
+    keys = [_key(name, table, path) for name, table in tables.items()]
+    if not keys:
+        raise UnusableFile(f"{path}: there is no token in it")
+    names = {key.digest: key.name for key in keys}
+    for key in keys:
+        if names[key.digest] != key.name:
+            raise UnusableFile(f"{path}: [{key.name}] and [{names[key.digest]}] have one token")
+    return keys
+
+
+def _key(name: str, table: Any, path: str) -> Key:
+    """What is wrong is named, but never shown: it may be a token in the wrong place."""
+    where = f"{path}: [{name}]"
+    if not isinstance(table, dict):
+        raise UnusableFile(f"{path}: {name} must be a table, [{name}]")
+    if unknown := set(table) - {_DIGEST, _RATE}:
+        raise UnusableFile(f"{where}: no setting {min(unknown)}; there are {_DIGEST} and {_RATE}")
+    sha256, rate = table.get(_DIGEST), table.get(_RATE)
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise UnusableFile(f"{where}: {_DIGEST} must be 64 hexadecimal digits")
+    if rate is not None and (
+        not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf
+    ):
+        raise UnusableFile(f"{where}: {_RATE} must be a number of more than 0")
+    return Key(name, bytes.fromhex(sha256), rate)
