@@ -10,7 +10,7 @@ LOCK = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header -
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 	--no-allow-unsafe --unsafe-package shortlist
 
-.PHONY: help setup proto lock lint demo test test-docker clean
+.PHONY: help setup proto lock lint demo test test-docker chaos clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -46,6 +46,9 @@ test: lint ## every check and test
 
 test-docker: $(READY) ## only the tests of the compose stack
 	$(BIN)/python -m pytest -m docker
+
+chaos: $(READY) ## harm the processes under load and measure (ONLY="drain redis", CHAOS_ARGS="--soak-s 60")
+	@$(BIN)/python -m benchmarks.chaos $(ONLY) $(CHAOS_ARGS)
 
 clean: ## remove what the commands above have made
 	rm -rf $(VENV) build models *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
