@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.chaos.asking import users
-from benchmarks.chaos.checks import Check, all_of, at_most, none, told
+from benchmarks.chaos.checks import Check, all_of, at_most, loaded, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.outcomes import (
     DEADLINE_EXCEEDED,
@@ -36,6 +36,7 @@ def kill(lab: Lab) -> Iterator[Check]:
     """Kill -9 of the only model server; it is started again later."""
     before, after, kill_at, back_at = _killed(lab, "kill-model-server")
     refused = failed(after)
+    yield loaded(before + after)
     yield none("failed before", failed(before))
     yield none("wrong answers", faulty(before + after))
     yield told("failed", f"{len(refused):,}; {_away(after, back_at):,} were due while it was away")
@@ -51,6 +52,7 @@ def kill_with_fallback(lab: Lab) -> Iterator[Check]:
     """The same with --fallback popular: every request is answered."""
     before, after, _, back_at = _killed(lab, "kill-with-fallback", "--fallback", "popular")
     popular = where(after, lambda one: one.origin == pb.ORIGIN_POPULARITY)
+    yield loaded(before + after)
     yield none("failed", failed(before + after))
     yield none("wrong answers", faulty(before + after))
     yield told(
@@ -104,7 +106,7 @@ def kill_one_of_two(lab: Lab) -> Iterator[Check]:
         killed.start()
         time.sleep(lab.times.calm)
         every = load.finish()
-    yield told("requests", f"{len(every):,}")
+    yield loaded(every)
     yield none("failed", failed(every))
     yield none("wrong answers", faulty(every))
     second = due_between(every, kill_at, kill_at + 1)
@@ -132,6 +134,7 @@ def pause(lab: Lab) -> Iterator[Check]:
     during = due_between(every, paused_at, resumed_at)
     later = due_between(every, resumed_at + 1, every[-1].due)
     usual_ms = quantile_ms(calm, 99)
+    yield loaded(every)
     yield none("failed before", failed(calm))
     yield none("wrong answers", faulty(every))
     yield told("failed meanwhile", f"{len(failed(during)):,} of {len(during):,}")

@@ -41,8 +41,13 @@ class Outcome:
 
     @property
     def took_s(self) -> float:
-        """From when it was due, so that a queue in the load shows."""
-        return self.ended - self.due
+        """From when it was sent. Sending waits for nothing, so no queue is hidden in the load."""
+        return self.ended - self.sent
+
+    @property
+    def late_s(self) -> float:
+        """What the load itself was late by: it shares the machine."""
+        return self.sent - self.due
 
 
 def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.chaos.asking import SEEN, Asked, in_turn, unseen, users
 from benchmarks.chaos.catalogue import Catalogue
-from benchmarks.chaos.checks import Broken, Check, all_of, at_most, none, told
+from benchmarks.chaos.checks import Broken, Check, all_of, at_most, loaded, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.model_servers import PAST_DEADLINE_MS, RECOVERED_WITHIN_S
 from benchmarks.chaos.outcomes import (
@@ -55,6 +55,7 @@ def redis_away(lab: Lab) -> Iterator[Check]:
             time.sleep(RECOVERED_WITHIN_S + lab.times.calm)
             every = load.finish()
     others = where(every, lambda one: one.kind != SEEN)
+    yield loaded(every)
     yield none("failed before", failed(where(every, lambda one: one.ended < kill_at)))
     yield none("wrong answers, an item that was seen among them", faulty(every))
     yield none("failed that do not need it", failed(others))

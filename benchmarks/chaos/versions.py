@@ -14,7 +14,7 @@ import grpc
 
 from benchmarks.chaos.asking import users
 from benchmarks.chaos.catalogue import Catalogue, made
-from benchmarks.chaos.checks import Broken, Check, at_most, holds, none, told
+from benchmarks.chaos.checks import Broken, Check, at_most, holds, loaded, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.outcomes import failed, faulty, quantile_ms
@@ -30,6 +30,7 @@ _SETTLED = 3
 _GROWN_PERCENT = 10
 _LOADED_WITHIN_S = 30
 _KEPT = 5
+_END = tfs.ModelVersionStatus.END
 _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
@@ -52,12 +53,12 @@ def publishes(lab: Lab) -> Iterator[Check]:
         for number in range(1, lab.publishes + 1):
             every = lab.publishes // _BROKEN
             if number % every == every // 2:
-                _wait_until_refused(models, publisher.publish(broken=True))
-                _wait_until_served(load, publisher.go_back())
+                _refuses(models, publisher.publish(broken=True))
+                _serves(load, models, publisher.go_back())
             else:
-                _wait_until_served(load, publisher.publish())
+                _serves(load, models, publisher.publish())
             if number % every == 0:
-                _wait_until_served(load, publisher.go_back())
+                _serves(load, models, publisher.go_back())
             memory.append(memory_mib(models.process))
         outcomes = load.finish()
     settled, last = memory[_SETTLED - 1], memory[-1]
@@ -66,7 +67,8 @@ def publishes(lab: Lab) -> Iterator[Check]:
         "published",
         f"{lab.publishes}, {publisher.broken} broken; gone back {publisher.gone_back} times",
     )
-    yield told("requests", f"{len(outcomes):,}, by {len(versions)} versions")
+    yield loaded(outcomes)
+    yield told("versions that answered", f"{len(versions)}")
     yield none("failed", failed(outcomes))
     yield none("answers that mix versions, or wrong ones", faulty(outcomes))
     yield holds("broken versions that answered", not versions & publisher.damaged, "0", "0")
@@ -141,25 +143,35 @@ class _Publisher:
         return "" if item_id.startswith(prefix) else f"{item_id} in an answer of version {version}"
 
 
-def _wait_until_served(load: Load, version: int) -> None:
+def _serves(load: Load, models: Server, version: int) -> None:
+    """Wait until the version answers, and no other one has memory."""
     wait_until(
         lambda: load.version == version, _LOADED_WITHIN_S, f"version {version} in the answers"
     )
+    wait_until(
+        lambda: all(state == _END for one, state in _states(models).items() if one != version),
+        _LOADED_WITHIN_S,
+        f"all versions but {version} unloaded",
+    )
 
 
-def _wait_until_refused(models: Server, version: int) -> None:
-    """Until the model server has tried to load it."""
+def _refuses(models: Server, version: int) -> None:
+    """Wait until the model server has tried to load it, and cannot."""
+    wait_until(
+        lambda: _states(models).get(version) == _END,
+        _LOADED_WITHIN_S,
+        f"version {version} refused by the model server",
+    )
+
+
+def _states(models: Server) -> dict[int, int]:
+    """What the model server says of each version."""
     spec = tfs.ModelSpec(name=RETRIEVAL)
     request = tfs.GetModelStatusRequest(model_spec=spec).SerializeToString()
     with grpc.insecure_channel(models.address) as channel:
-
-        def tried() -> bool:
-            try:
-                data = channel.unary_unary(_STATUS)(request, timeout=10)
-            except grpc.RpcError as error:
-                raise Broken(f"the model server does not say its versions: {error}") from error
-            states = tfs.GetModelStatusResponse.FromString(data).model_version_status
-            ended = tfs.ModelVersionStatus.END
-            return any(one.version == version and one.state == ended for one in states)
-
-        wait_until(tried, _LOADED_WITHIN_S, f"version {version} refused by the model server")
+        try:
+            data = channel.unary_unary(_STATUS)(request, timeout=10)
+        except grpc.RpcError as error:
+            raise Broken(f"the model server does not say its versions: {error}") from error
+    states = tfs.GetModelStatusResponse.FromString(data).model_version_status
+    return {one.version: one.state for one in states}
