@@ -52,13 +52,6 @@ def holds(what: str, held: bool, measured: str, bound: str) -> Check:
     return Check(what, measured, bound, held)
 
 
-def loaded(outcomes: Sequence[Outcome]) -> Check:
-    """How many requests there were, and whether the load was on time."""
-    late = sorted(one.late_s for one in outcomes)
-    p99_ms = 1e3 * late[len(late) * 99 // 100] if late else 0.0
-    return told("requests", f"{len(outcomes):,}; sent late by {p99_ms:.1f} ms (p99)")
-
-
 def told(what: str, measured: str) -> Check:
     """A figure without a bound: what the others are read against."""
     return Check(what, measured)

@@ -1,15 +1,19 @@
 """What all scenarios share: the model, the load, and how to start the servers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from benchmarks.chaos.asking import Asked, Judge
 from benchmarks.chaos.catalogue import Catalogue
+from benchmarks.chaos.checks import Broken, Check, at_most
 from benchmarks.chaos.load import Load
+from benchmarks.chaos.outcomes import Outcome
 from benchmarks.chaos.processes import Server
 from serving_contract import RETRIEVAL
+
+_LATE_MS = 50
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Lab:
         deadline_s: of each request.
         fuzzed: requests of the fuzzing scenario.
         publishes: of the scenario with new versions.
+        patience: what bounds of time are multiplied by. 1 but in tests: a machine that does other
+            things as well is slow, and not wrong.
     """
 
     models_dir: Path
@@ -50,6 +56,7 @@ class Lab:
     deadline_s: float = 1.0
     fuzzed: int = 100_000
     publishes: int = 30
+    patience: float = 1.0
     times: Times = field(default_factory=Times)
 
     @cached_property
@@ -63,6 +70,21 @@ class Lab:
         directory = self.work / "logs"
         directory.mkdir(parents=True, exist_ok=True)
         return directory
+
+    def on_time(self, outcomes: Sequence[Outcome]) -> Check:
+        """How many requests there were, and whether the load itself kept its times.
+
+        Where it did not, the machine has too much to do: the other figures count for little.
+
+        Raises:
+            Broken: there were none.
+        """
+        if not outcomes:
+            raise Broken("no request was sent")
+        late = sorted(one.late_s for one in outcomes)
+        p99_ms = 1e3 * late[len(late) * 99 // 100]
+        what = f"requests: {len(outcomes):,}; sent late by (p99)"
+        return at_most(what, p99_ms, _LATE_MS * self.patience, "ms", 1)
 
     def model_server(self, name: str, *arguments: str, models_dir: Path | None = None) -> Server:
         """The project's own, with the ScaNN index."""

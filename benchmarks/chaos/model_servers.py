@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.chaos.asking import users
-from benchmarks.chaos.checks import Check, all_of, at_most, loaded, none, told
+from benchmarks.chaos.checks import Check, all_of, at_most, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.outcomes import (
     DEADLINE_EXCEEDED,
@@ -36,14 +36,18 @@ def kill(lab: Lab) -> Iterator[Check]:
     """Kill -9 of the only model server; it is started again later."""
     before, after, kill_at, back_at = _killed(lab, "kill-model-server")
     refused = failed(after)
-    yield loaded(before + after)
+    yield lab.on_time(before + after)
     yield none("failed before", failed(before))
     yield none("wrong answers", faulty(before + after))
     yield told("failed", f"{len(refused):,}; {_away(after, back_at):,} were due while it was away")
     yield all_of("failed with UNAVAILABLE", refused, [UNAVAILABLE])
-    yield at_most("slowest failure", slowest_ms(refused), REFUSED_WITHIN_MS, "ms")
+    yield at_most("slowest failure", slowest_ms(refused), REFUSED_WITHIN_MS * lab.patience, "ms")
     yield at_most(
-        "recovered after its return", last_s(refused, back_at), RECOVERED_WITHIN_S, "s", 2
+        "recovered after its return",
+        last_s(refused, back_at),
+        RECOVERED_WITHIN_S * lab.patience,
+        "s",
+        2,
     )
     yield told("it was away for", f"{back_at - kill_at:.1f} s")
 
@@ -52,16 +56,20 @@ def kill_with_fallback(lab: Lab) -> Iterator[Check]:
     """The same with --fallback popular: every request is answered."""
     before, after, _, back_at = _killed(lab, "kill-with-fallback", "--fallback", "popular")
     popular = where(after, lambda one: one.origin == pb.ORIGIN_POPULARITY)
-    yield loaded(before + after)
+    yield lab.on_time(before + after)
     yield none("failed", failed(before + after))
     yield none("wrong answers", faulty(before + after))
     yield told(
         "answered by popularity",
         f"{len(popular):,}; {_away(after, back_at):,} were due while it was away",
     )
-    yield at_most("slowest of those", slowest_ms(popular), REFUSED_WITHIN_MS, "ms")
+    yield at_most("slowest of those", slowest_ms(popular), REFUSED_WITHIN_MS * lab.patience, "ms")
     yield at_most(
-        "personal again after its return", last_s(popular, back_at), RECOVERED_WITHIN_S, "s", 2
+        "personal again after its return",
+        last_s(popular, back_at),
+        RECOVERED_WITHIN_S * lab.patience,
+        "s",
+        2,
     )
 
 
@@ -106,7 +114,7 @@ def kill_one_of_two(lab: Lab) -> Iterator[Check]:
         killed.start()
         time.sleep(lab.times.calm)
         every = load.finish()
-    yield loaded(every)
+    yield lab.on_time(every)
     yield none("failed", failed(every))
     yield none("wrong answers", faulty(every))
     second = due_between(every, kill_at, kill_at + 1)
@@ -134,7 +142,7 @@ def pause(lab: Lab) -> Iterator[Check]:
     during = due_between(every, paused_at, resumed_at)
     later = due_between(every, resumed_at + 1, every[-1].due)
     usual_ms = quantile_ms(calm, 99)
-    yield loaded(every)
+    yield lab.on_time(every)
     yield none("failed before", failed(calm))
     yield none("wrong answers", faulty(every))
     yield told("failed meanwhile", f"{len(failed(during)):,} of {len(during):,}")
@@ -142,13 +150,13 @@ def pause(lab: Lab) -> Iterator[Check]:
     yield at_most(
         "ended past the deadline, at the most",
         past_deadline_ms(every, lab.deadline_s),
-        PAST_DEADLINE_MS,
+        PAST_DEADLINE_MS * lab.patience,
         "ms",
     )
     yield none("failed from 1 s after SIGCONT on", failed(later))
     yield at_most(
         f"p99 from then on (before: {usual_ms:.0f} ms)",
         quantile_ms(later, 99),
-        max(_USUAL * usual_ms, _USUAL_MS),
+        max(_USUAL * usual_ms, _USUAL_MS) * lab.patience,
         "ms",
     )

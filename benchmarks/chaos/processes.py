@@ -1,5 +1,6 @@
 """A server process that is harmed: killed, paused, started again, told to end."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -157,13 +158,12 @@ class Server:
 
 
 def memory_mib(process: psutil.Process) -> float:
-    """Resident memory of a process and all that it has started."""
+    """Resident memory of a process and all that it has started; of what has ended, nothing."""
     total = 0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            total += one.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += one.memory_info().rss
     return float(total) / 1024**2
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.chaos.asking import SEEN, Asked, in_turn, unseen, users
 from benchmarks.chaos.catalogue import Catalogue
-from benchmarks.chaos.checks import Broken, Check, all_of, at_most, loaded, none, told
+from benchmarks.chaos.checks import Broken, Check, all_of, at_most, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.model_servers import PAST_DEADLINE_MS, RECOVERED_WITHIN_S
 from benchmarks.chaos.outcomes import (
@@ -55,23 +55,23 @@ def redis_away(lab: Lab) -> Iterator[Check]:
             time.sleep(RECOVERED_WITHIN_S + lab.times.calm)
             every = load.finish()
     others = where(every, lambda one: one.kind != SEEN)
-    yield loaded(every)
+    yield lab.on_time(every)
     yield none("failed before", failed(where(every, lambda one: one.ended < kill_at)))
     yield none("wrong answers, an item that was seen among them", faulty(every))
     yield none("failed that do not need it", failed(others))
     yield told("slowest that does not need it", f"{slowest_ms(others):.0f} ms")
-    yield from _outage("killed", every, kill_at, back_at, paused_at)
-    yield from _outage("paused", every, paused_at, resumed_at, every[-1].due)
+    yield from _outage(lab, "killed", every, kill_at, back_at, paused_at)
+    yield from _outage(lab, "paused", every, paused_at, resumed_at, every[-1].due)
     yield at_most(
         "ended past the deadline, at the most",
         past_deadline_ms(every, lab.deadline_s),
-        PAST_DEADLINE_MS,
+        PAST_DEADLINE_MS * lab.patience,
         "ms",
     )
 
 
 def _outage(
-    how: str, every: Sequence[Outcome], begin: float, back: float, end: float
+    lab: Lab, how: str, every: Sequence[Outcome], begin: float, back: float, end: float
 ) -> Iterator[Check]:
     needing = where(due_between(every, begin, end), lambda one: one.kind == SEEN)
     lost = failed(needing)
@@ -79,7 +79,11 @@ def _outage(
     yield told(f"{how}: failed that need it", f"{len(lost):,} of {len(away):,}")
     yield all_of(f"{how}: failed with UNAVAILABLE", lost, [UNAVAILABLE])
     yield at_most(
-        f"{how}: recovered after its return", last_s(lost, back), RECOVERED_WITHIN_S, "s", 2
+        f"{how}: recovered after its return",
+        last_s(lost, back),
+        RECOVERED_WITHIN_S * lab.patience,
+        "s",
+        2,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psutil
 
 from benchmarks.chaos.asking import users
-from benchmarks.chaos.checks import Broken, Check, all_of, at_most, holds, loaded, none, told
+from benchmarks.chaos.checks import Broken, Check, all_of, at_most, holds, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.outcomes import UNAVAILABLE, Outcome, failed, faulty, where
 from benchmarks.chaos.processes import Server, now, wait_until
@@ -41,7 +41,7 @@ def kill_worker(lab: Lab) -> Iterator[Check]:
     in_hands = where(every, lambda one: _in_hands(one, mine, kill_at, gone_at))
     lost = set(failed(every))
     yield told("its connections", f"{len(mine)} of {len(load.ports)}")
-    yield loaded(every)
+    yield lab.on_time(every)
     yield holds(
         "failed",
         len(lost) <= len(in_hands),
@@ -51,7 +51,7 @@ def kill_worker(lab: Lab) -> Iterator[Check]:
     yield none("failed that were not in its hands", list(lost - set(in_hands)))
     yield all_of("failed with UNAVAILABLE", list(lost), [UNAVAILABLE])
     yield none("wrong answers", faulty(every))
-    yield at_most("replaced after", replaced_s, REPLACED_WITHIN_S, "s", 2)
+    yield at_most("replaced after", replaced_s, REPLACED_WITHIN_S * lab.patience, "s", 2)
 
 
 def _in_hands(one: Outcome, connections: set[int], begin: float, end: float) -> bool:
@@ -104,7 +104,7 @@ def drain(lab: Lab) -> Iterator[Check]:
     lost = failed(every)
     refused = where(lost, lambda one: one.code == UNAVAILABLE and _REFUSED in one.details)
     under_way = where(every, lambda one: one.sent <= told_at <= one.ended)
-    yield loaded(every)
+    yield lab.on_time(every)
     yield none("failed before", where(lost, lambda one: one.sent < told_at))
     yield told("under way at SIGTERM", f"{len(under_way)}")
     yield none("failed that were accepted", [one for one in lost if one not in refused])
@@ -128,7 +128,7 @@ def drain_one_of_two(lab: Lab) -> Iterator[Check]:
         status, took_s = ended.terminate()
         time.sleep(lab.times.calm)
         every = load.finish()
-    yield loaded(every)
+    yield lab.on_time(every)
     yield none("failed", failed(every))
     yield none("wrong answers", faulty(every))
     yield holds("exit status", status == 0, f"{status}", "0")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from benchmarks.chaos.asking import mixed
-from benchmarks.chaos.checks import Check, at_most, loaded, none, told
+from benchmarks.chaos.checks import Check, at_most, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.outcomes import failed, faulty, quantile_ms
 from benchmarks.chaos.processes import MemoryLog
@@ -32,7 +32,7 @@ def soak(lab: Lab) -> Iterator[Check]:
     yield told(
         "calls", f"{len(every):,}: " + ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())
     )
-    yield loaded(every)
+    yield lab.on_time(every)
     yield none("failed", failed(every))
     yield none("wrong answers", faulty(every))
     yield told("p50, p99", f"{quantile_ms(every, 50):.1f}, {quantile_ms(every, 99):.1f} ms")

@@ -14,7 +14,7 @@ import grpc
 
 from benchmarks.chaos.asking import users
 from benchmarks.chaos.catalogue import Catalogue, made
-from benchmarks.chaos.checks import Broken, Check, at_most, holds, loaded, none, told
+from benchmarks.chaos.checks import Broken, Check, at_most, holds, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.outcomes import failed, faulty, quantile_ms
@@ -67,7 +67,7 @@ def publishes(lab: Lab) -> Iterator[Check]:
         "published",
         f"{lab.publishes}, {publisher.broken} broken; gone back {publisher.gone_back} times",
     )
-    yield loaded(outcomes)
+    yield lab.on_time(outcomes)
     yield told("versions that answered", f"{len(versions)}")
     yield none("failed", failed(outcomes))
     yield none("answers that mix versions, or wrong ones", faulty(outcomes))
