@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 
 from benchmarks.chaos.asking import RETRIEVE, users
-from benchmarks.chaos.checks import Check, at_most, holds
+from benchmarks.chaos.checks import Check, at_least, at_most, holds
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.outcomes import OK, UNAUTHENTICATED, UNAVAILABLE
 from benchmarks.chaos.processes import Server, wait_until
@@ -34,8 +34,9 @@ def certificates(lab: Lab) -> Iterator[Check]:
     _write(directory / "server.pem", *server.cert_chain_pems)
     _write(directory / "server.key", server.private_key_pem)
     _write(directory / "ca.pem", authority.cert_pem)
-    flags = ("--tls-cert", str(directory / "server.pem"), "--tls-key")
-    flags += (str(directory / "server.key"), "--tls-client-ca", str(directory / "ca.pem"))
+    flags = ["--tls-cert", str(directory / "server.pem")]
+    flags += ["--tls-key", str(directory / "server.key")]
+    flags += ["--tls-client-ca", str(directory / "ca.pem")]
     ours, theirs = authority.cert_pem.bytes(), other.cert_pem.bytes()
     expired = authority.issue_cert(_NAME, not_after=yesterday)
     callers = {
@@ -65,6 +66,8 @@ def certificates(lab: Lab) -> Iterator[Check]:
         with grpc.insecure_channel(service.address) as channel:
             code = _asked(channel, body)
         yield holds("a caller without TLS", code == UNAVAILABLE, code, UNAVAILABLE)
+        refusals = service.said().count("Handshake failed")
+        yield at_least("refusals in the log", refusals, 1, "lines")
         keys = [pair[0] for _, pair in callers.values() if pair]
         yield _unsaid([service], [one.decode().splitlines()[1] for one in keys])
 
@@ -107,9 +110,10 @@ def tokens(lab: Lab) -> Iterator[Check]:
 
 def _asked(channel: grpc.Channel, body: bytes, token: str = "") -> str:
     """The name of the status."""
-    metadata = [("authorization", f"Bearer {token}")] if token else []
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RETRIEVE)
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
     try:
-        channel.unary_unary(RETRIEVE)(body, timeout=_ANSWER_S, metadata=metadata)
+        ask(body, timeout=_ANSWER_S, metadata=metadata)
     except grpc.RpcError as error:
         return str(error.code().name)
     return OK

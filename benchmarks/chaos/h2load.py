@@ -52,10 +52,9 @@ class H2load:
         """
         self._address, self._bodies, self._deadline_s = address, bodies, deadline_s
         with grpc.insecure_channel(address) as channel:
+            ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RETRIEVE)
             try:
-                self._sizes = [
-                    len(channel.unary_unary(RETRIEVE)(body, timeout=30)) for body in bodies
-                ]
+                self._sizes = [len(ask(body, timeout=30)) for body in bodies]
             except grpc.RpcError as error:
                 raise Broken(f"{address}: {error.code().name} ({error.details()})") from error
 

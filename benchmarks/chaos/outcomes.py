@@ -78,7 +78,9 @@ def slowest_ms(outcomes: Iterable[Outcome]) -> float:
 
 def past_deadline_ms(outcomes: Iterable[Outcome], deadline_s: float) -> float:
     """By how much the slowest ended after its deadline; 0 where all kept it."""
-    return 1e3 * max((one.ended - one.sent - deadline_s for one in outcomes), default=0.0)
+    return 1e3 * max(
+        (one.took_s - deadline_s for one in outcomes if one.took_s > deadline_s), default=0.0
+    )
 
 
 def last_s(outcomes: Iterable[Outcome], since: float) -> float:

@@ -9,11 +9,10 @@ from benchmarks.chaos.h2load import H2load
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.processes import MemoryLog, memory_mib
 
-GOODPUT_SHARE = 0.9
+GOODPUT_PERCENT = 90
 #: A second's worth of requests has its place in the query service, be they refused in the end.
 _GROWN_MIB = 128
-#: What is bounded does not grow with time.
-_STILL_PERCENT = 10
+_STILL_PERCENT = 150
 _CONNECTIONS = 8
 _CONCURRENCIES = (32, 64, 128)
 
@@ -31,15 +30,19 @@ def overload(lab: Lab) -> Iterator[Check]:
         top = tops[at]
         before = memory_mib(service.process)
         with MemoryLog(0.2, service=service.process) as memory:
-            turn = load.open(2 * top.good_per_s, lab.times.overload)
+            turn = load.open(2 * tops[at].good_per_s, lab.times.overload)
         after = load.closed(at, seconds)
-    yield told(
-        f"the top: {at} at a time, OK within {lab.deadline_s:g} s", _said(top.good_per_s, top.cores)
-    )
+    # Before and after: a machine's speed drifts.
+    top = (tops[at].good_per_s + after.good_per_s) / 2
+    yield told(f"the top: {at} at a time, before", _said(tops[at].good_per_s, tops[at].cores))
+    yield told("the same afterwards", _said(after.good_per_s, after.cores))
     yield told("sent", _said(turn.sent_per_s, turn.cores))
-    yield at_least("OK within the deadline", turn.good_per_s, GOODPUT_SHARE * top.good_per_s, "/s")
-    yield told("share of the top", f"{turn.good_per_s / top.good_per_s:.0%}")
-    yield at_least("the top afterwards", after.good_per_s, GOODPUT_SHARE * top.good_per_s, "/s")
+    yield at_least(
+        f"OK within {lab.deadline_s:g} s, of the mean of the tops",
+        100 * turn.good_per_s / top,
+        GOODPUT_PERCENT,
+        "%",
+    )
     half = len(memory.samples["service"]) // 2
     early, late = memory.samples["service"][:half], memory.samples["service"][half:]
     yield at_most(
@@ -48,9 +51,10 @@ def overload(lab: Lab) -> Iterator[Check]:
         _GROWN_MIB,
         "MiB",
     )
+    # What is not bounded grows twice as much in twice the time.
     yield at_most(
-        "its peak in the second half, against the first",
-        100 * max(late) / max(early) - 100,
+        "the same, of what it grew by in the first half",
+        100 * (max(late) - before) / max(1.0, max(early) - before),
         _STILL_PERCENT,
         "%",
     )

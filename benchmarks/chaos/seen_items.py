@@ -1,5 +1,6 @@
 """Redis, the store of seen items, dies and stands still."""
 
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ def redis_away(lab: Lab) -> Iterator[Check]:
     yield none("failed that do not need it", failed(others))
     yield told("slowest that does not need it", f"{slowest_ms(others):.0f} ms")
     yield from _outage(lab, "killed", every, kill_at, back_at, paused_at)
-    yield from _outage(lab, "paused", every, paused_at, resumed_at, every[-1].due)
+    yield from _outage(lab, "paused", every, paused_at, resumed_at, math.inf)
     yield at_most(
         "ended past the deadline, at the most",
         past_deadline_ms(every, lab.deadline_s),
@@ -73,7 +74,10 @@ def redis_away(lab: Lab) -> Iterator[Check]:
 def _outage(
     lab: Lab, how: str, every: Sequence[Outcome], begin: float, back: float, end: float
 ) -> Iterator[Check]:
-    needing = where(due_between(every, begin, end), lambda one: one.kind == SEEN)
+    # What is under way at the next harm is the next one's.
+    needing = where(
+        due_between(every, begin, end), lambda one: one.kind == SEEN and one.ended < end
+    )
     lost = failed(needing)
     away = due_between(needing, begin, back)
     yield told(f"{how}: failed that need it", f"{len(lost):,} of {len(away):,}")

@@ -169,8 +169,9 @@ def _states(models: Server) -> dict[int, int]:
     spec = tfs.ModelSpec(name=RETRIEVAL)
     request = tfs.GetModelStatusRequest(model_spec=spec).SerializeToString()
     with grpc.insecure_channel(models.address) as channel:
+        ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_STATUS)
         try:
-            data = channel.unary_unary(_STATUS)(request, timeout=10)
+            data = ask(request, timeout=10)
         except grpc.RpcError as error:
             raise Broken(f"the model server does not say its versions: {error}") from error
     states = tfs.GetModelStatusResponse.FromString(data).model_version_status
