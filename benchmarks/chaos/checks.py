@@ -20,6 +20,17 @@ class Broken(Exception):
     """A scenario could not be played: what it needs does not start, or does not exist."""
 
 
+def some(found: Sequence[Outcome], what: str) -> Sequence[Outcome]:
+    """They themselves, of which something is to be said.
+
+    Raises:
+        Broken: there are none, and anything could be said.
+    """
+    if not found:
+        raise Broken(f"no request was sent {what}: the machine has too much to do")
+    return found
+
+
 def at_most(what: str, value: float, bound: float, unit: str, digits: int = 0) -> Check:
     """``value`` is not above ``bound``."""
     return Check(

@@ -1,10 +1,11 @@
 """The model server dies, stands still, or is one of two."""
 
+import math
 import time
 from collections.abc import Iterator
 
 from benchmarks.chaos.asking import users
-from benchmarks.chaos.checks import Check, all_of, at_most, none, told
+from benchmarks.chaos.checks import Check, all_of, at_most, none, some, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.outcomes import (
     DEADLINE_EXCEEDED,
@@ -90,8 +91,9 @@ def _killed(
         back_at = now()
         time.sleep(RECOVERED_WITHIN_S + lab.times.calm)
         every = load.finish()
-    before = where(every, lambda one: one.ended < kill_at)
-    return before, where(every, lambda one: one.ended >= kill_at), kill_at, back_at
+    before = some(where(every, lambda one: one.ended < kill_at), "before the kill")
+    some(due_between(every, back_at + RECOVERED_WITHIN_S, math.inf), "after the recovery")
+    return list(before), where(every, lambda one: one.ended >= kill_at), kill_at, back_at
 
 
 def _away(after: list[Outcome], back_at: float) -> int:
@@ -138,9 +140,9 @@ def pause(lab: Lab) -> Iterator[Check]:
         time.sleep(1 + lab.times.calm)
         every = load.finish()
     # The first second warms up.
-    calm = due_between(every, every[0].due + 1, paused_at - lab.deadline_s)
-    during = due_between(every, paused_at, resumed_at)
-    later = due_between(every, resumed_at + 1, every[-1].due)
+    calm = some(due_between(every, every[0].due + 1, paused_at - lab.deadline_s), "before")
+    during = some(due_between(every, paused_at, resumed_at), "meanwhile")
+    later = some(due_between(every, resumed_at + 1, math.inf), "from 1 s after SIGCONT on")
     usual_ms = quantile_ms(calm, 99)
     yield lab.on_time(every)
     yield none("failed before", failed(calm))

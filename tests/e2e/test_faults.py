@@ -26,7 +26,7 @@ def test_a_fault_does_no_more_harm_than_it_has_to(
         models_dir=models_dir,
         work=tmp_path,
         rate=100,
-        times=Times(calm=1.5, away=0.5, paused=1.5),
+        times=Times(calm=3.0, away=0.5, paused=1.5),
         # Statuses and answers are as strict as ever.
         patience=10,
     )
