@@ -13,7 +13,7 @@ _TIMEOUT_S = 3600
 
 
 def fuzz(lab: Lab) -> Iterator[Check]:
-    """``python -m tests.fuzz service`` against a real service before a real model server."""
+    """Fuzzed requests, by python -m tests.fuzz service."""
     if not (ROOT / "tests" / "fuzz").is_dir():
         raise Broken("there is no tests/fuzz")
     seen = ("--seen-store", f"sqlite:{lab.catalogue.seen_store}")

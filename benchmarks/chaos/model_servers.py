@@ -54,7 +54,7 @@ def kill(lab: Lab) -> Iterator[Check]:
 
 
 def kill_with_fallback(lab: Lab) -> Iterator[Check]:
-    """The same with --fallback popular: every request is answered."""
+    """Kill -9 of the only model server, with --fallback popular: every request is answered."""
     before, after, _, back_at = _killed(lab, "kill-with-fallback", "--fallback", "popular")
     popular = where(after, lambda one: one.origin == pb.ORIGIN_POPULARITY)
     yield lab.on_time(before + after)

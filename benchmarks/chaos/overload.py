@@ -27,7 +27,6 @@ def overload(lab: Lab) -> Iterator[Check]:
         seconds = max(2.0, lab.times.overload / 3)
         tops = {one: load.closed(one, seconds) for one in _CONCURRENCIES}
         at = max(tops, key=lambda one: tops[one].good_per_s)
-        top = tops[at]
         before = memory_mib(service.process)
         with MemoryLog(0.2, service=service.process) as memory:
             turn = load.open(2 * tops[at].good_per_s, lab.times.overload)
