@@ -10,7 +10,7 @@ LOCK = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-header -
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 	--no-allow-unsafe --unsafe-package shortlist
 
-.PHONY: help setup proto lock lint demo test test-docker fuzz audit clean
+.PHONY: help setup proto lock lint demo test test-docker fuzz chaos audit clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -58,6 +58,9 @@ audit: ## known vulnerabilities of the locked packages, from osv.dev (needs netw
 		build/audit/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes \
 			--progress-spinner off --requirement $$lock || clean=false; \
 	done; $$clean
+
+chaos: $(READY) ## harm the processes under load and measure (ONLY="drain redis", CHAOS_ARGS="--soak-s 60")
+	@$(BIN)/python -m benchmarks.chaos $(ONLY) $(CHAOS_ARGS)
 
 clean: ## remove what the commands above have made
 	rm -rf $(VENV) build models *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ HEAVY_SEEN = 5_000
 FIRST_SCATTERED = 50
 SEEN, SEEN_AMONG = 100, 200
 DATASET = "drawn vectors"
+ITEM_PREFIX = "item-"
 #: Questions.
 PLAIN, EXCLUDED, NONE_SEEN = "plain", "100 excluded", "none seen"
 NEAREST_SEEN, SCATTERED_SEEN = "5,000 nearest seen", "5,000 scattered seen"
@@ -32,9 +33,9 @@ def user_ids(count: int) -> list[str]:
     return [f"heavy-{n}" if n < HEAVY_USERS else f"user-{n}" for n in range(count)]
 
 
-def item_ids(count: int) -> list[str]:
+def item_ids(count: int, prefix: str = ITEM_PREFIX) -> list[str]:
     """Ids as long as those of a big catalogue."""
-    return [f"item-{n:08d}" for n in range(count)]
+    return [f"{prefix}{n:08d}" for n in range(count)]
 
 
 def drawn(items: int, users: int, dims: int) -> tuple[vectors.Vectors, vectors.Vectors]:
@@ -115,7 +116,7 @@ class Catalogue:
     @staticmethod
     def id(row: int) -> str:
         """The id of an item."""
-        return f"item-{row:08d}"
+        return f"{ITEM_PREFIX}{row:08d}"
 
     def _plain(self, number: int) -> Question:
         return Question(self._user_ids[number], tuple(map(float, self._users[number])))

@@ -20,6 +20,7 @@ from service_catalogue import (
     FIRST_SCATTERED,
     HEAVY_SEEN,
     HEAVY_USERS,
+    ITEM_PREFIX,
     SEEN,
     SEEN_AMONG,
     drawn,
@@ -38,10 +39,12 @@ from trainer.report import metrics
 from trainer.towers.query import QueryWeights
 
 
-def make(models_dir: Path, items: int, users: int, dims: int, console: Console) -> int:
+def make(
+    models_dir: Path, items: int, users: int, dims: int, console: Console, prefix: str = ITEM_PREFIX
+) -> int:
     """Publish it; its version."""
     item_vectors, user_vectors = drawn(items, users, dims)
-    ids = np.array(item_ids(items), object)
+    ids = np.array(item_ids(items, prefix), object)
     servable = Servable(
         candidate_vectors=item_vectors,
         item_ids=ids,
@@ -109,8 +112,16 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--dims", type=int, default=32)
+    parser.add_argument("--item-prefix", default=ITEM_PREFIX, help="what the items' ids begin with")
     arguments = parser.parse_args()
-    make(arguments.models_dir, arguments.items, arguments.users, arguments.dims, Console())
+    make(
+        arguments.models_dir,
+        arguments.items,
+        arguments.users,
+        arguments.dims,
+        Console(),
+        arguments.item_prefix,
+    )
 
 
 if __name__ == "__main__":

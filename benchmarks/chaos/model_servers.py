@@ -1,0 +1,164 @@
+"""The model server dies, stands still, or is one of two."""
+
+import math
+import time
+from collections.abc import Iterator
+
+from benchmarks.chaos.asking import users
+from benchmarks.chaos.checks import Check, all_of, at_most, none, some, told
+from benchmarks.chaos.lab import Lab
+from benchmarks.chaos.outcomes import (
+    DEADLINE_EXCEEDED,
+    OK,
+    UNAVAILABLE,
+    Outcome,
+    due_between,
+    failed,
+    faulty,
+    last_s,
+    past_deadline_ms,
+    quantile_ms,
+    slowest_ms,
+    where,
+)
+from benchmarks.chaos.processes import now
+from retrieval.v1 import retrieval_service_pb2 as pb
+
+#: A refusal has to be quick: the caller has better things to do than to wait.
+REFUSED_WITHIN_MS = 100
+RECOVERED_WITHIN_S = 2
+#: For gRPC to end a call whose deadline has passed, on a machine whose cores are busy.
+PAST_DEADLINE_MS = 100
+#: As usual: no slower than this many times what it was, or than this.
+_USUAL, _USUAL_MS = 2, 50
+
+
+def kill(lab: Lab) -> Iterator[Check]:
+    """Kill -9 of the only model server; it is started again later."""
+    before, after, kill_at, back_at = _killed(lab, "kill-model-server")
+    refused = failed(after)
+    yield lab.on_time(before + after)
+    yield none("failed before", failed(before))
+    yield none("wrong answers", faulty(before + after))
+    yield told("failed", f"{len(refused):,}; {_away(after, back_at):,} were due while it was away")
+    yield all_of("failed with UNAVAILABLE", refused, [UNAVAILABLE])
+    yield at_most("slowest failure", slowest_ms(refused), REFUSED_WITHIN_MS * lab.patience, "ms")
+    yield at_most(
+        "recovered after its return",
+        last_s(refused, back_at),
+        RECOVERED_WITHIN_S * lab.patience,
+        "s",
+        2,
+    )
+    yield told("it was away for", f"{back_at - kill_at:.1f} s")
+
+
+def kill_with_fallback(lab: Lab) -> Iterator[Check]:
+    """Kill -9 of the only model server, with --fallback popular: every request is answered."""
+    before, after, _, back_at = _killed(lab, "kill-with-fallback", "--fallback", "popular")
+    popular = where(after, lambda one: one.origin == pb.ORIGIN_POPULARITY)
+    yield lab.on_time(before + after)
+    yield none("failed", failed(before + after))
+    yield none("wrong answers", faulty(before + after))
+    yield told(
+        "answered by popularity",
+        f"{len(popular):,}; {_away(after, back_at):,} were due while it was away",
+    )
+    yield at_most("slowest of those", slowest_ms(popular), REFUSED_WITHIN_MS * lab.patience, "ms")
+    yield at_most(
+        "personal again after its return",
+        last_s(popular, back_at),
+        RECOVERED_WITHIN_S * lab.patience,
+        "s",
+        2,
+    )
+
+
+def _killed(
+    lab: Lab, name: str, *arguments: str
+) -> tuple[list[Outcome], list[Outcome], float, float]:
+    """What ended before and after the kill, when that was, and when the server was back."""
+    with (
+        lab.model_server(f"{name}-models") as models,
+        lab.service(name, models, arguments=arguments) as service,
+        lab.load(service, asked=users(lab.catalogue)) as load,
+    ):
+        time.sleep(lab.times.calm)
+        kill_at = now()
+        models.kill()
+        time.sleep(lab.times.away)
+        models.start()
+        back_at = now()
+        time.sleep(RECOVERED_WITHIN_S + lab.times.calm)
+        every = load.finish()
+    before = some(where(every, lambda one: one.ended < kill_at), "before the kill")
+    some(due_between(every, back_at + RECOVERED_WITHIN_S, math.inf), "after the recovery")
+    return list(before), where(every, lambda one: one.ended >= kill_at), kill_at, back_at
+
+
+def _away(after: list[Outcome], back_at: float) -> int:
+    return len(where(after, lambda one: one.due < back_at))
+
+
+def kill_one_of_two(lab: Lab) -> Iterator[Check]:
+    """Kill -9 of one of two model servers; it is started again later."""
+    name = "kill-one-of-two"
+    with (
+        lab.model_server(f"{name}-models") as killed,
+        lab.model_server(f"{name}-others") as other,
+        lab.service(name, killed, other) as service,
+        lab.load(service, asked=users(lab.catalogue)) as load,
+    ):
+        time.sleep(lab.times.calm)
+        kill_at = now()
+        killed.kill()
+        time.sleep(lab.times.away)
+        killed.start()
+        time.sleep(lab.times.calm)
+        every = load.finish()
+    yield lab.on_time(every)
+    yield none("failed", failed(every))
+    yield none("wrong answers", faulty(every))
+    second = due_between(every, kill_at, kill_at + 1)
+    yield told("slowest in the second after the kill", f"{slowest_ms(second):.0f} ms")
+
+
+def pause(lab: Lab) -> Iterator[Check]:
+    """SIGSTOP of the model server for some seconds, then SIGCONT."""
+    name = "pause-model-server"
+    with (
+        lab.model_server(f"{name}-models") as models,
+        lab.service(name, models) as service,
+        lab.load(service, asked=users(lab.catalogue)) as load,
+    ):
+        time.sleep(lab.times.calm)
+        paused_at = now()
+        models.pause()
+        time.sleep(lab.times.paused)
+        models.resume()
+        resumed_at = now()
+        time.sleep(1 + lab.times.calm)
+        every = load.finish()
+    # The first second warms up.
+    calm = some(due_between(every, every[0].due + 1, paused_at - lab.deadline_s), "before")
+    during = some(due_between(every, paused_at, resumed_at), "meanwhile")
+    later = some(due_between(every, resumed_at + 1, math.inf), "from 1 s after SIGCONT on")
+    usual_ms = quantile_ms(calm, 99)
+    yield lab.on_time(every)
+    yield none("failed before", failed(calm))
+    yield none("wrong answers", faulty(every))
+    yield told("failed meanwhile", f"{len(failed(during)):,} of {len(during):,}")
+    yield all_of("ended as", during, [OK, UNAVAILABLE, DEADLINE_EXCEEDED])
+    yield at_most(
+        "ended past the deadline, at the most",
+        past_deadline_ms(every, lab.deadline_s),
+        PAST_DEADLINE_MS * lab.patience,
+        "ms",
+    )
+    yield none("failed from 1 s after SIGCONT on", failed(later))
+    yield at_most(
+        f"p99 from then on (before: {usual_ms:.0f} ms)",
+        quantile_ms(later, 99),
+        max(_USUAL * usual_ms, _USUAL_MS) * lab.patience,
+        "ms",
+    )

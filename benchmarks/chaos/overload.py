@@ -1,0 +1,63 @@
+"""Twice the load that can be answered: the answers in time must hardly get fewer."""
+
+import shutil
+from collections.abc import Iterator
+
+from benchmarks.chaos.asking import bodies
+from benchmarks.chaos.checks import Broken, Check, at_least, at_most, told
+from benchmarks.chaos.h2load import H2load
+from benchmarks.chaos.lab import Lab
+from benchmarks.chaos.processes import MemoryLog, memory_mib
+
+GOODPUT_PERCENT = 90
+#: A second's worth of requests has its place in the query service, be they refused in the end.
+_GROWN_MIB = 128
+_STILL_PERCENT = 150
+_CONNECTIONS = 8
+_CONCURRENCIES = (32, 64, 128)
+
+
+def overload(lab: Lab) -> Iterator[Check]:
+    """Twice the highest rate, in the open loop."""
+    if not shutil.which("h2load"):
+        raise Broken("h2load is not installed (Debian: nghttp2-client)")
+    with lab.model_server("overload-models") as models, lab.service("overload", models) as service:
+        load = H2load(service.address, bodies(lab.catalogue, _CONNECTIONS), lab.deadline_s)
+        load.closed(_CONCURRENCIES[0], 3)  # warms up
+        seconds = max(2.0, lab.times.overload / 3)
+        tops = {one: load.closed(one, seconds) for one in _CONCURRENCIES}
+        at = max(tops, key=lambda one: tops[one].good_per_s)
+        before = memory_mib(service.process)
+        with MemoryLog(0.2, service=service.process) as memory:
+            turn = load.open(2 * tops[at].good_per_s, lab.times.overload)
+        after = load.closed(at, seconds)
+    # Before and after: a machine's speed drifts.
+    top = (tops[at].good_per_s + after.good_per_s) / 2
+    yield told(f"the top: {at} at a time, before", _said(tops[at].good_per_s, tops[at].cores))
+    yield told("the same afterwards", _said(after.good_per_s, after.cores))
+    yield told("sent", _said(turn.sent_per_s, turn.cores))
+    yield at_least(
+        f"OK within {lab.deadline_s:g} s, of the mean of the tops",
+        100 * turn.good_per_s / top,
+        GOODPUT_PERCENT,
+        "%",
+    )
+    half = len(memory.samples["service"]) // 2
+    early, late = memory.samples["service"][:half], memory.samples["service"][half:]
+    yield at_most(
+        f"memory of the query service grew (from {before:.0f} MiB) by",
+        max(early + late) - before,
+        _GROWN_MIB,
+        "MiB",
+    )
+    # What is not bounded grows twice as much in twice the time.
+    yield at_most(
+        "the same, of what it grew by in the first half",
+        100 * (max(late) - before) / max(1.0, max(early) - before),
+        _STILL_PERCENT,
+        "%",
+    )
+
+
+def _said(rate: float, cores: float) -> str:
+    return f"{rate:,.0f}/s; h2load used {cores:.2f} cores"

@@ -1,0 +1,135 @@
+"""A worker of the query service dies; an instance is told to end."""
+
+import time
+from collections.abc import Iterator
+
+import psutil
+
+from benchmarks.chaos.asking import users
+from benchmarks.chaos.checks import Broken, Check, all_of, at_most, holds, none, told
+from benchmarks.chaos.lab import Lab
+from benchmarks.chaos.outcomes import UNAVAILABLE, Outcome, failed, faulty, where
+from benchmarks.chaos.processes import Server, now, wait_until
+
+REPLACED_WITHIN_S = 2
+#: What a client says that could not connect: such a request was never accepted.
+_REFUSED = "Connection refused"
+_GRACE_S = 5
+
+
+def kill_worker(lab: Lab) -> Iterator[Check]:
+    """Kill -9 of one of two workers."""
+    name = "kill-worker"
+    with (
+        lab.model_server(f"{name}-models") as models,
+        lab.service(name, models, arguments=("--workers", "2")) as service,
+        lab.load(service, asked=users(lab.catalogue)) as load,
+    ):
+        time.sleep(lab.times.calm)
+        worker, ports = _busiest(service)
+        mine = {number for number, port in enumerate(load.ports) if port in ports}
+        kill_at = now()
+        worker.kill()
+        worker.wait()
+        gone_at = now()
+        replaced_s = wait_until(
+            lambda: _listening(service) >= 2, 10, "a worker in the place of the killed one"
+        )
+        replaced_s += gone_at - kill_at
+        time.sleep(lab.times.calm)
+        every = load.finish()
+    in_hands = where(every, lambda one: _in_hands(one, mine, kill_at, gone_at))
+    lost = set(failed(every))
+    yield told("its connections", f"{len(mine)} of {len(load.ports)}")
+    yield lab.on_time(every)
+    yield holds(
+        "failed",
+        len(lost) <= len(in_hands),
+        f"{len(lost)}",
+        f"at most {len(in_hands)}, in its hands",
+    )
+    yield none("failed that were not in its hands", list(lost - set(in_hands)))
+    yield all_of("failed with UNAVAILABLE", list(lost), [UNAVAILABLE])
+    yield none("wrong answers", faulty(every))
+    yield at_most("replaced after", replaced_s, REPLACED_WITHIN_S * lab.patience, "s", 2)
+
+
+def _in_hands(one: Outcome, connections: set[int], begin: float, end: float) -> bool:
+    """Whether it was under way at the worker between those two times."""
+    return one.connection in connections and one.sent <= end and one.ended >= begin
+
+
+def _busiest(service: Server) -> tuple[psutil.Process, set[int]]:
+    """The worker with the most connections, and the callers' ports of these."""
+    port = int(service.address.rpartition(":")[2])
+    workers = {
+        worker: {
+            one.raddr.port
+            for one in worker.net_connections("tcp")
+            if one.raddr and one.laddr.port == port
+        }
+        for worker in service.process.children()
+    }
+    worker = max(workers, key=lambda one: len(workers[one]), default=None)
+    if worker is None or not workers[worker]:
+        raise Broken("no worker of the query service has a connection")
+    return worker, workers[worker]
+
+
+def _listening(service: Server) -> int:
+    """How many workers listen."""
+    count = 0
+    for worker in service.process.children():
+        try:
+            states = [one.status for one in worker.net_connections("tcp")]
+        except psutil.Error:
+            continue
+        count += psutil.CONN_LISTEN in states
+    return count
+
+
+def drain(lab: Lab) -> Iterator[Check]:
+    """SIGTERM of the only instance: what it has accepted, it answers."""
+    name = "drain"
+    with (
+        lab.model_server(f"{name}-models") as models,
+        lab.service(name, models, arguments=("--grace-s", f"{_GRACE_S}")) as service,
+        lab.load(service, asked=users(lab.catalogue)) as load,
+    ):
+        time.sleep(lab.times.calm)
+        told_at = now()
+        status, took_s = service.terminate()
+        time.sleep(0.5)
+        every = load.finish()
+    lost = failed(every)
+    refused = where(lost, lambda one: one.code == UNAVAILABLE and _REFUSED in one.details)
+    under_way = where(every, lambda one: one.sent <= told_at <= one.ended)
+    yield lab.on_time(every)
+    yield none("failed before", where(lost, lambda one: one.sent < told_at))
+    yield told("under way at SIGTERM", f"{len(under_way)}")
+    yield none("failed that were accepted", [one for one in lost if one not in refused])
+    yield told("refused connections", f"{len(refused):,}")
+    yield none("wrong answers", faulty(every))
+    yield holds("exit status", status == 0, f"{status}", "0")
+    yield at_most("ended after", took_s, _GRACE_S, "s", 2)
+
+
+def drain_one_of_two(lab: Lab) -> Iterator[Check]:
+    """SIGTERM of one of two instances behind clients that take turns (round_robin)."""
+    name = "drain-one-of-two"
+    grace = ("--grace-s", f"{_GRACE_S}")
+    with (
+        lab.model_server(f"{name}-models") as models,
+        lab.service(name, models, arguments=grace) as ended,
+        lab.service(f"{name}-other", models, arguments=grace) as other,
+        lab.load(ended, other, asked=users(lab.catalogue)) as load,
+    ):
+        time.sleep(lab.times.calm)
+        status, took_s = ended.terminate()
+        time.sleep(lab.times.calm)
+        every = load.finish()
+    yield lab.on_time(every)
+    yield none("failed", failed(every))
+    yield none("wrong answers", faulty(every))
+    yield holds("exit status", status == 0, f"{status}", "0")
+    yield at_most("ended after", took_s, _GRACE_S, "s", 2)
