@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import grpc
@@ -12,6 +12,7 @@ import grpc.aio
 from query_service.api.methods import Methods
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.api.validation import Limits
+from query_service.observing.observer import Observer
 from query_service.retrieval import Kind, Query, Retriever, Row
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.fuzz.contract import BATCH, RETRIEVE, breaches
@@ -46,6 +47,13 @@ class _SeenStore:
     async def seen(self, user_id: str) -> Set[bytes]:
         return {one.encode() for one in seen(user_id)}
 
+    async def seen_if_few(self, user_id: str, most: int) -> Set[bytes] | None:
+        del most
+        return await self.seen(user_id) if len(user_id) % 2 else None
+
+    async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> Set[bytes]:
+        return await self.seen(user_id) & set(item_ids)
+
     async def close(self) -> None:
         pass
 
@@ -79,8 +87,9 @@ class RequestPath:
 
     def __init__(self) -> None:
         logging.getLogger("query_service").setLevel(logging.CRITICAL)
-        servicer = RetrievalServicer(Retriever(_Model(), _SeenStore()), Limits())
-        methods = Methods(timeout_s=60.0, max_concurrent_requests=10)
+        observer = Observer()
+        servicer = RetrievalServicer(Retriever(_Model(), _SeenStore()), Limits(), observer)
+        methods = Methods(timeout_s=60.0, max_concurrent_requests=10, observer=observer)
         self._handler = methods.handler(SERVICE, servicer.methods)
         self._loop = asyncio.new_event_loop()
         self._behaviours = {
