@@ -154,7 +154,7 @@ def test_no_id_is_in_the_log(
     }
     item: dict[str, Any] = {"item_id": _SECRET, "viewer_id": _SECRET, "exclude_item_ids": [_SECRET]}
     retrieve = pb.RetrieveRequest
-    store = ("--seen-store", f"sqlite:{seen}", "--slow-ms", "1", "--log-format", log_format)
+    store = ("--seen-store", f"sqlite:{seen}", "--slow-ms", "0.001", "--log-format", log_format)
     with _serving(model_server, *store, "--unknown-user", "not-found") as stub:
 
         def ends_with(status: str, request: pb.RetrieveRequest, **options: Any) -> None:
