@@ -108,7 +108,9 @@ class RetrievalClient:
         request = interaction_service_pb2.RecordInteractionsRequest()
         for user_id, item_id in interactions:
             request.interactions.add(user_id=user_id, item_id=item_id)
-        response = self._interactions.RecordInteractions(request, timeout=self._timeout_s)
+        response = self._interactions.RecordInteractions(
+            request, timeout=self._timeout_s, metadata=self._metadata
+        )
         return int(response.new_interactions)
 
     def close(self) -> None:

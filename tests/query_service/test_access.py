@@ -23,6 +23,7 @@ from query_service.access.rate_limit import RateLimit
 from query_service.client import RetrievalClient
 from query_service.errors import RateLimited, StartError, Unauthenticated, UnusableFile
 from query_service.settings import RUNTIMES, Settings
+from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import running
@@ -50,19 +51,25 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=RUNTIMES)
-def guarded(request: pytest.FixtureRequest, serve: Serve, file: Path) -> Service:
-    return serve(runtime=request.param, tokens=str(file))
+def guarded(request: pytest.FixtureRequest, serve: Serve, file: Path, seen_path: Path) -> Service:
+    return serve(runtime=request.param, tokens=str(file), seen_store=f"sqlite:{seen_path}")
 
 
 def _calls(service: Service) -> dict[str, Callable[..., Any]]:
     """Every method that needs a token."""
     one = pb.RetrieveRequest(user_id="u1", max_candidates=3)
     reflecting = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    interactions = interaction_service_pb2_grpc.InteractionServiceStub(service.channel)
+    pairs = interaction_service_pb2.RecordInteractionsRequest()
+    pairs.interactions.add(user_id="u1", item_id="i9")
     question = reflection_pb2.ServerReflectionRequest(list_services="")
     return {
         "Retrieve": lambda **more: service.stub.Retrieve(one, timeout=5, **more),
         "BatchRetrieve": lambda **more: service.stub.BatchRetrieve(
             pb.BatchRetrieveRequest(requests=[one]), timeout=5, **more
+        ),
+        "RecordInteractions": lambda **more: interactions.RecordInteractions(
+            pairs, timeout=5, **more
         ),
         "reflection": lambda **more: list(
             reflecting.ServerReflectionInfo(iter([question]), timeout=5, **more)
@@ -75,13 +82,21 @@ def _ask(service: Service, token: str) -> int:
         return client.for_user("u1").model_version
 
 
+def test_the_client_shows_its_token(guarded: Service) -> None:
+    with RetrievalClient(guarded.address, token=_TOKEN) as client:
+        assert client.record([("u1", "i9")]) == 1
+        assert client.for_item("i1", 5, viewer_id="u1").model_version == 7
+
+
 def _refusal(call: Callable[[], Any]) -> Any:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value
 
 
-@pytest.mark.parametrize("method", ["Retrieve", "BatchRetrieve", "reflection"])
+@pytest.mark.parametrize(
+    "method", ["Retrieve", "BatchRetrieve", "RecordInteractions", "reflection"]
+)
 def test_a_token_is_needed(guarded: Service, method: str) -> None:
     call = _calls(guarded)[method]
     for good in (f"Bearer {_TOKEN}", f"bearer {_OTHER}"):
