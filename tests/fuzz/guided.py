@@ -3,6 +3,7 @@
 Each run is a process of its own: libFuzzer ends the one that it is in.
 """
 
+import logging
 import os
 import re
 import subprocess
@@ -82,6 +83,7 @@ def _child(target: str, runs: int, seed: int, directory: Path) -> None:
 
     import atheris
 
+    logging.disable(logging.CRITICAL)
     where = TARGETS[target]
     with atheris.instrument_imports(include=[where.ours]):
         module = importlib.import_module(where.module)

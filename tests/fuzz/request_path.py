@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -86,7 +85,6 @@ class RequestPath:
     """:meth:`run` takes the bytes of one input: the first chooses the method."""
 
     def __init__(self) -> None:
-        logging.getLogger("query_service").setLevel(logging.CRITICAL)
         observer = Observer()
         servicer = RetrievalServicer(Retriever(_Model(), _SeenStore()), Limits(), observer)
         methods = Methods(timeout_s=60.0, max_concurrent_requests=10, observer=observer)

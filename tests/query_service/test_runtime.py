@@ -117,7 +117,13 @@ class Running:
         self._loop.close()
 
 
-_OPTIONS = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 8_000_000)]
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 8_000_000),
+    # gRPC cancels what waits beyond a thousand.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 10_000),
+]
 _SERVERS = {
     "core": lambda: runtime.Server(_OPTIONS),
     "aio": lambda: grpc.aio.server(options=_OPTIONS),
