@@ -143,7 +143,7 @@ def _serve_with(settings: Settings) -> int:
                 stack.enter_context(one)
         return supervise(
             *(count, run, settings.host, settings.port),
-            grace_s=settings.grace_s,
+            grace_s=settings.lame_duck_s + settings.grace_s,
             ready=announce,
             ended=rows.ended,
         )

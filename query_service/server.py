@@ -168,12 +168,13 @@ class Server:
             self._background.append(asyncio.create_task(self._guard.watch()))
 
     async def stop(self) -> None:
-        """NOT_SERVING, no new calls, those under way end within the grace period."""
+        """NOT_SERVING; after the lame duck time no new calls, those under way have their grace."""
+        await self._health.drain()
+        await asyncio.sleep(self._settings.lame_duck_s)
         for task in self._background:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await self._health.drain()
         await self._server.stop(self._settings.grace_s)
         await self._model.close()
         await self._store.close()

@@ -66,7 +66,10 @@ class Settings:
         "none", "popular: the most popular items while the model server is away; none: UNAVAILABLE"
     )
     max_concurrent_requests: int = _setting(1000, "beyond: RESOURCE_EXHAUSTED")
-    grace_s: float = _setting(10.0, "for requests under way at the end")
+    lame_duck_s: float = _setting(
+        0.0, "at the end: NOT_SERVING, and all the same answer for so long, until callers know"
+    )
+    grace_s: float = _setting(10.0, "then: for requests under way")
     cache_size: int = _setting(0, "answers of the model server to keep; 0: none")
     cache_age_s: float = _setting(60.0, "for how long")
     runtime: str = _setting("core", "core, or aio: grpc.aio, three times the cost a request")
@@ -111,8 +114,9 @@ class Settings:
         # No comparison holds for NaN.
         if not 0 < self.timeout_s < math.inf:
             raise ValueError(f"--timeout-s must be more than 0, not {self.timeout_s}")
-        if not 0 <= self.grace_s < math.inf:
-            raise ValueError(f"--grace-s must be 0 or more, not {self.grace_s}")
+        for flag, seconds in (("--lame-duck-s", self.lame_duck_s), ("--grace-s", self.grace_s)):
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{flag} must be 0 or more, not {seconds}")
         if not 1 <= self.max_candidates <= MAX_K:
             raise ValueError(f"--max-candidates must be 1 to {MAX_K}, not {self.max_candidates}")
         if not 1 <= self.default_candidates <= self.max_candidates:

@@ -32,25 +32,30 @@ class Turn:
 
     Attributes:
         good_per_s: OK answers within the deadline, a second.
+        late_per_s: requests that took longer, a second.
         sent_per_s: requests, a second.
         cores: that h2load used.
     """
 
     good_per_s: float
+    late_per_s: float
     sent_per_s: float
     cores: float
 
 
 class H2load:
-    """One process and connection for each request of ``bodies``."""
+    """One process for each request of ``bodies``, with some connections each."""
 
-    def __init__(self, address: str, bodies: Sequence[bytes], deadline_s: float) -> None:
+    def __init__(
+        self, address: str, bodies: Sequence[bytes], connections: int, deadline_s: float
+    ) -> None:
         """Ask once for each of them.
 
         Raises:
             Broken: one is not answered.
         """
         self._address, self._bodies, self._deadline_s = address, bodies, deadline_s
+        self._each = connections // len(bodies)
         with grpc.insecure_channel(address) as channel:
             ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RETRIEVE)
             try:
@@ -60,22 +65,26 @@ class H2load:
 
     def closed(self, concurrency: int, seconds: float) -> Turn:
         """So many requests under way at any time."""
-        each = concurrency // len(self._bodies)
+        each = concurrency // (len(self._bodies) * self._each)
         url = f"http://{self._address}{RETRIEVE}"
         options = ["-m", f"{each}", "-D", f"{seconds * 1e3:.0f}ms", url]
         return self._run([options] * len(self._bodies), seconds)
 
     def open(self, rate: float, seconds: float) -> Turn:
-        """So many requests a second at fixed times, however many are under way."""
+        """So many requests a second at fixed times, however many are under way.
+
+        The connections of a process send at the same time.
+        """
         count = len(self._bodies)
         # As many as can be under way within their deadlines, and half as many again.
-        streams = int(1.5 * rate * self._deadline_s / count) + 1
+        streams = int(1.5 * rate * self._deadline_s / (count * self._each)) + 1
+        turns = rate / self._each
         options = []
         with tempfile.TemporaryDirectory() as made:
             for number in range(count):
                 script = Path(made) / f"script-{number}"
-                times = range(number, int(rate * seconds), count)
-                lines = (f"{one / rate * 1e3:.3f}\t{RETRIEVE}\n" for one in times)
+                times = range(number, int(turns * seconds), count)
+                lines = (f"{one / turns * 1e3:.3f}\t{RETRIEVE}\n" for one in times)
                 script.write_text("".join(lines), encoding="utf-8")
                 base = f"http://{self._address}"
                 timed = [f"--timing-script-file={script}", "-B", base]
@@ -94,7 +103,7 @@ class H2load:
                 headers = ["content-type: application/grpc", "te: trailers"]
                 headers.append(f"grpc-timeout: {self._deadline_s * 1e3:.0f}m")
                 given = [part for one in headers for part in ("-H", one)]
-                command = ["h2load", "-t", "1", "-c", "1", "-d", str(body), *given]
+                command = ["h2load", "-t", "1", "-c", f"{self._each}", "-d", str(body), *given]
                 one = subprocess.Popen(
                     [*command, f"--log-file={log}", *some],
                     stdout=subprocess.PIPE,
@@ -116,7 +125,10 @@ class H2load:
         begun = min(at_us for at_us, _ in rows)
         took_s = (max(at_us + took for at_us, took in rows) - begun) / 1e6
         return Turn(
-            (answers - late) / took_s, len(rows) / seconds, (_children_s() - before) / took_s
+            good_per_s=(answers - late) / took_s,
+            late_per_s=late / took_s,
+            sent_per_s=len(rows) / seconds,
+            cores=(_children_s() - before) / took_s,
         )
 
 

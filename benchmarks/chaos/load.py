@@ -26,7 +26,10 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", -1),
 ]
-_ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
+_SEVERAL = (
+    "grpc.service_config",
+    '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}',
+)
 
 
 class Load:
@@ -43,7 +46,7 @@ class Load:
     ) -> None:
         """``rate`` requests a second over some connections, to all ``addresses`` in turn."""
         self._target = f"ipv4:{','.join(addresses)}"
-        self._options = _OPTIONS + [_ROUND_ROBIN] * (len(addresses) > 1)
+        self._options = _OPTIONS + [_SEVERAL] * (len(addresses) > 1)
         self._asked = itertools.cycle(asked)
         self._rate, self._deadline_s, self._judge = rate, deadline_s, judge
         self._ended = threading.Event()

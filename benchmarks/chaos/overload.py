@@ -13,7 +13,7 @@ GOODPUT_PERCENT = 90
 #: A second's worth of requests has its place in the query service, be they refused in the end.
 _GROWN_MIB = 128
 _STILL_PERCENT = 150
-_CONNECTIONS = 8
+_PROCESSES, _CONNECTIONS = 2, 8
 _CONCURRENCIES = (32, 64, 128)
 
 
@@ -22,7 +22,9 @@ def overload(lab: Lab) -> Iterator[Check]:
     if not shutil.which("h2load"):
         raise Broken("h2load is not installed (Debian: nghttp2-client)")
     with lab.model_server("overload-models") as models, lab.service("overload", models) as service:
-        load = H2load(service.address, bodies(lab.catalogue, _CONNECTIONS), lab.deadline_s)
+        load = H2load(
+            service.address, bodies(lab.catalogue, _PROCESSES), _CONNECTIONS, lab.deadline_s
+        )
         load.closed(_CONCURRENCIES[0], 3)  # warms up
         seconds = max(2.0, lab.times.overload / 3)
         tops = {one: load.closed(one, seconds) for one in _CONCURRENCIES}

@@ -80,7 +80,10 @@ def _outage(
     )
     lost = failed(needing)
     away = due_between(needing, begin, back)
-    yield told(f"{how}: failed that need it", f"{len(lost):,} of {len(away):,}")
+    yield told(
+        f"{how}: failed that need it",
+        f"{len(lost):,}; {len(away):,} were due while it was away",
+    )
     yield all_of(f"{how}: failed with UNAVAILABLE", lost, [UNAVAILABLE])
     yield at_most(
         f"{how}: recovered after its return",

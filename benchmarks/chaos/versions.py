@@ -71,7 +71,8 @@ def publishes(lab: Lab) -> Iterator[Check]:
     yield told("versions that answered", f"{len(versions)}")
     yield none("failed", failed(outcomes))
     yield none("answers that mix versions, or wrong ones", faulty(outcomes))
-    yield holds("broken versions that answered", not versions & publisher.damaged, "0", "0")
+    wrong = versions & publisher.damaged
+    yield holds("broken versions that answered", not wrong, f"{len(wrong)}", "0")
     yield told("p99", f"{quantile_ms(outcomes, 99):.0f} ms")
     yield at_most(
         f"memory of the model server, {settled:,.0f} MiB after {_SETTLED}, grew by",

@@ -29,10 +29,13 @@ class HealthMonitor:
         self._observer = observer
         self._upstream = upstream
         self._services = services
+        self._draining = False
 
     async def update(self) -> None:
         """Ask once."""
         ready = await self._upstream.available(_STATUS_TIMEOUT_S)
+        if self._draining:
+            return
         self._observer.health(ready, self._upstream.version)
         response = health_pb2.HealthCheckResponse
         for service in self._services:
@@ -46,5 +49,6 @@ class HealthMonitor:
 
     async def drain(self) -> None:
         """NOT_SERVING for good."""
+        self._draining = True
         self._observer.health(False, self._upstream.version)
         await self.servicer.enter_graceful_shutdown()

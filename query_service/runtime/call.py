@@ -19,6 +19,9 @@ _NO_FLAGS = 0
 _CENTURIES_S = 1e11
 _NO_METADATA: tuple[tuple[str, Any], ...] = ()
 _OK = grpc.StatusCode.OK.value[0]
+#: Operations that hold nothing of their call: without metadata, and one whose result nobody reads.
+_SEND_INITIAL_METADATA = cygrpc.SendInitialMetadataOperation(_NO_METADATA, _NO_FLAGS)
+_UNREAD_CLOSE = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
 
 #: A ``grpc.RpcMethodHandler``; None where there is no such method.
 Handler = Any
@@ -57,17 +60,18 @@ class Call:
         self._trailing_metadata = _NO_METADATA
         self._task: asyncio.Task[None] | None = None
         self._initial_metadata_sent = self._status_sent = False
-        self._core.start_server_batch(
-            (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._closed
-        )
         if handler is None:
-            self._send_status(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            self._refuse(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         elif isinstance(handler, UnaryHandler) and (refused := handler.refusal()):
-            self._send_status(*refused)
-        elif handler.request_streaming:
-            self._run(self._messages())
+            self._refuse(*refused)
         else:
-            self._receive(self._received)
+            self._core.start_server_batch(
+                (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._closed
+            )
+            if handler.request_streaming:
+                self._run(self._messages())
+            else:
+                self._receive(self._received)
 
     # What handlers use.
 
@@ -178,28 +182,36 @@ class Call:
         self._status_sent = True
         self._core.start_server_batch(
             (
-                cygrpc.SendInitialMetadataOperation(_NO_METADATA, _NO_FLAGS),
+                _SEND_INITIAL_METADATA,
                 cygrpc.SendMessageOperation(data, _NO_FLAGS),
                 cygrpc.SendStatusFromServerOperation(self._trailing_metadata, _OK, b"", _NO_FLAGS),
             ),
             _sent,
         )
 
+    def _refuse(self, code: grpc.StatusCode, details: str) -> None:
+        """The whole of a call in one batch, and so in one event."""
+        status = self._status(code, details)
+        self._core.start_server_batch((_UNREAD_CLOSE, _SEND_INITIAL_METADATA, status), _sent)
+
     def _send_status(self, code: grpc.StatusCode, details: str) -> None:
         if self._status_sent:
             return
         self._status_sent = True
-        status = cygrpc.SendStatusFromServerOperation(
+        status = self._status(code, details)
+        self._core.start_server_batch((*self._initial_metadata(), status), _sent)
+
+    def _status(self, code: grpc.StatusCode, details: str) -> Any:
+        return cygrpc.SendStatusFromServerOperation(
             self._trailing_metadata, code.value[0], details.encode(), _NO_FLAGS
         )
-        self._core.start_server_batch((*self._initial_metadata(), status), _sent)
 
     def _initial_metadata(self) -> tuple[Any, ...]:
         """The operation that sends it, the first time."""
         if self._initial_metadata_sent:
             return ()
         self._initial_metadata_sent = True
-        return (cygrpc.SendInitialMetadataOperation(_NO_METADATA, _NO_FLAGS),)
+        return (_SEND_INITIAL_METADATA,)
 
     async def _batch(self, *operations: Any) -> None:
         """Start operations and wait until they are done."""

@@ -11,6 +11,10 @@ from grpc._cython import cygrpc
 from query_service.runtime.call import Call, Handler
 from query_service.runtime.events import EventQueue
 
+#: Calls that core may hand over before the loop has asked for more. At the end it cancels what it
+#: has not: so many that this is only what comes in that moment.
+_ASKED_FOR = 256
+
 
 @dataclass
 class _CallDetails:
@@ -59,7 +63,8 @@ class Server:
         """Accept calls."""
         self._core.start()
         self._accepting = True
-        self._request_call()
+        for _ in range(_ASKED_FOR):
+            self._request_call()
 
     async def stop(self, grace_s: float | None) -> None:
         """No new calls; those under way are cancelled after the grace period."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from query_service import cli, server
 from retrieval.v1 import retrieval_service_pb2 as pb
@@ -71,6 +72,27 @@ def test_it_drains_and_ends_with_zero(model_server: FakeModelServer, number: int
             threading.Event().wait(0.3)
             process.send_signal(number)
             assert call.result().model_version == 7
+        assert process.wait(10) == 0
+
+
+def test_a_lame_duck_answers_and_says_that_it_goes(model_server: FakeModelServer) -> None:
+    arguments = (*_SERVE, f"127.0.0.1:{model_server.port}", "--lame-duck-s", "1.5")
+    with running("query_service", *arguments) as (address, process):
+        with grpc.insecure_channel(address) as channel:
+            stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)
+            watched = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(), timeout=10
+            )
+            assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+            process.send_signal(signal.SIGTERM)
+            assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            # Longer than the watch over the model server takes to come by again.
+            end = time.monotonic() + 1.0
+            while time.monotonic() < end:
+                assert stub.Retrieve(pb.RetrieveRequest(user_id="u1"), timeout=5).model_version == 7
+            state = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert state.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert process.poll() is None
         assert process.wait(10) == 0
 
 
