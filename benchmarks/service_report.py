@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator
 from rich.table import Table
 from service_catalogue import EXCLUDED, PLAIN
 from service_results import (
@@ -135,10 +136,10 @@ def plot(results: Results, path: Path) -> None:
                     loads, list(lowest), list(highest), color=drawn.get_color(), alpha=0.12
                 )
             panel.set(xscale="log", yscale="log")
-            panel.grid(which="both", axis="y", color="0.92")
-            panel.yaxis.set_major_formatter("{x:g}")
-            panel.yaxis.set_minor_formatter("{x:g}")
-            panel.tick_params(which="minor", labelsize=7)
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter("{x:,g}")
+            panel.yaxis.set_minor_locator(NullLocator())
+            panel.grid(axis="y", color="0.92")
         row[0].set_ylabel(name)
     every = sorted({one.load.concurrency for one in results.turns if one.question == EXCLUDED})
     for panel, question in zip(panels[0], ("no exclusions", "100 exclusions"), strict=True):

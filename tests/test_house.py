@@ -178,6 +178,24 @@ def test_every_package_is_installed() -> None:
     assert {name for name in named if name.split(".")[0] in PACKAGES} == there
 
 
+def test_images_hold_what_their_packages_import() -> None:
+    ours = {*PACKAGES, "serving_contract", "retrieval", "tfserving_subset"}
+    copied: dict[str, set[str]] = {}
+    stage = ""
+    for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines():
+        match line.split():
+            case ["FROM", parent, "AS", stage]:
+                copied[stage] = set(copied.get(parent, ()))
+            case ["COPY", *sources, _] if not sources[0].startswith("--"):
+                names = {Path(one.removeprefix("proto/")).parts[0] for one in sources}
+                copied[stage] |= {name.removesuffix(".py") for name in names}
+    held = {package: stage for stage in copied for package in copied[stage] & set(PACKAGES)}
+    assert set(held) == set(PACKAGES)
+    for package, stage in held.items():
+        needed = {root for path in (ROOT / package).rglob("*.py") for root in _roots(path)}
+        assert needed & ours <= copied[stage], stage
+
+
 def test_no_module_is_long() -> None:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
