@@ -5,8 +5,8 @@ none.
 
 import argparse
 import asyncio
-import contextlib
 import os
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -135,18 +135,17 @@ def _serve_with(settings: Settings) -> int:
     if count == 1:
         run(0, settings.port, announce)
         return 0
-    with contextlib.ExitStack() as stack:
-        if settings.metrics_port:
-            # As the supervisor does with the other port: nobody else may have it.
-            held, _ = reserve(settings.metrics_host, settings.metrics_port)
-            for one in held:
-                stack.enter_context(one)
-        return supervise(
-            *(count, run, settings.host, settings.port),
-            grace_s=settings.lame_duck_s + settings.grace_s,
-            ready=announce,
-            ended=rows.ended,
-        )
+    held: list[socket.socket] = []
+    if settings.metrics_port:
+        # As the supervisor does with the other port: nobody else may have it.
+        held, _ = reserve(settings.metrics_host, settings.metrics_port)
+    return supervise(
+        *(count, run, settings.host, settings.port),
+        grace_s=settings.lame_duck_s + settings.grace_s,
+        ready=announce,
+        ended=rows.ended,
+        held=held,
+    )
 
 
 def _ask(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -175,14 +175,15 @@ class Server:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        # The next service may have its port while this one drains.
+        if self._exporter:
+            self._exporter.close()
         await self._server.stop(self._settings.grace_s)
         await self._model.close()
         await self._store.close()
         if self._cache:
             self._cache.log()
         await self._observer.close()
-        if self._exporter:
-            self._exporter.close()
 
 
 async def serve(

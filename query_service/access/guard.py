@@ -17,6 +17,8 @@ INTERVAL_S = 1.0
 
 _HEADER = "authorization"
 _SCHEME = "bearer"
+#: Of one token's header: more come only from who makes them up.
+_SPELLINGS = 4
 
 
 class Caller:
@@ -121,5 +123,7 @@ class Guard:
         key = tokens.matching(self._callers, token.strip())
         if key is None:
             return None
+        if len(self._by_header) >= _SPELLINGS * len(self._callers):
+            self._by_header.clear()
         self._by_header[header] = self._callers[key]
         return self._callers[key]

@@ -118,7 +118,8 @@ class Methods:
         if len(data) > LARGE_BYTES and method.check:
             method.check(data)
         request = _parsed(method.request, data)
-        size = method.size(request)
+        # What is refused for being empty has been asked all the same.
+        size = max(1, method.size(request))
         self._free -= size
         try:
             if caller:

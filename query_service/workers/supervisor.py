@@ -15,8 +15,9 @@ import math
 import os
 import selectors
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from query_service.errors import StartError
@@ -49,6 +50,7 @@ def supervise(
     grace_s: float,
     ready: Ready,
     ended: Callable[[int], None] = lambda _worker: None,
+    held: Sequence[socket.socket] = (),
 ) -> int:
     """Run ``count`` workers until SIGTERM or SIGINT: 0, or 1 where one did not end well then.
 
@@ -56,11 +58,13 @@ def supervise(
     replacement will have too, with the port (a free one, where ``port`` is 0), and with what to
     call when it listens there; it returns some time after SIGTERM. ``ready`` is called once, with
     the port, when all workers listen; ``ended`` with the number of each worker that has ended.
+    ``held`` hold other ports for the workers; they are closed with those that hold this one.
 
     Raises:
         StartError: the port is taken, or a worker ended before all were ready.
     """
     reserved, port = reserve(host, port)
+    reserved.extend(held)
     stop, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)

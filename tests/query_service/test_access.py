@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,27 @@ def test_a_batch_counts_as_many_as_it_holds(serve: Serve, file: Path, runtime: s
     assert error.code() is _EXHAUSTED
     # 50 at one in two seconds.
     assert 90 < _retry_after_s(error) <= 100
+
+
+def test_an_empty_batch_counts_too(serve: Serve, file: Path) -> None:
+    file.write_text(_table("web", _TOKEN, 0.5))
+    call: Any = serve(tokens=str(file)).stub.BatchRetrieve
+    empty = pb.BatchRetrieveRequest()
+    codes = {
+        _refusal(lambda: call(empty, timeout=5, metadata=_header(_TOKEN))).code() for _ in range(9)
+    }
+    assert codes == {grpc.StatusCode.INVALID_ARGUMENT, _EXHAUSTED}
+
+
+def test_spellings_of_a_header_are_not_kept_for_ever(file: Path) -> None:
+    guard = Guard(str(file))
+    guard.admit(_header(_TOKEN))
+    tracemalloc.start()
+    for number in range(3000):
+        guard.admit([("authorization", f"Bearer{' ' * (number + 1)}{_TOKEN}")])
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 200_000
 
 
 def test_workers_share_a_limit(file: Path) -> None:

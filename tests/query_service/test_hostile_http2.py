@@ -6,7 +6,8 @@ import struct
 import pytest
 
 from retrieval.v1 import retrieval_service_pb2 as pb
-from tests.query_service.conftest import Service
+from tests.conftest import running
+from tests.query_service.conftest import FakeModelServer, Service
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
@@ -36,9 +37,9 @@ def _message(data: bytes, *, compressed: int = 0, length: int | None = None) -> 
     return struct.pack(">BI", compressed, len(data) if length is None else length) + data
 
 
-def _exchange(service: Service, head: list[tuple[bytes, bytes]], body: bytes | None) -> list[int]:
+def _exchange(address: str, head: list[tuple[bytes, bytes]], body: bytes | None) -> list[int]:
     """Types of the frames that came back until the stream, or the connection, was over."""
-    host, port = service.address.split(":")
+    host, port = address.split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         flags = _END_HEADERS | (_END_STREAM if body is None else 0)
         sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0)
@@ -68,7 +69,7 @@ def _frames(connection: socket.socket) -> list[int]:
 
 
 def test_the_frames_by_hand_are_good(service: Service) -> None:
-    assert _DATA in _exchange(service, _HEAD, _message(_GOOD))
+    assert _DATA in _exchange(service.address, _HEAD, _message(_GOOD))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,16 @@ def test_every_stream_ends_and_the_service_goes_on(
     service: Service, head: list[tuple[bytes, bytes]], body: bytes | None
 ) -> None:
     # One that does not end is a timeout here.
-    _exchange(service, head, body)
+    _exchange(service.address, head, body)
     request = pb.RetrieveRequest(user_id="u", max_candidates=1)
     assert [one.item_id for one in service.stub.Retrieve(request).candidates] == ["i0"]
+
+
+def test_a_token_that_is_no_text_is_not_logged(
+    model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
+    with running("query_service", *arguments) as (address, _):
+        head = [*_HEAD, (b"authorization", b"Bearer s3cret\xff")]
+        assert _DATA in _exchange(address, head, _message(_GOOD))
+    assert "s3cret" not in capfd.readouterr().err

@@ -307,6 +307,35 @@ def test_a_taken_metrics_port_is_an_error(model_server: FakeModelServer, workers
     assert f"error: cannot listen on 127.0.0.1:{port}: " in done.stderr
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_metrics_port_is_free_while_the_last_request_ends(
+    model_server: FakeModelServer, port: int, workers: str
+) -> None:
+    serve = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
+    more = ("--metrics-port", str(port), "--workers", workers, "--timeout-s", "5")
+    with (
+        running("query_service", *serve, *more) as (address, process),
+        grpc.insecure_channel(address) as channel,
+    ):
+        model_server.delay_s = 1.5
+        stub = pb_grpc.RetrievalServiceStub(channel)
+        call = stub.Retrieve.future(pb.RetrieveRequest(user_id="u1"), timeout=10)
+        until(lambda: bool(model_server.signatures))
+        process.terminate()
+        until(lambda: _is_free(port))
+        assert not call.done()
+        assert call.result().model_version == 7
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", port))
+        one.listen()
+        return True
+    return False
+
+
 def test_without_a_port_nothing_more_listens(model_server: FakeModelServer) -> None:
     arguments = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
     with running("query_service", *arguments) as (address, process):

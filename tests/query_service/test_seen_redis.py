@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import statistics
 import subprocess
 import sys
@@ -341,7 +342,8 @@ def test_passwords(
 
 
 def test_the_rights_that_are_enough(redis_server: RedisServer) -> None:
-    rights = ["+eval", "+smembers", "+sadd", "+scard", "+unlink", "+ping", "+select"]
+    lines = (ROOT / "docs" / "SEEN_ITEMS.md").read_text(encoding="utf-8").split("**Rights**")[1]
+    rights = re.findall(r"\+[a-z]+", lines.partition("\n- ")[0])
     with redis_server.client() as client:
         client.execute_command(
             "ACL", "SETUSER", "service", "on", ">pw", "~shortlist:seen:*", *rights
@@ -350,6 +352,8 @@ def test_the_rights_that_are_enough(redis_server: RedisServer) -> None:
     async def ask(store: Any) -> None:
         assert await store.record([("a", "1")]) == 1
         assert await store.seen("a") == {b"1"}
+        assert await store.seen_if_few("a", 1) == {b"1"}
+        assert await store.seen_among("a", [b"1", b"2"]) == {b"1"}
         await store.forget("a")
 
     _in_store(f"redis://service:pw@127.0.0.1:{redis_server.port}/2", ask)
