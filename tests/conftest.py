@@ -37,6 +37,8 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             *(sys.executable, "-m", "trainer", "run", "--dataset", "synthetic"),
             *("--models-dir", str(directory), "--set", "training.epochs=4"),
+            # Else it depends on how busy the machine is.
+            *("--set", "index.kind=brute_force"),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -38,6 +38,11 @@ MAX_CELLS = 131_072
 _SHALLOW = 64
 #: How much the newest Predict counts in what Predicts take of late.
 _NEWEST = 0.25
+#: So close to its deadline a Predict is left to end by that: it has been too slow, which is not the
+#: same as unwanted.
+_ENDING_S = 0.05
+#: Queries of a failed Predict that fail by themselves, too, until the others are taken to.
+_FAULTS = 3
 
 
 class BatchModel(Protocol):
@@ -205,6 +210,7 @@ class _Predict:
         self._model = model
         self._orders = orders
         self._waited_for = len(orders)
+        self._deadline = max(one.deadline for one in orders)
         self._done = done
         for order in orders:
             order.predict = self
@@ -213,8 +219,13 @@ class _Predict:
     def left(self) -> None:
         """One order is no longer waited for; without any there is nothing to do."""
         self._waited_for -= 1
-        if not self._waited_for:
+        if self._waited_for:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._deadline - _ENDING_S:
             self._task.cancel()
+        else:
+            loop.call_at(self._deadline + _ENDING_S, self._task.cancel)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -237,12 +248,10 @@ class _Predict:
                 max(one.deadline for one in orders),
             )
         except ModelServerFault as error:
-            # It may be one query's fault alone: each is asked by itself.
             if len(orders) == 1:
                 _fail(orders, error)
             else:
-                for one in orders:
-                    await self._ask([one])
+                await self._ask_each(orders, error)
         except RetrievalError as error:
             _fail(orders, error)
         # A bug; all the same nobody may wait for ever.
@@ -255,6 +264,20 @@ class _Predict:
                     order.row.set_result(row)
             return True
         return False
+
+    async def _ask_each(self, orders: list[_Order], error: Exception) -> None:
+        """It may be one query's fault alone; where it is none's, not each has to be tried."""
+        faults = 0
+        for order in orders:
+            if order.row.done():
+                continue
+            if faults == _FAULTS:
+                _fail([order], error)
+            elif await self._ask([order]):
+                # The others are worth it.
+                faults = -len(orders)
+            else:
+                faults += 1
 
 
 def _fail(orders: list[_Order], error: Exception) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 
-from query_service.errors import RetrievalError
+from query_service.errors import RetrievalError, SignatureMissing
 from query_service.retrieval import Kind, Query, Row
 from query_service.upstream.joining import BatchModel
+
+logger = logging.getLogger(__name__)
 
 #: No user of any model: it gets the most popular items.
 _NOBODY = "\0nobody"
@@ -24,6 +27,7 @@ class PopularItems:
         self._query = Query(Kind.USER, _NOBODY, depth)
         #: None until the model has been asked.
         self.row: Row | None = None
+        self._without: int | None = None  # the version that has none
 
     async def run(self) -> None:
         """Follow the model's versions until cancelled."""
@@ -39,10 +43,15 @@ class PopularItems:
             RetrievalError: it does not answer.
         """
         version = self._version()
-        if version is None or (self.row is not None and self.row.version == version):
+        if version in (None, self._without) or (self.row and self.row.version == version):
             return
         deadline = asyncio.get_running_loop().time() + _TIMEOUT_S
         depth = self._query.max_candidates
-        [row] = await self._model.fetch_batch(Kind.USER, [self._query], [depth], deadline)
+        try:
+            [row] = await self._model.fetch_batch(Kind.USER, [self._query], [depth], deadline)
+        except SignatureMissing:
+            self._without = version
+            logger.warning("version %d knows no users: there is nothing to fall back to", version)
+            return
         if not row.known:
             self.row = row

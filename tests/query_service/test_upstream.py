@@ -9,13 +9,21 @@ from pathlib import Path
 import grpc
 import pytest
 
-from query_service.errors import ModelServerUnavailable, OutOfTime, Overloaded, RetrievalError
+from query_service.errors import (
+    ModelServerFault,
+    ModelServerUnavailable,
+    OutOfTime,
+    Overloaded,
+    RetrievalError,
+    SignatureMissing,
+)
 from query_service.retrieval import Kind, Query, Row
 from query_service.settings import Settings
 from query_service.upstream import breaker, joining
 from query_service.upstream.addresses import target
 from query_service.upstream.breaker import BreakingModel
 from query_service.upstream.joining import JoiningModel
+from query_service.upstream.popular import PopularItems
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service
 
@@ -152,12 +160,17 @@ class Model:
         self.error: RetrievalError | None = None
         self.asked = 0
         self.delay_s = 0.0
+        self.hangs = False
 
     async def fetch_batch(
         self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[Row]:
-        del kind, deadline
+        del kind
         self.asked += 1
+        if self.hangs:
+            # As a call of gRPC ends.
+            await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+            raise OutOfTime("Deadline Exceeded")
         await asyncio.sleep(self.delay_s)
         if self.error:
             raise self.error
@@ -228,6 +241,66 @@ def test_callers_in_a_hurry_do_not_open_the_breaker() -> None:
     _breaking(test)
 
 
+def test_every_answer_keeps_the_breaker_closed() -> None:
+    async def test(model: Model, breaking: BreakingModel) -> None:
+        for answer in (Overloaded("busy"), SignatureMissing("none"), ModelServerFault("broken")):
+            model.error = ModelServerUnavailable("away")
+            await _fail(breaking, breaker.FAILURES - 1)
+            model.error = answer
+            await _fail(breaking, 1)
+        assert model.asked == 3 * breaker.FAILURES
+
+    _breaking(test)
+
+
+def test_a_model_server_that_hangs_opens_the_breaker() -> None:
+    async def test(model: Model, breaking: BreakingModel) -> None:
+        model.hangs = True
+        joined = JoiningModel(breaking)
+
+        async def ask(seconds: float) -> None:
+            deadline = asyncio.get_running_loop().time() + seconds
+            await joined.fetch(Query(Kind.USER, "u", 1), 1, deadline)
+
+        for _ in range(breaker.FAILURES):
+            with pytest.raises(OutOfTime):
+                await ask(1.5 * breaker.FAIR_TIME_S)
+        with pytest.raises(ModelServerUnavailable, match="has stopped answering"):
+            await ask(5.0)
+        assert model.asked == breaker.FAILURES
+
+    _breaking(test)
+
+
+def test_callers_that_go_early_do_not_open_the_breaker() -> None:
+    async def test(model: Model, breaking: BreakingModel) -> None:
+        model.hangs = True
+        joined = JoiningModel(breaking)
+        for _ in range(2 * breaker.FAILURES):
+            deadline = asyncio.get_running_loop().time() + 5
+            asking = asyncio.create_task(joined.fetch(Query(Kind.USER, "u", 1), 1, deadline))
+            await asyncio.sleep(0.01)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await asyncio.sleep(0)
+        assert model.asked == 2 * breaker.FAILURES
+
+    _breaking(test)
+
+
+def test_a_fault_that_is_not_one_querys_is_not_multiplied() -> None:
+    async def test(model: Model, breaking: BreakingModel) -> None:
+        model.error = ModelServerFault("broken")
+        joined = JoiningModel(breaking)
+        deadline = asyncio.get_running_loop().time() + 5
+        asking = [joined.fetch(Query(Kind.USER, f"u{n}", 1), 1, deadline) for n in range(100)]
+        errors = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(one) for one in errors} == {ModelServerFault}
+        assert model.asked < 10
+
+    _breaking(test)
+
+
 def test_pauses_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(breaker, "LONGEST_PAUSE_S", 0.04)
@@ -287,6 +360,32 @@ def test_the_last_resort_follows_the_versions(serve: Serve, model_server: FakeMo
     answer = service.stub.Retrieve(pb.RetrieveRequest(user_id="u"), timeout=5)
     assert [one.item_id for one in answer.candidates] == ["n0", "n1"]
     assert answer.model_version == 8
+
+
+def test_a_model_server_that_hangs_has_a_last_resort(
+    serve: Serve, model_server: FakeModelServer
+) -> None:
+    model_server.known = False
+    service = serve(fallback="popular", timeout_s=0.3)
+    _until(lambda: _asked(model_server) > 0)
+    assert _code(service) is Code.OK
+    model_server.known = True
+    model_server.delay_s = 5.0
+    codes = [_code(service) for _ in range(2 * breaker.FAILURES)]
+    assert codes[0] is Code.DEADLINE_EXCEEDED
+    assert Code.OK in codes[breaker.FAILURES :]
+
+
+def test_a_model_that_knows_no_users_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(model: Model, breaking: BreakingModel) -> None:
+        model.error = SignatureMissing("no by_user")
+        popular = PopularItems(breaking, lambda: 7, 10)
+        for _ in range(3):
+            await popular.update()
+        assert (model.asked, popular.row) == (1, None)
+        assert caplog.text.count("nothing to fall back to") == 1
+
+    _breaking(test)
 
 
 def test_a_last_resort_never_seen_is_none(serve: Serve) -> None:
