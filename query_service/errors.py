@@ -2,7 +2,8 @@
 
 RetrievalError
   InvalidRequest          a field breaks a rule of the API; names the field
-  UnknownQuery            no such item; or no such user, where so configured
+  UnknownQuery            no such item; or no such user, where so configured; or, asked for its
+                          health, no such service
   ModelServerUnavailable  the model server, or the model in it, is away
   SignatureMissing        the model in it is older than this service, or not ours
   SeenStoreUnavailable    seen items cannot be read, or recorded, now
@@ -32,7 +33,7 @@ class InvalidRequest(RetrievalError):
 
 
 class UnknownQuery(RetrievalError):
-    """The model does not know the id."""
+    """Nobody here knows the id, or the name."""
 
 
 class ModelServerUnavailable(RetrievalError):

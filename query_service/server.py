@@ -171,6 +171,7 @@ class Server:
         """NOT_SERVING; after the lame duck time no new calls, those under way have their grace."""
         await self._health.drain()
         await asyncio.sleep(self._settings.lame_duck_s)
+        self._health.end()
         for task in self._background:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

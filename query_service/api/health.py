@@ -3,9 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health_aio
-
+from query_service.api.health_servicer import HealthServicer
 from query_service.observing.observer import Observer
 
 INTERVAL_S = 0.5
@@ -25,10 +23,9 @@ class HealthMonitor:
     """Asks the model server twice a second and sets the health of ``services``."""
 
     def __init__(self, upstream: Upstream, services: tuple[str, ...], observer: Observer) -> None:
-        self.servicer = health_aio.HealthServicer()
+        self.servicer = HealthServicer(services)
         self._observer = observer
         self._upstream = upstream
-        self._services = services
         self._draining = False
 
     async def update(self) -> None:
@@ -37,9 +34,7 @@ class HealthMonitor:
         if self._draining:
             return
         self._observer.health(ready, self._upstream.version)
-        response = health_pb2.HealthCheckResponse
-        for service in self._services:
-            await self.servicer.set(service, response.SERVING if ready else response.NOT_SERVING)
+        self.servicer.set(serving=ready)
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -48,7 +43,11 @@ class HealthMonitor:
             await asyncio.sleep(INTERVAL_S)
 
     async def drain(self) -> None:
-        """NOT_SERVING for good."""
+        """NOT_SERVING for good; who watches is told, and watches on."""
         self._draining = True
         self._observer.health(False, self._upstream.version)
-        await self.servicer.enter_graceful_shutdown()
+        self.servicer.set(serving=False)
+
+    def end(self) -> None:
+        """End all watches, or the server would wait for them as long as for calls under way."""
+        self.servicer.end()

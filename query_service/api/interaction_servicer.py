@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from query_service.api import wire
 from query_service.api.methods import Method
-from query_service.api.validation import check_id
+from query_service.api.validation import MAX_INTERACTIONS, check_id
 from query_service.errors import InvalidRequest, OutOfTime
 from query_service.seen_store.store import Pair, Store
 from retrieval.v1 import interaction_service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["InteractionService"].full_name
-MAX_INTERACTIONS = 1_000
 
 
 class InteractionServicer:
@@ -21,7 +21,9 @@ class InteractionServicer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.methods: dict[str, Method[Any]] = {
-            "RecordInteractions": Method(pb.RecordInteractionsRequest, self._record)
+            "RecordInteractions": Method(
+                pb.RecordInteractionsRequest, self._record, check=wire.check_interactions
+            )
         }
 
     async def _record(self, request: pb.RecordInteractionsRequest, deadline: float) -> bytes:

@@ -26,10 +26,23 @@ class _Servicer(reflection_pb2_grpc.ServerReflectionServicer):
     async def ServerReflectionInfo(  # noqa: N802
         self, request_iterator: AsyncIterable[Any], context: Any
     ) -> AsyncIterable[Any]:
+        admitted = self._admitted(request_iterator, context)
+        async for answer in self._answering.ServerReflectionInfo(admitted, context):
+            yield answer
+
+    async def _admitted(self, requests: AsyncIterable[Any], context: Any) -> AsyncIterable[Any]:
+        """Each counts as a request: the first before it is read, others as they come."""
+        await self._admit(context)
+        first = True
+        async for request in requests:
+            if not first:
+                await self._admit(context)
+            first = False
+            yield request
+
+    async def _admit(self, context: Any) -> None:
         if self._guard:
             try:
                 self._guard.admit(context.invocation_metadata())
             except RetrievalError as error:
                 await refuse(context, error)
-        async for answer in self._answering.ServerReflectionInfo(request_iterator, context):
-            yield answer

@@ -11,6 +11,7 @@ from serving_contract import MAX_ID_BYTES
 MAX_EXCLUSIONS = 10_000
 MAX_RECENT_ITEMS = 1_000
 MAX_BATCH = 256
+MAX_INTERACTIONS = 1_000
 #: Characters of an id that is short enough, whatever they are: UTF-8 has four bytes at the most.
 _SURELY_SHORT = MAX_ID_BYTES // 4
 

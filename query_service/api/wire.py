@@ -5,7 +5,12 @@ them took ten seconds and 3 GB, only to be refused. The format is protobuf's
 (https://protobuf.dev/programming-guides/encoding/).
 """
 
-from query_service.api.validation import MAX_BATCH, MAX_EXCLUSIONS, MAX_RECENT_ITEMS
+from query_service.api.validation import (
+    MAX_BATCH,
+    MAX_EXCLUSIONS,
+    MAX_INTERACTIONS,
+    MAX_RECENT_ITEMS,
+)
 from query_service.errors import InvalidRequest
 
 #: What is smaller can be parsed whatever it is: 20 MB, some 50 ms.
@@ -13,9 +18,10 @@ LARGE_BYTES = 256 * 1024
 #: Beside what may be there often: every other field, and some that a newer client knows.
 _OTHERS = 100
 _MOST_IN_REQUEST = MAX_EXCLUSIONS + MAX_RECENT_ITEMS + _OTHERS
-_MOST_IN_BATCH = MAX_BATCH + _OTHERS
-#: Of BatchRetrieveRequest.requests.
-_REQUESTS_TAG = 0x0A
+#: Its fields are there once each.
+_MOST_IN_INTERACTION = _OTHERS
+#: Of BatchRetrieveRequest.requests and of RecordInteractionsRequest.interactions.
+_MESSAGES_TAG = 0x0A
 
 
 def check_request(data: bytes) -> None:
@@ -24,7 +30,7 @@ def check_request(data: bytes) -> None:
     Raises:
         InvalidRequest: that is so.
     """
-    _check_count("request", data, 0, len(data))
+    _check_count("request", data, 0, len(data), _MOST_IN_REQUEST)
 
 
 def check_batch(data: bytes) -> None:
@@ -33,23 +39,37 @@ def check_batch(data: bytes) -> None:
     Raises:
         InvalidRequest: that is so.
     """
+    _check_messages("requests", data, MAX_BATCH, _MOST_IN_REQUEST)
+
+
+def check_interactions(data: bytes) -> None:
+    """The same of a RecordInteractionsRequest, and of the interactions in it.
+
+    Raises:
+        InvalidRequest: that is so.
+    """
+    _check_messages("interactions", data, MAX_INTERACTIONS, _MOST_IN_INTERACTION)
+
+
+def _check_messages(name: str, data: bytes, most: int, most_in_each: int) -> None:
+    """Of a message whose first field is up to ``most`` messages."""
     at = fields = 0
     while at < len(data):
         fields += 1
-        if fields > _MOST_IN_BATCH:
-            raise InvalidRequest("requests", f"must be 1 to {MAX_BATCH}")
+        if fields > most + _OTHERS:
+            raise InvalidRequest(name, f"must be 1 to {most}")
         tag, begin, at = _field(data, at)
         # A field has two bytes at the least.
-        if tag == _REQUESTS_TAG and at - begin > 2 * _MOST_IN_REQUEST:
-            _check_count(f"requests[{fields - 1}]", data, begin, min(at, len(data)))
+        if tag == _MESSAGES_TAG and at - begin > 2 * most_in_each:
+            _check_count(f"{name}[{fields - 1}]", data, begin, min(at, len(data)), most_in_each)
 
 
-def _check_count(name: str, data: bytes, at: int, stop: int) -> None:
+def _check_count(name: str, data: bytes, at: int, stop: int, most: int) -> None:
     fields = 0
     while at < stop:
         fields += 1
-        if fields > _MOST_IN_REQUEST:
-            raise InvalidRequest(name, f"more than {_MOST_IN_REQUEST} fields")
+        if fields > most:
+            raise InvalidRequest(name, f"more than {most} fields")
         # Nearly all are texts of less than 128 bytes.
         if data[at] & 0x87 == 2 and at + 1 < stop and data[at + 1] < 0x80:
             at += 2 + data[at + 1]

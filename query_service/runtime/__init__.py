@@ -10,6 +10,7 @@ and ``serve --runtime aio`` runs the same handlers on grpc.aio.
 server.py   routes calls to handlers, starts and stops
 call.py     one call: its messages, status and cancellation
 events.py   the completion queue, emptied in the loop's own thread
+failures.py what is logged of handlers that fail
 """
 
 from query_service.runtime.call import UnaryHandler

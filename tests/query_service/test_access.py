@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import queue
 import re
 import time
 import tracemalloc
@@ -109,6 +110,32 @@ def test_a_token_is_needed(guarded: Service, method: str) -> None:
     assert {one.code() for one in refusals} == {_UNAUTHENTICATED}
     # The same for all: nothing is said of what is wrong.
     assert len({one.details() for one in refusals}) == 1
+
+
+def test_each_message_of_a_reflection_stream_needs_a_token(guarded: Service, file: Path) -> None:
+    question = reflection_pb2.ServerReflectionRequest(list_services="")
+    more: queue.Queue[Any] = queue.Queue()
+    reflecting = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
+    ask: Any = reflecting.ServerReflectionInfo
+    answers = ask(iter(more.get, None), timeout=20, metadata=_header(_TOKEN))
+    for _ in range(3):
+        more.put(question)
+        assert next(answers).list_services_response.service
+    file.write_text(_table("batch", _OTHER))
+    _until(guarded, _TOKEN, _UNAUTHENTICATED)
+    more.put(question)
+    assert _refusal(lambda: next(answers)).code() is _UNAUTHENTICATED
+    more.put(None)
+
+
+def test_each_message_of_a_reflection_stream_counts(guarded: Service, file: Path) -> None:
+    file.write_text(_table("web", _TOKEN, 5) + _table("batch", _NEW))
+    _until(guarded, _NEW, grpc.StatusCode.OK)
+    questions = [reflection_pb2.ServerReflectionRequest(list_services="")] * 100
+    reflecting = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
+    ask: Any = reflecting.ServerReflectionInfo
+    answers = ask(iter(questions), timeout=20, metadata=_header(_TOKEN))
+    assert _refusal(lambda: list(answers)).code() is _EXHAUSTED
 
 
 def test_health_is_open(guarded: Service) -> None:

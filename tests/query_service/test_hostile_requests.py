@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from query_service.api import wire
 from query_service.errors import InvalidRequest
+from retrieval.v1 import interaction_service_pb2 as interaction_pb
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.conftest import running
 from tests.fuzz.contract import BATCH, RETRIEVE, breaches
@@ -22,6 +23,7 @@ from tests.query_service.conftest import FakeModelServer, Service
 
 Code = grpc.StatusCode
 _LEGAL = {Code.OK, Code.INVALID_ARGUMENT, Code.NOT_FOUND}
+RECORD = "RecordInteractions"
 _SEEN = {"u1": {"i0", "i2", "i4"}}
 _hostile = settings(
     max_examples=200,
@@ -140,6 +142,7 @@ _MB = 1 << 20
             Code.INVALID_ARGUMENT,
         ),
         (RETRIEVE, b"\x53" * (64 * _MB), Code.INVALID_ARGUMENT),
+        (RECORD, b"\x0a\x00" * (31 * _MB), Code.INVALID_ARGUMENT),
     ],
 )
 def test_64_mb_cost_no_more_than_some_copies(
@@ -147,7 +150,8 @@ def test_64_mb_cost_no_more_than_some_copies(
 ) -> None:
     address, service = process
     with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
-        ask = channel.unary_unary(f"/retrieval.v1.RetrievalService/{method}")
+        service_name = "InteractionService" if method == RECORD else "RetrievalService"
+        ask = channel.unary_unary(f"/retrieval.v1.{service_name}/{method}")
         assert ask.future(data, timeout=30).code() is code
         peak = _peak_bytes(service)
         assert peak < 400 * _MB, f"{peak / _MB:.0f} MB"
@@ -185,6 +189,38 @@ def test_a_large_message_is_counted_as_protobuf_reads_it(data: bytes) -> None:
         wire.check_batch(data)
     except InvalidRequest:
         assert requests is None or len(requests) > 256
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+@example(b"\x0a\x00" * 1_101)
+@example(b"\x0a\xca\x01" + b"\x1a\x00" * 101)
+def test_large_interactions_are_counted_as_protobuf_reads_them(data: bytes) -> None:
+    try:
+        interactions = interaction_pb.RecordInteractionsRequest.FromString(data).interactions
+    except DecodeError:
+        interactions = None
+    try:
+        wire.check_interactions(data)
+    except InvalidRequest:
+        assert (
+            interactions is None
+            or len(interactions) > 1_000
+            or max(one.ByteSize() for one in interactions) > 200
+        )
+
+
+def test_the_largest_batch_of_interactions_is_not_refused() -> None:
+    pairs = [interaction_pb.Interaction(user_id="u" * 256, item_id="i" * 256)] * 1_000
+    data = interaction_pb.RecordInteractionsRequest(interactions=pairs).SerializeToString()
+    assert len(data) > wire.LARGE_BYTES
+    wire.check_interactions(data)
+    for wrong, said in [
+        (b"\x0a\x00" * 1_101, "must be 1 to 1000"),
+        (b"\x0a\xca\x01" + b"\x1a\x00" * 101, r"interactions\[0\]: more than 100 fields"),
+    ]:
+        with pytest.raises(InvalidRequest, match=said):
+            wire.check_interactions(wrong)
 
 
 def test_five_thousand_fuzzed_requests(service: Service, model_server: FakeModelServer) -> None:
