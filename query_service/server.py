@@ -104,8 +104,9 @@ class Server:
         """
         settings = self._settings
         observer = self._observer
+        breaking = BreakingModel(self._model)
         model: Model = JoiningModel(
-            BreakingModel(self._model), settings.model_servers, observer=observer
+            breaking, settings.model_servers, observer=observer, check=breaking.check
         )
         if settings.cache_size:
             model = self._cache = CachingModel(

@@ -59,6 +59,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     # Like Ctrl-C: the servers are stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Threads of the load that have an answer to look at keep others from sending for so long.
+    sys.setswitchinterval(0.0005)
     work: Path = arguments.work_dir.resolve()
     work.mkdir(parents=True, exist_ok=True)
     lab = Lab(

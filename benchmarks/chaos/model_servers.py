@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from benchmarks.chaos.asking import users
 from benchmarks.chaos.checks import Check, all_of, at_most, none, some, told
@@ -35,69 +36,108 @@ _USUAL, _USUAL_MS = 2, 50
 
 def kill(lab: Lab) -> Iterator[Check]:
     """Kill -9 of the only model server; it is started again later."""
-    before, after, kill_at, back_at = _killed(lab, "kill-model-server")
-    refused = failed(after)
-    yield lab.on_time(before + after)
-    yield none("failed before", failed(before))
-    yield none("wrong answers", faulty(before + after))
-    yield told("failed", f"{len(refused):,}; {_away(after, back_at):,} were due while it was away")
+    outage = _outage(lab, "kill-model-server")
+    refused = failed(outage.after)
+    yield lab.on_time(outage.every)
+    yield none("failed before", failed(outage.before))
+    yield none("wrong answers", faulty(outage.every))
+    yield told("failed", f"{len(refused):,}; {outage.away:,} were due while it was away")
     yield all_of("failed with UNAVAILABLE", refused, [UNAVAILABLE])
-    yield at_most("slowest failure", slowest_ms(refused), REFUSED_WITHIN_MS * lab.patience, "ms")
+    yield outage.slowest("slowest failure", refused, lab.patience)
     yield at_most(
         "recovered after its return",
-        last_s(refused, back_at),
+        last_s(refused, outage.back_at),
         RECOVERED_WITHIN_S * lab.patience,
         "s",
         2,
     )
-    yield told("it was away for", f"{back_at - kill_at:.1f} s")
+    yield told("it was away for", f"{outage.back_at - outage.killed_at:.1f} s")
 
 
 def kill_with_fallback(lab: Lab) -> Iterator[Check]:
     """Kill -9 of the only model server, with --fallback popular: every request is answered."""
-    before, after, _, back_at = _killed(lab, "kill-with-fallback", "--fallback", "popular")
-    popular = where(after, lambda one: one.origin == pb.ORIGIN_POPULARITY)
-    yield lab.on_time(before + after)
-    yield none("failed", failed(before + after))
-    yield none("wrong answers", faulty(before + after))
+    outage = _outage(lab, "kill-with-fallback", "--fallback", "popular")
+    popular = where(outage.after, lambda one: one.origin == pb.ORIGIN_POPULARITY)
+    yield lab.on_time(outage.every)
+    yield none("failed", failed(outage.every))
+    yield none("wrong answers", faulty(outage.every))
     yield told(
         "answered by popularity",
-        f"{len(popular):,}; {_away(after, back_at):,} were due while it was away",
+        f"{len(popular):,}; {outage.away:,} were due while it was away",
     )
-    yield at_most("slowest of those", slowest_ms(popular), REFUSED_WITHIN_MS * lab.patience, "ms")
+    yield outage.slowest("slowest of those", popular, lab.patience)
     yield at_most(
         "personal again after its return",
-        last_s(popular, back_at),
+        last_s(popular, outage.back_at),
         RECOVERED_WITHIN_S * lab.patience,
         "s",
         2,
     )
 
 
-def _killed(
-    lab: Lab, name: str, *arguments: str
-) -> tuple[list[Outcome], list[Outcome], float, float]:
-    """What ended before and after the kill, when that was, and when the server was back."""
+@dataclass(frozen=True)
+class _Outage:
+    """The load around a kill.
+
+    Attributes:
+        every: all of it.
+        killed_at: when the signal was sent.
+        gone_at: when the process was gone. Until then the kernel frees its memory, and only then
+            closes its connections: nobody can know earlier.
+        back_at: when the server that was started again was ready.
+    """
+
+    every: list[Outcome]
+    killed_at: float
+    gone_at: float
+    back_at: float
+
+    @property
+    def before(self) -> list[Outcome]:
+        """What ended before the kill."""
+        return where(self.every, lambda one: one.ended < self.killed_at)
+
+    @property
+    def after(self) -> list[Outcome]:
+        """All else."""
+        return where(self.every, lambda one: one.ended >= self.killed_at)
+
+    @property
+    def away(self) -> int:
+        """How many requests were due while there was no server."""
+        return len(where(self.after, lambda one: one.due < self.back_at))
+
+    def slowest(self, what: str, found: list[Outcome], patience: float) -> Check:
+        """The longest that one of them took since the process was gone."""
+        took_s = max((one.ended - max(one.sent, self.gone_at) for one in found), default=0.0)
+        gone_ms = 1e3 * (self.gone_at - self.killed_at)
+        return at_most(
+            f"{what}, from when the process was gone ({gone_ms:.0f} ms after the signal)",
+            1e3 * max(0.0, took_s),
+            REFUSED_WITHIN_MS * patience,
+            "ms",
+        )
+
+
+def _outage(lab: Lab, name: str, *arguments: str) -> _Outage:
     with (
         lab.model_server(f"{name}-models") as models,
         lab.service(name, models, arguments=arguments) as service,
         lab.load(service, asked=users(lab.catalogue)) as load,
     ):
         time.sleep(lab.times.calm)
-        kill_at = now()
+        killed_at = now()
         models.kill()
+        gone_at = now()
         time.sleep(lab.times.away)
         models.start()
         back_at = now()
         time.sleep(RECOVERED_WITHIN_S + lab.times.calm)
         every = load.finish()
-    before = some(where(every, lambda one: one.ended < kill_at), "before the kill")
+    outage = _Outage(every, killed_at, gone_at, back_at)
+    some(outage.before, "before the kill")
     some(due_between(every, back_at + RECOVERED_WITHIN_S, math.inf), "after the recovery")
-    return list(before), where(every, lambda one: one.ended >= kill_at), kill_at, back_at
-
-
-def _away(after: list[Outcome], back_at: float) -> int:
-    return len(where(after, lambda one: one.due < back_at))
+    return outage
 
 
 def kill_one_of_two(lab: Lab) -> Iterator[Check]:

@@ -91,7 +91,7 @@ class Server:
             )
         self.process = psutil.Process(self._running.pid)
         if self._lives > 1:
-            self.process.nice(_NICE)
+            _make_nice(self.process)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -160,6 +160,14 @@ class Server:
         self.address = found[1]
         if self._command[-2:] == ["--port", "0"]:
             self._command[-1] = self.address.rpartition(":")[2]
+
+
+def _make_nice(process: psutil.Process) -> None:
+    process.nice(_NICE)
+    # Where Linux groups the processes of a session, a nice value counts within its session only,
+    # and the group has one of its own.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process.pid}/autogroup").write_text(f"{_NICE}", encoding="ascii")
 
 
 def memory_mib(process: psutil.Process) -> float:

@@ -33,6 +33,16 @@ class BreakingModel:
         self._closed_from = 0.0  # in loop time; meaningless with fewer failures
         self._trying = False
 
+    def check(self) -> None:
+        """For who has not joined a Predict yet: not to wait for the one that tries.
+
+        Raises:
+            ModelServerUnavailable: it would not be asked now.
+        """
+        opened = self._failures >= FAILURES
+        if opened and (self._trying or asyncio.get_running_loop().time() < self._closed_from):
+            raise ModelServerUnavailable("the model server has stopped answering")
+
     async def fetch_batch(
         self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[Row]:
@@ -41,12 +51,9 @@ class BreakingModel:
         Raises:
             ModelServerUnavailable: it was not asked, because it has not answered before.
         """
-        loop = asyncio.get_running_loop()
-        opened = self._failures >= FAILURES
-        if opened and (self._trying or loop.time() < self._closed_from):
-            raise ModelServerUnavailable("the model server has stopped answering")
-        self._trying = opened
-        fair = deadline - loop.time() >= FAIR_TIME_S
+        self.check()
+        self._trying = opened = self._failures >= FAILURES
+        fair = deadline - asyncio.get_running_loop().time() >= FAIR_TIME_S
         try:
             rows = await self._model.fetch_batch(kind, queries, depths, deadline)
         except ModelServerUnavailable:

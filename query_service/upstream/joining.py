@@ -71,10 +71,18 @@ class JoiningModel:
     """A :class:`query_service.retrieval.Model` that asks a :class:`BatchModel`."""
 
     def __init__(
-        self, model: BatchModel, under_way: int = 1, observer: Observer | None = None
+        self,
+        model: BatchModel,
+        under_way: int = 1,
+        observer: Observer | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """``under_way`` Predicts may be under way at a time, of each kind and depth."""
+        """``under_way`` Predicts may be under way at a time, of each kind and depth.
+
+        ``check`` raises for who comes while the model is not asked at all.
+        """
         self._model = model
+        self._check = check
         self._waiting = (observer or Observer()).metrics.waiting
         self._under_way = under_way
         self._lanes: dict[tuple[Kind, int], _Lane] = defaultdict(self._lane)
@@ -86,7 +94,9 @@ class JoiningModel:
         Raises:
             OutOfTime: the deadline passed, whatever becomes of the others.
             Overloaded: so many are waiting that the deadline would pass.
+            RetrievalError: as the model says, or ``check``.
         """
+        self._check()
         request, began_s = current(), time.perf_counter()
         row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
         order = _Order(query, depth, deadline, row, request)

@@ -272,6 +272,27 @@ def test_a_model_server_that_hangs_opens_the_breaker() -> None:
     _breaking(test)
 
 
+def test_nobody_waits_for_the_one_that_tries() -> None:
+    async def test(model: Model, breaking: BreakingModel) -> None:
+        joined = JoiningModel(breaking, check=breaking.check)
+        model.error = ModelServerUnavailable("away")
+        await _fail(breaking, breaker.FAILURES)
+        await asyncio.sleep(breaker.FIRST_PAUSE_S)
+        model.hangs = True
+        deadline = asyncio.get_running_loop().time() + 0.5
+        query = Query(Kind.USER, "u", 1)
+        trying = asyncio.create_task(joined.fetch(query, 1, deadline))
+        await asyncio.sleep(0.05)
+        for _ in range(5):
+            with pytest.raises(ModelServerUnavailable, match="has stopped answering"):
+                await joined.fetch(query, 1, deadline)
+        assert not trying.done()
+        with pytest.raises(OutOfTime):
+            await trying
+
+    _breaking(test)
+
+
 def test_callers_that_go_early_do_not_open_the_breaker() -> None:
     async def test(model: Model, breaking: BreakingModel) -> None:
         model.hangs = True
