@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from statistics import mean, median
 
 from benchmarks.chaos.asking import bodies
 from benchmarks.chaos.checks import Broken, Check, at_least, at_most, told
@@ -15,6 +16,7 @@ _GROWN_MIB = 128
 _STILL_PERCENT = 150
 _PROCESSES, _CONNECTIONS = 2, 8
 _CONCURRENCIES = (32, 64, 128)
+_ROUNDS = 3
 
 
 def overload(lab: Lab) -> Iterator[Check]:
@@ -30,17 +32,26 @@ def overload(lab: Lab) -> Iterator[Check]:
         tops = {one: load.closed(one, seconds) for one in _CONCURRENCIES}
         at = max(tops, key=lambda one: tops[one].good_per_s)
         before = memory_mib(service.process)
+        rounds = []
         with MemoryLog(0.2, service=service.process) as memory:
-            turn = load.open(2 * tops[at].good_per_s, lab.times.overload)
-        after = load.closed(at, seconds)
-    # Before and after: a machine's speed drifts.
-    top = (tops[at].good_per_s + after.good_per_s) / 2
-    yield told(f"the top: {at} at a time, before", _said(tops[at].good_per_s, tops[at].cores))
-    yield told("the same afterwards", _said(after.good_per_s, after.cores))
-    yield told("sent", _said(turn.sent_per_s, turn.cores))
+            # A machine's speed drifts: each turn between two looks at the top.
+            top = tops[at]
+            for _ in range(_ROUNDS):
+                turn = load.open(2 * top.good_per_s, lab.times.overload)
+                after = load.closed(at, seconds)
+                rounds.append(
+                    (turn, 100 * turn.good_per_s / mean([top.good_per_s, after.good_per_s]))
+                )
+                top = after
+    shares = sorted(share for _, share in rounds)
+    last = rounds[-1][0]
+    yield told(f"the top: {at} at a time, at first", _said(tops[at].good_per_s, tops[at].cores))
+    yield told("the same in the end", _said(top.good_per_s, top.cores))
+    yield told("sent in the last turn", _said(last.sent_per_s, last.cores))
     yield at_least(
-        f"OK within {lab.deadline_s:g} s, of the mean of the tops",
-        100 * turn.good_per_s / top,
+        f"OK within {lab.deadline_s:g} s, of the top before and after; the median of "
+        f"{', '.join(f'{share:.0f}' for share in shares)}",
+        median(shares),
         GOODPUT_PERCENT,
         "%",
     )

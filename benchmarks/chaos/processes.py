@@ -35,8 +35,10 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
-def wait_until(true: Callable[[], bool], limit_s: float, what: str) -> float:
-    """Look every few milliseconds; the seconds that it took.
+def wait_until(
+    true: Callable[[], bool], limit_s: float, what: str, interval_s: float = 0.005
+) -> float:
+    """Look again and again; the seconds that it took.
 
     Raises:
         Broken: it takes longer than ``limit_s``.
@@ -45,7 +47,7 @@ def wait_until(true: Callable[[], bool], limit_s: float, what: str) -> float:
     while not true():
         if now() - begun > limit_s:
             raise Broken(f"{what}: not within {limit_s:g} s")
-        time.sleep(0.005)
+        time.sleep(interval_s)
     return now() - begun
 
 

@@ -39,7 +39,10 @@ def kill_worker(lab: Lab) -> Iterator[Check]:
         replaced_s += gone_at - kill_at
         time.sleep(lab.times.calm)
         every = load.finish()
-    in_hands = where(every, lambda one: _in_hands(one, mine, kill_at, gone_at))
+    torn = where(failed(every), lambda one: one.connection in mine and one.sent <= gone_at)
+    # Callers hear of it some milliseconds later, and have sent more to it by then.
+    heard_at = max([gone_at, *(one.ended for one in torn)])
+    in_hands = where(every, lambda one: _in_hands(one, mine, kill_at, heard_at))
     lost = set(failed(every))
     yield told("its connections", f"{len(mine)} of {len(load.ports)}")
     yield lab.on_time(every)

@@ -29,6 +29,8 @@ _BROKEN, _ROLLBACKS = 5, 5
 _SETTLED = 3
 _GROWN_PERCENT = 10
 _LOADED_WITHIN_S = 30
+#: At what the model server says: it costs both of us.
+_LOOK_EVERY_S = 0.1
 _KEPT = 5
 _END = tfs.ModelVersionStatus.END
 _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
@@ -153,6 +155,7 @@ def _serves(load: Load, models: Server, version: int) -> None:
         lambda: all(state == _END for one, state in _states(models).items() if one != version),
         _LOADED_WITHIN_S,
         f"all versions but {version} unloaded",
+        _LOOK_EVERY_S,
     )
 
 
@@ -162,6 +165,7 @@ def _refuses(models: Server, version: int) -> None:
         lambda: _states(models).get(version) == _END,
         _LOADED_WITHIN_S,
         f"version {version} refused by the model server",
+        _LOOK_EVERY_S,
     )
 
 
