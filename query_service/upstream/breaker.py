@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 FAILURES = 5
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
-#: A Predict that was given less time says nothing about the model server.
+#: A Predict that was given less time says nothing about the model server, unless the last failure
+#: is so long ago and there has been no answer since: what has waited for a Predict that hangs has
+#: little time left for its own.
 FAIR_TIME_S = 0.1
 
 
@@ -30,7 +32,8 @@ class BreakingModel:
         self._model = model
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
-        self._closed_from = 0.0  # in loop time; meaningless with fewer failures
+        self._failed_at = 0.0  # in loop time, as the next; meaningless without failures
+        self._closed_from = 0.0  # meaningless with fewer
         self._trying = False
 
     def check(self) -> None:
@@ -53,15 +56,20 @@ class BreakingModel:
         """
         self.check()
         self._trying = opened = self._failures >= FAILURES
-        fair = deadline - asyncio.get_running_loop().time() >= FAIR_TIME_S
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             rows = await self._model.fetch_batch(kind, queries, depths, deadline)
         except ModelServerUnavailable:
             self._failed()
             raise
         except OutOfTime:
-            if fair:
-                self._failed()
+            self._ran_out(deadline - began)
+            raise
+        except asyncio.CancelledError:
+            # Before its deadline nobody wanted it any more, which is no failure.
+            if loop.time() >= deadline:
+                self._ran_out(deadline - began)
             raise
         except RetrievalError:
             # An answer, if not a good one.
@@ -73,15 +81,22 @@ class BreakingModel:
         self._succeeded()
         return rows
 
+    def _ran_out(self, given_s: float) -> None:
+        silent_s = asyncio.get_running_loop().time() - self._failed_at if self._failures else 0.0
+        # Without any time it was not asked.
+        if given_s > 0 and max(given_s, silent_s) >= FAIR_TIME_S:
+            self._failed()
+
     def _failed(self) -> None:
         self._failures += 1
+        self._failed_at = asyncio.get_running_loop().time()
         if self._failures < FAILURES:
             return
         if self._failures == FAILURES:
             logger.error("the model server has stopped answering: it is asked less often")
         # Not all instances of the service at the same moment.
         pause_s = self._pause_s * random.uniform(0.5, 1.0)
-        self._closed_from = asyncio.get_running_loop().time() + pause_s
+        self._closed_from = self._failed_at + pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def _succeeded(self) -> None:

@@ -241,13 +241,13 @@ class _Predict:
         loop = asyncio.get_running_loop()
         begun, seconds = loop.time(), None
         try:
-            if await self._ask(self._orders):
+            if await self._ask(self._orders) is None:
                 seconds = loop.time() - begun
         finally:
             self._done(seconds)
 
-    async def _ask(self, orders: list[_Order]) -> bool:
-        """Whether all of them have got rows."""
+    async def _ask(self, orders: list[_Order]) -> Exception | None:
+        """Why not all of them have got rows."""
         joined([one.request for one in orders])
         try:
             rows = await self._model.fetch_batch(
@@ -262,18 +262,20 @@ class _Predict:
                 _fail(orders, error)
             else:
                 await self._ask_each(orders, error)
+            return error
         except RetrievalError as error:
             _fail(orders, error)
+            return error
         # A bug; all the same nobody may wait for ever.
         except Exception as error:
             logger.exception("a Predict failed")
             _fail(orders, error)
+            return error
         else:
             for order, row in zip(orders, rows, strict=True):
                 if not order.row.done():
                     order.row.set_result(row)
-            return True
-        return False
+            return None
 
     async def _ask_each(self, orders: list[_Order], error: Exception) -> None:
         """It may be one query's fault alone; where it is none's, not each has to be tried."""
@@ -283,11 +285,14 @@ class _Predict:
                 continue
             if faults == _FAULTS:
                 _fail([order], error)
-            elif await self._ask([order]):
+                continue
+            failed = await self._ask([order])
+            if failed is None:
                 # The others are worth it.
                 faults = -len(orders)
-            else:
-                faults += 1
+            # The others may have more time; whatever else it is, it is the newest to be known.
+            elif not isinstance(failed, OutOfTime):
+                error, faults = failed, faults + 1
 
 
 def _fail(orders: list[_Order], error: Exception) -> None:

@@ -240,6 +240,35 @@ def test_one_bad_query_does_not_touch_its_neighbours() -> None:
     _run(test)
 
 
+def test_who_has_left_is_not_asked_for_alone() -> None:
+    async def test(model: Model, joined: JoiningModel) -> None:
+        model.error = lambda queries: ModelServerFault("broken") if len(queries) > 1 else None
+        model.gate.clear()
+        asked = [_ask(joined, name) for name in "abc"]
+        await _turns()
+        asked[1].cancel()
+        await _turns()
+        model.gate.set()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert model.batches == [["a", "b", "c"], ["a"], ["c"]]
+
+    _run(test)
+
+
+def test_a_model_server_that_goes_away_meanwhile_is_away_for_all() -> None:
+    def error(queries: Sequence[Query]) -> Exception:
+        return ModelServerFault("broken") if len(queries) > 1 else ModelServerUnavailable("away")
+
+    async def test(model: Model, joined: JoiningModel) -> None:
+        model.error = error
+        asked = [_ask(joined, f"u{number}") for number in range(10)]
+        errors = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(one) for one in errors} == {ModelServerUnavailable}
+        assert len(model.batches) == 4
+
+    _run(test)
+
+
 @pytest.mark.parametrize("error", [ModelServerUnavailable("away"), RuntimeError("a bug")])
 def test_an_error_reaches_everyone_and_the_next_is_asked(
     error: Exception, caplog: pytest.LogCaptureFixture
