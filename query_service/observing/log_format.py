@@ -11,7 +11,6 @@ from typing import Any
 FORMATS = ("text", "json")
 
 logger = logging.getLogger(__name__)
-_GRPC = "grpc._cython.cygrpc"
 _ExceptionInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
@@ -21,13 +20,13 @@ def set_up(name: str) -> None:
     """Write the log to standard error, as ``text`` or ``json``."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if name == "json" else TextFormatter())
+    handler.addFilter(_is_no_value)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger(_GRPC).addFilter(_is_no_value)
 
 
 def _is_no_value(record: logging.LogRecord) -> bool:
     """Not gRPC's line with what a caller sent as metadata and is no UTF-8: it may be a token."""
-    return not str(record.msg).startswith("Invalid encoding")
+    return not (record.name.startswith("grpc.") and "Invalid encoding" in str(record.msg))
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:

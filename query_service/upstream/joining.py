@@ -38,8 +38,7 @@ MAX_CELLS = 131_072
 _SHALLOW = 64
 #: How much the newest Predict counts in what Predicts take of late.
 _NEWEST = 0.25
-#: So close to its deadline a Predict is left to end by that: it has been too slow, which is not the
-#: same as unwanted.
+#: So close to its deadline a Predict is left to end by that: it is too slow, rather than unwanted.
 _ENDING_S = 0.05
 #: Queries of a failed Predict that fail by themselves, too, until the others are taken to.
 _FAULTS = 3
@@ -263,19 +262,16 @@ class _Predict:
             else:
                 await self._ask_each(orders, error)
             return error
-        except RetrievalError as error:
-            _fail(orders, error)
-            return error
-        # A bug; all the same nobody may wait for ever.
         except Exception as error:
-            logger.exception("a Predict failed")
+            # A bug; all the same nobody may wait for ever.
+            if not isinstance(error, RetrievalError):
+                logger.exception("a Predict failed")
             _fail(orders, error)
             return error
-        else:
-            for order, row in zip(orders, rows, strict=True):
-                if not order.row.done():
-                    order.row.set_result(row)
-            return None
+        for order, row in zip(orders, rows, strict=True):
+            if not order.row.done():
+                order.row.set_result(row)
+        return None
 
     async def _ask_each(self, orders: list[_Order], error: Exception) -> None:
         """It may be one query's fault alone; where it is none's, not each has to be tried."""
