@@ -39,7 +39,8 @@ VARIABLES = (
     "GRAFANA_VERSION",
     "GRAFANA_PORT",
 )
-TRAINING = "--dataset synthetic --set training.epochs=4"
+#: The kind of index would else depend on how busy the machine is.
+TRAINING = "--dataset synthetic --set training.epochs=4 --set index.kind=brute_force"
 USER, ITEM = "u42", "i50"
 SERVICE_IMAGE_LIMIT_BYTES = 150_000_000
 
