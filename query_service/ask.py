@@ -66,5 +66,9 @@ def as_table(answer: Answer, titles: Mapping[str, str]) -> str:
         f"{rank:>{widths[0]}}  {item_id:<{widths[1]}}  {title:<{widths[2]}}  {score:>{widths[3]}}"
         for rank, item_id, title, score in rows
     ]
-    origin = "the model" if answer.personal else "popularity: the model does not know this user"
+    origin = (
+        "the model"
+        if answer.personal
+        else "popularity: the model does not know the user, or is away"
+    )
     return "\n".join([*lines, f"from {origin}, version {answer.model_version}"])

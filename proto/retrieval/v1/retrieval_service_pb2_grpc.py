@@ -35,7 +35,11 @@ class RetrievalServiceStub:
     UNAVAILABLE         the model server, or the seen store that exclude_seen
     needs, is away
     DEADLINE_EXCEEDED   the caller's deadline, or the server's own limit, passed
-    RESOURCE_EXHAUSTED  more requests under way than the server admits
+    RESOURCE_EXHAUSTED  more requests under way than the server admits, or more
+    a second than the caller may ask
+    UNAUTHENTICATED     no token that holds, where the server asks for one
+    INTERNAL            a bug, or an answer of the model server that breaks its
+    contract
     """
 
     def __init__(self, channel):
@@ -66,7 +70,11 @@ class RetrievalServiceServicer:
     UNAVAILABLE         the model server, or the seen store that exclude_seen
     needs, is away
     DEADLINE_EXCEEDED   the caller's deadline, or the server's own limit, passed
-    RESOURCE_EXHAUSTED  more requests under way than the server admits
+    RESOURCE_EXHAUSTED  more requests under way than the server admits, or more
+    a second than the caller may ask
+    UNAUTHENTICATED     no token that holds, where the server asks for one
+    INTERNAL            a bug, or an answer of the model server that breaks its
+    contract
     """
 
     def Retrieve(self, request, context):
@@ -114,7 +122,11 @@ class RetrievalService:
     UNAVAILABLE         the model server, or the seen store that exclude_seen
     needs, is away
     DEADLINE_EXCEEDED   the caller's deadline, or the server's own limit, passed
-    RESOURCE_EXHAUSTED  more requests under way than the server admits
+    RESOURCE_EXHAUSTED  more requests under way than the server admits, or more
+    a second than the caller may ask
+    UNAUTHENTICATED     no token that holds, where the server asks for one
+    INTERNAL            a bug, or an answer of the model server that breaks its
+    contract
     """
 
     @staticmethod
