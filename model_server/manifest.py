@@ -52,13 +52,15 @@ def _listed(directory: Path) -> Mapping[str, str] | None:
     """SHA-256 by path; None without a manifest."""
     path = directory / _MANIFEST
     try:
-        files: Mapping[str, str] = json.loads(path.read_bytes())[MANIFEST_FILES]
-        return dict(files)
+        files = dict(json.loads(path.read_bytes())[MANIFEST_FILES])
+        if not all(isinstance(one, str) for pair in files.items() for one in pair):
+            raise ValueError("names and digests are strings")
+        return files
     except FileNotFoundError:
         return None
     except OSError as error:
         raise LoadError(f"{path} cannot be read: {error.strerror}", _DATA_LOSS) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise LoadError(f"{path} does not list the files of the version", _DATA_LOSS) from error
 
 

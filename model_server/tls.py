@@ -60,6 +60,9 @@ def _check(file: Path, config: SSLConfig) -> None:
         raise TlsError(f"{file}: server_key and server_cert are no pair: {error}") from error
     try:
         if config.custom_ca:
-            context.load_verify_locations(cadata=config.custom_ca)
+            # Comments may be in any language.
+            context.load_verify_locations(
+                cadata=config.custom_ca.encode("ascii", "replace").decode("ascii")
+            )
     except (ssl.SSLError, ValueError) as error:
         raise TlsError(f"{file}: custom_ca is no certificate: {error}") from error

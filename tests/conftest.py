@@ -70,6 +70,11 @@ def running(
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
         assert process.stdout is not None
         process.stdout.close()

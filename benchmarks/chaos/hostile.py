@@ -32,7 +32,7 @@ def fuzz(lab: Lab) -> Iterator[Check]:
             timeout=_TIMEOUT_S,
             check=False,
         )
-        running = all(one.process.is_running() for one in (models, service))
+        running = models.lives() and service.lives()
         grown = memory_mib(service.process) - before if running else 0.0
         tracebacks = service.said().count("Traceback")
     said = (done.stdout + done.stderr).strip().splitlines() or ["nothing"]

@@ -13,8 +13,9 @@ from typing import Any, Self
 
 import grpc
 import psutil
+from google.protobuf.message import DecodeError
 
-from benchmarks.chaos.asking import BATCH_RETRIEVE, RETRIEVE, Asked, Judge, looked_at
+from benchmarks.chaos.asking import BATCH_RETRIEVE, RETRIEVE, Asked, Judge, Seen, looked_at
 from benchmarks.chaos.checks import Broken
 from benchmarks.chaos.outcomes import OK, Outcome
 from benchmarks.chaos.processes import now
@@ -88,8 +89,10 @@ class Load:
             self._pacer.join()
             # gRPC ends each by its deadline.
             with self._idle:
-                self._idle.wait_for(lambda: not self._under_way, self._deadline_s + 10)
+                idle = self._idle.wait_for(lambda: not self._under_way, self._deadline_s + 10)
             self._close()
+            if not idle:
+                raise Broken("requests do not end")
             self.outcomes.sort(key=lambda one: one.due)
         return self.outcomes
 
@@ -117,7 +120,10 @@ class Load:
         ended = now()
         code = call.code().name
         if code == OK:
-            seen = looked_at(asked, call.result(), self._judge)
+            try:
+                seen = looked_at(asked, call.result(), self._judge)
+            except DecodeError:
+                seen = Seen(fault="an answer that is no message")
             self.version = seen.version or self.version
             said = ("", seen.fault, seen.origin, seen.version)
         else:

@@ -100,6 +100,10 @@ class Server:
             self.stop()
             raise
 
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return self._running.poll() is None
+
     def said(self) -> str:
         """What it has printed in this life."""
         return self.log.read_text(encoding="utf-8", errors="replace")

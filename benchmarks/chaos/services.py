@@ -16,6 +16,8 @@ REPLACED_WITHIN_S = 2
 _REFUSED = "Connection refused"
 _GRACE_S = 5
 _LAME_DUCK_S = 2
+#: Until callers hear that their connection ends.
+_HEARD_S = 0.05
 
 
 def kill_worker(lab: Lab) -> Iterator[Check]:
@@ -41,7 +43,7 @@ def kill_worker(lab: Lab) -> Iterator[Check]:
         every = load.finish()
     torn = where(failed(every), lambda one: one.connection in mine and one.sent <= gone_at)
     # Callers hear of it some milliseconds later, and have sent more to it by then.
-    heard_at = max([gone_at, *(one.ended for one in torn)])
+    heard_at = min(gone_at + _HEARD_S, max([gone_at, *(one.ended for one in torn)]))
     in_hands = where(every, lambda one: _in_hands(one, mine, kill_at, heard_at))
     lost = set(failed(every))
     yield told("its connections", f"{len(mine)} of {len(load.ports)}")
@@ -109,7 +111,7 @@ def drain(lab: Lab) -> Iterator[Check]:
     refused = where(lost, lambda one: one.code == UNAVAILABLE and _REFUSED in one.details)
     # Sent over a connection that had been told to close, and had not heard yet: gRPC's core ends
     # those by itself, the service never has them.
-    cut = where(lost, lambda one: one.code == CANCELLED and one.sent > told_at)
+    cut = where(lost, lambda one: one.code == CANCELLED and told_at < one.sent < told_at + _HEARD_S)
     under_way = where(every, lambda one: one.sent <= told_at <= one.ended)
     yield lab.on_time(every)
     yield none("failed before", where(lost, lambda one: one.sent < told_at))

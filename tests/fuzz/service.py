@@ -16,7 +16,17 @@ from tests.fuzz.contract import BATCH, RETRIEVE, breaches
 from tests.fuzz.requests import Request, RequestMaker
 
 #: What no request may lead to.
-FORBIDDEN = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED", "ABORTED"})
+FORBIDDEN = frozenset(
+    [
+        "INTERNAL",
+        "UNKNOWN",
+        "DATA_LOSS",
+        "UNIMPLEMENTED",
+        "ABORTED",
+        "UNAVAILABLE",
+        "UNAUTHENTICATED",
+    ]
+)
 _TIMEOUT_S = 30
 _CHANNELS = 4
 

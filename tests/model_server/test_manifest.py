@@ -47,6 +47,14 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         f"more is not in {MANIFEST}",
     ),
     "no list": (lambda version: (version / MANIFEST).write_text("{}"), "does not list the files"),
+    "nested": (
+        lambda version: (version / MANIFEST).write_text("[" * 100_000),
+        "does not list the files",
+    ),
+    "no texts": (
+        lambda version: (version / MANIFEST).write_text('{"files": [[1, 2]]}'),
+        "does not list the files",
+    ),
     "no JSON": (lambda version: (version / MANIFEST).write_text("{"), "does not list the files"),
 }
 

@@ -63,7 +63,7 @@ def test_who_trusts_the_certificate_is_answered(tmp_path: Path, serve: Serve) ->
 def test_a_client_shows_a_certificate_where_it_must(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1)
     ours, clients = trustme.CA(), trustme.CA()
-    ca = clients.cert_pem.bytes().decode()
+    ca = "# Főtanúsítvány\n" + clients.cert_pem.bytes().decode()
     file = _config(tmp_path / "tls.txt", ours, custom_ca=ca, client_verify=True)
     _, server = serve(tmp_path, ssl_config_file=file)
     assert _greeted(server.port, _trusting(ours, _pair(clients))) == "Hello Ada"
