@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.chaos.asking import users
-from benchmarks.chaos.checks import Check, all_of, at_most, none, some, told
+from benchmarks.chaos.checks import Check, all_of, at_most, holds, none, some, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.outcomes import (
     DEADLINE_EXCEEDED,
@@ -41,7 +41,8 @@ def kill(lab: Lab) -> Iterator[Check]:
     yield lab.on_time(outage.every)
     yield none("failed before", failed(outage.before))
     yield none("wrong answers", faulty(outage.every))
-    yield told("failed", f"{len(refused):,}; {outage.away:,} were due while it was away")
+    away = f"{outage.away:,} were due while it was away"
+    yield holds("failed", bool(refused), f"{len(refused):,}; {away}", "some")
     yield all_of("failed with UNAVAILABLE", refused, [UNAVAILABLE])
     yield outage.slowest("slowest failure", refused, lab.patience)
     yield at_most(
@@ -61,10 +62,8 @@ def kill_with_fallback(lab: Lab) -> Iterator[Check]:
     yield lab.on_time(outage.every)
     yield none("failed", failed(outage.every))
     yield none("wrong answers", faulty(outage.every))
-    yield told(
-        "answered by popularity",
-        f"{len(popular):,}; {outage.away:,} were due while it was away",
-    )
+    away = f"{outage.away:,} were due while it was away"
+    yield holds("answered by popularity", bool(popular), f"{len(popular):,}; {away}", "some")
     yield outage.slowest("slowest of those", popular, lab.patience)
     yield at_most(
         "personal again after its return",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.chaos.asking import SEEN, Asked, in_turn, unseen, users
 from benchmarks.chaos.catalogue import Catalogue
-from benchmarks.chaos.checks import Broken, Check, all_of, at_most, none, told
+from benchmarks.chaos.checks import Broken, Check, all_of, at_most, holds, none, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.model_servers import PAST_DEADLINE_MS, RECOVERED_WITHIN_S
 from benchmarks.chaos.outcomes import (
@@ -80,9 +80,11 @@ def _outage(
     )
     lost = failed(needing)
     away = due_between(needing, begin, back)
-    yield told(
+    yield holds(
         f"{how}: failed that need it",
+        bool(lost),
         f"{len(lost):,}; {len(away):,} were due while it was away",
+        "some",
     )
     yield all_of(f"{how}: failed with UNAVAILABLE", lost, [UNAVAILABLE])
     yield at_most(
