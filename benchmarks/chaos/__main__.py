@@ -21,7 +21,7 @@ def play(name: str, lab: Lab) -> report.Result:
     """One scenario, from its start to the end of all that it started."""
     scenario = SCENARIOS[name]
     title = (scenario.__doc__ or "").splitlines()[0].rstrip(".")
-    result = report.Result(name, title, load=f"{lab.rate:g} requests/s")
+    result = report.Result(name, title)
     begun = now()
     try:
         for check in scenario(lab):

@@ -48,6 +48,7 @@ def overload(lab: Lab) -> Iterator[Check]:
     yield told(f"the top: {at} at a time, at first", _said(tops[at].good_per_s, tops[at].cores))
     yield told("the same in the end", _said(top.good_per_s, top.cores))
     yield told("sent in the last turn", _said(last.sent_per_s, last.cores))
+    yield told("took longer, OK or not", f"{last.late_per_s:,.0f}/s")
     yield at_least(
         f"OK within {lab.deadline_s:g} s, of the top before and after; the median of "
         f"{', '.join(f'{share:.0f}' for share in shares)}",

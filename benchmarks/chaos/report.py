@@ -29,7 +29,6 @@ class Result:
         checks: in the order of the report.
         broken: why it could not be played; empty where it was.
         seconds: that it took.
-        load: what it was asked with.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Result:
     checks: list[Check] = field(default_factory=list)
     broken: str = ""
     seconds: float = 0.0
-    load: str = ""
 
     @property
     def held(self) -> bool:
@@ -86,7 +84,7 @@ def document(known: Mapping[str, Any], order: Sequence[str], path: Path) -> None
 
 
 def _rows(result: Mapping[str, Any]) -> list[str]:
-    rows = [f"| **{result['name']}**: {result['title']} | {result['load']} | | |"]
+    rows = [f"| **{result['name']}**: {result['title']} | | | |"]
     if result["broken"]:
         rows.append(f"| could not be played | {_cell(result['broken'])} | | **no** |")
     for one in result["checks"]:

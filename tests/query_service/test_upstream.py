@@ -383,20 +383,6 @@ def test_the_last_resort_follows_the_versions(serve: Serve, model_server: FakeMo
     assert answer.model_version == 8
 
 
-def test_a_model_server_that_hangs_has_a_last_resort(
-    serve: Serve, model_server: FakeModelServer
-) -> None:
-    model_server.known = False
-    service = serve(fallback="popular", timeout_s=0.3)
-    _until(lambda: _asked(model_server) > 0)
-    assert _code(service) is Code.OK
-    model_server.known = True
-    model_server.delay_s = 5.0
-    codes = [_code(service) for _ in range(2 * breaker.FAILURES)]
-    assert codes[0] is Code.DEADLINE_EXCEEDED
-    assert Code.OK in codes[breaker.FAILURES :]
-
-
 def test_a_model_that_knows_no_users_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
     async def test(model: Model, breaking: BreakingModel) -> None:
         model.error = SignatureMissing("no by_user")
