@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from trainer import cli, export
 from trainer.config import IndexConfig
 from trainer.index import IndexTuningError, memory, recall, tuning
+from trainer.index.catalogue import Catalogue
 from trainer.index.depth import Depth, DepthTable
 from trainer.index.exact import ExactIndex
 from trainer.index.points import Tuned
@@ -137,20 +138,43 @@ def test_a_wrong_vector_is_an_invalid_argument(asked: Any, vector: Any, message:
         asked(vector=tf.constant(vector, tf.float32), k=tf.constant([3]))
 
 
-def test_few_items_are_searched_exactly() -> None:
+def _timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    """Let indexes take so long, by their kind, however busy the machine is."""
+
+    def of_kind(_: Catalogue, searcher: Searcher, __: Depth) -> tuple[float, float]:
+        return seconds[searcher.design.kind], seconds[searcher.design.kind]
+
+    monkeypatch.setattr(Catalogue, "seconds", of_kind)
+
+
+def test_approximate_only_where_it_is_much_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = _clustered(1_700, 1)
+    _timed(monkeypatch, brute_force=1.0, quantized_brute_force=0.9, hashing=0.7)
     tuned = _tuned(vectors)
     assert tuned.searcher.design.kind == "brute_force"
-    assert "exact" in tuned.reason
+    assert tuned.reason == "exact, and nothing else was 1.5 times as fast"
     assert {point.design.kind for point in tuned.tried} >= {"brute_force", "hashing"}
+    _timed(monkeypatch, brute_force=1.0, quantized_brute_force=0.6, hashing=0.5)
+    tuned = _tuned(vectors)
+    assert tuned.searcher.design.kind == "hashing"
+    assert "cheapest" in tuned.reason
 
 
-def test_many_items_are_not(vectors: np.ndarray) -> None:
-    tuned = _tuned(np.concatenate([vectors, _clustered(80_000, 5)]))
-    assert tuned.searcher.design.kind in ("hashing", "partitions")
-    served = next(point for point in tuned.points if point.depth.k == 100)
-    exact = next(point for point in tuned.tried if point.design.kind == "brute_force")
-    assert served.cost * 1.5 < exact.cost
+def test_many_items_are_tried_with_partitions(
+    vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _timed(monkeypatch, brute_force=4.0, quantized_brute_force=3.0, hashing=2.0, partitions=1.0)
+    tuned = _tuned(np.concatenate([vectors, _clustered(20_000, 5)]))
+    assert tuned.searcher.design.kind == "partitions"
+    assert {point.design.kind for point in tuned.tried} == {
+        *("brute_force", "quantized_brute_force", "hashing", "partitions")
+    }
+
+
+def test_few_items_are_searched_exactly() -> None:
+    tuned = _tuned(_clustered(999, 1))
+    assert tuned.searcher.design.kind == "brute_force"
+    assert tuned.reason == "the only kind for 999 items"
 
 
 def test_what_cannot_be_reached_is_said() -> None:

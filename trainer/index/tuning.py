@@ -30,9 +30,10 @@ MEASURED_KS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 
 # An index that may miss something has to be this much cheaper than one that does not.
 _WORTH_MISSING = 1.5
-# Kinds that score the whole catalogue are not tried beyond, the others not below.
+# Kinds that score the whole catalogue are not tried beyond, the others not below. Of fewer items
+# than the first, a call of the index takes longer than scoring them all.
+_APPROXIMATE_FROM = 1_000
 _SCORE_ALL_UP_TO = 200_000
-_HASHING_FROM = 1_000
 # Hash codes have 16 values, each learnt from an item.
 _FEWEST_HASHED = 16
 _PARTITIONS_FROM = 20_000
@@ -125,7 +126,9 @@ class _Tuner:
                 f"reached by {', '.join(self._kinds)}: {what} came nearest, with {recall:.4f}"
             )
         if len(self._kinds) == 1:
-            reason = "the only kind for so many items" if self._config.kind == "auto" else "set"
+            reason = (
+                f"the only kind for {self._size:,} items" if self._config.kind == "auto" else "set"
+            )
         elif best[1].design.kind == BRUTE_FORCE:
             reason = f"exact, and nothing else was {_WORTH_MISSING} times as fast"
         else:
@@ -227,11 +230,7 @@ class _Tuner:
 
 def _kinds(size: int) -> list[str]:
     """What is tried for so many items, from the simplest on."""
-    kinds = []
-    if size <= _SCORE_ALL_UP_TO:
-        kinds = [BRUTE_FORCE, QUANTIZED]
-        if size >= _HASHING_FROM:
-            kinds.append(HASHING)
-    if size >= _PARTITIONS_FROM:
-        kinds.append(PARTITIONS)
-    return kinds
+    if size < _APPROXIMATE_FROM:
+        return [BRUTE_FORCE]
+    kinds = [BRUTE_FORCE, QUANTIZED, HASHING] if size <= _SCORE_ALL_UP_TO else []
+    return kinds + [PARTITIONS] * (size >= _PARTITIONS_FROM)
