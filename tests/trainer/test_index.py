@@ -336,11 +336,17 @@ def test_vectors_made_elsewhere_are_served(embeddings: str, ids: str, tmp_path: 
     [
         ("ids.txt", "a\n" * 500, "'a' is there twice"),
         ("ids.txt", "a\n", "1 ids for 500 vectors"),
-        ("ids.txt", "a\n\nb\n", "ids.txt, row 1: an id is 1 to 256 bytes"),
-        ("ids.txt", "x" * 257 + "\n", "ids.txt, row 0"),
-        ("ids.csv", "id\na\n", "item_id"),
+        ("ids.txt", "a\n\nb\n", "ids.txt, line 2: an id is 1 to 256 bytes"),
+        ("ids.txt", "x" * 257 + "\n", "ids.txt, line 1"),
+        ("ids.csv", "id\na\n", "ids.csv: no column item_id; found: id"),
+        ("ids.csv", "item_id\na\n" + "x" * 257 + "\n", "ids.csv, line 3: an id is 1 to"),
+        ("ids.csv", 'item_id\na\n"b\nc\n', 'ids.csv, line 3: a quote " that is not closed'),
+        ("ids.csv", "item_id,x\na,1\nb\n", "ids.csv, line 3: 1 values, the header has 2"),
+        ("ids.parquet", pa.table({"x": ["a"]}), "ids.parquet: no column item_id; found: x"),
+        ("ids.parquet", pa.table({"item_id": [[1]]}), "column item_id: text or numbers or bytes"),
+        ("ids.parquet", pa.table({"item_id": ["a", None]}), "ids.parquet, row 2: an id is 1 to"),
         ("ids.csv", "item_id\n", "no ids"),
-        ("ids.txt", "a\na\0\n", "ids.txt, row 1: an id is 1 to 256 bytes"),
+        ("ids.txt", "a\na\0\n", "ids.txt, line 2: an id is 1 to 256 bytes"),
         ("ids.npy", np.array([b"\xff"] * 500), "ids.npy"),
         ("ids.npy", "", "ids.npy"),
         ("vectors.npy", np.full((500, 4), 1e30, np.float32), "row 0: not a finite number, or too"),
@@ -351,6 +357,11 @@ def test_vectors_made_elsewhere_are_served(embeddings: str, ids: str, tmp_path: 
         ("queries.npy", np.ones((5, 3), np.float32), "queries have 3 dimensions, vectors 16"),
         ("vectors.parquet", pa.table({"vector": [[1.0], [1.0, 2.0]]}), "not all of one length"),
         ("vectors.parquet", pa.table({"a": [1], "b": [2]}), "no column vector or embedding"),
+        (
+            "vectors.parquet",
+            pa.Table.from_arrays([pa.array([[1.0]])] * 2, names=["vector", "vector"]),
+            "there is more than one column 'vector'",
+        ),
     ],
 )
 def test_bad_files_are_named(

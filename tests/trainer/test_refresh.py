@@ -152,7 +152,12 @@ def test_what_is_stored_comes_back_to_the_last_bit(
 def test_what_cannot_be_read_is_named(tmp_path: Path, models_dir: Path) -> None:
     with pytest.raises(DataError, match=r"absent/towers\.json: no such file; .* trained again"):
         stored.load(tmp_path / "absent")
-    for name, content in (("towers.json", b"{"), ("arrays.npz", b"PK"), ("arrays.npz", b"")):
+    for name, content in (
+        ("towers.json", b"{"),
+        ("towers.json", b"[" * 100_000),
+        ("arrays.npz", b"PK"),
+        ("arrays.npz", b""),
+    ):
         damaged = tmp_path / "damaged"
         damaged.mkdir(exist_ok=True)
         for path in (_version(models_dir, 1) / "towers").iterdir():
@@ -538,9 +543,12 @@ def test_versions_that_are_not_there(
     models_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = str(_write(tmp_path / "gone.csv", "item_id\ni3\n"))
+    (tmp_path / "empty").mkdir()
     for arguments, message in (
+        ([str(tmp_path / "mistyped")], "mistyped: no such directory"),
         ([str(tmp_path / "empty")], "empty has no version to refresh"),
         ([str(models_dir), "--version", "77"], "no version 77 in"),
     ):
         assert cli.main(["refresh", "--remove", gone, "--models-dir", *arguments]) == 1
         assert message in capsys.readouterr().err
+    assert not (tmp_path / "mistyped").exists()

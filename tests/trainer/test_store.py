@@ -282,6 +282,10 @@ def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, said = run("verify", "3", "--files-only")
     assert code == 1
     assert "retrieval/3/saved_model.pb is not the file that was published" in said
+    listed = (store.directory(3) / "version.json").read_text()
+    (store.directory(3) / "version.json").write_text("[" * 100_000)
+    assert "version.json is not the record of a version" in run("verify", "3", "--files-only")[2]
+    (store.directory(3) / "version.json").write_text(listed)
     assert run("gc", "--keep", "1")[1] == "Removed: none. There is: 1, 2, 3\n"
     assert run("rollback", "--to", "7")[2].startswith("error: no version 7 in")
     absent = str(store.models_dir / "absent")

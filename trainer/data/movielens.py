@@ -174,7 +174,7 @@ def _positions(ids: pd.Series, known: np.ndarray, path: Path) -> np.ndarray:
 
 def _numbers(values: pd.Series, path: Path) -> np.ndarray:
     numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
-    bad = ~(numbers.abs() < 2**53)
+    bad = ~((numbers.abs() < 2**53) & (numbers == numbers.round()))
     if bad.any():
         line = int(np.argmax(bad))
         raise DataError(

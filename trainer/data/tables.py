@@ -47,6 +47,22 @@ _WIDTH = re.compile(r"Expected (\d+) columns, got (\d+)")
 
 
 def read(path: Path, required: Sequence[str], others: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a table as :func:`read_arrow` does, for pandas.
+
+    Raises:
+        DataError: as there.
+    """
+    table = read_arrow(path, required, others)
+    try:
+        frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
+    except (ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
+        raise DataError(f"{path}: {in_a_line(error)}") from error
+    return frame
+
+
+def read_arrow(
+    path: Path, required: Sequence[str], others: Sequence[str] | None = None
+) -> pa.Table:
     """Read a table whose file name ends in .csv or .parquet.
 
     Values of a CSV file are text, as they are in the file; a byte-order mark is skipped, and so are
@@ -83,12 +99,16 @@ def read(path: Path, required: Sequence[str], others: Sequence[str] | None = Non
         table = (_csv if path.suffix == ".csv" else _parquet)(path, chosen)
         table = _plain(table, path)
         _check_text(table, path)
-        frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
-        raise DataError(f"{path}: {error}") from error
-    return frame
+        raise DataError(f"{path}: {in_a_line(error)}") from error
+    return table
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, of which Arrow's may be long, in one line."""
+    return " ".join(str(error).split())[:500]
 
 
 def place(path: Path, row: int) -> str:

@@ -6,12 +6,12 @@ from tokenize import TokenError
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
-from trainer.data.tables import MAX_LINE_BYTES
+from trainer.data import tables
+from trainer.data.tables import MAX_LINE_BYTES, in_a_line
 from trainer.data.types import DataError
 
 
@@ -34,7 +34,7 @@ def load(path: Path) -> NDArray[np.float32]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{path}: {in_a_line(error)}") from error
     if vectors.ndim != 2 or not vectors.size or vectors.dtype.kind not in "fiu":
         raise DataError(
             f"{path}: must hold numbers in rows and columns, not {vectors.dtype} "
@@ -65,8 +65,8 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
         ids = _read_ids(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
-        raise DataError(f"{path}: {error}") from error
+    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        raise DataError(f"{path}: {in_a_line(error)}") from error
     sizes = pa.compute.binary_length(ids).fill_null(0).to_numpy()
     if not len(ids):
         raise DataError(f"{path}: no ids")
@@ -76,7 +76,7 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"{path}, row {row}: an id is 1 to {MAX_ID_BYTES} bytes of text, the last not zero"
+            f"{_place(path, row)}: an id is 1 to {MAX_ID_BYTES} bytes of text, the last not zero"
         )
     if len(ids.unique()) < len(ids):
         counts = ids.value_counts()
@@ -86,6 +86,13 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     for start in range(0, len(ids), 100_000):
         found[start : start + 100_000] = ids.slice(start, 100_000).to_pylist()
     return found
+
+
+def _place(path: Path, row: int) -> str:
+    """Where an id is: the line of a text, the row of a table, the position in an array."""
+    if path.suffix == ".txt":
+        return f"{path}, line {row + 1}"
+    return f"{path}, row {row}" if path.suffix == ".npy" else tables.place(path, row)
 
 
 def _mapped(path: Path) -> NDArray[np.generic]:
@@ -117,11 +124,17 @@ def _check_lines(path: Path) -> None:
 
 
 def _from_lists(path: Path) -> NDArray[np.generic]:
-    table = pyarrow.parquet.read_table(path)
-    names = [name for name in ("vector", "embedding") if name in table.column_names]
-    if not names and table.num_columns != 1:
-        raise DataError(f"{path}: no column vector or embedding; found: {table.column_names}")
-    column = table[names[0] if names else 0].combine_chunks()
+    with pyarrow.parquet.ParquetFile(path) as file:
+        every = file.schema_arrow.names
+        named = [name for name in ("vector", "embedding") if name in every]
+        if not named and len(every) != 1:
+            raise DataError(
+                f"{path}: no column vector or embedding; found: {', '.join(every)[:1000]}"
+            )
+        (name,) = named[:1] or every
+        if every.count(name) > 1:
+            raise DataError(f"{path}: there is more than one column {name!r}")
+        column = file.read(columns=[name])[0].combine_chunks()
     widths = pa.compute.list_value_length(column)
     low, high = pa.compute.min_max(widths).values()
     if column.null_count or low != high:
@@ -142,13 +155,8 @@ def _read_ids(path: Path) -> pa.Array:
         text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
         whole = pa.array([text.removesuffix(b"\n")], pa.large_binary())
         column = pa.compute.split_pattern(whole, "\n").flatten()
-    elif path.suffix == ".csv":
-        options = pyarrow.csv.ConvertOptions(
-            column_types={"item_id": pa.string()}, include_columns=["item_id"]
-        )
-        column = pyarrow.csv.read_csv(path, convert_options=options)["item_id"]
-    elif path.suffix == ".parquet":
-        column = pyarrow.parquet.read_table(path, columns=["item_id"])["item_id"]
+    elif path.suffix in (".csv", ".parquet"):
+        column = tables.read_arrow(path, ["item_id"], [])["item_id"]
     else:
         raise DataError(f"{path}: the name must end in .txt, .csv, .npy or .parquet")
     if isinstance(column, pa.ChunkedArray):

@@ -53,7 +53,7 @@ def _command(
 
 
 def _versions(parsed: argparse.Namespace, console: Console) -> None:
-    store = _opened(parsed)
+    store = Store.opened(parsed.models_dir)
     current, target = store.current(), switching.rollback_target(store)
     found = []
     for version in store.versions():
@@ -105,25 +105,25 @@ def _table(versions: list[dict[str, Any]]) -> Table:
 
 
 def _promote(parsed: argparse.Namespace, console: Console) -> None:
-    before = switching.promote(_opened(parsed), parsed.version, parsed.reason)
+    before = switching.promote(Store.opened(parsed.models_dir), parsed.version, parsed.reason)
     instead = "" if before is None else f" instead of {before}"
     console.print(f"Version {parsed.version} is served{instead}")
 
 
 def _rollback(parsed: argparse.Namespace, console: Console) -> None:
-    target, before = switching.rollback(_opened(parsed), parsed.to, parsed.reason)
+    target, before = switching.rollback(Store.opened(parsed.models_dir), parsed.to, parsed.reason)
     console.print(f"Version {target} is served instead of {before}")
 
 
 def _collect(parsed: argparse.Namespace, console: Console) -> None:
-    store = _opened(parsed)
+    store = Store.opened(parsed.models_dir)
     gone = switching.collect(store, parsed.keep)
     stays = ", ".join(map(str, store.versions())) or "none"
     console.print(f"Removed: {', '.join(map(str, gone)) or 'none'}. There is: {stays}")
 
 
 def _verify(parsed: argparse.Namespace, console: Console) -> None:
-    store = _opened(parsed)
+    store = Store.opened(parsed.models_dir)
     version = parsed.version or store.current()
     if version is None:
         raise StoreError(f"no version is served in {store.models_dir}")
@@ -151,15 +151,6 @@ def _verify(parsed: argparse.Namespace, console: Console) -> None:
         ),
         soft_wrap=True,
     )
-
-
-def _opened(parsed: argparse.Namespace) -> Store:
-    # A mistyped directory is not made.
-    if not parsed.models_dir.is_dir():
-        raise StoreError(f"{parsed.models_dir}: no such directory")
-    store = Store(parsed.models_dir)
-    store.prepare()
-    return store
 
 
 def _whole(text: str) -> int:

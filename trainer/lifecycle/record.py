@@ -109,7 +109,8 @@ def read(directory: Path) -> Record:
         checks = {name: Check(**check) for name, check in values.pop("checks").items()}
         promotions = [Promotion(**one) for one in values.pop("promotions")]
         return Record(checks=checks, promotions=promotions, **values)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    # The last of them where it is nested without end.
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path} is not the record of a version: {error}") from error
 
 

@@ -62,6 +62,19 @@ class Store:
         self.models_dir = models_dir
         self._lock_wait_s = lock_wait_s
 
+    @classmethod
+    def opened(cls, models_dir: Path) -> "Store":
+        """A store that is there: a mistyped MODELS_DIR is not made.
+
+        Raises:
+            StoreError: there is no such directory, or as of :meth:`prepare`.
+        """
+        if not models_dir.is_dir():
+            raise StoreError(f"{models_dir}: no such directory")
+        store = cls(models_dir)
+        store.prepare()
+        return store
+
     def prepare(self) -> None:
         """Make MODELS_DIR where there is none.
 

@@ -46,8 +46,7 @@ def refresh(
         VerificationError: the export does not answer as it must; nothing is published.
         Refused: it falls short of the gate; it is kept, and not published.
     """
-    store = Store(models_dir)
-    store.prepare()
+    store = Store.opened(models_dir)
     number = store.current() if version is None else version
     if number is None:
         raise DataError(f"{models_dir} has no version to refresh: train one with `run`")
@@ -105,14 +104,18 @@ def _measures(
 ) -> dict[str, Any]:
     """metrics.json but for the index: of the version before, marked, with what is other now."""
     metrics_json = before / REPORTS / str(number) / METRICS_JSON
-    old = json.loads(metrics_json.read_text(encoding="utf-8"))
+    try:
+        old = json.loads(metrics_json.read_text(encoding="utf-8"))
+        dataset = dict(old["dataset"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{metrics_json} cannot be read: {error}") from error
     servable = served.servable
     return {
         **old,
         "refreshed_from": number,
         "trained_version": old.get("trained_version", number),
         "refresh": vars(counts),
-        "dataset": {**old["dataset"], "items": len(new.titles)},
+        "dataset": {**dataset, "items": len(new.titles)},
         "similar_items": metrics.similar_items(
             servable.item_queries,
             servable.candidate_vectors,

@@ -113,7 +113,7 @@ def load(directory: Path) -> Stored:
             f"{error.filename}: no such file; a version of an earlier release, which kept "
             f"nothing to refresh it from, has to be trained again"
         ) from error
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
         raise DataError(f"{directory} cannot be read: {error}") from error
 
 
