@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -39,6 +40,8 @@ from query_service.workers.listening import address
 
 if TYPE_CHECKING:
     from query_service.observing.exporter import Exporter
+
+logger = logging.getLogger(__name__)
 
 #: 10,000 exclusions of 256 bytes are 2.6 MB; a batch of 256 has room for more.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
@@ -170,8 +173,13 @@ class Server:
 
     async def stop(self) -> None:
         """NOT_SERVING; after the lame duck time no new calls, those under way have their grace."""
+        settings = self._settings
+        logger.info(
+            "draining: NOT_SERVING, the port closes after %g s, and calls under way have %g s",
+            *(settings.lame_duck_s, settings.grace_s),
+        )
         await self._health.drain()
-        await asyncio.sleep(self._settings.lame_duck_s)
+        await asyncio.sleep(settings.lame_duck_s)
         self._health.end()
         for task in self._background:
             task.cancel()
@@ -180,7 +188,7 @@ class Server:
         # The next service may have its port while this one drains.
         if self._exporter:
             self._exporter.close()
-        await self._server.stop(self._settings.grace_s)
+        await self._server.stop(settings.grace_s)
         await self._model.close()
         await self._store.close()
         if self._cache:

@@ -53,6 +53,12 @@ def options() -> argparse.Namespace:
     return arguments
 
 
+def _flags(arguments: argparse.Namespace) -> str:
+    """Those that figures depend on."""
+    names = ("rate", "calm_s", "overload_s", "soak_s", "fuzzed")
+    return " ".join(f"--{one.replace('_', '-')} {getattr(arguments, one):g}" for one in names)
+
+
 def main() -> int:
     """Play, print, keep."""
     arguments = options()
@@ -74,7 +80,7 @@ def main() -> int:
     for name in arguments.scenarios or SCENARIOS:
         results.append(play(name, lab))
         console.print(report.table(results[-1]))
-        known = report.keep(results[-1:], work / "results.json")
+        known = report.keep(results[-1:], work / "results.json", _flags(arguments))
     if arguments.document:
         report.document(known, list(SCENARIOS), arguments.document)
     lost = [one.name for one in results if not one.held]

@@ -1,14 +1,16 @@
 """A hundred thousand requests that no sane caller sends."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 
-from benchmarks.chaos.checks import Broken, Check, at_most, holds, told
+from benchmarks.chaos.checks import Broken, Check, at_least, at_most, holds, told
 from benchmarks.chaos.lab import Lab
 from benchmarks.chaos.processes import ROOT, environment, memory_mib
 
 _GROWN_MIB = 64
+_PERSONAL = re.compile(r"([\d,]+) personal")
 _TIMEOUT_S = 3600
 
 
@@ -16,7 +18,8 @@ def fuzz(lab: Lab) -> Iterator[Check]:
     """Fuzzed requests, by python -m tests.fuzz service."""
     if not (ROOT / "tests" / "fuzz").is_dir():
         raise Broken("there is no tests/fuzz")
-    seen = ("--seen-store", f"sqlite:{lab.catalogue.seen_store}")
+    store = lab.catalogue.seen_store
+    seen = ("--seen-store", f"sqlite:{store}")
     with (
         lab.model_server("fuzz-models") as models,
         lab.service("fuzz", models, arguments=seen) as service,
@@ -24,7 +27,7 @@ def fuzz(lab: Lab) -> Iterator[Check]:
         before = memory_mib(service.process)
         command = [sys.executable, "-m", "tests.fuzz", "service", "--address", service.address]
         done = subprocess.run(
-            [*command, "--requests", f"{lab.fuzzed}"],
+            [*command, "--requests", f"{lab.fuzzed}", "--seen", str(store)],
             cwd=ROOT,
             env=environment(),
             capture_output=True,
@@ -44,6 +47,13 @@ def fuzz(lab: Lab) -> Iterator[Check]:
         "exit status 0",
     )
     yield told("requests", f"{lab.fuzzed:,}")
+    personal = _PERSONAL.search(said[-1])
+    yield at_least(
+        "answers by the model, for users that it knows",
+        int(personal[1].replace(",", "")) if personal else 0,
+        lab.fuzzed / 10,
+        "of Retrieve",
+    )
     yield holds("service and model server still run", running, "yes" if running else "no", "yes")
     yield holds("tracebacks in the service's log", not tracebacks, f"{tracebacks}", "0")
     yield at_most("memory of the query service grew by", grown, _GROWN_MIB, "MiB")

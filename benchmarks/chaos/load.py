@@ -8,6 +8,7 @@ this takes about a tenth of a core.
 import itertools
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Self
 
@@ -51,7 +52,7 @@ class Load:
         self._asked = itertools.cycle(asked)
         self._rate, self._deadline_s, self._judge = rate, deadline_s, judge
         self._ended = threading.Event()
-        self._pacer = threading.Thread(target=self._pace)
+        self._pacer = ThreadPoolExecutor(1)
         self._channels: list[grpc.Channel] = []
         self._methods: list[dict[str, Any]] = []
         self._under_way = 0
@@ -76,7 +77,7 @@ class Load:
             self.ports.append(next(iter(_own_ports() - before), 0))
             paths = (RETRIEVE, BATCH_RETRIEVE)
             self._methods.append({path: channel.unary_unary(path) for path in paths})
-        self._pacer.start()
+        self._pacing = self._pacer.submit(self._pace)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,11 +87,12 @@ class Load:
         """Send no more, wait for what is under way; everything that there was, by due time."""
         if self._channels:
             self._ended.set()
-            self._pacer.join()
+            self._pacer.shutdown()
             # gRPC ends each by its deadline.
             with self._idle:
                 idle = self._idle.wait_for(lambda: not self._under_way, self._deadline_s + 10)
             self._close()
+            self._pacing.result()  # raises what has ended the load before its time
             if not idle:
                 raise Broken("requests do not end")
             self.outcomes.sort(key=lambda one: one.due)

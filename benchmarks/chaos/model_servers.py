@@ -180,14 +180,19 @@ def pause(lab: Lab) -> Iterator[Check]:
         every = load.finish()
     # The first second warms up.
     calm = some(due_between(every, every[0].due + 1, paused_at - lab.deadline_s), "before")
+    before = where(every, lambda one: one.ended < paused_at)
     during = some(due_between(every, paused_at, resumed_at), "meanwhile")
     later = some(due_between(every, resumed_at + 1, math.inf), "from 1 s after SIGCONT on")
     usual_ms = quantile_ms(calm, 99)
     yield lab.on_time(every)
-    yield none("failed before", failed(calm))
+    yield none("failed before", failed(before))
     yield none("wrong answers", faulty(every))
     yield told("failed meanwhile", f"{len(failed(during)):,} of {len(during):,}")
-    yield all_of("ended as", during, [OK, UNAVAILABLE, DEADLINE_EXCEEDED])
+    yield all_of(
+        f"ended as {OK}, {UNAVAILABLE} or {DEADLINE_EXCEEDED}",
+        every,
+        [OK, UNAVAILABLE, DEADLINE_EXCEEDED],
+    )
     yield at_most(
         "ended past the deadline, at the most",
         past_deadline_ms(every, lab.deadline_s),

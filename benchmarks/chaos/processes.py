@@ -168,6 +168,13 @@ class Server:
             self._command[-1] = self.address.rpartition(":")[2]
 
 
+def free_port() -> int:
+    """One on which nobody listens now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def _make_nice(process: psutil.Process) -> None:
     process.nice(_NICE)
     # Where Linux groups the processes of a session, a nice value counts within its session only,
@@ -218,9 +225,7 @@ class Redis:
         """Start it without any data."""
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         where = ["--bind", "127.0.0.1", "--port", f"{self.port}", "--dir", str(directory)]
         # Written when it is told to, and only then.
         self._command = ["redis-server", *where, "--save", "", "--logfile", str(log)]

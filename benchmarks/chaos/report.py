@@ -55,11 +55,11 @@ def table(result: Result) -> Table:
     return made
 
 
-def keep(results: Sequence[Result], path: Path) -> dict[str, Any]:
-    """Put the results beside those of other scenarios that are there; all of them."""
+def keep(results: Sequence[Result], path: Path, flags: str) -> dict[str, Any]:
+    """Put the results of a run with these flags beside those of other scenarios; all of them."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for one in results:
-        known[one.name] = asdict(one) | {"held": one.held, "run": _run()}
+        known[one.name] = asdict(one) | {"held": one.held, "run": _run(flags)}
     path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     return known
 
@@ -78,8 +78,12 @@ def document(known: Mapping[str, Any], order: Sequence[str], path: Path) -> None
     for name in order:
         if name in known:
             lines += _rows(known[name])
-    runs = sorted({known[name]["run"] for name in order if name in known})
-    text = "\n".join([*lines, "", *runs])
+    runs: dict[str, list[str]] = {}
+    for name in order:
+        if name in known:
+            runs.setdefault(known[name]["run"], []).append(name)
+    played = [f"- {run}: {', '.join(names)}." for run, names in sorted(runs.items())]
+    text = "\n".join([*lines, "", *played])
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
@@ -99,8 +103,8 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _run() -> str:
-    """When, what and where."""
+def _run(flags: str) -> str:
+    """When, what, where and how."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=ROOT,
@@ -110,4 +114,4 @@ def _run() -> str:
     ).stdout.strip()
     day = datetime.now(UTC).date().isoformat()
     python = platform.python_version()
-    return f"{day}, commit {commit or 'unknown'}, {os.cpu_count()} cores, Python {python}."
+    return f"{day}, commit {commit or 'unknown'}, {os.cpu_count()} cores, Python {python}, {flags}"

@@ -74,10 +74,8 @@ def redis_away(lab: Lab) -> Iterator[Check]:
 def _outage(
     lab: Lab, how: str, every: Sequence[Outcome], begin: float, back: float, end: float
 ) -> Iterator[Check]:
-    # What is under way at the next harm is the next one's.
-    needing = where(
-        due_between(every, begin, end), lambda one: one.kind == SEEN and one.ended < end
-    )
+    # What was under way when the harm was done is its own, and not that of the one before.
+    needing = where(every, lambda one: one.kind == SEEN and begin <= one.ended < end)
     lost = failed(needing)
     away = due_between(needing, begin, back)
     yield holds(

@@ -27,6 +27,8 @@ class Caller:
     def __init__(self, key: Key, workers: int) -> None:
         self.key = key
         self._limit = RateLimit(key.requests_per_s / workers) if key.requests_per_s else None
+        #: Since the log said so.
+        self.refused = 0
 
     def take(self) -> None:
         """Count one request.
@@ -35,6 +37,7 @@ class Caller:
             RateLimited: that is more than the caller may ask.
         """
         if self._limit and (wait_s := self._limit.take()):
+            self.refused += 1
             raise RateLimited(
                 f"{self.key.name} may ask {self.key.requests_per_s:g} requests a second", wait_s
             )
@@ -87,9 +90,7 @@ class Guard:
         while True:
             await asyncio.sleep(INTERVAL_S)
             await self.look()
-            if self._refused:
-                logger.warning("%d calls without a valid token were refused", self._refused)
-                self._refused = 0
+            self._log_refused()
 
     async def look(self) -> None:
         """Take what is new in the file; where it cannot be used, what there was stays."""
@@ -108,6 +109,19 @@ class Guard:
         self._data, self._complaint = data, ""
         self._take(keys)
         logger.info("tokens are now those of %s", ", ".join(key.name for key in keys))
+
+    def _log_refused(self) -> None:
+        """One line for a kind of refusal, however many there were."""
+        if self._refused:
+            logger.warning("%d calls without a valid token were refused", self._refused)
+            self._refused = 0
+        for key, caller in self._callers.items():
+            if caller.refused:
+                logger.warning(
+                    "%d calls of %s were refused: it may ask %g requests a second",
+                    *(caller.refused, key.name, key.requests_per_s),
+                )
+                caller.refused = 0
 
     def _take(self, keys: list[Key]) -> None:
         # Those that stay keep what is left of their limits.

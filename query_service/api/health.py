@@ -1,10 +1,13 @@
 """grpc.health.v1: SERVING only while the model server has the model ready."""
 
 import asyncio
+import logging
 from typing import Protocol
 
 from query_service.api.health_servicer import HealthServicer
 from query_service.observing.observer import Observer
+
+logger = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5
 _STATUS_TIMEOUT_S = 1.0
@@ -27,6 +30,7 @@ class HealthMonitor:
         self._observer = observer
         self._upstream = upstream
         self._draining = False
+        self._ready = True
 
     async def update(self) -> None:
         """Ask once."""
@@ -35,6 +39,11 @@ class HealthMonitor:
             return
         self._observer.health(ready, self._upstream.version)
         self.servicer.set(serving=ready)
+        if ready and not self._ready:
+            logger.info("the model server has the model ready: SERVING")
+        elif self._ready and not ready:
+            logger.warning("the model server does not have the model ready: NOT_SERVING")
+        self._ready = ready
 
     async def run(self) -> None:
         """Ask until cancelled."""

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from query_service.errors import SeenStoreUnavailable
+from query_service.errors import RateLimited, SeenStoreUnavailable
 from query_service.observing.metrics import MethodMetrics, Metrics
 from query_service.observing.request_log import FAILED, RequestLog
 from query_service.retrieval import Candidates, SeenStore
@@ -152,7 +152,9 @@ class ObservedRequest:
         method.metrics.requests[status].add()
         method.metrics.duration.observe(seconds)
         log = observer.log
-        if log and (status in FAILED or seconds >= log.slow_s):
+        # Of a caller that asks more than it may, the guard tells once a second.
+        failed = status in FAILED and not isinstance(error, RateLimited)
+        if log and (failed or seconds >= log.slow_s):
             log.write(
                 *(method.name, status, seconds),
                 waited_for=self._waited_for,

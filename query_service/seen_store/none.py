@@ -6,7 +6,7 @@ from typing import NoReturn
 from query_service.errors import RecordingUnsupported, SeenStoreUnavailable
 from query_service.seen_store.store import Pair
 
-_NONE = "no seen store is configured"
+_NONE = "no seen store is configured: --seen-store or SHORTLIST_SEEN_STORE"
 
 
 class NoSeenStore:

@@ -22,6 +22,7 @@ def main() -> int:
     service.add_argument("--seed", type=int, default=1)
     service.add_argument("--token-file", type=Path, metavar="FILE", help="the first word is sent")
     service.add_argument("--ca-file", type=Path, metavar="FILE", help="PEM; makes it TLS")
+    service.add_argument("--seen", type=Path, metavar="SQLITE", help="users to ask for, seen items")
     arguments = parser.parse_args()
     if arguments.name == "service":
         return _service(arguments)
@@ -37,7 +38,7 @@ def main() -> int:
 
 
 def _service(arguments: argparse.Namespace) -> int:
-    from tests.fuzz.service import attack, token_of
+    from tests.fuzz.service import attack, seen_of, token_of
 
     tally = attack(
         arguments.address,
@@ -46,6 +47,7 @@ def _service(arguments: argparse.Namespace) -> int:
         under_way=arguments.under_way,
         token=token_of(arguments.token_file),
         ca=arguments.ca_file.read_bytes() if arguments.ca_file else None,
+        seen=seen_of(arguments.seen),
     )
     print(tally.line())
     for what, count in tally.breaches.items():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Set
 from itertools import pairwise
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -11,20 +12,29 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 RETRIEVE, BATCH = "Retrieve", "BatchRetrieve"
 MOST, DEFAULT = 1000, 100
 
+_TYPES: dict[str, tuple[Any, Any]] = {
+    RETRIEVE: (pb.RetrieveRequest, pb.RetrieveResponse),
+    BATCH: (pb.BatchRetrieveRequest, pb.BatchRetrieveResponse),
+}
+
 #: Whom an answer with exclude_seen is for -> what that user has seen.
 Seen = Callable[[str], Set[str]]
 
 
 def breaches(method: str, data: bytes, answer: bytes, seen: Seen | None = None) -> list[str]:
     """What is wrong with an OK answer to a request; nothing where all is well."""
+    request_type, response_type = _TYPES[method]
     try:
-        if method == RETRIEVE:
-            request = pb.RetrieveRequest.FromString(data)
-            return list(_of(request, pb.RetrieveResponse.FromString(answer), seen))
-        requests = pb.BatchRetrieveRequest.FromString(data).requests
+        asked = request_type.FromString(data)
     except DecodeError:
         return ["OK to what is no message"]
-    results = pb.BatchRetrieveResponse.FromString(answer).results
+    try:
+        answered = response_type.FromString(answer)
+    except DecodeError:
+        return ["an answer that is no message"]
+    if method == RETRIEVE:
+        return _of(asked, answered, seen)
+    requests, results = asked.requests, answered.results
     if len(results) != len(requests):
         return [f"{len(results)} results for {len(requests)} requests"]
     found = []

@@ -1,7 +1,7 @@
 """Requests, from good ones to garbage. The same seed makes the same ones."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from retrieval.v1 import retrieval_service_pb2 as pb
@@ -31,10 +31,11 @@ class Request(NamedTuple):
 class RequestMaker:
     """Makes requests without end. It gets the ids of items from the answers."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, user_ids: Sequence[str] = ()) -> None:
+        """``user_ids`` are known to the service."""
         self._random = random.Random(seed)
         self.item_ids = ["i0", "i1", "1", "2", "50", "item"]
-        self._user_ids = ["u", "u1", "1", "2", "943", "nobody"]
+        self._user_ids = ["u", "u1", "1", "2", "943", "nobody", *user_ids]
 
     def __iter__(self) -> Iterator[Request]:
         makers: list[Callable[[], Request]] = [self._good, self._odd, self._changed, self._garbage]

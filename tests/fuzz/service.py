@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping, Set
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
 from retrieval.v1 import retrieval_service_pb2 as pb
-from tests.fuzz.contract import BATCH, RETRIEVE, breaches
+from serving_contract import SEEN_QUERY
+from tests.fuzz.contract import BATCH, RETRIEVE, Seen, breaches
 from tests.fuzz.requests import Request, RequestMaker
 
 #: What no request may lead to.
@@ -29,6 +33,8 @@ FORBIDDEN = frozenset(
 )
 _TIMEOUT_S = 30
 _CHANNELS = 4
+#: Users of a seen store, and what one of them may have seen.
+_USERS, _MOST_SEEN = 500, 1_000
 
 
 @dataclass
@@ -36,6 +42,8 @@ class Tally:
     """What came of the requests."""
 
     statuses: Counter[str] = field(default_factory=Counter)
+    #: Answers for users by the model: not the popular items that strangers get.
+    personal: int = 0
     breaches: Counter[str] = field(default_factory=Counter)
     #: A request of each kind that went wrong.
     examples: dict[str, Request] = field(default_factory=dict)
@@ -47,13 +55,17 @@ class Tally:
         """Whether nothing went wrong."""
         return self.alive and not self.breaches and FORBIDDEN.isdisjoint(self.statuses)
 
-    def count(self, request: Request, status: str, answer: bytes) -> None:
+    def count(self, request: Request, status: str, answer: bytes, seen: Seen | None = None) -> None:
         """One answer."""
         self.statuses[status] += 1
-        found = breaches(*request, answer) if status == "OK" else []
+        found = breaches(*request, answer, seen) if status == "OK" else []
         self.breaches.update(found)
         for what in [*found, *FORBIDDEN & {status}]:
             self.examples.setdefault(what, request)
+        if status == "OK" and request.method == RETRIEVE and not found:
+            of_user = pb.RetrieveRequest.FromString(request.data).HasField("user_id")
+            by_model = pb.RetrieveResponse.FromString(answer).origin == pb.ORIGIN_MODEL
+            self.personal += of_user and by_model
 
     def line(self) -> str:
         """A row of a table."""
@@ -61,6 +73,7 @@ class Tally:
         wrong = sum(self.statuses[name] for name in FORBIDDEN)
         return (
             f"| fuzzed requests | {self.statuses.total():,} in {self.seconds:.0f} s | {shown} "
+            f"| {self.personal:,} personal "
             f"| {wrong} INTERNAL or the like | {0 if self.alive else 1} crashes "
             f"| {self.breaches.total()} broken answers |"
         )
@@ -74,6 +87,7 @@ def attack(
     under_way: int = 64,
     token: str | None = None,
     ca: bytes | None = None,
+    seen: Mapping[str, Set[str]] | None = None,
 ) -> Tally:
     """Send so many requests, ``under_way`` of them at a time.
 
@@ -84,9 +98,11 @@ def attack(
         under_way: at a time.
         token: sent as ``authorization: Bearer``.
         ca: root certificates in PEM; with them the connection is TLS.
+        seen: users that the service knows, and what each of them has seen.
     """
     tally, lock, free = Tally(), threading.Lock(), threading.Semaphore(under_way)
-    maker = RequestMaker(seed)
+    maker = RequestMaker(seed, [*seen] if seen else [])
+    seen_by = (lambda user: seen.get(user, frozenset())) if seen else None
     metadata = [("authorization", f"Bearer {token}")] if token else None
     channels = [_channel(address, ca, n) for n in range(_CHANNELS)]
     methods = [
@@ -102,8 +118,8 @@ def attack(
             status = call.code().name  # type: ignore[attr-defined]
             answer = call.result() if status == "OK" else b""
             with lock:
-                tally.count(request, status, answer)
-                if status == "OK" and request.method == RETRIEVE:
+                tally.count(request, status, answer, seen_by)
+                if status == "OK" and request.method == RETRIEVE and not tally.breaches:
                     response = pb.RetrieveResponse.FromString(answer)
                     maker.learn([one.item_id for one in response.candidates])
         finally:
@@ -140,6 +156,18 @@ def _alive(address: str, ca: bytes | None) -> bool:
         except grpc.FutureTimeoutError:
             return False
         return True
+
+
+def seen_of(path: Path | None) -> dict[str, frozenset[str]] | None:
+    """Some users of a ``seen.sqlite``, and what each of them has seen; None without one."""
+    if path is None:
+        return None
+    users = "SELECT user_id FROM seen GROUP BY user_id HAVING count(*) <= ? LIMIT ?"
+    with closing(sqlite3.connect(path)) as store:
+        return {
+            user: frozenset(row[0] for row in store.execute(SEEN_QUERY, (user,)))
+            for (user,) in store.execute(users, (_MOST_SEEN, _USERS)).fetchall()
+        }
 
 
 def token_of(path: Path | None) -> str | None:

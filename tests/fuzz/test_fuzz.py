@@ -89,6 +89,24 @@ def test_a_breach_is_seen(
     assert breaches(BATCH, batch, results.SerializeToString(), lambda _: {"s"}) == expected
 
 
+@pytest.mark.parametrize("method", [RETRIEVE, BATCH])
+def test_an_answer_that_is_no_message_is_a_breach(method: str) -> None:
+    tally = Tally()
+    tally.count(Request(method, b""), "OK", b"\xff")
+    assert dict(tally.breaches) == {"an answer that is no message": 1}
+
+
+def test_answers_for_known_users_are_told_apart() -> None:
+    tally = Tally()
+    response = pb.RetrieveResponse(model_version=1)
+    for query in (pb.RetrieveRequest(user_id="u"), pb.RetrieveRequest(item_id="i")):
+        for response.origin in (pb.ORIGIN_MODEL, pb.ORIGIN_POPULARITY):
+            one = Request(RETRIEVE, query.SerializeToString())
+            tally.count(one, "OK", response.SerializeToString())
+    assert tally.clean
+    assert tally.personal == 1
+
+
 def test_a_status_that_may_not_be_is_a_failure() -> None:
     for status, clean in (("NOT_FOUND", True), ("INTERNAL", False), ("UNKNOWN", False)):
         tally = Tally()

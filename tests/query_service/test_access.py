@@ -29,7 +29,7 @@ from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import running
-from tests.query_service.conftest import FakeModelServer, Service
+from tests.query_service.conftest import FakeModelServer, Service, until
 
 Serve = Callable[..., Service]
 
@@ -230,7 +230,7 @@ def test_refusals_are_logged_once_a_second(guarded: Service, caplog: Any) -> Non
     assert 1 <= len(lines) <= 3
 
 
-def test_a_limit(guarded: Service, file: Path) -> None:
+def test_a_limit(guarded: Service, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     file.write_text(_table("web", _TOKEN, 5) + _table("batch", _OTHER))
     _until(guarded, _OTHER, grpc.StatusCode.OK)
     end_s = time.monotonic() + 10
@@ -250,6 +250,9 @@ def test_a_limit(guarded: Service, file: Path) -> None:
         assert _ask(guarded, _OTHER) == 7
         time.sleep(wait_s)
         assert client.for_user("u1").model_version == 7
+    # The log says it once a second, and not of each request.
+    until(lambda: "1 calls of web were refused: it may ask 5 requests a second" in caplog.text)
+    assert "request failed" not in caplog.text
 
 
 def _retry_after_s(error: Any) -> float:

@@ -36,6 +36,12 @@ def _serving(model_server: FakeModelServer, *more: str) -> Iterator[pb_grpc.Retr
         assert process.wait(10) == 0
 
 
+def _of_requests(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of the log about requests."""
+    lines = capfd.readouterr().err.splitlines()
+    return [one for one in lines if re.search("slow request|request failed|more requests", one)]
+
+
 def _status(call: Callable[[], object]) -> str:
     try:
         call()
@@ -47,20 +53,20 @@ def _status(call: Callable[[], object]) -> str:
 def test_a_slow_and_a_failed_request(
     model_server: FakeModelServer, seen_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    store = ("--seen-store", f"sqlite:{seen_path}")
-    with _serving(model_server, "--log-format", "json", "--slow-ms", "200", *store) as stub:
+    more = ("--seen-store", f"sqlite:{seen_path}", "--timeout-s", "10")
+    with _serving(model_server, "--log-format", "json", "--slow-ms", "600", *more) as stub:
         stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
-        model_server.delay_s = 0.3
+        model_server.delay_s = 0.7
         stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
         model_server.delay_s = 0.0
         seen_path.unlink()
         seen = pb.RetrieveRequest(user_id="u1", exclude_seen=True)
         assert _status(lambda: stub.Retrieve(seen)) == "UNAVAILABLE"
         assert _status(lambda: stub.Retrieve(pb.RetrieveRequest(item_id="x"))) == "NOT_FOUND"
-    slow, failed = map(json.loads, capfd.readouterr().err.splitlines())
+    slow, failed = map(json.loads, _of_requests(capfd))
     age = datetime.now().astimezone() - datetime.fromisoformat(slow.pop("time"))
     assert 0 <= age.total_seconds() < 30
-    assert 300 <= slow.pop("duration_ms") < 1000
+    assert 700 <= slow.pop("duration_ms") < 10_000
     assert slow == {
         "level": "WARNING",
         "message": "slow request",
@@ -83,11 +89,12 @@ def test_text_lines(model_server: FakeModelServer, capfd: pytest.CaptureFixture[
     model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
     with _serving(model_server) as stub:
         _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u1")))
+    (line,) = _of_requests(capfd)
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING request failed method=Retrieve "
         r"status=UNAVAILABLE duration_ms=\d+\.\d waited_for=model_server "
-        r"error=ModelServerUnavailable\n",
-        capfd.readouterr().err,
+        r"error=ModelServerUnavailable",
+        line,
     )
 
 
@@ -97,7 +104,30 @@ def test_without_slow_ms_no_request_is_slow(
     model_server.delay_s = 0.6
     with _serving(model_server, "--slow-ms", "0") as stub:
         stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
-    assert capfd.readouterr().err == ""
+    assert _of_requests(capfd) == []
+
+
+def test_the_model_server_goes_and_comes_and_the_service_ends(
+    model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = ""
+
+    def heard(what: str) -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return what in said
+
+    with _serving(model_server, "--lame-duck-s", "0.1", "--grace-s", "3"):
+        model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
+        until(lambda: heard("ready: NOT_SERVING"))
+        model_server.error = None
+        until(lambda: heard("ready: SERVING"))
+    assert heard("draining")
+    assert [line.split(" ", 1)[1] for line in said.splitlines()] == [
+        "WARNING the model server does not have the model ready: NOT_SERVING",
+        "INFO the model server has the model ready: SERVING",
+        "INFO draining: NOT_SERVING, the port closes after 0.1 s, and calls under way have 3 s",
+    ]
 
 
 def test_an_outage_does_not_flood_the_log(
@@ -112,7 +142,7 @@ def test_an_outage_does_not_flood_the_log(
             asked += len(calls)
             assert {_status(call.result) for call in calls} == {"INTERNAL"}
     seconds = time.monotonic() - began
-    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    lines = [json.loads(line) for line in _of_requests(capfd)]
     written = [one for one in lines if one["message"] == "request failed"]
     more = [one for one in lines if one["message"] == "more requests were slow or failed"]
     assert LINES_A_SECOND <= len(written) <= LINES_A_SECOND * (seconds + 1)
@@ -133,7 +163,7 @@ def test_a_trace_is_named(
     with _serving(model_server, "--log-format", "json") as stub:
         metadata = (("traceparent", f"00-{trace}-b7ad6b7169203331-01"),)
         _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u1"), metadata=metadata))
-    first = json.loads(capfd.readouterr().err.splitlines()[0])
+    first = json.loads(_of_requests(capfd)[0])
     assert (first["message"], first["trace_id"]) == ("request failed", trace)
 
 
@@ -206,7 +236,7 @@ def test_a_bug_is_logged_by_place_and_class(
     monkeypatch.setattr(RetrievalServicer, "_retrieve", answer)
     stub = serve().stub
     assert _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id=_SECRET))) == "INTERNAL"
-    [record] = caplog.records
+    [record] = [one for one in caplog.records if one.exc_info]
     line = TextFormatter().format(record)
     assert "KeyError" in line
     assert f'File "{__file__}"' in line

@@ -54,7 +54,10 @@ def test_the_store_of_the_environment(
     monkeypatch.setenv("SHORTLIST_SEEN_STORE", "")
     for action in (["show", "u"], ["add", "u", "i"], ["forget", "u"]):
         assert cli.main(["seen", *action]) == 1
-        assert capsys.readouterr().err == "error: no seen store is configured\n"
+        assert (
+            capsys.readouterr().err
+            == "error: no seen store is configured: --seen-store or SHORTLIST_SEEN_STORE\n"
+        )
 
 
 def test_import_of_csv(store: str, tmp_path: Path, capsys: RUN) -> None:
