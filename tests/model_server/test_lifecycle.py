@@ -121,6 +121,29 @@ def test_only_whole_numbers_are_versions(tmp_path: Path, serve: Serve) -> None:
     assert states(stubs) == {1: 30}
 
 
+def test_an_error_that_is_kept_holds_nothing_of_what_was_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded:
+        def __init__(self, directory: Path) -> None:
+            large = _Large()
+            gone.append(weakref.ref(large))
+            raise LoadError(f"{directory} does not warm up", 5)
+
+    class _Large:
+        pass
+
+    gone: list[weakref.ref[_Large]] = []
+    monkeypatch.setattr(manager, "Servable", Loaded)
+    (tmp_path / "greeter" / "1").mkdir(parents=True)
+    looking = manager.Manager(tmp_path)
+    looking.poll()
+    [version] = looking.status("greeter")
+    assert version.error
+    gc.collect()
+    assert [one() for one in gone] == [None]
+
+
 def test_links_that_change_while_they_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +255,7 @@ def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sigterm_lets_requests_under_way_end(counter: Path) -> None:
     arguments = ("--models-dir", str(counter), "--port", "0")
-    with running("model_server", *arguments) as (address, process):
+    with running("model_server", *arguments, "--grace-s", "60") as (address, process):
         counting = _Counting(address, 300_000)
         process.send_signal(signal.SIGTERM)
         until(counting.refused)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import grpc
@@ -72,11 +73,18 @@ def test_a_client_shows_a_certificate_where_it_must(tmp_path: Path, serve: Serve
     assert _refused(server.port, _trusting(ours, _pair(ours)))
 
 
+_SECRET_LINE = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcw"
+
+
 def _broken() -> dict[str, tuple[str, str]]:
     key, certificate = (text.decode() for text in _pair(trustme.CA()))
     other, _ = (text.decode() for text in _pair(trustme.CA()))
     return {
         "not the format": ("server_key: 'a'\nserver_cart: 'b'\n", "no SSLConfig"),
+        # A key as it is in a file, its lines not escaped: the parser's message quotes one.
+        "a key without quotes": (f"server_key: {_SECRET_LINE}\n", "text format, line 1$"),
+        "a key that does not end": (f'server_key: "{_SECRET_LINE}\n', "text format, line 1$"),
+        "a key alone": (f"{_SECRET_LINE}\n", "text format, line 1$"),
         "no key": (_text(server_cert=certificate), "server_key is missing"),
         "no certificate": (_text(server_key=key), "server_cert is missing"),
         "a key of another": (_text(server_key=other, server_cert=certificate), "are no pair"),
@@ -100,7 +108,9 @@ def test_a_broken_file_is_said_without_what_is_in_it(case: str, tmp_path: Path) 
     with pytest.raises(tls.TlsError, match=said) as raised:
         tls.credentials(file)
     assert str(file) in str(raised.value)
-    assert "PRIVATE KEY" not in str(raised.value)
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "PRIVATE KEY" not in shown
+    assert _SECRET_LINE not in shown
 
 
 def test_a_missing_file_ends_the_server_at_once(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Versions of a few small files, published as real ones are. Imports nothing slow."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+from serving_contract import SEEN_SCHEMA
 from trainer.lifecycle import disk, sealing, switching
 from trainer.lifecycle.record import Check, Record
 from trainer.lifecycle.store import PUBLIC, Staged, Store
@@ -41,8 +44,10 @@ def build(staged: Staged) -> None:
         (extra / "manifest.json").write_text(json.dumps({"version": staged.version}))
     (staged.directory / "reports").mkdir()
     (staged.directory / "reports" / "metrics.json").write_text(text)
-    for name in ("items.csv", "seen.sqlite"):
-        (staged.directory / name).write_text(text)
+    (staged.directory / "items.csv").write_text(text)
+    with closing(sqlite3.connect(staged.directory / "seen.sqlite")) as seen, seen:
+        seen.execute(SEEN_SCHEMA)
+        seen.execute("INSERT INTO seen VALUES (?, 'i')", (text,))
 
 
 def served(models_dir: Path) -> set[str]:
@@ -57,6 +62,11 @@ def served(models_dir: Path) -> set[str]:
             for number in numbers:
                 file = "metrics.json" if name == "reports" else "saved_model.pb"
                 found |= {number, (path / number / file).read_text()} if number else {""}
+        elif not path.is_file():
+            found.add("")
+        elif name == "seen.sqlite":
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as seen:
+                found |= {user for (user,) in seen.execute("SELECT user_id FROM seen")}
         else:
-            found |= {path.read_text()} if path.is_file() else {""}
+            found.add(path.read_text())
     return found

@@ -3,9 +3,11 @@
 import errno
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tests.conftest import ROOT
 from tests.trainer import fake_versions
 from tests.trainer.fake_versions import publish, served
 from trainer import cli
-from trainer.lifecycle import companions, disk, record, switching
+from trainer.lifecycle import companions, disk, record, sealing, switching
 from trainer.lifecycle.errors import DiskFull, Locked, Refused, StoreError
 from trainer.lifecycle.store import Store
 
@@ -153,6 +155,21 @@ def test_what_was_changed_is_not_promoted(store: Store) -> None:
     with pytest.raises(StoreError, match=r"seen.sqlite cannot be read"):
         switching.promote(store, 1)
     assert served(store.models_dir) == {"2"}
+
+
+def test_an_erased_person_does_not_make_a_version_another(store: Store) -> None:
+    publish(store)
+    publish(store)
+    seen = store.directory(1) / "seen.sqlite"
+    with closing(sqlite3.connect(seen)) as database, database:
+        database.execute("DELETE FROM seen")
+    switching.promote(store, 1)
+    assert store.current() == 1
+    data = bytearray(seen.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    seen.write_bytes(data)
+    with pytest.raises(StoreError, match=r"seen.sqlite (cannot be read|is damaged)"):
+        sealing.check(store.directory(1), record.read(store.directory(1)))
 
 
 def test_a_model_with_a_file_more_is_not_promoted(store: Store) -> None:

@@ -1,6 +1,12 @@
-"""A version's files: put in their places, listed with their digests, checked later."""
+"""A version's files: put in their places, listed with their digests, checked later.
+
+``seen.sqlite`` has no digest, since what is known of a person may be erased from it. SQLite looks
+whether it is whole.
+"""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from serving_contract import (
@@ -52,18 +58,20 @@ def digests(staged: Staged) -> dict[str, str]:
     return {
         path.relative_to(staged.directory).as_posix(): disk.digest(path)
         for path in (*listed, *manifests)
-        if path.name != VERSION_JSON
+        if path.name not in (VERSION_JSON, SEEN_SQLITE)
     }
 
 
 def check(directory: Path, record: Record) -> int:
-    """Compare all files with their digests; how many there are.
+    """Compare all files with their digests, and look at the database; how many there are.
 
     Raises:
-        StoreError: one is missing, or is not the one that was published; or a model has
-            one more.
+        StoreError: one is missing or damaged, or is not the one that was published; or a model
+            has one more.
     """
-    listed = {directory / path: digest for path, digest in record.files.items()}
+    _check_database(directory / SEEN_SQLITE)
+    # A version of an earlier release has a digest of the database, too.
+    listed = {directory / path: one for path, one in record.files.items() if path != SEEN_SQLITE}
     for path, digest in listed.items():
         _check(path, digest)
     models: dict[Path, str] = {}
@@ -79,7 +87,7 @@ def check(directory: Path, record: Record) -> int:
         for path in sorted(_model_of(manifest).rglob("*")):
             if path.is_file() and path not in models and path != manifest:
                 raise StoreError(f"{path} is not one of the files that were published")
-    return len(listed) + len(models)
+    return len(listed) + len(models) + 1
 
 
 def models_config() -> str:
@@ -105,6 +113,16 @@ def _model_of(manifest: Path) -> Path:
 
 def _without(values: dict[str, str], key: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if name != key}
+
+
+def _check_database(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            [found] = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    if found != "ok":
+        raise StoreError(f"{path} is damaged: {found}")
 
 
 def _check(path: Path, digest: str) -> None:
