@@ -46,6 +46,9 @@ class Lab:
         deadline_s: of each request.
         fuzzed: requests of the fuzzing scenario.
         publishes: of the scenario with new versions.
+        nice: of a model server that is started again, in the middle of the load. It takes whole
+            cores for some seconds, which would be those of its own machine; so it gets what the
+            load and the service leave.
         patience: what bounds of time are multiplied by. 1 but in tests: a machine that does other
             things as well is slow, and not wrong.
     """
@@ -56,6 +59,7 @@ class Lab:
     deadline_s: float = 1.0
     fuzzed: int = 100_000
     publishes: int = 30
+    nice: int = 10
     patience: float = 1.0
     times: Times = field(default_factory=Times)
 
@@ -89,7 +93,7 @@ class Lab:
     def model_server(self, name: str, *arguments: str, models_dir: Path | None = None) -> Server:
         """The project's own, with the ScaNN index."""
         where = ("--models-dir", str(models_dir or self.models_dir), "--model", RETRIEVAL)
-        return Server.module(name, self.logs, "model_server", *where, *arguments)
+        return Server.module(*(name, self.logs, "model_server", *where, *arguments), nice=self.nice)
 
     def service(self, name: str, *model_servers: Server, arguments: Iterable[str] = ()) -> Server:
         """A query service before model servers."""

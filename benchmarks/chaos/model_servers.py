@@ -178,9 +178,9 @@ def pause(lab: Lab) -> Iterator[Check]:
         resumed_at = now()
         time.sleep(1 + lab.times.calm)
         every = load.finish()
-    # The first second warms up.
-    calm = some(due_between(every, every[0].due + 1, paused_at - lab.deadline_s), "before")
     before = where(every, lambda one: one.ended < paused_at)
+    # The first second warms up.
+    calm = some(due_between(before, every[0].due + 1, paused_at), "before")
     during = some(due_between(every, paused_at, resumed_at), "meanwhile")
     later = some(due_between(every, resumed_at + 1, math.inf), "from 1 s after SIGCONT on")
     usual_ms = quantile_ms(calm, 99)

@@ -21,9 +21,6 @@ from benchmarks.chaos.checks import Broken
 ROOT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 120
 _STOP_TIMEOUT_S = 30
-#: What is started again, in the middle of the load, takes whole cores for some seconds. They would
-#: be those of its own machine; here it gets what the load and the service leave.
-_NICE = 10
 _READY = re.compile(r" ready on (\S+?:\d+)")
 
 now = time.perf_counter
@@ -54,23 +51,23 @@ def wait_until(
 class Server:
     """A running process; a context manager that ends it, and all that it has started."""
 
-    def __init__(self, name: str, command: Sequence[str], logs: Path) -> None:
-        """Start it, and wait until it says where it listens.
+    def __init__(self, name: str, command: Sequence[str], logs: Path, nice: int = 0) -> None:
+        """Start it, and wait until it says where it listens; ``nice``: when it is started again.
 
         Raises:
             Broken: it ended, or takes too long.
         """
-        self._name, self._logs = name, logs
+        self._name, self._logs, self._nice = name, logs, nice
         self._command = list(command)
         self._lives = 0
         self.address = ""
         self.start()
 
     @classmethod
-    def module(cls, name: str, logs: Path, module: str, *arguments: str) -> Self:
+    def module(cls, name: str, logs: Path, module: str, *arguments: str, nice: int = 0) -> Self:
         """``python -m MODULE --port 0``; started again, it listens where it did before."""
         command = [sys.executable, "-m", *module.split(), *arguments]
-        return cls(name, [*command, "--port", "0"], logs)
+        return cls(name, [*command, "--port", "0"], logs, nice)
 
     def start(self) -> None:
         """Start it, the first time or again.
@@ -92,8 +89,8 @@ class Server:
                 start_new_session=True,
             )
         self.process = psutil.Process(self._running.pid)
-        if self._lives > 1:
-            _make_nice(self.process)
+        if self._lives > 1 and self._nice:
+            _make_nice(self.process, self._nice)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -175,12 +172,12 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _make_nice(process: psutil.Process) -> None:
-    process.nice(_NICE)
+def _make_nice(process: psutil.Process, nice: int) -> None:
+    process.nice(nice)
     # Where Linux groups the processes of a session, a nice value counts within its session only,
     # and the group has one of its own.
     with contextlib.suppress(OSError):
-        Path(f"/proc/{process.pid}/autogroup").write_text(f"{_NICE}", encoding="ascii")
+        Path(f"/proc/{process.pid}/autogroup").write_text(f"{nice}", encoding="ascii")
 
 
 def memory_mib(process: psutil.Process) -> float:
