@@ -23,6 +23,7 @@ from query_service.observing.rows import Rows
 from query_service.seen_store import printable
 from query_service.settings import Settings
 from query_service.workers.listening import address, reserve
+from query_service.workers.memory import limit_arenas
 from query_service.workers.supervisor import supervise
 
 _DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -116,6 +117,7 @@ def _serve(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _serve_with(settings: Settings) -> int:
     count = settings.workers
     check_exposure(settings)
+    limit_arenas()
     rows = Rows(count)
 
     def announce(port: int) -> None:

@@ -35,8 +35,8 @@ from query_service.upstream.caching import CachingModel
 from query_service.upstream.joining import JoiningModel
 from query_service.upstream.model_client import TfServingClient
 from query_service.upstream.popular import PopularItems
-from query_service.workers.garbage import tend_garbage
 from query_service.workers.listening import address
+from query_service.workers.memory import tend_garbage
 
 if TYPE_CHECKING:
     from query_service.observing.exporter import Exporter

@@ -3,5 +3,5 @@
 listening.py    holds the port
 supervisor.py   starts, watches and drains the workers
 process.py      a worker, from the fork to its end
-garbage.py      when Python's collector runs
+memory.py       when Python's collector runs, and how many heaps there are
 """
