@@ -12,7 +12,7 @@ from benchmarks.chaos.processes import MemoryLog, memory_mib
 
 GOODPUT_PERCENT = 90
 #: Of the top, that h2load has to send: it is to be twice, and h2load has to keep up.
-_SENT_PERCENT = 180
+_SENT_PERCENT = 170
 #: A second's worth of requests has its place in the query service, be they refused in the end.
 _GROWN_MIB = 128
 _STILL_PERCENT = 150
