@@ -224,7 +224,9 @@ def test_all_workers_drain(
             assert all(one.result().model_version == 7 for one in answers)
         assert workers.process.wait(5) == 0
         assert not psutil.wait_procs(left, timeout=0)[1]
-    assert capfd.readouterr().err == ""
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == len(left)
+    assert all(" INFO draining: " in line for line in lines)
 
 
 def test_the_port_is_free_while_the_last_request_ends(model_server: FakeModelServer) -> None:
