@@ -223,6 +223,8 @@ class _Counter(tf.Module):
 class _Counting:
     """A model server process that counts to ``n``, which has begun."""
 
+    said: grpc.RpcError | None = None
+
     def __init__(self, address: str, n: int) -> None:
         self.stubs = Stubs(int(address.rpartition(":")[2]))
 
@@ -240,6 +242,7 @@ class _Counting:
         try:
             self.stubs.predict(predict_request("counter"), timeout=5)
         except grpc.RpcError as error:
+            self.said = error
             return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
         return False
 
@@ -258,7 +261,10 @@ def test_sigterm_lets_requests_under_way_end(counter: Path) -> None:
     with running("model_server", *arguments, "--grace-s", "60") as (address, process):
         counting = _Counting(address, 300_000)
         process.send_signal(signal.SIGTERM)
-        until(counting.refused)
+        end_s = time.monotonic() + 50
+        while not counting.refused():
+            assert time.monotonic() < end_s, counting.said
+            time.sleep(0.02)
         assert process.poll() is None
         assert list(counting.call.result().outputs["counted"].int64_val) == [300_000]
         assert process.wait(20) == 0
