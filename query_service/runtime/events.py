@@ -23,7 +23,7 @@ _SHUTDOWN = cygrpc.CompletionType.queue_shutdown
 _NO_WAITING = 0
 #: So many events, and the loop's other work has its turn. More than come while that is done: under
 #: overload calls have to be refused as they come, or they wait here until their deadlines.
-_MOST_AT_ONCE = 256
+_MOST_AT_ONCE = 1024
 
 
 class EventQueue:
