@@ -21,9 +21,10 @@ Tag = Callable[[Any], None]
 _TIMEOUT = cygrpc.CompletionType.queue_timeout
 _SHUTDOWN = cygrpc.CompletionType.queue_shutdown
 _NO_WAITING = 0
-#: So many events, and the loop's other work has its turn. More than come while that is done: under
-#: overload calls have to be refused as they come, or they wait here until their deadlines.
-_MOST_AT_ONCE = 1024
+#: So many events, and the loop's other work has its turn. Where more are left after it, the next
+#: turn takes twice as many: under overload calls have to be refused as they come, or they wait here
+#: until their deadlines.
+_AT_ONCE, _MOST_AT_ONCE = 256, 4096
 
 
 class EventQueue:
@@ -33,6 +34,7 @@ class EventQueue:
         self.core = cygrpc.CompletionQueue()
         self._loop = asyncio.get_running_loop()
         self._closed = self._loop.create_future()
+        self._at_once = _AT_ONCE
         # Held while the loop takes the events itself.
         self._idle = threading.Lock()
         self._waiter = threading.Thread(target=self._wait, name="grpc-events", daemon=True)
@@ -61,15 +63,17 @@ class EventQueue:
     def _take(self) -> None:
         """Handle the events that are there; come again, or have the next one waited for."""
         poll, handle = self.core.poll, self._handle
-        for _ in range(_MOST_AT_ONCE):
+        for _ in range(self._at_once):
             event = poll(_NO_WAITING)
             if event.completion_type == _TIMEOUT:
+                self._at_once = _AT_ONCE
                 self._idle.release()
                 return
             handle(event)
             if self._closed.done():
                 self._idle.release()
                 return
+        self._at_once = min(2 * self._at_once, _MOST_AT_ONCE)
         self._loop.call_soon(self._take)
 
     def _handle(self, event: Any) -> None:
