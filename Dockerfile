@@ -28,6 +28,7 @@ COPY --from=query-service-venv /venv /venv
 COPY serving_contract.py ./
 COPY proto/retrieval/v1/*.py retrieval/v1/
 COPY proto/tfserving_subset/v1/*.py tfserving_subset/v1/
+COPY rpc rpc
 COPY query_service query_service
 USER shortlist
 ENV SHORTLIST_HOST=0.0.0.0 SHORTLIST_PORT=50051 \

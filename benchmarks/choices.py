@@ -18,10 +18,11 @@ import trainer  # noqa: F401  (chooses Keras 2)
 import numpy as np
 from rich.console import Console
 
-from trainer import baselines, config, evaluation, training
+from trainer import config, evaluation
 from trainer.data import movielens, split
 from trainer.data.types import Interactions, Split
-from trainer.evaluation import Quality
+from trainer.evaluation import Quality, baselines
+from trainer.model import training
 
 PRESET = "movielens-100k"
 

@@ -21,11 +21,12 @@ import trainer  # noqa: F401  (chooses Keras 2)
 import numpy as np
 from rich.console import Console
 
-from trainer import baselines, config, evaluation, training
+from trainer import config, evaluation
 from trainer.data import histories, movielens, split
 from trainer.data.types import Dataset, Split
-from trainer.evaluation import Quality
-from trainer.training import TrainedModel, item_to_item
+from trainer.evaluation import Quality, baselines
+from trainer.model import item_to_item, training
+from trainer.model.training import TrainedModel
 
 PRESET = "movielens-100k"
 _QUIET = Console(quiet=True)

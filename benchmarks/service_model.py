@@ -29,14 +29,15 @@ from service_catalogue import (
 )
 
 from serving_contract import ITEMS_CSV, SEEN_SQLITE
-from trainer import build
+from trainer.artifact import side_files as companions
+from trainer.artifact.export import Servable
 from trainer.config import Config, as_dict
 from trainer.data.histories import Histories
-from trainer.export import Servable
-from trainer.lifecycle import companions, publishing
-from trainer.lifecycle.store import Store
+from trainer.model.towers.query import QueryWeights
+from trainer.pipelines import build
+from trainer.registry import publication as publishing
+from trainer.registry.store import Store
 from trainer.report import metrics
-from trainer.towers.query import QueryWeights
 
 
 def make(

@@ -22,7 +22,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from query_service import runtime
+from query_service import transport as runtime
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tfserving_subset.v1 import prediction_pb2 as tfs

@@ -27,8 +27,9 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from rich.console import Console
 
-from trainer import config, training
+from trainer import config
 from trainer.data.types import Dataset, Interactions
+from trainer.model import training
 
 USERS, ITEMS, TASTES = 162_000, 59_000, 30
 _TUTORIAL_BATCH = 8192

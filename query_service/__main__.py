@@ -2,7 +2,7 @@
 
 import sys
 
-from query_service.cli import main
+from query_service.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import grpc
 
-from query_service.access.credentials import Credentials
 from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
+from rpc.credentials import Credentials
 
 
 @dataclass(frozen=True)

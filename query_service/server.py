@@ -11,35 +11,37 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from query_service import runtime, seen_store
-from query_service.access.guard import Guard
-from query_service.access.tls import channel_credentials, server_credentials
+from query_service import stores as seen_store
+from query_service import transport as runtime
 from query_service.api.health import HealthMonitor
 from query_service.api.interaction_servicer import SERVICE as INTERACTIONS
 from query_service.api.interaction_servicer import InteractionServicer
 from query_service.api.methods import Methods
-from query_service.api.reflection import add_reflection
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.api.validation import MAX_EXCLUSIONS
+from query_service.backend.batching import JoiningModel
+from query_service.backend.cache import CachingModel
+from query_service.backend.circuit_breaker import BreakingModel
+from query_service.backend.fallback import PopularItems
+from query_service.backend.tf_serving import TfServingClient
+from query_service.core.retriever import Model, Retriever
 from query_service.errors import StartError
-from query_service.observing import log_format, tracing
-from query_service.observing.metrics import Metrics
-from query_service.observing.observer import ObservedSeenStore, Observer
-from query_service.observing.process import tell_process
-from query_service.observing.request_log import RequestLog
-from query_service.observing.rows import Rows
-from query_service.retrieval import Model, Retriever
+from query_service.process.memory import tend_garbage
+from query_service.process.sockets import address
 from query_service.settings import Settings
-from query_service.upstream.breaker import BreakingModel
-from query_service.upstream.caching import CachingModel
-from query_service.upstream.joining import JoiningModel
-from query_service.upstream.model_client import TfServingClient
-from query_service.upstream.popular import PopularItems
-from query_service.workers.listening import address
-from query_service.workers.memory import tend_garbage
+from query_service.telemetry import logs as log_format
+from query_service.telemetry import tracing
+from query_service.telemetry.metrics import Metrics
+from query_service.telemetry.observer import ObservedSeenStore, Observer
+from query_service.telemetry.process_metrics import tell_process
+from query_service.telemetry.request_log import RequestLog
+from query_service.telemetry.shared_samples import Rows
+from rpc.guard import Guard
+from rpc.reflection import add_reflection
+from rpc.tls import channel_credentials, server_credentials
 
 if TYPE_CHECKING:
-    from query_service.observing.exporter import Exporter
+    from query_service.telemetry.exporter import Exporter
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +157,7 @@ class Server:
             raise StartError(f"cannot listen on {where}: {error}") from error
         if settings.metrics_port:
             # Some megabytes, for those who want it.
-            from query_service.observing.exporter import Exporter
+            from query_service.telemetry.exporter import Exporter
 
             self._exporter = Exporter(
                 observer.metrics.sheet,

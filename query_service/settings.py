@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from query_service.api.validation import Limits
-from query_service.observing.log_format import FORMATS
-from query_service.upstream.addresses import target
+from query_service.backend.addresses import target
+from query_service.telemetry.logs import FORMATS
 from serving_contract import MAX_K
 
 UNKNOWN_USER = ("popularity", "not-found")

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2, predict_pb2
 
-from query_service.upstream.tensor_content import decode_strings
+from query_service.backend.tensor_content import decode_strings
 from tests.conftest import ROOT
 from tfserving_subset.v1 import prediction_pb2 as subset
 
@@ -52,7 +52,7 @@ def test_layers_of_the_query_service() -> None:
         # The runtime is gRPC: it knows no more of the service than that calls have statuses.
         if path.parent.name == "runtime":
             own = {name for name in imports if name.startswith(PACKAGES)}
-            assert all(name.startswith("query_service.runtime") for name in own), own
+            assert all(name.startswith("query_service.transport") for name in own), own
         else:
             assert "cygrpc" not in path.read_text(), f"{path}: only the runtime speaks it"
         speakers = ("methods.py", "model_client.py")

@@ -90,7 +90,7 @@ class _Publisher:
 
     def __init__(self, models_dir: Path, pair: list[Path]) -> None:
         # TensorFlow comes with it, and other scenarios need none.
-        from trainer.lifecycle.store import Store
+        from trainer.registry.store import Store
 
         self._store, self._pair = Store(models_dir), pair
         self.damaged: set[int] = set()
@@ -103,7 +103,9 @@ class _Publisher:
 
     def publish(self, *, broken: bool = False) -> int:
         """The next version. A broken one passes its gate, and then loses half of its model."""
-        from trainer.lifecycle import record, sealing, switching
+        from trainer.registry import checksums as sealing
+        from trainer.registry import promotion as switching
+        from trainer.registry import version_record as record
 
         with self._store.staging() as staged:
             source = self._pair[staged.version % 2]
@@ -135,7 +137,7 @@ class _Publisher:
 
     def go_back(self) -> int:
         """Roll back; the version that is served then."""
-        from trainer.lifecycle import switching
+        from trainer.registry import promotion as switching
 
         self.gone_back += 1
         return switching.rollback(self._store)[0]

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from typing import Protocol
 
-from query_service.api.health_servicer import HealthServicer
-from query_service.observing.observer import Observer
+from query_service.telemetry.observer import Observer
+from rpc.health_servicer import HealthServicer
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from query_service.api import wire
 from query_service.api.methods import Method
 from query_service.api.validation import MAX_INTERACTIONS, check_id
 from query_service.errors import InvalidRequest, OutOfTime
-from query_service.seen_store.store import Pair, Store
+from query_service.stores.base import Pair, Store
 from retrieval.v1 import interaction_service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["InteractionService"].full_name

@@ -20,10 +20,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from query_service import errors
-from query_service.access.guard import Guard
 from query_service.api.wire import LARGE_BYTES
-from query_service.observing.observer import ObservedMethod, Observer
-from query_service.runtime import UnaryHandler
+from query_service.telemetry.observer import ObservedMethod, Observer
+from query_service.transport import UnaryHandler
+from rpc.guard import Guard
 
 _CODES: dict[type[errors.RetrievalError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,

@@ -10,8 +10,8 @@ from query_service.api import validation, wire
 from query_service.api.encoding import encoded
 from query_service.api.methods import Method, canonical, status_name
 from query_service.api.validation import Limits
-from query_service.observing.observer import Observer
-from query_service.retrieval import Retriever
+from query_service.core.retriever import Retriever
+from query_service.telemetry.observer import Observer
 from retrieval.v1 import retrieval_service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RetrievalService"].full_name

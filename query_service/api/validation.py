@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from query_service.core.retriever import Kind, Query
 from query_service.errors import InvalidRequest
-from query_service.retrieval import Kind, Query
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import MAX_ID_BYTES
 

@@ -15,13 +15,15 @@ import numpy as np
 
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
-from trainer import build, config
+from trainer import config
+from trainer.artifact import side_files as companions
+from trainer.artifact.export import Servable
 from trainer.data.histories import Histories
-from trainer.export import Servable
-from trainer.lifecycle import companions, sealing
-from trainer.lifecycle.record import Check, Record
-from trainer.lifecycle.store import Staged, Store
-from trainer.towers.query import QueryWeights
+from trainer.model.towers.query import QueryWeights
+from trainer.pipelines import build
+from trainer.registry import checksums as sealing
+from trainer.registry.store import Staged, Store
+from trainer.registry.version_record import Check, Record
 
 ITEMS, USERS = 400, 8
 SEED = "seed"

@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from query_service.seen_store.sqlite import SqliteSeenStore
+from query_service.stores.sqlite import SqliteSeenStore
 from tests.conftest import running
 from tests.model_server.conftest import Stubs, predict_request, save_version
-from trainer.lifecycle import companions, sealing, switching
-from trainer.lifecycle.record import Check, Record
-from trainer.lifecycle.store import Store
+from trainer.artifact import side_files as companions
+from trainer.registry import checksums as sealing
+from trainer.registry import promotion as switching
+from trainer.registry.store import Store
+from trainer.registry.version_record import Check, Record
 
 MODELS = ("retrieval", "retrieval_exact")
 POLL_S = 0.2

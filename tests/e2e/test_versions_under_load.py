@@ -10,9 +10,9 @@ import pytest
 from tests.conftest import running
 from tests.e2e import revealing
 from tests.model_server.conftest import Stubs, model_status, until
-from trainer.lifecycle import switching
-from trainer.lifecycle.errors import StoreError
-from trainer.lifecycle.store import Store
+from trainer.errors import StoreError
+from trainer.registry import promotion as switching
+from trainer.registry.store import Store
 
 MODELS = ("retrieval", "retrieval_exact")
 MADE = 4

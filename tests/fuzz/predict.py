@@ -5,9 +5,9 @@ import asyncio
 import math
 from itertools import pairwise
 
+from query_service.backend.tf_serving import TfServingClient
+from query_service.core.retriever import Kind, Query, Row
 from query_service.errors import ModelServerFault
-from query_service.retrieval import Kind, Query, Row
-from query_service.upstream.model_client import TfServingClient
 from tfserving_subset.v1 import prediction_pb2 as pb
 
 DEPTHS = (2, 4)

@@ -11,8 +11,8 @@ import grpc.aio
 from query_service.api.methods import Methods
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.api.validation import Limits
-from query_service.observing.observer import Observer
-from query_service.retrieval import Kind, Query, Retriever, Row
+from query_service.core.retriever import Kind, Query, Retriever, Row
+from query_service.telemetry.observer import Observer
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.fuzz.contract import BATCH, RETRIEVE, breaches
 

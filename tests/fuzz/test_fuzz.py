@@ -7,9 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
-from query_service import retrieval
 from query_service.api import encoding
-from query_service.upstream import model_client
+from query_service.backend import tf_serving as model_client
+from query_service.core import retriever as retrieval
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.fuzz import guided
 from tests.fuzz.contract import BATCH, RETRIEVE, breaches

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from query_service.seen_store.redis import KEY_PREFIX
+from query_service.stores.redis import KEY_PREFIX
 
 needs_redis = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="redis-server is not installed"

@@ -18,16 +18,17 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from query_service import cli, server
-from query_service.access import exposure, tokens
-from query_service.access.guard import INTERVAL_S, Guard
-from query_service.access.rate_limit import RateLimit
+from query_service import server
+from query_service.cli import main as cli
 from query_service.client import RetrievalClient
 from query_service.errors import RateLimited, StartError, Unauthenticated, UnusableFile
 from query_service.settings import RUNTIMES, Settings
 from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
+from rpc import exposure, tokens
+from rpc.guard import INTERVAL_S, Guard
+from rpc.rate_limit import RateLimit
 from tests.conftest import running
 from tests.query_service.conftest import FakeModelServer, Service, until
 

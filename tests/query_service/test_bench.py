@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_service import cli
-from query_service.bench import command, processes, report
-from query_service.bench.load import BenchError, Plan
-from query_service.bench.requests import SERVICE, Requests
-from query_service.bench.tally import Latencies, Tally
+from query_service.cli import main as cli
+from query_service.load_test import command, processes, report
+from query_service.load_test.load import BenchError, Plan
+from query_service.load_test.requests import SERVICE, Requests
+from query_service.load_test.tally import Latencies, Tally
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.conftest import ROOT
 from tests.query_service.conftest import FakeModelServer, Service
@@ -504,6 +504,6 @@ def test_the_other_commands_do_not_load_it() -> None:
     code = """
 import sys
 import query_service.cli
-assert not {"multiprocessing", "query_service.bench.load"} & set(sys.modules)
+assert not {"multiprocessing", "query_service.load_test.load"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import grpc
 import pytest
 
+from query_service.backend import batching as joining
+from query_service.backend import circuit_breaker as breaker
+from query_service.backend.batching import JoiningModel
+from query_service.backend.circuit_breaker import BreakingModel
+from query_service.core.retriever import Kind, Query, Row
 from query_service.errors import ModelServerUnavailable, OutOfTime
-from query_service.retrieval import Kind, Query, Row
-from query_service.upstream import breaker, joining
-from query_service.upstream.breaker import BreakingModel
-from query_service.upstream.joining import JoiningModel
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service, until
 from tests.query_service.test_metrics import free_port, scrape

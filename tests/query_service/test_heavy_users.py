@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from query_service import retrieval
+from query_service.core import retriever as retrieval
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service, write_seen
 from tests.query_service.redis_server import RedisServer, needs_redis

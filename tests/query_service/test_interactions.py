@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from query_service.client import RetrievalClient
-from query_service.seen_store import open_store
+from query_service.stores import open_store
 from retrieval.v1 import interaction_service_pb2 as pb
 from retrieval.v1 import interaction_service_pb2_grpc
 from tests.conftest import ROOT, running

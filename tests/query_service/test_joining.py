@@ -6,15 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from query_service.errors import (
-    ModelServerFault,
-    ModelServerUnavailable,
-    OutOfTime,
-    RetrievalError,
-)
-from query_service.retrieval import Kind, Query, Row
-from query_service.upstream import joining
-from query_service.upstream.joining import JoiningModel
+from query_service.backend import batching as joining
+from query_service.backend.batching import JoiningModel
+from query_service.core.retriever import Kind, Query, Row
+from query_service.errors import ModelServerFault, ModelServerUnavailable, OutOfTime, RetrievalError
 
 
 class Model:

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from query_service.workers import memory
+from query_service.process import memory
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.conftest import ROOT
 from tests.query_service.conftest import Service

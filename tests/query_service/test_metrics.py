@@ -17,9 +17,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from query_service import VERSION
-from query_service.observing.instruments import Sheet
-from query_service.observing.metrics import STATUSES, Metrics
-from query_service.observing.rows import Rows
+from query_service.telemetry.instruments import Sheet
+from query_service.telemetry.metrics import STATUSES, Metrics
+from query_service.telemetry.shared_samples import Rows
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running

@@ -13,7 +13,8 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from query_service import cli, server
+from query_service import server
+from query_service.cli import main as cli
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
 from tests.conftest import ROOT, running

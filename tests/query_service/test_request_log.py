@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
-from query_service import cli
 from query_service.api.retrieval_servicer import RetrievalServicer
-from query_service.observing.request_log import LINES_A_SECOND
+from query_service.cli import main as cli
+from query_service.telemetry.request_log import LINES_A_SECOND
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import running
@@ -228,7 +228,7 @@ def test_no_id_is_in_the_log(
 def test_a_bug_is_logged_by_place_and_class(
     serve: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from query_service.observing.log_format import TextFormatter
+    from query_service.telemetry.logs import TextFormatter
 
     def answer(*_: object) -> None:
         raise KeyError(_SECRET)

@@ -11,8 +11,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from query_service import runtime
-from query_service.runtime import failures
+from query_service import transport as runtime
+from query_service.transport import failures
 
 SERVICE = "test.Service"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from query_service import cli
+from query_service.cli import main as cli
 from tests.query_service.conftest import write_seen
 from tests.query_service.redis_server import RedisServer, needs_redis
 

@@ -18,10 +18,10 @@ import grpc
 import pytest
 import trustme
 
-from query_service import cli
+from query_service.cli import main as cli
 from query_service.errors import SeenStoreUnavailable
-from query_service.seen_store import open_store
-from query_service.seen_store.redis import KEY_PREFIX, TIMEOUT_S
+from query_service.stores import open_store
+from query_service.stores.redis import KEY_PREFIX, TIMEOUT_S
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
 from tests.conftest import ROOT

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from query_service import cli
+from query_service.cli import main as cli
 from query_service.client import RetrievalClient
 from query_service.settings import RUNTIMES
 from tests.conftest import ROOT, running

@@ -9,6 +9,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from query_service.backend import batching as joining
+from query_service.backend import circuit_breaker as breaker
+from query_service.backend.addresses import target
+from query_service.backend.batching import JoiningModel
+from query_service.backend.circuit_breaker import BreakingModel
+from query_service.backend.fallback import PopularItems
+from query_service.core.retriever import Kind, Query, Row
 from query_service.errors import (
     ModelServerFault,
     ModelServerUnavailable,
@@ -17,13 +24,7 @@ from query_service.errors import (
     RetrievalError,
     SignatureMissing,
 )
-from query_service.retrieval import Kind, Query, Row
 from query_service.settings import Settings
-from query_service.upstream import breaker, joining
-from query_service.upstream.addresses import target
-from query_service.upstream.breaker import BreakingModel
-from query_service.upstream.joining import JoiningModel
-from query_service.upstream.popular import PopularItems
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service
 

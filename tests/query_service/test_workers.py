@@ -17,11 +17,11 @@ import grpc
 import psutil
 import pytest
 
-from query_service import cli
+from query_service.cli import main as cli
 from query_service.errors import StartError
+from query_service.process.sockets import reserve
+from query_service.process.supervisor import next_delay_s
 from query_service.settings import usable_cpus
-from query_service.workers.listening import reserve
-from query_service.workers.supervisor import next_delay_s
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
@@ -116,7 +116,7 @@ def _serving(model_server: FakeModelServer, *more: str, count: int = 2) -> Itera
 
 
 def test_the_command_line_does_not_import_grpc() -> None:
-    code = "import sys, query_service.cli; assert 'grpc' not in sys.modules"
+    code = "import sys, query_service.cli.main; assert 'grpc' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=30)
 
 

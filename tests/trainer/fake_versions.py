@@ -6,9 +6,11 @@ from contextlib import closing
 from pathlib import Path
 
 from serving_contract import SEEN_SCHEMA
-from trainer.lifecycle import disk, sealing, switching
-from trainer.lifecycle.record import Check, Record
-from trainer.lifecycle.store import PUBLIC, Staged, Store
+from trainer.registry import checksums as sealing
+from trainer.registry import disk
+from trainer.registry import promotion as switching
+from trainer.registry.store import PUBLIC, Staged, Store
+from trainer.registry.version_record import Check, Record
 
 MODELS = ("retrieval", "retrieval_exact")
 

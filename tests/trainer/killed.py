@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.trainer.fake_versions import publish, served
-from trainer.lifecycle import record, sealing, switching
-from trainer.lifecycle.store import PUBLIC, Store
+from trainer.registry import checksums as sealing
+from trainer.registry import promotion as switching
+from trainer.registry import version_record as record
+from trainer.registry.store import PUBLIC, Store
 
 _COMMANDS: dict[str, Callable[[Store], Any]] = {
     "first": publish,

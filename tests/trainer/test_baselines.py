@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer import baselines, evaluation
+from trainer import evaluation
 from trainer.data import movielens, split
 from trainer.data.types import Interactions
+from trainer.evaluation import baselines
 
 
 def _rows(*pairs: tuple[int, int]) -> Interactions:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trainer.config import TrainingConfig
 from trainer.data.histories import Histories
-from trainer.training.batches import DTYPES, Batches, Step
+from trainer.model.training.batches import DTYPES, Batches, Step
 
 ITEMS = 12
 BY_USER = ("full_softmax", "sampled_softmax")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer import cli, config
+from trainer import config
+from trainer.cli import main as cli
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import baselines, evaluation
+from trainer import evaluation
 from trainer.data.types import Interactions
-from trainer.evaluation import ranking, slices
+from trainer.evaluation import baselines, ranking, slices
 
 
 def _rows(*pairs: tuple[int, int]) -> Interactions:

@@ -18,16 +18,20 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving_contract import MAX_K
-from trainer import build, config, export, report, verify
+from trainer import config, report
+from trainer import probe as verify
+from trainer.artifact import export
 from trainer.data import split, synthetic
 from trainer.data.histories import Histories
-from trainer.index import tuning
+from trainer.errors import VerificationError
+from trainer.index import tuner as tuning
 from trainer.index.exact import ExactIndex
 from trainer.index.scann import ScannIndex
-from trainer.lifecycle.errors import VerificationError
-from trainer.towers import pooling
-from trainer.towers.query import QueryWeights
-from trainer.verify import answers, checks, questions
+from trainer.model.towers import pooling
+from trainer.model.towers.query import QueryWeights
+from trainer.pipelines import build
+from trainer.probe import checks, questions
+from trainer.probe import loaded_model as answers
 
 MODELS = ("retrieval", "retrieval_exact")
 SIGNATURES = {

@@ -13,18 +13,27 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer import cli, config, evaluation, export, report, verify
+from trainer import config, evaluation, report
+from trainer import probe as verify
+from trainer.artifact import export
+from trainer.artifact import side_files as companions
+from trainer.cli import main as cli
 from trainer.data import split, synthetic
 from trainer.data.histories import Histories
 from trainer.data.types import Dataset, Interactions, Split
+from trainer.errors import Refused, VerificationError
 from trainer.index.exact import ExactIndex
-from trainer.lifecycle import answers, companions, publishing, quality, recheck, record, sealing
-from trainer.lifecycle.errors import Refused, VerificationError
-from trainer.lifecycle.quality import TestRows
-from trainer.lifecycle.record import Check, Record
-from trainer.lifecycle.store import Store
-from trainer.towers import pooling
-from trainer.towers.query import QueryWeights
+from trainer.model.towers import pooling
+from trainer.model.towers.query import QueryWeights
+from trainer.probe import recheck
+from trainer.probe import user_answers as answers
+from trainer.registry import checksums as sealing
+from trainer.registry import publication as publishing
+from trainer.registry import quality_gate as quality
+from trainer.registry import version_record as record
+from trainer.registry.quality_gate import TestRows
+from trainer.registry.store import Store
+from trainer.registry.version_record import Check, Record
 
 USERS, ITEMS = 60, 300
 SETTINGS = config.Config()

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from trainer import cli, config
+from trainer import config
+from trainer.cli import main as cli
 from trainer.data import features, files, movielens, vectors
 from trainer.data.types import DataError
 

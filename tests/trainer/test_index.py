@@ -15,15 +15,17 @@ import scann  # noqa: F401
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from trainer import cli, export
+from trainer.artifact import export
+from trainer.cli import main as cli
 from trainer.config import IndexConfig
-from trainer.index import IndexTuningError, memory, recall, tuning
-from trainer.index.catalogue import Catalogue
+from trainer.index import IndexTuningError, memory, recall
+from trainer.index import tuner as tuning
 from trainer.index.depth import Depth, DepthTable
 from trainer.index.exact import ExactIndex
 from trainer.index.points import Tuned
 from trainer.index.scann import ScannIndex
 from trainer.index.searcher import Design, Searcher
+from trainer.index.workload import Catalogue
 
 ITEMS, DIM = 20_000, 16
 KS = (10, 100, 1_000, 5_000)

@@ -11,7 +11,7 @@ from rich.console import Console
 from trainer.config import ItemToItemConfig
 from trainer.data.histories import Histories
 from trainer.data.types import Interactions, Split
-from trainer.training import item_to_item
+from trainer.model import item_to_item
 
 CONSOLE = Console(quiet=True)
 ITEMS = 30

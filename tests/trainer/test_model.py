@@ -10,10 +10,10 @@ from scipy import sparse
 
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.data.histories import Histories
-from trainer.towers.candidate import CandidateTower
-from trainer.towers.query import QueryTower
-from trainer.training.batches import Batches, Step
-from trainer.training.model import TwoTowerModel
+from trainer.model.towers.candidate import CandidateTower
+from trainer.model.towers.query import QueryTower
+from trainer.model.training.batches import Batches, Step
+from trainer.model.two_tower import TwoTowerModel
 
 ITEMS, USERS = 8, 6
 LISTS = [[0, 1, 2, 3], [3, 4, 0], [5, 6, 7], [1, 2], [4, 0, 7, 6, 2], [0, 5]]

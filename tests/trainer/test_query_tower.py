@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from trainer.artifact.ids import Ids
+from trainer.artifact.query_module import QueryModule
 from trainer.config import ModelConfig
 from trainer.data.histories import Histories
-from trainer.serving.ids import Ids
-from trainer.serving.queries import QueryModule
-from trainer.towers import pooling
-from trainer.towers.candidate import CandidateTower
-from trainer.towers.query import QueryTower, QueryWeights
+from trainer.model.towers import pooling
+from trainer.model.towers.candidate import CandidateTower
+from trainer.model.towers.query import QueryTower, QueryWeights
 
 ITEMS, USERS, DIM = 9, 4, 3
 ITEM_IDS = np.array([f"i{i}" for i in range(ITEMS)], object)

@@ -16,15 +16,20 @@ import scann  # noqa: F401
 import tensorflow as tf
 from rich.console import Console
 
-from trainer import catalogue, cli, config, report, run, training
+from trainer import config, report
+from trainer.artifact import retrievable as catalogue
+from trainer.artifact import stored_towers as stored
+from trainer.artifact.export import Servable
+from trainer.artifact.stored_towers import Stored
+from trainer.cli import main as cli
 from trainer.data import files, synthetic
 from trainer.data.histories import Histories
 from trainer.data.types import DataError, Dataset
-from trainer.export import Servable
-from trainer.refresh import refreshing, stored
-from trainer.refresh.change import Counts, change, unread
-from trainer.refresh.stored import Stored
-from trainer.towers.query import QueryWeights
+from trainer.model import training
+from trainer.model.towers.query import QueryWeights
+from trainer.pipelines import refresh as refreshing
+from trainer.pipelines import run
+from trainer.pipelines.catalogue_change import Counts, change, unread
 
 TASTES = 4
 ITEMS = 80

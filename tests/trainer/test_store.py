@@ -16,10 +16,14 @@ import tensorflow as tf
 from tests.conftest import ROOT
 from tests.trainer import fake_versions
 from tests.trainer.fake_versions import publish, served
-from trainer import cli
-from trainer.lifecycle import companions, disk, record, sealing, switching
-from trainer.lifecycle.errors import DiskFull, Locked, Refused, StoreError
-from trainer.lifecycle.store import Store
+from trainer.artifact import side_files as companions
+from trainer.cli import main as cli
+from trainer.errors import DiskFull, Locked, Refused, StoreError
+from trainer.registry import checksums as sealing
+from trainer.registry import disk
+from trainer.registry import promotion as switching
+from trainer.registry import version_record as record
+from trainer.registry.store import Store
 
 SMALL_DISK_BYTES = 400_000
 

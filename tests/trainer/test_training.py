@@ -11,9 +11,11 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from rich.console import Console
 
-from trainer import baselines, config, evaluation, training
+from trainer import config, evaluation
 from trainer.data import histories, movielens, split, synthetic
 from trainer.data.types import DataError, Dataset, Interactions, Split
+from trainer.evaluation import baselines
+from trainer.model import training
 
 CONSOLE = Console(quiet=True)
 

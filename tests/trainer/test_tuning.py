@@ -19,12 +19,14 @@ from optuna.distributions import FloatDistribution
 from rich.console import Console
 
 from tests.conftest import ROOT
-from trainer import cli, config, training, tune
+from trainer import config
+from trainer.cli import main as cli
 from trainer.data import split, synthetic
 from trainer.data.types import Dataset, Interactions
-from trainer.training.defaults import resolve
-from trainer.tuning import search, space
-from trainer.tuning.judge import Judge
+from trainer.model import training
+from trainer.model.training.defaults import resolve
+from trainer.tuning import search, space, tune
+from trainer.tuning.objective import Judge
 
 SEARCHED = {"x": FloatDistribution(0, 1)}
 Trial = Callable[[float, Callable[[], bool]], float]

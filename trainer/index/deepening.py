@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from trainer.index.catalogue import Catalogue
 from trainer.index.depth import Depth
 from trainer.index.points import Point
 from trainer.index.searcher import BRUTE_FORCE, QUANTIZED, Searcher
+from trainer.index.workload import Catalogue
 
 # From the most that are usually needed to the fewest; then more, where these are too few.
 _RESCORED_PER_K = (10.0, 5.0, 3.0, 2.0, 1.5, 1.2)

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.index.catalogue import BATCH
 from trainer.index.depth import Depth
 from trainer.index.searcher import Design, Searcher
+from trainer.index.workload import BATCH
 
 
 @dataclass(frozen=True)

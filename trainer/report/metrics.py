@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from trainer.data.types import Dataset, Split
 from trainer.evaluation import Comparison
+from trainer.model import item_to_item as training_items
+from trainer.model.training import LearningCurve
 from trainer.report.tables import OURS
-from trainer.training import LearningCurve
-from trainer.training import item_to_item as training_items
 
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy", "implicit")
 

@@ -1,0 +1,1 @@
+"""The command line: ``python -m query_service COMMAND``."""

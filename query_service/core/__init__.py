@@ -1,0 +1,1 @@
+"""Decides which candidates answer a query. No gRPC, no protobuf, no I/O."""

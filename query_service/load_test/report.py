@@ -1,0 +1,83 @@
+"""What was measured, in words and as JSON."""
+
+import argparse
+import json
+from typing import Any
+
+from query_service.load_test.tally import Tally
+
+_QUANTILES = {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999}
+#: Of a core: from here on the tool may be what limits.
+_BUSY = 0.9
+
+
+def as_json(tally: Tally, parsed: argparse.Namespace) -> str:
+    """The figures as one JSON object; times in the unit of their names."""
+    return json.dumps(_figures(tally, parsed), indent=2, ensure_ascii=False)
+
+
+def as_text(tally: Tally, parsed: argparse.Namespace) -> str:
+    """The figures in lines."""
+    figures = _figures(tally, parsed)
+    loop = f"{parsed.rate:g} a second" if parsed.rate else f"{parsed.concurrency} at a time"
+    call = f"BatchRetrieve of {parsed.batch}" if parsed.batch else "Retrieve"
+    latency = ", ".join(f"{name} {ms:.1f}" for name, ms in figures["latency_ms"].items())
+    lines = [
+        ("load", f"{call}, {loop}, {figures['seconds']:.1f} s"),
+        ("requests", f"{figures['requests_per_s']:,.1f} a second, {tally.calls:,} OK"),
+    ]
+    if parsed.batch:
+        lines.append(
+            ("users" if parsed.users else "items", f"{figures['answers_per_s']:,.1f} a second")
+        )
+    lines.append(("latency ms", latency))
+    if tally.answers:
+        versions = ", ".join(str(version) for version in figures["model_versions"])
+        lines += [
+            ("candidates", f"{figures['candidates_per_answer']:.1f} an answer"),
+            ("popularity", f"{figures['popularity_share']:.1%} of the answers"),
+            ("versions", versions),
+        ]
+    errors = [
+        f"{name}: {one['count']:,} ({one['example']})" for name, one in figures["errors"].items()
+    ]
+    lines += [("errors" if not n else "", text) for n, text in enumerate(errors or ["none"])]
+    # In the closed loop there always are some.
+    if tally.unfinished and (parsed.rate or not tally.answers):
+        lines.append(("unfinished", f"{tally.unfinished:,} when the time was over"))
+    cores = ", ".join(f"{one:.2f}" for one in tally.cores)
+    lines.append(("this tool", f"{cores} of a core"))
+    if figures["tool"]["limited"]:
+        lines.append(("", "this may be the limit of the tool: use more --processes or machines"))
+    return "\n".join(f"{name:<12}{text}" for name, text in lines)
+
+
+def _figures(tally: Tally, parsed: argparse.Namespace) -> dict[str, Any]:
+    """All of them; latency and rates are of what was OK."""
+    seconds = tally.seconds or 1.0
+    quantiles = {name: tally.latencies.quantile(one) for name, one in _QUANTILES.items()}
+    quantiles["max"] = tally.latencies.largest_s
+    return {
+        "address": parsed.address,
+        "concurrency": None if parsed.rate else parsed.concurrency,
+        "rate": parsed.rate,
+        "batch": parsed.batch,
+        "seconds": tally.seconds,
+        "requests": tally.calls,
+        "requests_per_s": tally.calls / seconds,
+        "answers": tally.answers,
+        "answers_per_s": tally.answers / seconds,
+        "latency_ms": {name: round(1000 * value, 3) for name, value in quantiles.items()},
+        "candidates_per_answer": tally.candidates / (tally.answers or 1),
+        "popularity_share": tally.popular / (tally.answers or 1),
+        "model_versions": dict(sorted(tally.versions.items())),
+        "errors": {
+            name: {"count": count, "example": tally.examples[name]}
+            for name, count in tally.errors.most_common()
+        },
+        "unfinished": tally.unfinished,
+        "tool": {
+            "cores": tally.cores,
+            "limited": bool(tally.unsent) or max(tally.cores, default=0.0) > _BUSY,
+        },
+    }

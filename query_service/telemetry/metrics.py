@@ -1,0 +1,123 @@
+"""What is counted. docs/OBSERVABILITY.md explains each to operators.
+
+Every label has few values, all known at the start; none is an id.
+"""
+
+from query_service.telemetry.instruments import Counter, Histogram, Sheet
+from query_service.telemetry.shared_samples import Rows
+from serving_contract import BY_ITEM, BY_USER, BY_USER_AND_HISTORY
+
+#: gRPC's, by number.
+STATUSES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND"),
+    *("ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"),
+    *("ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
+    "UNAUTHENTICATED",
+)
+SIGNATURES = (BY_USER, BY_ITEM, BY_USER_AND_HISTORY)
+ORIGINS = ("model", "popularity")
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_READ_SECONDS = (0.0001, 0.00025, *_SECONDS)
+_QUERIES = tuple(float(2**power) for power in range(9))
+_DEPTHS = tuple(float(16 * 4**power) for power in range(9))
+_CANDIDATES = (0.0, 1.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0, 1_000.0)
+_EXCLUDED = (0.0, 1.0, 10.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0)
+
+
+class MethodMetrics:
+    """Those of one method."""
+
+    def __init__(self, requests: dict[str, Counter], duration: Histogram) -> None:
+        self.requests, self.duration = requests, duration
+
+
+class Metrics:
+    """All instruments, on one worker's row."""
+
+    def __init__(self, rows: Rows | None = None, worker: int = 0) -> None:
+        """Without rows it counts for itself alone."""
+        self.sheet = sheet = Sheet(rows or Rows(), worker)
+        counter, gauge, histogram = sheet.counter, sheet.gauge, sheet.histogram
+
+        self._requests = counter(
+            "shortlist_requests_total", "Requests that have ended.", "method", "status"
+        )
+        self._duration = histogram(
+            "shortlist_request_duration_seconds",
+            "From a request's message to its answer or status.",
+            *(_SECONDS, "method"),
+        )
+        self.in_flight = gauge("shortlist_requests_in_flight", "Requests under way.")
+        results = counter(
+            "shortlist_batch_results_total", "Users and items of BatchRetrieve.", "status"
+        )
+        self.batch_results = {status: results.labelled(status) for status in STATUSES}
+
+        answers = counter("shortlist_answers_total", "Lists of candidates.", "origin")
+        self.answers = {origin: answers.labelled(origin) for origin in ORIGINS}
+        self.candidates = histogram(
+            "shortlist_answer_candidates", "Candidates of an answer.", _CANDIDATES
+        ).labelled()
+        self.excluded = histogram(
+            "shortlist_excluded_items", "Item ids that an answer had to leave out.", _EXCLUDED
+        ).labelled()
+        self.refetches = counter(
+            "shortlist_refetches_total", "Fetches repeated deeper: exclusions left too few."
+        ).labelled()
+        self.fallbacks = counter(
+            "shortlist_fallbacks_total", "Answers given in the model server's place."
+        ).labelled()
+
+        predicts = counter(
+            "shortlist_predicts_total", "Calls of the model server that have ended.", "status"
+        )
+        self.predicts = {status: predicts.labelled(status) for status in STATUSES}
+        durations = histogram(
+            "shortlist_predict_duration_seconds",
+            "Of a Predict, whatever came of it.",
+            *(_SECONDS, "signature"),
+        )
+        self.predict_duration = {name: durations.labelled(name) for name in SIGNATURES}
+        self.predict_queries = histogram(
+            "shortlist_predict_queries", "Queries joined into a Predict.", _QUERIES
+        ).labelled()
+        self.predict_depth = histogram(
+            "shortlist_predict_depth", "Candidates asked of a Predict for each query.", _DEPTHS
+        ).labelled()
+        self.waiting = gauge("shortlist_queries_waiting", "Queries that wait for a Predict.")
+        lookups = counter("shortlist_cache_lookups_total", "Looks into the cache.", "result")
+        self.cache_hits, self.cache_misses = lookups.labelled("hit"), lookups.labelled("miss")
+        self.model_version = gauge(
+            "shortlist_model_version", "The model's version; 0 before one is heard of.", max
+        )
+        self.serving = gauge(
+            "shortlist_serving", "1 where the health of all workers is SERVING, else 0.", min
+        )
+
+        self.seen_duration = histogram(
+            "shortlist_seen_store_read_duration_seconds",
+            "Of reading a user's seen items, whatever came of it.",
+            _READ_SECONDS,
+        ).labelled()
+        errors = counter(
+            "shortlist_seen_store_errors_total", "Seen items that were not read.", "reason"
+        )
+        self.seen_unavailable = errors.labelled("unavailable")
+        self.seen_given_up = errors.labelled("given_up")
+
+        self.workers = gauge("shortlist_workers", "Worker processes.")
+        self.worker_starts = counter(
+            "shortlist_worker_starts_total", "Worker processes that were started."
+        ).labelled()
+        self.resident = gauge(
+            "shortlist_process_resident_memory_bytes", "Resident memory of all workers."
+        )
+        self.cpu = counter(
+            "shortlist_process_cpu_seconds_total", "CPU time of all workers."
+        ).labelled()
+
+    def method(self, name: str) -> MethodMetrics:
+        """Declare a method."""
+        requests = {status: self._requests.labelled(name, status) for status in STATUSES}
+        return MethodMetrics(requests, self._duration.labelled(name))

@@ -1,0 +1,1 @@
+"""The two towers and how they are trained. Knows nothing of indexes and exports."""

@@ -1,0 +1,172 @@
+"""The query tower: what a user did, and who the user is, as a vector.
+
+``q = base + pool(history) [+ user]``, of length 1 where so configured. ``pool`` sums the vectors
+of the history's items, each weighted by a learnt weight of the item and of its age; ``user`` is
+the user's own vector and those of the user's features.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from scipy import sparse
+
+from trainer.config import ModelConfig
+from trainer.data.histories import Histories
+from trainer.model.towers import pooling
+from trainer.model.towers.embedding import EntityEmbedding, EntityWeights, embed_all, unit_length
+
+Batch = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class QueryWeights:
+    """A trained query tower as arrays: all that is exported of it.
+
+    Attributes:
+        base: float32 [D], what every query starts from.
+        item_vectors: float32 [N, D], of the items of histories; None without history.
+        item_log_weights: float32 [N].
+        age_log_weights: float32 [AGE_BUCKETS].
+        exponent: see :func:`trainer.model.towers.pooling.pool`.
+        history_length: how many of the newest items are pooled.
+        user_vectors: float32 [U, D]; None without user ids and features.
+        normalize: whether queries have length 1.
+    """
+
+    base: NDArray[np.float32]
+    item_vectors: NDArray[np.float32] | None
+    item_log_weights: NDArray[np.float32]
+    age_log_weights: NDArray[np.float32]
+    exponent: float
+    history_length: int
+    user_vectors: NDArray[np.float32] | None
+    normalize: bool
+
+    def embed(
+        self, histories: Histories, users: NDArray[np.integer] | None = None
+    ) -> NDArray[np.float32]:
+        """Query vectors of B histories, float32 [B, D].
+
+        ``users``, int [B], says whose they are; without it they are nobody's.
+        """
+        count = len(histories.offsets) - 1
+        queries = np.tile(self.base, (count, 1))
+        if self.item_vectors is not None:
+            queries += self._pooled(histories.newest(self.history_length))
+        if self.user_vectors is not None and users is not None:
+            queries += self.user_vectors[users]
+        if self.normalize:
+            norms = np.sqrt(np.maximum((queries**2).sum(axis=1, keepdims=True), 1e-12))
+            queries /= norms
+        return queries.astype(np.float32)
+
+    def of_users(self, users: NDArray[np.integer]) -> "QueryWeights":
+        """The same with the vectors of some users only, int [B], in that order."""
+        if self.user_vectors is None:
+            return self
+        return replace(self, user_vectors=self.user_vectors[users])
+
+    def _pooled(self, histories: Histories) -> NDArray[np.float32]:
+        assert self.item_vectors is not None
+        buckets = pooling.age_buckets(histories.ages())
+        weights = np.exp(self.item_log_weights[histories.items] + self.age_log_weights[buckets])
+        matrix = sparse.csr_matrix(
+            (weights, histories.items, histories.offsets),
+            shape=(len(histories.offsets) - 1, len(self.item_vectors)),
+        )
+        total = np.maximum(np.asarray(matrix.sum(axis=1)), 1e-9)
+        pooled: NDArray[np.float32] = (matrix @ self.item_vectors) / total**self.exponent
+        return pooled
+
+
+class QueryTower(tf.keras.Model):
+    """Learns what :class:`QueryWeights` holds."""
+
+    def __init__(
+        self,
+        item_features: sparse.csr_matrix,
+        trained_items: NDArray[np.bool_],
+        user_features: sparse.csr_matrix,
+        trained_users: NDArray[np.bool_],
+        config: ModelConfig,
+        *,
+        seed: int,
+    ) -> None:
+        """Set up N items and U users: features float32 [N, F] and [U, G], masks [N] and [U]."""
+        super().__init__(name="query_tower")
+        self._config = config
+        self._counts = len(trained_items), len(trained_users)
+        self._history = config.history_length > 0
+        if self._history:
+            dim = config.embedding_dim
+            self._items = EntityEmbedding(
+                dim, item_features, trained_items, seed=seed, name="history_items"
+            )
+            self._item_weights = self._zeros("item_log_weights", len(trained_items), 1)
+            self._age_weights = self._zeros("age_log_weights", pooling.AGE_BUCKETS, 1)
+            self._base = self._zeros("base", dim)
+        self._users = None
+        if config.user_id or user_features.shape[1]:
+            self._users = EntityEmbedding(
+                config.embedding_dim,
+                user_features,
+                trained_users & config.user_id,
+                seed=seed + 1,
+                id_dropout=config.user_id_dropout,
+                name="users",
+            )
+
+    def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
+        """Query vectors: float32 [B, D].
+
+        Args:
+            batch: ``users`` int32 [B]; ``history_items``, ``history_rows`` and ``history_ages``
+                int32 [N], as in :class:`Histories`.
+            training: whether this is a training step.
+        """
+        users = batch["users"]
+        vectors = tf.zeros([tf.shape(users)[0], self._config.embedding_dim])
+        if self._history:
+            vectors += self._base + self._pooled(batch, tf.shape(users)[0])
+        if self._users is not None:
+            vectors += self._users(users, training=training)
+        return unit_length(vectors) if self._config.normalize else vectors
+
+    def trained_weights(self) -> QueryWeights:
+        """What was learnt."""
+        items, users = self._counts
+        config, nothing = self._config, np.zeros(0, np.float32)
+        history = self._history
+        return QueryWeights(
+            base=self._base.numpy() if history else np.zeros(config.embedding_dim, np.float32),
+            item_vectors=embed_all(self._items, items) if history else None,
+            item_log_weights=self._item_weights.numpy()[:, 0] if history else nothing,
+            age_log_weights=self._age_weights.numpy()[:, 0] if history else nothing,
+            exponent=config.history_exponent,
+            history_length=config.history_length,
+            user_vectors=None if self._users is None else embed_all(self._users, users),
+            normalize=config.normalize,
+        )
+
+    def item_weights(self) -> EntityWeights | None:
+        """What was learnt of the items of histories; None without history."""
+        return self._items.trained_weights() if self._history else None
+
+    def _pooled(self, batch: Batch, queries: tf.Tensor) -> tf.Tensor:
+        # Popular items are in many histories: each is embedded once.
+        items, place = tf.unique(batch["history_items"])
+        log_weights = tf.gather(tf.gather(self._item_weights, items), place) + tf.gather(
+            self._age_weights, pooling.bucket(batch["history_ages"])
+        )
+        return pooling.pool(
+            tf.gather(self._items(items), place),
+            log_weights[:, 0],
+            batch["history_rows"],
+            queries,
+            self._config.history_exponent,
+        )
+
+    def _zeros(self, name: str, *shape: int) -> tf.Variable:
+        return self.add_weight(name, shape, initializer="zeros")

@@ -1,1 +1,0 @@
-"""New, changed and removed items without training: what a version keeps for it, and the command."""
