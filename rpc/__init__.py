@@ -1,4 +1,4 @@
-"""Who may ask, and over what: TLS, tokens, rate limits. docs/SECURITY.md says how to use them.
+"""Who may ask, and over what: TLS, tokens, rate limits. docs/security.md says how to use them.
 
 exposure.py      refuses to listen where anyone could ask
 pem.py           certificates and keys from files, each checked and named

@@ -20,5 +20,5 @@ access.py         wrong certificates, wrong tokens
 soak.py           minutes of mixed load: memory
 
 scenarios.py      all of them by name
-report.py         the table for people, docs/RELIABILITY.md and JSON
+report.py         the table for people, docs/reliability.md and JSON
 """

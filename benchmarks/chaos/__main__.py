@@ -46,7 +46,7 @@ def options() -> argparse.Namespace:
     add("--fuzzed", type=int, default=100_000, metavar="N", help="requests of fuzz")
     add("--models-dir", type=Path, help="made by benchmarks/service_model.py (made in --work-dir)")
     add("--work-dir", type=Path, default=_WORK)
-    add("--document", type=Path, metavar="FILE", help="write the table into docs/RELIABILITY.md")
+    add("--document", type=Path, metavar="FILE", help="write the table into docs/reliability.md")
     arguments = parser.parse_args()
     if unknown := set(arguments.scenarios) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there is: {', '.join(SCENARIOS)}")

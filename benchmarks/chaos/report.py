@@ -1,4 +1,4 @@
-"""What came out: a table for people, rows of docs/RELIABILITY.md, JSON."""
+"""What came out: a table for people, rows of docs/reliability.md, JSON."""
 
 import json
 import os

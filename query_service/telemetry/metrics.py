@@ -1,4 +1,4 @@
-"""What is counted. docs/OBSERVABILITY.md explains each to operators.
+"""What is counted. docs/observability.md explains each to operators.
 
 Every label has few values, all known at the start; none is an id.
 """

@@ -21,7 +21,7 @@ from tests.query_service.test_metrics import free_port
 DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "shortlist.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
-DOCUMENT = ROOT / "docs" / "OBSERVABILITY.md"
+DOCUMENT = ROOT / "docs" / "observability.md"
 ROWS = ["Traffic", "Latency", "Errors", "Model server", "Candidates", "Seen store", "Processes"]
 
 Labels = dict[str, set[str]]

@@ -342,7 +342,7 @@ def test_passwords(
 
 
 def test_the_rights_that_are_enough(redis_server: RedisServer) -> None:
-    lines = (ROOT / "docs" / "SEEN_ITEMS.md").read_text(encoding="utf-8").split("**Rights**")[1]
+    lines = (ROOT / "docs" / "seen-items.md").read_text(encoding="utf-8").split("**Rights**")[1]
     rights = re.findall(r"\+[a-z]+", lines.partition("\n- ")[0])
     with redis_server.client() as client:
         client.execute_command(

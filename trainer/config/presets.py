@@ -6,7 +6,7 @@ from trainer.config.sections import Config, ModelConfig, TrainingConfig
 
 PRESETS: Mapping[str, Config] = {
     "default": Config(),
-    # Chosen on validation slices of the training rows: docs/MODEL.md.
+    # Chosen on validation slices of the training rows: docs/model.md.
     "movielens-100k": Config(
         model=ModelConfig(
             embedding_dim=128,
