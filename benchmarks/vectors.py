@@ -1,6 +1,6 @@
 """Clustered vectors with their true neighbours, made block by block.
 
-    python benchmarks/vectors.py DIRECTORY [--vectors 1000000] [--dims 64] [--seed 0] ...
+    python -m benchmarks.vectors DIRECTORY [--vectors 1000000] [--dims 64] [--seed 0] ...
 
 Cluster centres are Gaussian; a vector is a centre, each as likely as any other, plus Gaussian
 noise. Queries are drawn the same way and are not among the vectors. Everything is float32 and

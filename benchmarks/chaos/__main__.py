@@ -44,7 +44,7 @@ def options() -> argparse.Namespace:
     add("--overload-s", type=float, default=Times.overload)
     add("--soak-s", type=float, default=Times.soak)
     add("--fuzzed", type=int, default=100_000, metavar="N", help="requests of fuzz")
-    add("--models-dir", type=Path, help="made by benchmarks/service_model.py (made in --work-dir)")
+    add("--models-dir", type=Path, help="made by benchmarks.service.model (made in --work-dir)")
     add("--work-dir", type=Path, default=_WORK)
     add("--document", type=Path, metavar="FILE", help="write the table into docs/reliability.md")
     arguments = parser.parse_args()

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.chaos.checks import Broken
-from benchmarks.chaos.processes import ROOT, environment
+from benchmarks.chaos.processes import environment
 from serving_contract import ITEMS_CSV, RETRIEVAL, SEEN_QUERY, SEEN_SQLITE
 
 _USERS, _ITEMS = 500, 5_000
@@ -50,9 +50,8 @@ def made(
         Broken: it cannot be made.
     """
     if not (models_dir / RETRIEVAL).exists():
-        script = str(ROOT / "benchmarks" / "service_model.py")
         size = ["--items", f"{items}", "--users", f"{users}", "--item-prefix", prefix]
-        command = [sys.executable, script, str(models_dir), *size]
+        command = [sys.executable, "-m", "benchmarks.service.model", str(models_dir), *size]
         done = subprocess.run(
             command, env=environment(), capture_output=True, text=True, check=False
         )

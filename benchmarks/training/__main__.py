@@ -1,6 +1,6 @@
 """How fast training goes: ours beside the tutorial's model, on the shape of MovieLens 25M.
 
-    python benchmarks/training.py [--rows 25000000] [--seconds 60] [--json FILE]
+    python -m benchmarks.training [--rows 25000000] [--seconds 60] [--json FILE]
 
 162,000 users, 59,000 items and 25 million rows with taste clusters and a skewed popularity, made
 here. Both train on the same rows in the same process, in turns: the basic retrieval tutorial of

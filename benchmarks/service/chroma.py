@@ -1,4 +1,4 @@
-"""Chroma as a peer of benchmarks/service.py: its own server, asked over HTTP by vector.
+"""Chroma as a peer of benchmarks.service: its own server, asked over HTTP by vector.
 
 The collection is made once with Chroma's defaults and kept in the work directory. ef is climbed
 until it finds as much as our index does; the server reads it when it starts.
@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from service_catalogue import Catalogue, Question
-from service_load import Failed, Request
-from service_peer import Peer, http_call
-from service_processes import Machinery, Server, environment
+from benchmarks.service.catalogue import Catalogue, Question
+from benchmarks.service.load import Failed, Request
+from benchmarks.service.peer import Peer, http_call
+from benchmarks.service.processes import Machinery, Server, environment
 
 _COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 #: Chroma searches with no less than the number that is asked for.
@@ -114,8 +114,8 @@ def _build(catalogue: Catalogue, directory: Path) -> None:
     if made.exists() and made.read_text(encoding="utf-8") == shape:
         return
     shutil.rmtree(directory, ignore_errors=True)
-    script = str(Path(__file__).with_name("service_servers.py"))
-    command = [sys.executable, script, "build-chroma", str(catalogue.models_dir), str(directory)]
+    command = [sys.executable, "-m", "benchmarks.service.servers", "build-chroma"]
+    command += [str(catalogue.models_dir), str(directory)]
     built = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if built.returncode:
         raise Failed(f"the collection cannot be built: {built.stderr.strip()[-500:]}")

@@ -1,6 +1,6 @@
 """How fast the index is: ours beside others, at equal recall@100.
 
-    python benchmarks/index.py [--vectors 1000000] [--dims 64] [--targets 0.95 0.99]
+    python -m benchmarks.index [--vectors 1000000] [--dims 64] [--targets 0.95 0.99]
         [--rounds 5] [--peers ours tfrs ...] [--work-dir DIR] [--json FILE] [--plot FILE]
 
 Ours, through the signature of the SavedModel that `python -m trainer index` exports, TensorFlow
@@ -30,11 +30,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import vectors
-from index_peers import CORES, OURS, PEERS, Ours, Setting, peer
 from rich.console import Console
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import vectors
+from benchmarks.index.peers import CORES, OURS, PEERS, Ours, Setting, peer
+
+ROOT = Path(__file__).resolve().parents[2]
 CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 #: Seconds between two processes' turns: threads that spin for work go to sleep.
 _PAUSE = 0.1
@@ -208,8 +209,8 @@ def make_data(shape: vectors.Shape, directory: Path) -> None:
         + ("" if isinstance(value, bool) else f"={value}")
         for name, value in asdict(shape).items()
     ]
-    script = str(Path(vectors.__file__))
-    subprocess.run([sys.executable, script, str(directory), *options], check=True)
+    command = [sys.executable, "-m", "benchmarks.vectors", str(directory), *options]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def build(name: str, data: Path, index: Path) -> Measured:
@@ -321,8 +322,8 @@ def run(arguments: argparse.Namespace) -> list[Measured]:
 
 
 def _script(role: str, name: str, data: Path) -> list[str]:
-    script = str(Path(__file__).with_name("index_peers.py"))
-    return [sys.executable, script, role, name, str(data), str(data.with_name(name))]
+    command = [sys.executable, "-m", "benchmarks.index.peers", role, name]
+    return [*command, str(data), str(data.with_name(name))]
 
 
 def main() -> None:
@@ -342,7 +343,7 @@ def main() -> None:
     results = run(arguments)
     # Only now: this process has to be small while it starts others.
     floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    import index_report
+    from benchmarks.index import report as index_report
 
     loads = [str(load) for load in LOADS]
     machine = index_report.machine()
@@ -362,7 +363,3 @@ def main() -> None:
         arguments.json.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     if arguments.plot:
         index_report.plot(results, arguments.targets, loads, arguments.plot)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,12 @@
-"""The peers of benchmarks/service.py: how each is started, asked and understood."""
+"""The peers of benchmarks.service: how each is started, asked and understood."""
 
 import json
 
-from service_catalogue import Question
-from service_chroma import Chroma
-from service_load import Failed, Request
-from service_peer import Peer, http_call
-from service_processes import Machinery
-
+from benchmarks.service.catalogue import Question
+from benchmarks.service.chroma import Chroma
+from benchmarks.service.load import Failed, Request
+from benchmarks.service.peer import Peer, http_call
+from benchmarks.service.processes import Machinery
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import BY_USER, ITEM_ID, RETRIEVAL, USER_ID, K
 from tfserving_subset.v1 import prediction_pb2 as tfs

@@ -1,4 +1,4 @@
-"""What `index.py` has measured, as a table and as a plot."""
+"""What the index benchmark has measured, as a table and as a plot."""
 
 import importlib.metadata
 import platform
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from index_peers import CORES
 from matplotlib import pyplot as plt
 from rich.table import Table
 
+from benchmarks.index.peers import CORES
+
 if TYPE_CHECKING:
-    from index import Measured, Point
+    from benchmarks.index.compare import Measured, Point
 
 LABELS = {
     "tfrs": "TFRS ScaNN, defaults",

@@ -1,4 +1,4 @@
-"""What a peer of benchmarks/service.py is."""
+"""What a peer of benchmarks.service is."""
 
 import http.client
 import importlib.util
@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 
 import grpc
 import psutil
-from service_catalogue import Catalogue, Question
-from service_load import Failed, Request
-from service_processes import Machinery
+
+from benchmarks.service.catalogue import Catalogue, Question
+from benchmarks.service.load import Failed, Request
+from benchmarks.service.processes import Machinery
 
 _TIMEOUT_S = 30
 _LARGE = [("grpc.max_receive_message_length", -1)]

@@ -1,11 +1,11 @@
-"""What `service.py` has measured, and ours against the others."""
+"""What the service benchmark has measured, and ours against the others."""
 
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from service_catalogue import EXCLUDED, NEAREST_SEEN, NONE_SEEN, PLAIN, SCATTERED_SEEN
-from service_load import Load, Sample
+from benchmarks.service.catalogue import EXCLUDED, NEAREST_SEEN, NONE_SEEN, PLAIN, SCATTERED_SEEN
+from benchmarks.service.load import Load, Sample
 
 OURS, PREDICT, BATCH = "shortlist", "bare Predict", "BatchRetrieve of 256"
 H2LOAD, PYTHON = "h2load", "Python"

@@ -1,4 +1,4 @@
-"""What the servers of benchmarks/service.py spend: processor time and memory, children included."""
+"""What the servers of benchmarks.service spend: processor time and memory, children included."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What `service.py` has measured, as tables and as a plot."""
+"""What the service benchmark has measured, as tables and as a plot."""
 
 import importlib.metadata
 import os
@@ -13,8 +13,9 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullLocator
 from rich.table import Table
-from service_catalogue import EXCLUDED, PLAIN
-from service_results import (
+
+from benchmarks.service.catalogue import EXCLUDED, PLAIN
+from benchmarks.service.results import (
     BATCH,
     H2LOAD,
     OURS,

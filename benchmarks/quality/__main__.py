@@ -1,6 +1,6 @@
 """How good the candidates are on MovieLens 100K, beside strong baselines.
 
-    python benchmarks/quality.py --data-dir data/ml-100k [--seeds 1 2 3] [--json FILE]
+    python -m benchmarks.quality --data-dir data/ml-100k [--seeds 1 2 3] [--json FILE]
 
 Preset ``movielens-100k`` and the baselines on the same splits, one per seed; means over the
 seeds and the spread. Then what the preset's parts are good for: users that the model has never

@@ -1,6 +1,6 @@
 """What the query service costs and gains: ours beside others on one catalogue.
 
-    python benchmarks/service.py [--peers shortlist naive ...] [--concurrency 1 8 32 128]
+    python -m benchmarks.service [--peers shortlist naive ...] [--concurrency 1 8 32 128]
         [--rounds 5] [--seconds 3] [--serve-args "--workers 2"] [--models-dir DIR]
         [--work-dir DIR] [--json FILE] [--plot FILE]
 
@@ -31,11 +31,12 @@ from typing import Any
 
 import grpc
 import psutil
-import service_peers
-import service_report
 from rich.console import Console
 from rich.markup import escape
-from service_catalogue import (
+
+from benchmarks.service import peers as service_peers
+from benchmarks.service import report as service_report
+from benchmarks.service.catalogue import (
     EXCLUDED,
     NEAREST_SEEN,
     NONE_SEEN,
@@ -43,10 +44,10 @@ from service_catalogue import (
     SCATTERED_SEEN,
     Catalogue,
 )
-from service_load import CONNECTIONS, Failed, Load, Sample, h2load, one_caller
-from service_peer import Peer
-from service_processes import ROOT, Machinery, environment
-from service_results import (
+from benchmarks.service.load import CONNECTIONS, Failed, Load, Sample, h2load, one_caller
+from benchmarks.service.peer import Peer
+from benchmarks.service.processes import ROOT, Machinery, environment
+from benchmarks.service.results import (
     BATCH,
     OURS,
     PREDICT,
@@ -55,7 +56,7 @@ from service_results import (
     Turn,
     summary,
 )
-from service_usage import settle
+from benchmarks.service.usage import settle
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 #: Seconds between two turns: what is left of the last one ends.
@@ -213,8 +214,8 @@ def models(arguments: argparse.Namespace) -> Path:
         return Path(arguments.models_dir).resolve()
     made: Path = arguments.work_dir / "models"
     if not (made / "retrieval").exists():
-        script = str(Path(__file__).with_name("service_model.py"))
-        subprocess.run([sys.executable, script, str(made)], env=environment(), check=True)
+        command = [sys.executable, "-m", "benchmarks.service.model", str(made)]
+        subprocess.run(command, env=environment(), check=True)
     return made
 
 
@@ -227,7 +228,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one turn, after 1 s warm-up")
     parser.add_argument("--serve-args", default="", help="more of `query_service serve`, one text")
-    parser.add_argument("--models-dir", type=Path, help="made by benchmarks/service_model.py")
+    parser.add_argument("--models-dir", type=Path, help="made by benchmarks.service.model")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "build" / "service-benchmark")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help=".png or .svg")
@@ -265,7 +266,3 @@ def main() -> None:
         arguments.json.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     if arguments.plot:
         service_report.plot(results, arguments.plot)
-
-
-if __name__ == "__main__":
-    main()

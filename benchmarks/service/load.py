@@ -1,4 +1,4 @@
-"""The load of benchmarks/service.py: h2load against one address, and what the servers spend.
+"""The load of benchmarks.service: h2load against one address, and what the servers spend.
 
 h2load (nghttp2) sends one and the same request all the time. It takes any HTTP 200 for a success,
 but the status of a gRPC call is in its trailers: whoever calls has asked once and looked at the
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from service_usage import Meter, Parts, Usage, memory_mib
+
+from benchmarks.service.usage import Meter, Parts, Usage, memory_mib
 
 #: Before the measured part of every turn.
 WARM_UP_S = 1

@@ -1,11 +1,11 @@
-"""The servers that benchmarks/service.py measures beside ours, each a process of its own.
+"""The servers that benchmarks.service measures beside ours, each a process of its own.
 
-    python benchmarks/service_servers.py echo-aio
-    python benchmarks/service_servers.py echo-threads
-    python benchmarks/service_servers.py echo-core
-    python benchmarks/service_servers.py naive MODEL_SERVER
-    python benchmarks/service_servers.py fastapi MODEL_DIR
-    python benchmarks/service_servers.py build-chroma MODELS_DIR DIRECTORY
+    python -m benchmarks.service.servers echo-aio
+    python -m benchmarks.service.servers echo-threads
+    python -m benchmarks.service.servers echo-core
+    python -m benchmarks.service.servers naive MODEL_SERVER
+    python -m benchmarks.service.servers fastapi MODEL_DIR
+    python -m benchmarks.service.servers build-chroma MODELS_DIR DIRECTORY
 
 Each prints "NAME ready on HOST:PORT" once it answers, and serves until it is terminated.
 """
@@ -183,7 +183,8 @@ def _serve_fastapi(model: Path) -> None:
 def _build_chroma(models_dir: Path, directory: Path) -> None:
     """A collection of all item vectors with its defaults, but for the space."""
     import chromadb
-    from service_catalogue import Catalogue, item_ids
+
+    from benchmarks.service.catalogue import Catalogue, item_ids
 
     catalogue = Catalogue(models_dir)
     client = chromadb.PersistentClient(

@@ -1,7 +1,7 @@
-"""The indexes that `index.py` compares, and the process that each of them runs in.
+"""The indexes that the index benchmark compares, and the process that each of them runs in.
 
-    python benchmarks/index_peers.py build NAME DATA_DIR INDEX_DIR
-    python benchmarks/index_peers.py serve NAME DATA_DIR INDEX_DIR
+    python -m benchmarks.index.peers build NAME DATA_DIR INDEX_DIR
+    python -m benchmarks.index.peers serve NAME DATA_DIR INDEX_DIR
 
 `serve` loads the index, then reads one JSON object a line and answers with one a line:
 
@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from vectors import IDS, QUERIES, TRUTH, TUNING, VECTORS, K
+
+from benchmarks.vectors import IDS, QUERIES, TRUTH, TUNING, VECTORS, K
 
 Setting = dict[str, float]
 Rows = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The server processes of benchmarks/service.py, and what its peers share."""
+"""The server processes of benchmarks.service, and what its peers share."""
 
 import os
 import re
@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
-from service_catalogue import Catalogue
-from service_load import Failed
-from service_usage import tree
 
+from benchmarks.service.catalogue import Catalogue
+from benchmarks.service.load import Failed
+from benchmarks.service.usage import tree
 from serving_contract import RETRIEVAL, SEEN_SQLITE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 120
 _STOP_TIMEOUT_S = 20
 _READY = re.compile(r" ready on (\S+?:\d+)")
@@ -111,8 +111,8 @@ class Machinery:
         return server
 
     def role(self, name: str, *arguments: str) -> list[str]:
-        """The command of a server of service_servers.py."""
-        return [str(Path(__file__).with_name("service_servers.py")), name, *arguments]
+        """The command of a server of benchmarks.service.servers."""
+        return ["-m", "benchmarks.service.servers", name, *arguments]
 
     @property
     def model_server(self) -> Server:

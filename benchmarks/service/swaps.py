@@ -1,6 +1,6 @@
 """Memory of the servers while versions change: does it stay?
 
-    python benchmarks/swaps.py [--models-dir DIR] [--items 20000] [--swaps 30]
+    python -m benchmarks.service.swaps [--models-dir DIR] [--items 20000] [--swaps 30]
 
 Both models of DIR (without it, one is made of drawn vectors) are published again and again, each
 time under a new number, while a model server and one query service for each model answer a
@@ -21,12 +21,12 @@ from typing import Any
 
 import grpc
 import psutil
-import service_model
 from rich.console import Console
-from service_catalogue import item_ids, user_ids
-from service_load import Failed
-from service_processes import Server, printed_address
 
+from benchmarks.service import model as service_model
+from benchmarks.service.catalogue import item_ids, user_ids
+from benchmarks.service.load import Failed
+from benchmarks.service.processes import Server, printed_address
 from query_service.client import RetrievalClient
 from serving_contract import MODEL_NAMES
 from tfserving_subset.v1 import prediction_pb2 as tfserving

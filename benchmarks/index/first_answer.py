@@ -1,6 +1,6 @@
 """The first answer after a version is AVAILABLE beside the later ones, and the memory it takes.
 
-    python benchmarks/first_answer.py MODELS_DIR [--model retrieval] [--starts 5]
+    python -m benchmarks.index.first_answer MODELS_DIR [--model retrieval] [--starts 5]
 
 Starts the project's own model server on MODELS_DIR, waits until the model is available, and asks
 one question through ``by_vector``, k = 100, then 300 more. The client is warm: it has asked the
@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 _LATER = 300
 _START_SECONDS = 600.0

@@ -1,6 +1,6 @@
 """What the settings of the preset are worth on MovieLens 100K, on validation rows only.
 
-    python benchmarks/choices.py --data-dir data/ml-100k [--seeds 42 7]
+    python -m benchmarks.quality.choices --data-dir data/ml-100k [--seeds 42 7]
 
 Of the training rows of a random split a fifth is held out; the preset and variants of it are
 trained on the rest and judged on that fifth, beside EASE and iALS; means over the seeds. This is

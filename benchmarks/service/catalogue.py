@@ -1,4 +1,4 @@
-"""The catalogue of benchmarks/service.py: drawn vectors, ids, and what is asked of it."""
+"""The catalogue of benchmarks.service: drawn vectors, ids, and what is asked of it."""
 
 import json
 import sqlite3
@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import vectors
 from numpy.typing import NDArray
 
+from benchmarks import vectors
 from serving_contract import METRICS_JSON, REPORTS, RETRIEVAL, SEEN_QUERY, SEEN_SQLITE
 
 HEAVY_USERS = 100
@@ -69,7 +69,7 @@ class Question:
 
 
 class Catalogue:
-    """What service_model.py published in a directory."""
+    """What benchmarks.service.model published in a directory."""
 
     def __init__(self, models_dir: Path) -> None:
         """Draw the vectors again.
@@ -81,7 +81,7 @@ class Catalogue:
         report = models_dir / REPORTS / str(self.version) / METRICS_JSON
         dataset = json.loads(report.read_text(encoding="utf-8"))["dataset"]
         if dataset["name"] != DATASET:
-            raise ValueError(f"{models_dir} holds no model made by benchmarks/service_model.py")
+            raise ValueError(f"{models_dir} holds no model made by benchmarks.service.model")
         self.models_dir = models_dir
         self.items, self.dims = dataset["items"], dataset["dimensions"]
         users = HEAVY_USERS + _RECALL_USERS

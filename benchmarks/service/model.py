@@ -1,6 +1,6 @@
-"""A model of drawn vectors for benchmarks/service.py, published like a trained one.
+"""A model of drawn vectors for benchmarks.service, published like a trained one.
 
-    python benchmarks/service_model.py MODELS_DIR [--items 200000] [--users 20000] [--dims 32]
+    python -m benchmarks.service.model MODELS_DIR [--items 200000] [--users 20000] [--dims 32]
 
 Items and users are clustered vectors of :mod:`vectors`, both drawn from the same clusters. The
 index is tuned, built, verified and published by the trainer's own code: recall@100 of .95 at least.
@@ -13,9 +13,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import vectors
 from rich.console import Console
-from service_catalogue import (
+
+from benchmarks import vectors
+from benchmarks.service.catalogue import (
     DATASET,
     FIRST_SCATTERED,
     HEAVY_SEEN,
@@ -27,7 +28,6 @@ from service_catalogue import (
     item_ids,
     user_ids,
 )
-
 from serving_contract import ITEMS_CSV, SEEN_SQLITE
 from trainer.artifact import side_files as companions
 from trainer.artifact.export import Servable

@@ -1,0 +1,5 @@
+"""Run `benchmarks.index.compare`."""
+
+from benchmarks.index.compare import main
+
+main()

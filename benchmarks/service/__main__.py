@@ -1,0 +1,5 @@
+"""Run `benchmarks.service.compare`."""
+
+from benchmarks.service.compare import main
+
+main()

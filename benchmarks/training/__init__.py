@@ -1,0 +1,4 @@
+"""Training throughput beside the TensorFlow Recommenders tutorial.
+
+Run it with `python -m benchmarks.training`.
+"""
