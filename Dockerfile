@@ -25,7 +25,7 @@ RUN python -m venv --without-pip /venv \
 
 FROM base AS query-service
 COPY --from=query-service-venv /venv /venv
-COPY serving_contract.py ./
+COPY config_fields.py serving_contract.py ./
 COPY proto/retrieval/v1/*.py retrieval/v1/
 COPY proto/tfserving_subset/v1/*.py tfserving_subset/v1/
 COPY rpc rpc
@@ -53,7 +53,7 @@ RUN python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --no-cache-dir --no-compile --require-hashes \
         -r /tmp/requirements.lock \
     && (python -m compileall -q -j 0 /venv/lib || true)
-COPY serving_contract.py ./
+COPY config_fields.py serving_contract.py ./
 
 FROM tensorflow AS trainer
 COPY trainer trainer

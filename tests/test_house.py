@@ -39,8 +39,9 @@ def test_packages_do_not_import_one_another(package: str) -> None:
         assert not _roots(path) & (set(PACKAGES) - {package}), path
 
 
-def test_the_contract_needs_only_the_standard_library() -> None:
-    assert _roots(ROOT / "serving_contract.py") <= set(sys.stdlib_module_names)
+@pytest.mark.parametrize("module", ["serving_contract.py", "config_fields.py"])
+def test_shared_modules_need_only_the_standard_library(module: str) -> None:
+    assert _roots(ROOT / module) <= set(sys.stdlib_module_names)
 
 
 def test_layers_of_the_query_service() -> None:
