@@ -33,10 +33,11 @@ lock: ## resolve pyproject.toml into requirements/*.lock again
 	$(LOCK) --extra query-service --constraint requirements/dev.lock --output-file requirements/query-service.lock pyproject.toml
 	$(LOCK) --extra benchmarks --constraint requirements/dev.lock --output-file requirements/benchmarks.lock pyproject.toml
 
-lint: $(READY) ## ruff and strict mypy
+lint: $(READY) ## run ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 demo: $(READY) ## train on MovieLens 100K, serve, ask (DATA_DIR=..., KEEP=1 to leave the servers up)
 	@$(BIN)/python examples/demo.py $(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(if $(KEEP),--keep)
