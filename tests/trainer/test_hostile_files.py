@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from trainer import config
 from trainer.cli import main as cli
 from trainer.data import features, files, movielens, vectors
 from trainer.data.types import DataError
@@ -334,50 +333,6 @@ def test_movielens_files_of_another_content(
     with pytest.raises(DataError) as raised:
         movielens.load(tmp_path)
     assert str(raised.value).startswith(f"{tmp_path}/{message}")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"\xff", "can't decode byte 0xff"),
-        (b"\0", "line 1, column 1"),
-        (b"x = " + b"[" * 100_000, "nested too deeply"),
-        (b"seed = " + b"9" * 5_000, "4300 digits"),
-        (b"seed = 0x" + b"f" * 5_000, "seed must be 0 to"),
-        (b"[training]\nlearning_rate = 0x" + b"f" * 5_000, "learning_rate must be 1e-07 to 10"),
-        (b"[training]\nlearning_rate = nan", "learning_rate must be 1e-07 to 10: nan"),
-        (b"[split]\nkind = 0x" + b"f" * 5_000, "kind must be one of random"),
-        (b"preset = [1]", "unknown preset [1]"),
-        (b"[[training]]\nepochs = 1", "training is a section"),
-        (b"training = 1979-05-27", "training is a section"),
-        (b"a." * 5_000 + b"a = 1", "unknown setting 'a'"),
-        (b"#" * 2_000_000, "more than 1,000,000 bytes"),
-    ],
-)
-def test_a_configuration_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_bytes(content)
-    with pytest.raises(config.ConfigError) as raised:
-        config.load(str(path))
-    assert message in str(raised.value)
-    assert str(raised.value).startswith(str(path))
-    assert len(str(raised.value)) < 1_000
-
-
-def test_a_configuration_with_a_byte_order_mark(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_bytes(b"\xef\xbb\xbf[training]\r\nepochs = 5\r\n")
-    assert config.load(str(path)).training.epochs == 5
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_any_setting(key: str, value: str) -> None:
-    for name in (key, f"training.{key}", "seed", "split.kind", "training.learning_rate"):
-        try:
-            config.load("default", [f"{name}={value}"])
-        except config.ConfigError as error:
-            assert str(error)  # noqa: PT017
 
 
 _PIECES = [

@@ -1,4 +1,13 @@
-"""One typed, frozen configuration of a run."""
+"""The typed, frozen configuration of a run.
+
+A configuration starts from a preset, can be changed by a TOML file and by ``--set``, and cannot
+hold an invalid value. Versions on disk keep the configuration that they were trained with.
+
+sections    the settings, each with a default, a range and a description
+presets     configurations with a name
+loading     reads presets, TOML files and ``--set`` changes
+writing     writes a TOML file
+"""
 
 from trainer.config.loading import ConfigError, as_dict, change, from_dict, load, preset_of
 from trainer.config.presets import PRESETS

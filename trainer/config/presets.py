@@ -1,4 +1,4 @@
-"""Configurations with a name."""
+"""Configurations that a run can ask for by name."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ PRESETS: Mapping[str, Config] = {
             item_id_dropout=0.3,
             new_item_scale=0.7,
         ),
-        # Validation has chosen the epochs already: train once, on all rows.
+        # The number of epochs was found by validation: train once, on all rows.
         training=TrainingConfig(
             kept_weight=1.0,
             rating_weight=0.6,

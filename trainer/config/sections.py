@@ -1,161 +1,250 @@
-"""What can be configured: sections of typed fields, each with a default, a range and a sentence."""
+"""The sections of a configuration. An object with an invalid value cannot be constructed."""
 
-import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from config_fields import Validated, setting
 
 
-def _setting(default: Any, text: str, low: float = -math.inf, high: float = math.inf) -> Any:
-    """A field with its default, its sentence and its range (both ends included)."""
-    return field(default=default, metadata={"text": text, "low": low, "high": high})
+class _Section(Validated):
+    """Base class of the sections: error messages name a field as ``section.field``."""
+
+    _section: ClassVar[str]
+
+    def __init_subclass__(cls, section: str) -> None:
+        cls._section = section
+
+    @classmethod
+    def display_name(cls, field_name: str) -> str:
+        """Return the name that ``--set`` and a TOML file use for a field."""
+        return f"{cls._section}.{field_name}"
 
 
 @dataclass(frozen=True)
-class SplitConfig:
-    """How rows are held out for the test."""
+class SplitConfig(_Section, section="split"):
+    """Settings of how test rows are held out."""
 
-    kind: Literal["random", "temporal", "temporal_per_user"] = _setting(
+    kind: Literal["random", "temporal", "temporal_per_user"] = setting(
         "random",
-        "random rows, the rows after a point in time, or the last rows of every user",
+        "Rows that are held out: random ones, all rows after a point in time (temporal), or the "
+        "newest rows of every user (temporal_per_user).",
     )
-    test_share: float = _setting(0.2, "share of the rows held out", 0.001, 0.9)
+    test_share: float = setting(0.2, "Share of the rows that is held out.", low=0.001, high=0.9)
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The two towers."""
+class ModelConfig(_Section, section="model"):
+    """Settings of the two towers."""
 
-    embedding_dim: int = _setting(64, "length of the towers' vectors", 1, 4096)
-    normalize: bool = _setting(
-        True, "scale every vector to length 1, so that scores are cosines and similar items too"
+    embedding_dim: int = setting(
+        64, "Number of dimensions of the embeddings that both towers compute.", low=1, high=4096
     )
-    history_length: int = _setting(
-        500, "how many of a user's newest items make the query; 0: none of them", 0, 100_000
+    normalize: bool = setting(
+        True, "Scale every embedding to length 1, so that scores are cosine similarities."
     )
-    history_exponent: float = _setting(0.5, "0: their sum, 1: their mean", 0.0, 1.0)
-    user_id: bool = _setting(False, "give every user a vector of their own beside the history")
-    user_id_dropout: float = _setting(
-        0.0, "share of the users that a step treats as without that vector", 0.0, 1.0
+    history_length: int = setting(
+        500,
+        "Number of a user's newest items that make up the query; 0 leaves the history out.",
+        low=0,
+        high=100_000,
     )
-    user_features: tuple[str, ...] = _setting(
-        (), "columns of users, name:kind or name (category, tags, number, text); auto: every one"
+    history_exponent: float = setting(
+        0.5,
+        "The weighted sum of the history is divided by its total weight to this power: 0 gives "
+        "the sum, 1 the mean.",
+        low=0.0,
+        high=1.0,
     )
-    item_features: tuple[str, ...] = _setting(("auto",), "columns of items, in the same way")
-    item_id_dropout: float = _setting(
-        0.1, "share of the items that a step knows by their features alone", 0.0, 1.0
+    user_id: bool = setting(
+        False, "Learn an embedding for every user id, in addition to the history."
     )
-    new_item_scale: float = _setting(
+    user_id_dropout: float = setting(
+        0.0,
+        "Share of the users whose id embedding is left out of a training step.",
+        low=0.0,
+        high=1.0,
+    )
+    user_features: tuple[str, ...] = setting(
+        (),
+        "User columns to use as features, each NAME or NAME:KIND, where KIND is category, tags, "
+        "number or text; auto stands for all columns.",
+    )
+    item_features: tuple[str, ...] = setting(
+        ("auto",), "Item columns to use as features, in the same format as user_features."
+    )
+    item_id_dropout: float = setting(
+        0.1,
+        "Share of the items whose id embedding is left out of a training step, so that the model "
+        "learns to represent items by their features alone.",
+        low=0.0,
+        high=1.0,
+    )
+    new_item_scale: float = setting(
         0.85,
-        "vectors of items without training rows are scaled by it: below 1 they are shown less",
-        0.0,
-        1.0,
+        "Factor for the embeddings of items without training rows; below 1 they are recommended "
+        "less often.",
+        low=0.0,
+        high=1.0,
     )
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """What is predicted from what, against which candidates, and how long."""
+class TrainingConfig(_Section, section="training"):
+    """Settings of the loss, the optimizer and the training loop."""
 
-    objective: Literal["auto", "full_softmax", "sampled_softmax", "in_batch"] = _setting(
+    objective: Literal["auto", "full_softmax", "sampled_softmax", "in_batch"] = setting(
         "auto",
-        "a softmax over the whole catalogue, over a sample of it, or over the rows of the batch; "
-        "auto: the whole one up to 20,000 items, else a sample",
+        "Candidates of the softmax: the whole catalogue, a sample of it, or the other rows of the "
+        "batch. auto takes the whole catalogue up to 20,000 items and a sample above that.",
     )
-    targets: Literal["auto", "random", "future"] = _setting(
+    targets: Literal["auto", "random", "future"] = setting(
         "auto",
-        "predict some of a user's items from the others, or the later from the earlier ones; "
-        "auto: as the split holds out",
+        "Items to predict from the rest of a user's history: random ones, or the later ones from "
+        "the earlier ones (future). auto follows split.kind.",
     )
-    kept_weight: float = _setting(
+    kept_weight: float = setting(
         0.0,
-        "of the items of the query as targets beside those left out of it; random targets only",
-        0.0,
-        1.0,
+        "Weight in the loss of targets that are also part of the query; only with random targets.",
+        low=0.0,
+        high=1.0,
     )
-    batch_size: int = _setting(
+    batch_size: int = setting(
         0,
-        "users of a step, or with the in_batch objective rows, the others' items as negatives; "
-        "0: 128 users, more where there are many, or 4,096 rows",
-        0,
+        "Number of users in a training step, or of rows with the in_batch objective. 0 chooses "
+        "128 to 1,024 users by the size of the data, or 4,096 rows.",
+        low=0,
     )
-    negatives: int = _setting(4096, "items drawn as negatives beside those of the batch", 0)
-    negatives_from: Literal["uniform", "popularity"] = _setting(
-        "uniform", "every item alike, or by its number of training rows"
+    negatives: int = setting(
+        4096,
+        "Number of items drawn as negatives, in addition to the other targets of the batch.",
+        low=0,
     )
-    hard_negatives: int = _setting(
-        0, "how many of the negatives count, the highest scored; 0: all", 0
+    negatives_from: Literal["uniform", "popularity"] = setting(
+        "uniform",
+        "Distribution that negatives are drawn from: every trained item alike, or in proportion "
+        "to the number of training rows.",
     )
-    rating_weight: float = _setting(
-        0.3, "of the error of predicted ratings in the loss, where rows have ratings", 0.0, 100.0
+    hard_negatives: int = setting(
+        0, "Number of highest-scored negatives that enter the loss; 0 uses all of them.", low=0
     )
-    temperature: float = _setting(0.25, "scores are divided by it in the softmax", 1e-4, 100.0)
-    logq_correction: bool = _setting(
-        True, "correct scores for how often an item is a candidate (Yi et al. 2019)"
+    rating_weight: float = setting(
+        0.3,
+        "Weight of the error of predicted ratings in the loss, if the rows have ratings.",
+        low=0.0,
+        high=100.0,
     )
-    remove_accidental_hits: bool = _setting(
-        True, "in_batch: a user's item is not a negative where it is in the batch again"
+    temperature: float = setting(
+        0.25, "Number by which scores are divided in the softmax.", low=1e-4, high=100.0
     )
-    optimizer: Literal["adagrad", "adam"] = _setting("adam", "Keras optimiser")
-    learning_rate: float = _setting(0.02, "its learning rate", 1e-7, 10.0)
-    learning_rate_decay: bool = _setting(True, "to zero over the epochs, by half a cosine")
-    epochs: int = _setting(50, "passes over the training rows, at the most", 1, 10_000)
-    validation_share: float = _setting(
-        0.1, "share of the training rows on which training is watched; 0: it is not", 0.0, 0.5
+    logq_correction: bool = setting(
+        True, "Correct scores for how often an item is a candidate (Yi et al. 2019)."
     )
-    patience: int = _setting(10, "epochs without a better validation after which it ends", 1)
-    refit: bool = _setting(True, "then train again on all rows, for as many epochs as were best")
+    remove_accidental_hits: bool = setting(
+        True, "With in_batch, ignore negatives that are the same item as the query's target."
+    )
+    optimizer: Literal["adagrad", "adam"] = setting("adam", "Keras optimizer to train with.")
+    learning_rate: float = setting(
+        0.02, "Learning rate at the start of training.", low=1e-7, high=10.0
+    )
+    learning_rate_decay: bool = setting(
+        True, "Let the learning rate fall to zero over all epochs along half a cosine."
+    )
+    epochs: int = setting(
+        50, "Largest number of passes over the training rows.", low=1, high=10_000
+    )
+    validation_share: float = setting(
+        0.1,
+        "Share of the training rows that early stopping is measured on; 0 turns it off.",
+        low=0.0,
+        high=0.5,
+    )
+    patience: int = setting(
+        10, "Number of epochs without a better validation result after which training ends.", low=1
+    )
+    refit: bool = setting(
+        True, "After early stopping, train again on all rows for the best number of epochs."
+    )
 
 
 @dataclass(frozen=True)
-class ItemToItemConfig:
-    """Similar items: the candidate tower's own vectors, or a tower trained for it."""
+class ItemToItemConfig(_Section, section="item_to_item"):
+    """Settings of the query embeddings for similar items."""
 
-    trained: bool = _setting(False, "learn query vectors of items from what users did next")
-    learning_rate: float = _setting(0.01, "of Adam", 1e-7, 10.0)
-    batch_size: int = _setting(1024, "pairs of consecutive items in a step", 2)
-    epochs: int = _setting(20, "passes over the pairs", 1, 10_000)
-    temperature: float = _setting(0.1, "scores are divided by it in the softmax", 1e-4, 100.0)
+    trained: bool = setting(
+        False,
+        "Learn query embeddings of items from consecutive interactions, instead of using the "
+        "candidate embeddings.",
+    )
+    learning_rate: float = setting(
+        0.01, "Learning rate of the Adam optimizer.", low=1e-7, high=10.0
+    )
+    batch_size: int = setting(
+        1024, "Number of pairs of consecutive items in a training step.", low=2
+    )
+    epochs: int = setting(20, "Number of passes over the pairs.", low=1, high=10_000)
+    temperature: float = setting(
+        0.1, "Number by which scores are divided in the softmax.", low=1e-4, high=100.0
+    )
 
 
 @dataclass(frozen=True)
-class IndexConfig:
-    """The ScaNN index: what it has to find. How, is measured; or it is given."""
+class IndexConfig(_Section, section="index"):
+    """Settings of the ScaNN index. Parameters that are left open are tuned by measurement."""
 
-    target_recall: float = _setting(0.95, "share of the true 100 best that it finds", 0.0, 1.0)
+    target_recall: float = setting(
+        0.95, "Share of the exact 100 best items that the index has to find.", low=0.0, high=1.0
+    )
     kind: Literal["auto", "brute_force", "quantized_brute_force", "hashing", "partitions"] = (
-        _setting(
+        setting(
             "auto",
-            "score every vector, every vector in 8 bits a dimension, or hash codes, of all "
-            "vectors or of the nearest partitions; auto: the cheapest that finds enough",
+            "How candidates are scored: all vectors, all vectors with 8 bits per dimension, hash "
+            "codes of all vectors, or hash codes of the nearest partitions. auto takes the "
+            "cheapest kind that reaches target_recall.",
         )
     )
-    leaves: int = _setting(0, "partitions; 0: as many as are best", 0)
-    dimensions_per_block: int = _setting(
-        0, "dimensions that share one hash code; 0: as many as are best", 0, 64
+    leaves: int = setting(
+        0, "Number of partitions; 0 tries several and takes the fastest one.", low=0
     )
-    anisotropic_threshold: float = _setting(
-        0.0, "of the hash codes' training; 0: the best of some", 0.0, 1.0
+    dimensions_per_block: int = setting(
+        0,
+        "Number of dimensions that share a hash code; 0 tries several and takes the fastest one.",
+        low=0,
+        high=64,
     )
-
-
-@dataclass(frozen=True)
-class GateConfig:
-    """What a new version must not fall short of, to be published."""
-
-    max_quality_loss: float = _setting(
-        0.01,
-        "how far unseen_items top-100 may be below the served version's on the same rows",
+    anisotropic_threshold: float = setting(
         0.0,
-        1.0,
+        "Threshold of the anisotropic loss that hash codes are trained with; 0 tries several and "
+        "takes the best one.",
+        low=0.0,
+        high=1.0,
     )
-    users: int = _setting(5000, "users with test rows that both are asked for, at the most", 1)
 
 
 @dataclass(frozen=True)
-class Config:
-    """Everything that decides what a run does, beside its data."""
+class GateConfig(_Section, section="gate"):
+    """Settings of the quality gate that a new version must pass to be published."""
 
-    seed: int = _setting(42, "of the split, the initial weights and the order of rows", 0, 2**31)
+    max_quality_loss: float = setting(
+        0.01,
+        "Largest drop of unseen_items.top_100 below the served version, measured on the same rows.",
+        low=0.0,
+        high=1.0,
+    )
+    users: int = setting(
+        5000, "Largest number of users with test rows that both versions are evaluated on.", low=1
+    )
+
+
+@dataclass(frozen=True)
+class Config(Validated):
+    """Everything that decides what a run does, except for its data."""
+
+    seed: int = setting(
+        42,
+        "Seed of the split, of the initial weights and of the order of the training rows.",
+        low=0,
+        high=2**31,
+    )
     split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

@@ -1,4 +1,4 @@
-"""A configuration as a TOML file: its preset, and what differs from it."""
+"""Writes a configuration as a TOML file: its preset, and the settings that differ from it."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -13,36 +13,37 @@ from trainer.config.sections import Config
 
 
 def write(path: Path, config: Config, preset: str, comments: Iterable[str] = ()) -> None:
-    """Write what ``load(str(path))`` makes the same ``config`` of.
+    """Write a file from which ``load(str(path))`` restores ``config``.
 
-    By one rename: another reader finds what was there, or all of it.
+    The file is replaced atomically: a reader sees either its old or its new content.
 
     Args:
-        path: of the file.
-        config: what it is to say.
-        preset: which of the presets it starts from.
-        comments: lines above.
+        path: the file to write.
+        config: the configuration.
+        preset: the name of the preset that the file is based on.
+        comments: lines of text for the top of the file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    values = {"preset": preset, **_differing(as_dict(config), as_dict(PRESETS[preset]))}
+    values = {"preset": preset, **_differences(as_dict(config), as_dict(PRESETS[preset]))}
     text = "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(values)
-    # Beside it, so that the rename stays on one file system.
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    # In the same directory, because a rename is atomic only within one file system.
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in ours.items():
+def _differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of ``values`` that differ from ``defaults``, also within sections."""
+    different: dict[str, Any] = {}
+    for key, value in values.items():
         if isinstance(value, Mapping):
-            if section := _differing(value, theirs[key]):
-                found[key] = section
-        elif value != theirs[key]:
-            found[key] = value
-    return found
+            if section := _differences(value, defaults[key]):
+                different[key] = section
+        elif value != defaults[key]:
+            different[key] = value
+    return different

@@ -13,6 +13,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from config_fields import rule_of
 from trainer import config
 from trainer.config import Config
 
@@ -77,7 +78,7 @@ def configured(start: Config, parameters: Mapping[str, Any]) -> Config:
 def _between(start: Config, searched: _Searched) -> BaseDistribution:
     section, _, key = searched.key.partition(".")
     (setting,) = (one for one in fields(getattr(start, section)) if one.name == key)
-    low, high = setting.metadata["low"], setting.metadata["high"]
+    low, high = rule_of(setting).low, rule_of(setting).high
     if not searched.factor:
         return FloatDistribution(low, high)
     value = _value(start, searched.key)
