@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import trainer  # noqa: F401  (chooses Keras 2 before any test imports TensorFlow)
+from tools.processes import ROOT, Server, python_module
 
 # A shell that starts the tests in the background has it ignored, and a process inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).resolve().parent.parent
 _ML_100K = (ROOT / "data" / "ml-100k", ROOT.parent / "shared" / "data" / "ml-100k")
 
 
@@ -51,30 +51,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def running(
-    module: str, *arguments: str, start_new_session: bool = False
-) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """A server process, from its ready line on: the address in that line, the process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=start_new_session,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert " ready on " in line, f"{module} did not start: {line!r}"
-        yield line.split(" ready on ")[1].split(": ")[0], process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-        assert process.stdout is not None
-        process.stdout.close()
+def running(module: str, *arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Run a server for the time of a block: its address, and its process with stdout as a pipe."""
+    with Server(python_module(module, *arguments)) as server:
+        yield server.address, server.popen

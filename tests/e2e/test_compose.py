@@ -9,9 +9,8 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from query_service.client import RetrievalClient
+from tools.waiting import until
 from trainer.data import synthetic
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
@@ -81,13 +81,6 @@ def succeeds(*command: str) -> bool:
     )
 
 
-def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not {what} within {within_s:.0f} s"
-        time.sleep(0.5)
-
-
 @pytest.fixture(scope="module")
 def compose_command() -> tuple[str, ...]:
     """``docker compose``, or the older ``docker-compose``, with an engine behind it."""
@@ -135,8 +128,8 @@ def stack(compose_command: tuple[str, ...], environment: dict[str, str]) -> Iter
         compose("build")
         compose("up", "-d")
         try:
-            wait_until(healthy, 120, "healthy")
-        except AssertionError as error:
+            until(healthy, 120, "every service is healthy", interval_s=0.5)
+        except TimeoutError as error:
             raise AssertionError(f"{error}\n{compose('logs')}") from error
         yield Stack(compose, f"127.0.0.1:{environment['QUERY_SERVICE_PORT']}")
     finally:
@@ -196,7 +189,9 @@ def test_reports_health(stack: Stack, service: str) -> None:
 def test_serves_the_next_version_without_a_restart(stack: Stack, client: RetrievalClient) -> None:
     before = client.for_user(USER).model_version
     stack.compose("run", "--rm", "-T", "trainer")
-    wait_until(lambda: client.for_user(USER).model_version == before + 1, 60, "served")
+    until(
+        lambda: client.for_user(USER).model_version == before + 1, 60, "the new version is served"
+    )
 
 
 def test_query_service_image_is_small(stack: Stack) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import running
 from tests.e2e import revealing
-from tests.model_server.conftest import Stubs, model_status, until
+from tests.model_server.conftest import Stubs, model_status
+from tools.waiting import until
 from trainer.errors import StoreError
 from trainer.registry import promotion as switching
 from trainer.registry.store import Store

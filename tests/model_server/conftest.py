@@ -1,6 +1,5 @@
 """Tiny SavedModels, and a model server in this process on a free port."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,14 +116,6 @@ def status(stubs: Stubs, version: int) -> Any:
 def states(stubs: Stubs) -> dict[int, int]:
     """State by version of the greeter."""
     return {one.version: one.state for one in model_status(stubs)}
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until it does; fail where it takes too long."""
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ from tests.model_server.conftest import (
     save_version,
     states,
     status,
-    until,
 )
+from tools.waiting import until
 
 
 def test_a_new_version_takes_over_without_a_failed_request(tmp_path: Path, serve: Serve) -> None:

@@ -10,7 +10,8 @@ import pytest
 from model_server import manifest
 from model_server.errors import LoadError
 from model_server.server import StartError
-from tests.model_server.conftest import Serve, Stubs, greeting, save_version, states, status, until
+from tests.model_server.conftest import Serve, Stubs, greeting, save_version, states, status
+from tools.waiting import until
 from trainer.registry import disk
 
 VARIABLES = "variables/variables.data-00000-of-00001"

@@ -259,13 +259,6 @@ def write_seen(path: Path, seen: dict[str, list[str]]) -> None:
     new.replace(path)
 
 
-def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end_s, "it does not come about"
-        time.sleep(0.02)
-
-
 def has_ipv6() -> bool:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()

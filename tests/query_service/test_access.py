@@ -30,7 +30,8 @@ from rpc import exposure, tokens
 from rpc.guard import INTERVAL_S, Guard
 from rpc.rate_limit import RateLimit
 from tests.conftest import running
-from tests.query_service.conftest import FakeModelServer, Service, until
+from tests.query_service.conftest import FakeModelServer, Service
+from tools.waiting import until
 
 Serve = Callable[..., Service]
 

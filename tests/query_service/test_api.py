@@ -18,6 +18,7 @@ from query_service.client import RetrievalClient
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service, write_seen
 from tfserving_subset.v1 import prediction_pb2
+from tools.waiting import until
 
 Code = grpc.StatusCode
 Request = pb.RetrieveRequest
@@ -352,18 +353,11 @@ def test_health_follows_the_model(service: Service, model_server: FakeModelServe
     name = "retrieval.v1.RetrievalService"
     assert service.health() == service.health(name) == 1
     model_server.state = prediction_pb2.ModelVersionStatus.LOADING
-    _until(lambda: service.health() == service.health(name) == 2)
+    until(lambda: service.health() == service.health(name) == 2)
     model_server.state = prediction_pb2.ModelVersionStatus.AVAILABLE
-    _until(lambda: service.health() == 1)
+    until(lambda: service.health() == 1)
     model_server.error = (Code.UNAVAILABLE, "gone")
-    _until(lambda: service.health() == 2)
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: service.health() == 2)
 
 
 def test_reflection(service: Service) -> None:

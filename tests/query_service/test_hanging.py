@@ -14,8 +14,9 @@ from query_service.backend.circuit_breaker import BreakingModel
 from query_service.core.retriever import Kind, Query, Row
 from query_service.errors import ModelServerUnavailable, OutOfTime
 from retrieval.v1 import retrieval_service_pb2 as pb
-from tests.query_service.conftest import FakeModelServer, Service, until
+from tests.query_service.conftest import FakeModelServer, Service
 from tests.query_service.test_metrics import free_port, scrape
+from tools.waiting import until
 
 _TIMEOUT_S = 1.5 * breaker.FAIR_TIME_S
 _PAUSE_S = 0.4

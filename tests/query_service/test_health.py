@@ -12,7 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from query_service.settings import RUNTIMES
 from tests.query_service import test_hostile_http2 as http2
-from tests.query_service.conftest import FakeModelServer, Service, until
+from tests.query_service.conftest import FakeModelServer, Service
+from tools.waiting import until
 
 Serve = Callable[..., Service]
 

@@ -23,7 +23,8 @@ from query_service.telemetry.shared_samples import Rows
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
-from tests.query_service.conftest import FakeModelServer, Service, until
+from tests.query_service.conftest import FakeModelServer, Service
+from tools.waiting import until
 
 Numbers = dict[str, float]
 

@@ -18,7 +18,8 @@ from query_service.telemetry.request_log import LINES_A_SECOND
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import running
-from tests.query_service.conftest import FakeModelServer, until
+from tests.query_service.conftest import FakeModelServer
+from tools.waiting import until
 
 _SECRET = "secret-1d"
 

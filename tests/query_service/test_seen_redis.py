@@ -27,6 +27,7 @@ from retrieval.v1 import retrieval_service_pb2_grpc
 from tests.conftest import ROOT
 from tests.query_service.conftest import FakeModelServer, Service
 from tests.query_service.redis_server import RedisServer, needs_redis
+from tools.waiting import until
 
 pytestmark = [needs_redis, pytest.mark.timeout(60)]
 
@@ -44,16 +45,9 @@ def _code(service: Service, request: pb.RetrieveRequest = SEEN, timeout: float =
     return code
 
 
-def _until(holds: Callable[[], bool], limit_s: float) -> None:
-    end_s = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end_s, "it does not come about"
-        time.sleep(0.02)
-
-
 def _until_ok(service: Service, limit_s: float = 5) -> None:
     """Until it is connected: on a busy machine not at the first attempt."""
-    _until(lambda: _code(service) == Code.OK, limit_s)
+    until(lambda: _code(service) == Code.OK, limit_s)
 
 
 def _until_refused(stub: Any) -> None:
@@ -65,7 +59,7 @@ def _until_refused(stub: Any) -> None:
         assert raised.value.code() == Code.UNAVAILABLE
         return "Redis refuses the user or the password" in raised.value.details()
 
-    _until(refused, 5)
+    until(refused, 5)
 
 
 def _in_store(url: str, ask: Callable[[Any], Any]) -> Any:
@@ -194,7 +188,7 @@ def test_redis_away_under_load(
         assert load.look()[:2] == ({Code.OK}, {Code.OK})
         away(redis_server)
         # Requests that were under way have ended, too.
-        _until(lambda: load.look()[0] == {Code.UNAVAILABLE}, 3)
+        until(lambda: load.look()[0] == {Code.UNAVAILABLE}, 3)
         # Longer than any request may take, and than connections are tried anew.
         time.sleep(1.5)
         with_seen, without, usual_s = load.look()
@@ -202,7 +196,7 @@ def test_redis_away_under_load(
         assert usual_s < 0.1, "nobody waits for what is known to be away"
         back(redis_server)
         _until_ok(service, 2)
-        _until(lambda: load.look()[:2] == ({Code.OK}, {Code.OK}), 2)
+        until(lambda: load.look()[:2] == ({Code.OK}, {Code.OK}), 2)
     assert not load.leaked
     assert _ids(service) == ["i1", "i2"], "and what was written before is there"
     said = [one.message for one in caplog.records if one.name.endswith("pipelining")]
@@ -235,7 +229,7 @@ def test_it_is_looked_for_over_one_connection(
     _until_ok(service)
     redis_server.pause()
     with _load(service) as load:
-        _until(lambda: load.look()[0] == {Code.UNAVAILABLE}, 3)
+        until(lambda: load.look()[0] == {Code.UNAVAILABLE}, 3)
         time.sleep(2)
         assert load.look()[0] == {Code.UNAVAILABLE}
     redis_server.resume()
@@ -310,7 +304,7 @@ def test_a_key_of_another_type(serve: Callable[..., Service], redis_server: Redi
         client.set(KEY_PREFIX + "u1", "text")
     service = serve(seen_store=redis_server.url)
     other = pb.RetrieveRequest(user_id="u2", max_candidates=1, exclude_seen=True)
-    _until(lambda: _code(service, other) == Code.OK, 5)
+    until(lambda: _code(service, other) == Code.OK, 5)
     with pytest.raises(grpc.RpcError) as raised:
         service.stub.Retrieve(SEEN, timeout=5)
     assert raised.value.code() == Code.UNAVAILABLE

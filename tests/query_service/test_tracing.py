@@ -18,7 +18,8 @@ from query_service.telemetry.tracing import wanted
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
-from tests.query_service.conftest import FakeModelServer, until
+from tests.query_service.conftest import FakeModelServer
+from tools.waiting import until
 
 _TRACE = "0af7651916cd43dd8448eb211c80319c"
 _CALLER = "b7ad6b7169203331"

@@ -27,6 +27,7 @@ from query_service.errors import (
 from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service
+from tools.waiting import until
 
 Serve = Callable[..., Service]
 Code = grpc.StatusCode
@@ -79,7 +80,7 @@ def _code(service: Service, **fields: object) -> grpc.StatusCode:
 
 def test_all_model_servers_are_asked(serve: Serve, two_servers: list[FakeModelServer]) -> None:
     service = serve(model_server=_both(two_servers))
-    _until(lambda: (_code(service) is Code.OK) and all(map(_asked, two_servers)))
+    until(lambda: (_code(service) is Code.OK) and all(map(_asked, two_servers)))
     before = [_asked(one) for one in two_servers]
     for _ in range(20):
         assert _code(service) is Code.OK
@@ -91,7 +92,7 @@ def test_another_is_asked_for_one_that_cannot_answer(
     serve: Serve, two_servers: list[FakeModelServer], code: grpc.StatusCode
 ) -> None:
     service = serve(model_server=_both(two_servers))
-    _until(lambda: (_code(service) is Code.OK) and all(map(_asked, two_servers)))
+    until(lambda: (_code(service) is Code.OK) and all(map(_asked, two_servers)))
     two_servers[0].error = (code, "as arranged")
     before = _asked(two_servers[0])
     assert {_code(service) for _ in range(20)} == {Code.OK}
@@ -102,13 +103,13 @@ def test_one_that_has_gone_costs_no_request(
     serve: Serve, two_servers: list[FakeModelServer]
 ) -> None:
     service = serve(model_server=_both(two_servers))
-    _until(lambda: (_code(service) is Code.OK) and all(map(_asked, two_servers)))
+    until(lambda: (_code(service) is Code.OK) and all(map(_asked, two_servers)))
     two_servers[0].delay_s = 0.2
     waiting = [
         service.stub.Retrieve.future(pb.RetrieveRequest(user_id="u", max_candidates=k), timeout=5)
         for k in (1, 200, 500, 900)  # depths so far apart that none is joined
     ]
-    _until(lambda: two_servers[0].remaining_s and _asked(two_servers[0]) > 1)
+    until(lambda: two_servers[0].remaining_s and _asked(two_servers[0]) > 1)
     two_servers[0].stop()
     assert [one.code() for one in waiting] == [Code.OK] * 4
     assert {_code(service) for _ in range(50)} == {Code.OK}
@@ -139,7 +140,7 @@ def test_a_dead_model_server_is_found_dead_at_once_and_alive_soon(
     service = serve()
     assert _code(service) is Code.OK
     model_server.error = (Code.UNAVAILABLE, "as arranged")
-    _until(lambda: service.health() != 1)
+    until(lambda: service.health() != 1)
     asked = _asked(model_server)
     began = time.monotonic()
     while time.monotonic() - began < 1:
@@ -149,7 +150,7 @@ def test_a_dead_model_server_is_found_dead_at_once_and_alive_soon(
     assert _asked(model_server) - asked < 3 * 30, "about 1/s when open, and retries"
     model_server.error = None
     began = time.monotonic()
-    _until(lambda: _code(service) is Code.OK)
+    until(lambda: _code(service) is Code.OK)
     assert time.monotonic() - began < 2
     assert {_code(service) for _ in range(20)} == {Code.OK}
 
@@ -351,10 +352,10 @@ def test_the_most_popular_items_are_the_last_resort(
 ) -> None:
     model_server.known = False  # so that the list can be told from an answer
     service = serve(fallback="popular", seen_store=f"sqlite:{seen_path}")
-    _until(lambda: _asked(model_server) > 0)
+    until(lambda: _asked(model_server) > 0)
     assert _code(service) is Code.OK, "by now it has got the list"
     model_server.stop()
-    _until(lambda: service.health() != 1)
+    until(lambda: service.health() != 1)
     for fields, expected in (
         ({"user_id": "u"}, ["i0", "i1", "i2"]),
         ({"user_id": "u", "exclude_item_ids": ["i1"]}, ["i0", "i2", "i3"]),
@@ -373,10 +374,10 @@ def test_the_most_popular_items_are_the_last_resort(
 def test_the_last_resort_follows_the_versions(serve: Serve, model_server: FakeModelServer) -> None:
     model_server.known = False
     service = serve(fallback="popular")
-    _until(lambda: _asked(model_server) == 1)
+    until(lambda: _asked(model_server) == 1)
     model_server.ranking = ["n0", "n1"]
     model_server.version = 8
-    _until(lambda: _asked(model_server) == 2)
+    until(lambda: _asked(model_server) == 2)
     assert _code(service) is Code.OK
     model_server.stop()
     answer = service.stub.Retrieve(pb.RetrieveRequest(user_id="u"), timeout=5)
@@ -435,14 +436,7 @@ def test_a_batch_counts_as_what_it_holds(serve: Serve, model_server: FakeModelSe
     service = serve(max_concurrent_requests=4)
     batch = pb.BatchRetrieveRequest(requests=[pb.RetrieveRequest(user_id="u")] * 4)
     call = service.stub.BatchRetrieve.future(batch, timeout=5)
-    _until(lambda: _asked(model_server) > 0)
+    until(lambda: _asked(model_server) > 0)
     assert _code(service) is Code.RESOURCE_EXHAUSTED
     assert len(call.result().results) == 4
     assert _code(service) is Code.OK
-
-
-def _until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)

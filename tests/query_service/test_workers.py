@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
 from tests.query_service.conftest import FakeModelServer, Service, has_ipv6
+from tools.waiting import until
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT as Linux has it"),
@@ -85,19 +86,11 @@ def _ask(stub: pb_grpc.RetrievalServiceStub) -> pb.RetrieveResponse:
     return stub.Retrieve(pb.RetrieveRequest(user_id="u1"), timeout=5)
 
 
-def _until(holds: Callable[[], bool], limit_s: float = 8.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end_s, "it does not come about"
-        time.sleep(0.02)
-
-
 @contextlib.contextmanager
 def _serving(model_server: FakeModelServer, *more: str, count: int = 2) -> Iterator[Workers]:
     arguments = ("--model-server", f"127.0.0.1:{model_server.port}", "--timeout-s", "5", *more)
     serve = ("serve", "--port", "0", "--workers", str(count), *arguments)
-    # A process group, as a terminal makes it.
-    with running("query_service", *serve, start_new_session=True) as (address, process):
+    with running("query_service", *serve) as (address, process):
         workers = Workers(address, process)
         left = workers.parent.children()
         try:
@@ -178,13 +171,13 @@ def test_a_killed_worker_is_replaced(
         assert not psutil.wait_procs([gone], timeout=5)[1]
         for _ in range(10):
             assert _ask(workers.stub()).model_version == 7
-        _until(lambda: len(workers.listening() - {killed}) == 2)
+        until(lambda: len(workers.listening() - {killed}) == 2)
         assert workers.pids() > before - {killed}
         # Clients of the one that died connect again.
         assert all(_ask(stub).model_version == 7 for stub in lasting)
         [new] = workers.pids() - before
         os.kill(new, signal.SIGABRT)
-        _until(lambda: len(workers.listening() - {killed, new}) == 2)
+        until(lambda: len(workers.listening() - {killed, new}) == 2)
     log = capfd.readouterr().err
     assert f"worker {killed} ended by signal 9, Killed (the next one starts in 0 s)" in log
     assert f"worker {new} ended by signal 6, Aborted (the next one starts in 0.1 s)" in log
@@ -213,7 +206,7 @@ def test_all_workers_drain(
             asked = len(model_server.signatures)
             answers = [pool.submit(_ask, stub) for stub in stubs]
             # One Predict in each worker; other requests wait to go into its next one.
-            _until(lambda: len(model_server.signatures) >= asked + len(left))
+            until(lambda: len(model_server.signatures) >= asked + len(left))
             # Twice, and as Ctrl-C does to all processes of the terminal.
             for _ in range(2):
                 if number == signal.SIGINT:
@@ -236,9 +229,9 @@ def test_the_port_is_free_while_the_last_request_ends(model_server: FakeModelSer
         model_server.delay_s = 1.5
         with futures.ThreadPoolExecutor(1) as pool:
             answer = pool.submit(_ask, stub)
-            _until(lambda: len(model_server.signatures) == 2)
+            until(lambda: len(model_server.signatures) == 2)
             workers.process.terminate()
-            _until(lambda: not workers.listening())
+            until(lambda: not workers.listening())
             port = int(workers.address.rpartition(":")[2])
             for one in reserve("127.0.0.1", port)[0]:
                 one.close()
