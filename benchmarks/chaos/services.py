@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.chaos.asking import users
 from benchmarks.chaos.checks import Broken, Check, all_of, at_least, at_most, holds, none, told
 from benchmarks.chaos.lab import Lab
-from benchmarks.chaos.outcomes import CANCELLED, UNAVAILABLE, Outcome, failed, faulty, where
+from benchmarks.chaos.outcomes import CANCELLED, OK, UNAVAILABLE, Outcome, failed, faulty, where
 from benchmarks.chaos.processes import Server, free_port, now, wait_until
 
 REPLACED_WITHIN_S = 2
@@ -21,7 +21,7 @@ _GRACE_S = 5
 _LAME_DUCK_S = 2
 #: For which the model server stands still before SIGTERM, and after it.
 _SLOW_S = 0.1
-#: Until callers hear that their connection ends.
+#: How long a caller may take to notice that its connection has ended.
 _HEARD_S = 0.05
 
 
@@ -46,23 +46,36 @@ def kill_worker(lab: Lab) -> Iterator[Check]:
         replaced_s += gone_at - kill_at
         time.sleep(lab.times.calm)
         every = load.finish()
-    torn = where(failed(every), lambda one: one.connection in mine and one.sent <= gone_at)
-    # Callers hear of it some milliseconds later, and have sent more to it by then.
-    heard_at = min(gone_at + _HEARD_S, max([gone_at, *(one.ended for one in torn)]))
-    in_hands = where(every, lambda one: _in_hands(one, mine, kill_at, heard_at))
-    lost = set(failed(every))
+    lost = failed(every)
+    in_flight = where(lost, lambda one: one.connection in mine and one.ended >= kill_at)
+    # A caller sends into a dead connection until it notices; the worker never sees those.
+    limit = gone_at + _HEARD_S * lab.patience
+    reconnected_at = {
+        number: _first_answered(every, number, since=gone_at, until=limit) for number in mine
+    }
+    in_flight = where(in_flight, lambda one: one.sent < reconnected_at[one.connection])
     yield told("its connections", f"{len(mine)} of {len(load.ports)}")
     yield lab.on_time(every)
-    yield told("failed", f"{len(lost)}; {len(in_hands)} were in its hands")
-    yield none("failed that were not in its hands", list(lost - set(in_hands)))
-    yield all_of("failed with UNAVAILABLE", list(lost), [UNAVAILABLE])
+    yield told("failed", f"{len(lost)}; {len(in_flight)} were in flight at the worker")
+    yield none("failed that were not in flight", [one for one in lost if one not in in_flight])
+    yield all_of("failed with UNAVAILABLE", lost, [UNAVAILABLE])
     yield none("wrong answers", faulty(every))
     yield at_most("replaced after", replaced_s, REPLACED_WITHIN_S * lab.patience, "s", 2)
 
 
-def _in_hands(one: Outcome, connections: set[int], begin: float, end: float) -> bool:
-    """Whether it was under way at the worker between those two times."""
-    return one.connection in connections and one.sent <= end and one.ended >= begin
+def _first_answered(
+    outcomes: list[Outcome], connection: int, *, since: float, until: float
+) -> float:
+    """Return when a connection sent its first request after ``since`` that was answered.
+
+    From then on the caller is connected to a live worker. The result is at most ``until``.
+    """
+    answered = (
+        one.sent
+        for one in outcomes
+        if one.connection == connection and one.sent > since and one.code == OK
+    )
+    return min([*answered, until])
 
 
 def _busiest(service: Server) -> tuple[psutil.Process, set[int]]:
@@ -117,7 +130,8 @@ def drain(lab: Lab) -> Iterator[Check]:
     refused = where(lost, lambda one: one.code == UNAVAILABLE and _REFUSED in one.details)
     # Sent over a connection that had been told to close, and had not heard yet: gRPC's core ends
     # those by itself, the service never has them.
-    cut = where(lost, lambda one: one.code == CANCELLED and told_at < one.sent < told_at + _HEARD_S)
+    heard_at = told_at + _HEARD_S * lab.patience
+    cut = where(lost, lambda one: one.code == CANCELLED and told_at < one.sent < heard_at)
     under_way = where(every, lambda one: one.sent <= told_at <= one.ended)
     yield lab.on_time(every)
     yield none("failed before", where(lost, lambda one: one.sent < told_at))
