@@ -24,6 +24,7 @@ from query_service.backend.cache import CachingModel
 from query_service.backend.circuit_breaker import BreakingModel
 from query_service.backend.fallback import PopularItems
 from query_service.backend.tf_serving import TfServingClient
+from query_service.core.filters import standard_filters
 from query_service.core.retriever import Model, Retriever
 from query_service.errors import StartError
 from query_service.process.memory import tend_garbage
@@ -125,9 +126,9 @@ class Server:
         popular = PopularItems(self._model, lambda: self._model.version, deepest)
         retriever = Retriever(
             model,
-            ObservedSeenStore(self._store, observer),
+            standard_filters(ObservedSeenStore(self._store, observer)),
             popular_for_unknown_users=settings.unknown_user == "popularity",
-            last_resort=lambda: popular.row,
+            popular_items=lambda: popular.row,
         )
         methods = Methods(
             timeout_s=settings.timeout_s,

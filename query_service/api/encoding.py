@@ -9,7 +9,7 @@ import functools
 import itertools
 import struct
 
-from query_service.core.retriever import Candidates, Source
+from query_service.core.query import Candidates, Source
 from query_service.errors import ModelServerFault
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import MAX_ID_BYTES

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from query_service.core.retriever import Kind, Query
+from query_service.core.query import Query, QueryKind
 from query_service.errors import InvalidRequest
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import MAX_ID_BYTES
@@ -46,16 +46,16 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     recent = request.recent_item_ids
     viewer_id = request.viewer_id
     if which == "user_id":
-        kind = Kind.USER
+        kind = QueryKind.USER
         if viewer_id:
             raise InvalidRequest("viewer_id", "is for item queries only")
         if recent:
-            kind = Kind.USER_AND_RECENT
+            kind = QueryKind.USER_AND_RECENT
             _check_count("recent_item_ids", recent, MAX_RECENT_ITEMS)
             _check_ids("recent_item_ids", recent)
         viewer_id = query_id
     else:
-        kind = Kind.ITEM
+        kind = QueryKind.ITEM
         if recent:
             raise InvalidRequest("recent_item_ids", "is for user queries only")
         if viewer_id:
@@ -68,7 +68,7 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
         max_candidates=k or limits.default_candidates,
         recent=_latest_of_each(recent) if recent else (),
         excluded=set(map(str.encode, excluded)),
-        viewer_id=viewer_id if request.exclude_seen else None,
+        exclude_seen_by=viewer_id if request.exclude_seen else None,
     )
 
 

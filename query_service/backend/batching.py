@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from query_service.core.retriever import Kind, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import ModelServerFault, OutOfTime, Overloaded, RetrievalError
 from query_service.telemetry.instruments import Gauge
 from query_service.telemetry.observer import (
@@ -48,8 +48,8 @@ class BatchModel(Protocol):
     """Ranks the catalogue for many queries at once."""
 
     async def fetch_batch(
-        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
-    ) -> Sequence[Row]:
+        self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
+    ) -> Sequence[RankedItems]:
         """The ``depths[i]`` best for each query, all of one kind.
 
         ``deadline`` is in seconds of ``loop.time()``.
@@ -61,7 +61,7 @@ class _Order:
     query: Query
     depth: int
     deadline: float
-    row: "asyncio.Future[Row]"
+    row: "asyncio.Future[RankedItems]"
     request: ObservedRequest | None = None
     predict: "_Predict | None" = None
 
@@ -84,10 +84,10 @@ class JoiningModel:
         self._check = check
         self._waiting = (observer or Observer()).metrics.waiting
         self._under_way = under_way
-        self._lanes: dict[tuple[Kind, int], _Lane] = defaultdict(self._lane)
+        self._lanes: dict[tuple[QueryKind, int], _Lane] = defaultdict(self._lane)
         self._deadlines = _Deadlines()
 
-    async def fetch(self, query: Query, depth: int, deadline: float) -> Row:
+    async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
         """As part of the next Predict that its like goes into.
 
         Raises:
@@ -97,7 +97,7 @@ class JoiningModel:
         """
         self._check()
         request, began_s = current(), time.perf_counter()
-        row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        row: asyncio.Future[RankedItems] = asyncio.get_running_loop().create_future()
         order = _Order(query, depth, deadline, row, request)
         self._lanes[query.kind, max(depth, _SHALLOW).bit_length()].add(order)
         self._deadlines.add(order)

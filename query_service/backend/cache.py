@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 from cachetools import TTLCache
 
-from query_service.core.retriever import Kind, Model, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
+from query_service.core.retriever import Model
 from query_service.telemetry.observer import Observer
 
 logger = logging.getLogger(__name__)
 
-_Key = tuple[Kind, str, tuple[str, ...], int]
+_Key = tuple[QueryKind, str, tuple[str, ...], int]
 
 
 class CachingModel:
@@ -40,12 +41,12 @@ class CachingModel:
         self._model = model
         self._metrics = (observer or Observer()).metrics
         self._version = version
-        self._rows: TTLCache[_Key, Row] = TTLCache(size, age_s)
+        self._rows: TTLCache[_Key, RankedItems] = TTLCache(size, age_s)
         #: Rows that were here, and rows that had to be asked for.
         self.hits = 0
         self.misses = 0
 
-    async def fetch(self, query: Query, depth: int, deadline: float) -> Row:
+    async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
         """From here, or from the model."""
         key = (query.kind, query.id, query.recent, depth)
         row = self._rows.get(key)

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 from query_service.backend.batching import BatchModel
-from query_service.core.retriever import Kind, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import ModelServerUnavailable, OutOfTime, RetrievalError
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class BreakingModel:
             raise ModelServerUnavailable("the model server has stopped answering")
 
     async def fetch_batch(
-        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
-    ) -> Sequence[Row]:
+        self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
+    ) -> Sequence[RankedItems]:
         """From the model.
 
         Raises:

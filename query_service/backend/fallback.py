@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from query_service.backend.batching import BatchModel
-from query_service.core.retriever import Kind, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import RetrievalError, SignatureMissing
 
 logger = logging.getLogger(__name__)
@@ -24,9 +24,9 @@ class PopularItems:
         """Keep the ``depth`` most popular of ``model``; ``version``: what is known of its own."""
         self._model = model
         self._version = version
-        self._query = Query(Kind.USER, _NOBODY, depth)
+        self._query = Query(QueryKind.USER, _NOBODY, depth)
         #: None until the model has been asked.
-        self.row: Row | None = None
+        self.row: RankedItems | None = None
         self._without: int | None = None  # the version that has none
 
     async def run(self) -> None:
@@ -48,7 +48,7 @@ class PopularItems:
         deadline = asyncio.get_running_loop().time() + _TIMEOUT_S
         depth = self._query.max_candidates
         try:
-            [row] = await self._model.fetch_batch(Kind.USER, [self._query], [depth], deadline)
+            [row] = await self._model.fetch_batch(QueryKind.USER, [self._query], [depth], deadline)
         except SignatureMissing:
             self._without = version
             logger.warning("version %d knows no users: there is nothing to fall back to", version)

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from query_service.backend.channel import open_channel
 from query_service.backend.tensor_content import decode_numbers, decode_strings
-from query_service.core.retriever import Kind, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import (
     ModelServerFault,
     ModelServerUnavailable,
@@ -85,16 +85,16 @@ class TfServingClient:
         )
 
     async def fetch_batch(
-        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
-    ) -> Sequence[Row]:
+        self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
+    ) -> Sequence[RankedItems]:
         """One Predict for all queries. See :class:`query_service.backend.batching.BatchModel`.
 
         A model older than BY_USER_AND_HISTORY answers by the user alone.
         """
         ids = _strings([query.id for query in queries], (len(queries),))
-        if kind is Kind.ITEM:
+        if kind is QueryKind.ITEM:
             return await self._ask(BY_ITEM, {ITEM_ID: ids}, depths, deadline)
-        if kind is Kind.USER:
+        if kind is QueryKind.USER:
             return await self._ask(BY_USER, {USER_ID: ids}, depths, deadline)
         before = self.version
         if before not in self._without_history:
@@ -125,7 +125,7 @@ class TfServingClient:
         inputs: Mapping[str, pb.Tensor],
         depths: Sequence[int],
         deadline: float,
-    ) -> list[Row]:
+    ) -> list[RankedItems]:
         remaining_s = deadline - asyncio.get_running_loop().time()
         if remaining_s <= 0:
             raise OutOfTime("the deadline passed before the model server was asked")
@@ -207,7 +207,7 @@ def _history(queries: Sequence[Query]) -> pb.Tensor:
     return _strings(itertools.chain.from_iterable(rows), (len(queries), width))
 
 
-def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
+def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[RankedItems]:
     """The rows of an answer, each cut to its own depth.
 
     Raises:
@@ -259,5 +259,5 @@ def _rows(response: pb.PredictResponse, depths: Sequence[int]) -> list[Row]:
         ranking = scores[start:stop]
         if ranking != sorted(ranking, reverse=True):
             raise ValueError("a row is not best first")
-        rows.append(Row(item_ids[start:stop], ranking, bool(knowns[index]), version))
+        rows.append(RankedItems(item_ids[start:stop], ranking, bool(knowns[index]), version))
     return rows

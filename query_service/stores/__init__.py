@@ -1,51 +1,59 @@
-"""Where seen items are kept: chosen by a URL-like name.
+"""Seen stores: they know which items each user has seen, and record new ones.
 
-store.py      what every store can do
-none.py       no store
-sqlite.py     the embedded store: the trainer's file, and beside it what was recorded since
-recording.py  that second file
-redis.py      one set per user in Redis
-pipelining.py its connection
+A store is chosen by a URL-like name, whose scheme says which kind it is. To add a kind, write a
+module with ``open_store(name)`` that returns a :class:`Store`, and add the module to ``_KINDS``.
+
+base.py            what every store can do
+none.py            no store: requests that need one fail
+sqlite.py          the trainer's SQLite file, and beside it what has been recorded since
+recording.py       that second file
+redis.py           one set per user in Redis
+redis_pipeline.py  the connection to Redis
 """
 
-from pathlib import Path
+import importlib
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from query_service.stores.base import Store
-from query_service.stores.none import NoSeenStore
-from query_service.stores.sqlite import SqliteSeenStore
 
+
+class _Kind(NamedTuple):
+    schemes: tuple[str, ...]
+    form: str
+    #: Imported only when it is needed: redis-py takes 0.2 s and 10 MB.
+    module: str
+
+
+_KINDS = (
+    _Kind(("sqlite",), "sqlite:PATH[?recorded=PATH]", "sqlite"),
+    _Kind(("redis", "rediss"), "redis[s]://[USER:PASSWORD@]HOST:PORT/DB", "redis"),
+    _Kind(("none",), "none", "none"),
+)
 NONE = "none"
-FORMS = "sqlite:PATH[?recorded=PATH], redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://... or none"
-_SQLITE = "sqlite:"
-_REDIS = ("redis://", "rediss://")
-_RECORDED = "recorded="
+#: The forms of a store's name, for help texts and messages.
+FORMS = ", ".join(kind.form for kind in _KINDS[:-1]) + f" or {_KINDS[-1].form}"
 
 
 def open_store(name: str) -> Store:
-    """The store of this name, in one of the ``FORMS``. Nothing is read or connected yet.
+    """Return the store with this name, in one of the ``FORMS``. It connects when it is first used.
 
     Raises:
-        ValueError: there is no such kind of store. The name is not repeated: it may hold a
-            password.
+        ValueError: The name has none of the forms. The message does not repeat the name, which may
+            hold a password.
     """
-    if name == NONE:
-        return NoSeenStore()
-    if name.startswith(_REDIS):
-        # A fifth of a second and 10 MB that the other stores do not need.
-        from query_service.stores.redis import RedisSeenStore
-
-        return RedisSeenStore(name)
-    path, _, option = name.removeprefix(_SQLITE).partition("?")
-    recorded = option.removeprefix(_RECORDED)
-    if not name.startswith(_SQLITE) or not path or (option and recorded in ("", option)):
-        raise ValueError(f"--seen-store: there is no such seen store: use {FORMS}")
-    return SqliteSeenStore(Path(path), Path(recorded) if recorded else None)
+    scheme = name.partition(":")[0]
+    for kind in _KINDS:
+        if scheme in kind.schemes:
+            module = importlib.import_module(f"{__name__}.{kind.module}")
+            store: Store = module.open_store(name)
+            return store
+    raise ValueError(f"--seen-store: there is no such kind of seen store; use {FORMS}")
 
 
 def printable(name: str) -> str:
-    """The name without what is secret in it: user, password and the options of a Redis URL."""
-    if not name.startswith(_REDIS):
+    """Return the name without its secrets: the user, password and options of a URL."""
+    if "://" not in name:
         return name
     url = urlsplit(name)
     credentials, at, host = url.netloc.rpartition("@")

@@ -1,21 +1,21 @@
-"""What every seen store can do."""
+"""The interface of seen stores."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from query_service.core.retriever import SeenStore
+from query_service.core.filters import SeenStore
 
 #: A user id and an item id.
 Pair = tuple[str, str]
 
 
 class Erased(NamedTuple):
-    """What became of a user's items in one place.
+    """The outcome of erasing a user's items in one place.
 
     Attributes:
-        place: the file or the server.
-        items: how many were erased there.
-        failure: why those that are there could not be; empty where nothing is left.
+        place: The file or the server.
+        items: The number of items that were erased there.
+        failure: Why the items there could not be erased; empty if none are left.
     """
 
     place: str
@@ -24,22 +24,22 @@ class Erased(NamedTuple):
 
 
 class Store(SeenStore, Protocol):
-    """Knows what users have seen, and is told."""
+    """Knows which items users have seen, and records new ones."""
 
     async def record(self, pairs: Sequence[Pair]) -> int:
-        """Add what was seen; how many of the pairs had not been recorded before.
+        """Add pairs, and return how many of them had not been recorded before.
 
-        What has been recorded already stays: a call that failed may be repeated.
+        Pairs that are recorded already stay recorded, so that a failed call may be repeated.
 
         Raises:
-            SeenStoreUnavailable: the store is away; some of the pairs may be recorded.
-            RecordingUnsupported: this kind of store cannot.
+            SeenStoreUnavailable: The store cannot be written; some of the pairs may be recorded.
+            RecordingUnsupported: This kind of store cannot record.
         """
 
     async def forget(self, user_id: str) -> list[Erased]:
-        """Erase all that is known of a user; what became of it, place by place.
+        """Erase all items of a user, and return the outcome for each place that held some.
 
         Raises:
-            SeenStoreUnavailable: the store is away.
-            RecordingUnsupported: this kind of store holds nothing.
+            SeenStoreUnavailable: The store cannot be written.
+            RecordingUnsupported: This kind of store holds nothing.
         """

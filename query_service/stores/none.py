@@ -1,4 +1,4 @@
-"""No store: requests that need one fail, the others go on."""
+"""The absence of a seen store."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -6,31 +6,34 @@ from typing import NoReturn
 from query_service.errors import RecordingUnsupported, SeenStoreUnavailable
 from query_service.stores.base import Pair
 
-_NONE = "no seen store is configured: --seen-store or SHORTLIST_SEEN_STORE"
+_MESSAGE = "no seen store is configured; set --seen-store or SHORTLIST_SEEN_STORE"
+
+
+def open_store(name: str) -> "NoSeenStore":
+    """Return a store that holds nothing. Raises ValueError unless the name is ``none``."""
+    if name != "none":
+        raise ValueError("--seen-store: the name none takes no options")
+    return NoSeenStore()
 
 
 class NoSeenStore:
-    """Knows nothing, and says so rather than let seen items through."""
+    """Fails every call, rather than let seen items through."""
 
-    async def seen(self, _user_id: str) -> NoReturn:
-        """Always fails."""
-        raise SeenStoreUnavailable(_NONE)
-
-    async def seen_if_few(self, _user_id: str, _most: int) -> NoReturn:
-        """Always fails."""
-        raise SeenStoreUnavailable(_NONE)
+    async def seen(self, _user_id: str, _limit: int | None = None) -> NoReturn:
+        """Raise SeenStoreUnavailable."""
+        raise SeenStoreUnavailable(_MESSAGE)
 
     async def seen_among(self, _user_id: str, _item_ids: Sequence[bytes]) -> NoReturn:
-        """Always fails."""
-        raise SeenStoreUnavailable(_NONE)
+        """Raise SeenStoreUnavailable."""
+        raise SeenStoreUnavailable(_MESSAGE)
 
     async def record(self, _pairs: Sequence[Pair]) -> NoReturn:
-        """Always fails."""
-        raise RecordingUnsupported(_NONE)
+        """Raise RecordingUnsupported."""
+        raise RecordingUnsupported(_MESSAGE)
 
     async def forget(self, _user_id: str) -> NoReturn:
-        """Always fails."""
-        raise RecordingUnsupported(_NONE)
+        """Raise RecordingUnsupported."""
+        raise RecordingUnsupported(_MESSAGE)
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""The file of what was recorded: a SQLite database in WAL mode that several processes write.
+"""The SQLite file of recorded items, in WAL mode, which several processes may write.
 
-The trainer's file is replaced by a rename at every publication, and where the service runs it may
-be read-only, so what is recorded goes into this one.
+It is a file of its own because every publication replaces the trainer's file by a rename, and
+because the trainer's file may be read-only where the service runs.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from pathlib import Path
 from query_service.stores.base import Pair
 from serving_contract import SEEN_SCHEMA
 
-#: For the other processes' transactions, which take milliseconds.
+#: Longer than the transactions of other processes, which take milliseconds.
 _BUSY_TIMEOUT_S = 5.0
 
 
 class Recording:
-    """Writes the file, from one thread; it appears with the first pairs."""
+    """Writes the file from one thread, and creates it with the first pairs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,10 +27,12 @@ class Recording:
         self._opened: tuple[int, int] | None = None  # device and inode
 
     def add(self, pairs: Sequence[Pair]) -> int:
-        """Add all of them, or none; how many were not there. On the disk when this returns.
+        """Add all of the pairs or none, and return how many are new.
+
+        The pairs are on the disk when this returns.
 
         Raises:
-            OSError, sqlite3.Error: the file cannot be made or written.
+            OSError, sqlite3.Error: The file cannot be created or written.
         """
         if not self.path.exists():
             _create(self.path)
@@ -41,17 +43,17 @@ class Recording:
         return connection.total_changes - before
 
     def forget(self, user_id: str) -> int:
-        """Overwrite all of a user's pairs; how many there were.
+        """Overwrite all pairs of a user, and return how many there were.
 
         Raises:
-            OSError, sqlite3.Error: the file cannot be written.
+            OSError, sqlite3.Error: The file cannot be written.
         """
         if not self.path.exists():
             return 0
         connection = self._open()
         with connection:
             erased = erase(connection, user_id)
-        # Older pages are still in the write-ahead log.
+        # The write-ahead log still holds the pages as they were.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return erased
 
@@ -68,20 +70,20 @@ class Recording:
             self.close()
             uri = f"{self.path.resolve().as_uri()}?mode=rw"
             self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
-            # A commit returns when it is on the disk.
+            # A commit returns only after the data are on the disk.
             self._connection.execute("PRAGMA synchronous = FULL")
             self._opened = current
         return self._connection
 
 
 def erase(connection: sqlite3.Connection, user_id: str) -> int:
-    """Delete a user's pairs and overwrite where they were; how many."""
+    """Delete a user's pairs, overwrite the space they took, and return how many there were."""
     connection.execute("PRAGMA secure_delete = ON")
     return connection.execute("DELETE FROM seen WHERE user_id = ?", [user_id]).rowcount
 
 
 def _create(path: Path) -> None:
-    """Complete or not at all, and only where there is none: several processes may do so at once."""
+    """Create an empty file atomically, unless another process has just done so."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
     new = Path(name)

@@ -1,6 +1,6 @@
-"""Seen items in Redis: of each user one set, ``shortlist:seen:<user id>``, of item ids.
+"""Seen items in Redis: for each user one set of item ids, under ``shortlist:seen:<user id>``.
 
-Whoever knows what users do may write it with plain SADD.
+Other programs may add to the sets with plain SADD.
 """
 
 from collections import defaultdict
@@ -19,16 +19,16 @@ from query_service.stores.redis_pipeline import Command, PipeliningClient
 
 KEY_PREFIX = "shortlist:seen:"
 
-#: For a call as a whole: waiting for the one before, connecting, sending, the answer.
+#: The limit of a whole call: waiting for the previous round trip, connecting, sending, receiving.
 TIMEOUT_S = 0.5
 _CONNECT_TIMEOUT_S = 0.25
-#: A connection that was idle for so long is tried with a PING before it is used.
+#: A connection that was idle for this long is tested with a PING before it is used.
 _HEALTH_CHECK_S = 10
 
-#: A user's items as one value: redis-py takes 3 us to read each of them from an answer to
-#: SMEMBERS, in the loop that all requests share. The byte between two ids is none of UTF-8's.
+#: Scripts return items joined into one value: redis-py needs 3 us for each item of an answer to
+#: SMEMBERS, in the event loop that all requests share. The separator does not occur in UTF-8.
 _ALL = "return table.concat(redis.call('SMEMBERS', KEYS[1]), '\\255')"
-_IF_FEW = f"if redis.call('SCARD', KEYS[1]) > tonumber(ARGV[1]) then return false end {_ALL}"
+_UP_TO = f"if redis.call('SCARD', KEYS[1]) > tonumber(ARGV[1]) then return false end {_ALL}"
 _AMONG = """
 local found = {}
 for _, item in ipairs(ARGV) do
@@ -38,50 +38,52 @@ return table.concat(found, '\\255')
 """
 _SEPARATOR = b"\xff"
 
-_URL = (
-    "--seen-store: not a URL of Redis as redis://[USER:PASSWORD@]HOST:PORT/DB[?OPTION=VALUE], with "
-    "what is special in user and password percent-encoded"
+_INVALID_URL = (
+    "--seen-store: not a valid Redis URL; use redis://[USER:PASSWORD@]HOST:PORT/DB[?OPTION=VALUE] "
+    "or rediss://..., with special characters in user and password percent-encoded"
 )
 
 
+def open_store(name: str) -> "RedisSeenStore":
+    """Return the store at a URL; see :class:`RedisSeenStore`."""
+    return RedisSeenStore(name)
+
+
 class RedisSeenStore:
-    """Sets in Redis."""
+    """Reads and writes sets in Redis."""
 
     def __init__(self, url: str) -> None:
-        """``url``: redis:// or rediss://, with redis-py's options. Connects when asked.
+        """Prepare a connection to ``redis://...`` or ``rediss://...``; it opens when first used.
+
+        The URL may carry redis-py's options.
 
         Raises:
-            ValueError: it is no such URL, or has an option that redis-py does not know.
+            ValueError: The URL is not valid, or has an option that redis-py does not know.
         """
         pool = _pool(url)
-        # redis-py would make a task of every command to hold it to this; one timer is enough.
+        # redis-py would start a task for every command to enforce its timeout; the pipelining
+        # client needs one timer for a whole round trip.
         timeout_s: float = pool.connection_kwargs["socket_timeout"]
         pool.connection_kwargs["socket_timeout"] = None
         self._client = PipeliningClient(Redis.from_pool(pool), timeout_s)
 
-    async def seen(self, user_id: str) -> frozenset[bytes]:
-        """What the user has seen; empty for an unknown one.
+    async def seen(self, user_id: str, limit: int | None = None) -> frozenset[bytes] | None:
+        """Return the ids of the items that the user has seen, or None if more than ``limit``.
 
         Raises:
-            SeenStoreUnavailable: Redis is away, slow, or answers an error.
+            SeenStoreUnavailable: Redis is unavailable, slow, or answers with an error.
         """
-        return _split(await self._eval(_ALL, user_id))
-
-    async def seen_if_few(self, user_id: str, most: int) -> frozenset[bytes] | None:
-        """The same; None where there are more than ``most``."""
-        joined = await self._eval(_IF_FEW, user_id, most)
+        if limit is None:
+            return _split(await self._eval(_ALL, user_id))
+        joined = await self._eval(_UP_TO, user_id, limit)
         return None if joined is None else _split(joined)
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
-        """Those of the ids that the user has seen."""
+        """Return those of the ids that the user has seen. Raises like :meth:`seen`."""
         return _split(await self._eval(_AMONG, user_id, *item_ids))
 
     async def record(self, pairs: Sequence[Pair]) -> int:
-        """Add what was seen; how many of the pairs were not there.
-
-        Raises:
-            SeenStoreUnavailable: Redis is away, slow, or answers an error.
-        """
+        """Add pairs, and return how many of them are new. Raises like :meth:`seen`."""
         items: dict[str, list[str]] = defaultdict(list)
         for user_id, item_id in pairs:
             items[user_id].append(item_id)
@@ -89,11 +91,7 @@ class RedisSeenStore:
         return sum(await self._call("recorded", commands))
 
     async def forget(self, user_id: str) -> list[Erased]:
-        """Erase what the user has seen.
-
-        Raises:
-            SeenStoreUnavailable: Redis is away, slow, or answers an error.
-        """
+        """Erase all items of a user. Raises like :meth:`seen`."""
         key = _key(user_id)
         items, _ = await self._call("erased", [("SCARD", key), ("UNLINK", key)])
         return [Erased("Redis", items)]
@@ -107,7 +105,7 @@ class RedisSeenStore:
         return joined
 
     async def _call(self, done: str, commands: Sequence[Command]) -> list[Any]:
-        """The answers; ``done``: what cannot be done where there are none."""
+        """Send commands; ``done`` says in the error what seen items cannot be."""
         try:
             return await self._client.call(commands)
         except SeenStoreUnavailable as error:
@@ -121,9 +119,9 @@ def _split(joined: bytes) -> frozenset[bytes]:
 def _pool(url: str) -> ConnectionPool:
     try:
         path = urlsplit(url).path.removeprefix("/")
-        # redis-py would use database 0.
+        # redis-py would silently use database 0.
         if path and not path.isdecimal():
-            raise ValueError(_URL)
+            raise ValueError(_INVALID_URL)
         pool = ConnectionPool.from_url(
             url,
             socket_timeout=TIMEOUT_S,
@@ -134,11 +132,11 @@ def _pool(url: str) -> ConnectionPool:
             protocol=2,
         )
         pool.connection_kwargs["decode_responses"] = False
-        # Options are looked at only here.
+        # redis-py checks options only when it makes a connection.
         pool.connection_class(**pool.connection_kwargs)
-    # Messages that may hold a part of the password.
+    # The original messages may hold a part of the password.
     except (TypeError, ValueError, exceptions.RedisError):
-        raise ValueError(_URL) from None
+        raise ValueError(_INVALID_URL) from None
     return pool
 
 

@@ -1,7 +1,7 @@
-"""Commands to Redis over one connection, those that come meanwhile joined into one round trip.
+"""Sends commands to Redis over one connection, in one round trip for all commands that wait.
 
-A caller who gives up leaves the connection to the others. While Redis is away calls fail at once,
-and it is looked for here, four times a second.
+A caller that gives up does not disturb the connection. While Redis is unavailable, calls fail
+immediately, and a background task tries to reach it four times a second.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from query_service.errors import SeenStoreUnavailable
 logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL_S = 0.25
-#: No more calls join once there are so many commands.
-_MANY = 64
+#: A round trip takes no further call once it has this many commands.
+_MAX_COMMANDS = 64
 
 #: The words of a command.
 Command = tuple[str | bytes | int, ...]
@@ -32,32 +32,33 @@ class _Call(NamedTuple):
 
 
 class PipeliningClient:
-    """Sends commands, all of which must be such that they may be repeated."""
+    """Sends commands, all of which must be idempotent because they may be sent twice."""
 
     def __init__(self, redis: Redis, timeout_s: float) -> None:
-        """``timeout_s``: the longest that a call may take, connecting included."""
+        """Limit each call to ``timeout_s`` seconds, connecting included."""
         self._redis = redis
         self._timeout_s = timeout_s
         self._waiting: deque[_Call] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._away: str | None = None  # why, while it is
+        #: Why Redis is unavailable; None while it is available.
+        self._failure: str | None = None
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
-        """The answer to each command.
+        """Return the answer to each command.
 
         Raises:
-            SeenStoreUnavailable: Redis is away, slow, or answers an error; the message says
-                which, and holds nothing of a command.
+            SeenStoreUnavailable: Redis is unavailable, slow, or answers with an error. The message
+                says which, and repeats nothing of a command.
         """
-        if self._away:
-            raise SeenStoreUnavailable(self._away)
-        one = _Call(commands, asyncio.get_running_loop().create_future())
-        self._waiting.append(one)
+        if self._failure:
+            raise SeenStoreUnavailable(self._failure)
+        call = _Call(commands, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
             async with asyncio.timeout(self._timeout_s):
-                answers = await one.answers
+                answers = await call.answers
         except TimeoutError as error:
             raise SeenStoreUnavailable(_reason(error)) from None
         for answer in answers:
@@ -74,56 +75,56 @@ class PipeliningClient:
         await self._redis.aclose()
 
     async def _run(self) -> None:
-        """Until nobody waits."""
-        joined: list[_Call] = []
+        """Make round trips until no call waits."""
+        batch: list[_Call] = []
         try:
             while self._waiting:
-                joined = self._next()
-                if not await self._ask(joined):
-                    await self._until_it_answers()
+                batch = self._next_batch()
+                if not await self._send(batch):
+                    await self._wait_until_available()
         finally:
-            self._task = self._away = None
-            # Only at the end of the service, or by a bug, is anyone left.
-            _fail((*joined, *self._waiting), "the connection is closed")
+            self._task = self._failure = None
+            # Calls are left only when the service shuts down, or after a bug.
+            _fail((*batch, *self._waiting), "the connection is closed")
             self._waiting.clear()
 
-    def _next(self) -> list[_Call]:
-        joined: list[_Call] = []
+    def _next_batch(self) -> list[_Call]:
+        batch: list[_Call] = []
         count = 0
-        while self._waiting and count < _MANY:
-            one = self._waiting.popleft()
-            # Who has given up is not asked for.
-            if not one.answers.done():
-                joined.append(one)
-                count += len(one.commands)
-        return joined
+        while self._waiting and count < _MAX_COMMANDS:
+            call = self._waiting.popleft()
+            # The caller may have given up.
+            if not call.answers.done():
+                batch.append(call)
+                count += len(call.commands)
+        return batch
 
-    async def _ask(self, joined: list[_Call]) -> bool:
-        """One round trip; whether there was an answer."""
-        commands = [command for one in joined for command in one.commands]
+    async def _send(self, batch: list[_Call]) -> bool:
+        """Make one round trip; return False if Redis did not answer."""
+        commands = [command for call in batch for command in call.commands]
         try:
             async with asyncio.timeout(self._timeout_s):
-                answers = await self._sent(commands)
+                answers = await self._execute(commands)
         except (exceptions.RedisError, OSError) as error:
-            _fail(joined, _reason(error))
+            _fail(batch, _reason(error))
             return False
         start = 0
-        for one in joined:
-            end = start + len(one.commands)
-            if not one.answers.done():
-                one.answers.set_result(answers[start:end])
+        for call in batch:
+            end = start + len(call.commands)
+            if not call.answers.done():
+                call.answers.set_result(answers[start:end])
             start = end
         return True
 
-    async def _sent(self, commands: Sequence[Command]) -> list[Any]:
+    async def _execute(self, commands: Sequence[Command]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        # With errors among the answers: raised, they would hold the command, ids and all.
+        # A raised error would hold the command with its ids, so errors come back as answers.
         return list(await pipeline.execute(raise_on_error=False))
 
-    async def _until_it_answers(self) -> None:
-        """At once, perhaps: that one answer did not come need not mean that none does."""
+    async def _wait_until_available(self) -> None:
+        """Return when Redis answers a PING, and fail all calls until then."""
         while True:
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -131,25 +132,25 @@ class PipeliningClient:
                 break
             except (exceptions.RedisError, OSError) as error:
                 reason = _reason(error)
-                if reason != self._away:
-                    logger.warning("seen store: %s; what needs it fails", reason)
-                self._away = reason
+                if reason != self._failure:
+                    logger.warning("seen store: %s; requests that need it fail", reason)
+                self._failure = reason
                 _fail(self._waiting, reason)
                 self._waiting.clear()
             await asyncio.sleep(_PROBE_INTERVAL_S)
-        if self._away:
+        if self._failure:
             logger.info("seen store: Redis is back")
-        self._away = None
+        self._failure = None
 
 
 def _fail(calls: Iterable[_Call], reason: str) -> None:
-    for one in calls:
-        if not one.answers.done():
-            one.answers.set_exception(SeenStoreUnavailable(reason))
+    for call in calls:
+        if not call.answers.done():
+            call.answers.set_exception(SeenStoreUnavailable(reason))
 
 
 def _reason(error: Exception) -> str:
-    """Why, without Redis's own words: it repeats what it does not understand, a password too."""
+    """Describe an error without Redis's own words, which may repeat a command or a password."""
     if isinstance(error, exceptions.AuthenticationError):
         return "Redis refuses the user or the password"
     if isinstance(error, (TimeoutError, exceptions.TimeoutError)):

@@ -1,4 +1,4 @@
-"""The embedded store: the SQLite file that the trainer writes, and beside it what was recorded."""
+"""Seen items in SQLite: the file that the trainer writes, and a second file of recorded items."""
 
 import asyncio
 import contextlib
@@ -16,74 +16,86 @@ from query_service.stores.recording import Recording, erase
 from serving_contract import SEEN_QUERY
 
 _BUSY_TIMEOUT_S = 0.5
-#: All items as one value, which costs a third of as many rows; NULL where there are none. The byte
-#: between two ids is none of UTF-8's.
+#: Returns all items as one value, which takes a third of the time of as many rows; NULL if there
+#: are none. The separator is a byte that does not occur in UTF-8.
 _JOINED = "SELECT group_concat(item_id, CAST(x'FF' AS TEXT))"
 _SEPARATOR = b"\xff"
-_ALL = f"{_JOINED} FROM ({SEEN_QUERY})"
 _UP_TO = f"{_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
+_NO_LIMIT = -1
 _AMONG = f"{_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
-#: SQLite takes 32,766 values.
-_MOST_VALUES = 30_000
+#: SQLite accepts 32,766 values in a statement.
+_MAX_VALUES = 30_000
 _NOTHING: frozenset[bytes] = frozenset()
 
 T = TypeVar("T")
 
 
+def open_store(name: str) -> "SqliteSeenStore":
+    """Return the store named ``sqlite:PATH`` or ``sqlite:PATH?recorded=PATH``.
+
+    Raises:
+        ValueError: The name has another form.
+    """
+    path, mark, option = name.removeprefix("sqlite:").partition("?")
+    key, _, recorded = option.partition("=")
+    if not path or (mark and (key != "recorded" or not recorded)):
+        raise ValueError("--seen-store: not a valid name; use sqlite:PATH[?recorded=PATH]")
+    return SqliteSeenStore(Path(path), Path(recorded) if recorded else None)
+
+
 class SqliteSeenStore:
-    """Reads both files in one thread, and writes what is recorded in another."""
+    """Reads both files in one thread, and writes the file of recorded items in another."""
 
     def __init__(self, path: Path, recorded: Path | None = None) -> None:
-        """``recorded``: where to record; ``<path>-recorded`` where it is not given."""
+        """Use the trainer's file ``path``; record in ``recorded``, or ``<path>-recorded``."""
         recorded = recorded or path.with_name(f"{path.name}-recorded")
         self._path = path
         self._published = _Reader(path, "ro")
-        # Reading a write-ahead log takes writing beside it.
+        # SQLite has to write beside a file in WAL mode even to read it.
         self._recorded = _Reader(recorded, "rw")
         self._recording = Recording(recorded)
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="seen-store")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="seen-recorder")
 
-    async def seen(self, user_id: str) -> frozenset[bytes]:
-        """What the user has seen; empty for an unknown one.
+    async def seen(self, user_id: str, limit: int | None = None) -> frozenset[bytes] | None:
+        """Return the ids of the items that the user has seen, or None if more than ``limit``.
 
         Raises:
-            SeenStoreUnavailable: the trainer's file is missing, or one is not a seen store.
+            SeenStoreUnavailable: The trainer's file is missing, or a file is not a seen store.
         """
-        return await self._read(_ALL, user_id)
-
-    async def seen_if_few(self, user_id: str, most: int) -> frozenset[bytes] | None:
-        """The same; None where one of the files has more than ``most``."""
-        found = await self._read(_UP_TO, user_id, most + 1)
-        return found if len(found) <= most else None
+        if limit is None:
+            return await self._read(_UP_TO, user_id, _NO_LIMIT)
+        # From each file: the limit bounds the cost.
+        found = await self._read(_UP_TO, user_id, limit + 1)
+        return found if len(found) <= limit else None
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
-        """Those of the ids that the user has seen."""
+        """Return those of the ids that the user has seen. Raises like :meth:`seen`."""
         found = _NOTHING
-        for start in range(0, len(item_ids), _MOST_VALUES):
-            some = [one.decode() for one in item_ids[start : start + _MOST_VALUES]]
+        for start in range(0, len(item_ids), _MAX_VALUES):
+            some = [one.decode() for one in item_ids[start : start + _MAX_VALUES]]
             found |= await self._read(_AMONG % ",".join("?" * len(some)), user_id, *some)
         return found
 
     async def record(self, pairs: Sequence[Pair]) -> int:
-        """Record all of them, or none; how many had not been recorded before.
+        """Record all of the pairs or none, and return how many had not been recorded before.
 
         Raises:
-            SeenStoreUnavailable: the file cannot be written.
+            SeenStoreUnavailable: The file cannot be written.
         """
-        return await _in(self._writing, "recorded", lambda: self._recording.add(pairs))
+        return await _run(self._writing, "recorded", lambda: self._recording.add(pairs))
 
     async def forget(self, user_id: str) -> list[Erased]:
-        """Erase a user from both files, from the trainer's by putting another in its place."""
+        """Erase a user from both files; the trainer's file is replaced by a copy without them."""
         places = (
             (self._recording.path, self._recording.forget),
             (self._path, lambda one: _replace_without(self._path, one)),
         )
 
-        def erased() -> list[Erased]:
-            return [_erased(path, forget, user_id) for path, forget in places]
+        def forget() -> list[Erased]:
+            return [_erased(path, erase_in, user_id) for path, erase_in in places]
 
-        return await _in(self._writing, "erased", erased)
+        return await _run(self._writing, "erased", forget)
 
     async def close(self) -> None:
         """Close the files and end the threads."""
@@ -94,7 +106,7 @@ class SqliteSeenStore:
         self._writing.shutdown()
 
     async def _read(self, statement: str, *values: str | int) -> frozenset[bytes]:
-        """What a statement finds in both files."""
+        """Return the items that a statement finds in either file."""
 
         def read() -> frozenset[bytes]:
             published = self._published.read(statement, values)
@@ -104,7 +116,7 @@ class SqliteSeenStore:
                 return published
             return published | recorded if recorded else published
 
-        return await _in(self._reading, "read", read)
+        return await _run(self._reading, "read", read)
 
     def _close_readers(self) -> None:
         self._published.close()
@@ -112,16 +124,16 @@ class SqliteSeenStore:
 
 
 class _Reader:
-    """Reads a file, and opens it again when it is replaced."""
+    """Reads a file, and opens it again after it has been replaced."""
 
     def __init__(self, path: Path, mode: str) -> None:
-        self._path = str(path)  # A Path takes longer to look at.
+        self._path = str(path)  # os.stat is faster with a string than with a Path.
         self._mode = mode
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
     def read(self, statement: str, values: Sequence[str | int]) -> frozenset[bytes]:
-        """Raises OSError and sqlite3.Error."""
+        """Return the items that a statement finds. Raises OSError and sqlite3.Error."""
         found = os.stat(self._path)  # noqa: PTH116
         current = (found.st_dev, found.st_ino)
         if self._connection is None or self._opened != current:
@@ -139,23 +151,23 @@ class _Reader:
             self._connection = None
 
 
-async def _in(thread: ThreadPoolExecutor, done: str, function: Callable[[], T]) -> T:
-    """What the function returns, in a thread; ``done``: what cannot be done where it fails."""
+async def _run(thread: ThreadPoolExecutor, done: str, function: Callable[[], T]) -> T:
+    """Run a function in a thread; ``done`` says in the error what seen items cannot be."""
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, function)
     except (OSError, sqlite3.Error) as error:
         raise SeenStoreUnavailable(f"seen items cannot be {done}: {error}") from error
 
 
-def _erased(path: Path, forget: Callable[[str], int], user_id: str) -> Erased:
+def _erased(path: Path, erase_in: Callable[[str], int], user_id: str) -> Erased:
     try:
-        return Erased(str(path), forget(user_id))
+        return Erased(str(path), erase_in(user_id))
     except (OSError, sqlite3.Error) as error:
         return Erased(str(path), 0, str(error))
 
 
 def _replace_without(path: Path, user_id: str) -> int:
-    """A copy without the user takes the file's place, by a rename; how many items were theirs."""
+    """Replace a file atomically by a copy without the user; return how many items they had."""
     path = path.resolve(strict=True)
     uri = f"{path.as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:

@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from query_service.core.retriever import Candidates, SeenStore
+from query_service.core.filters import SeenStore
+from query_service.core.query import Candidates
 from query_service.errors import RateLimited, SeenStoreUnavailable
 from query_service.telemetry.metrics import MethodMetrics, Metrics
 from query_service.telemetry.request_log import FAILED, RequestLog
@@ -220,18 +221,14 @@ def _status(error: object) -> str:
 
 
 class ObservedSeenStore:
-    """A :class:`query_service.core.retriever.SeenStore` that tells how long reading takes."""
+    """A :class:`query_service.core.filters.SeenStore` that tells how long reading takes."""
 
     def __init__(self, store: SeenStore, observer: Observer) -> None:
         self._store, self._metrics = store, observer.metrics
 
-    async def seen(self, user_id: str) -> Set[bytes]:
+    async def seen(self, user_id: str, limit: int | None = None) -> Set[bytes] | None:
         """As the store says. Raises SeenStoreUnavailable."""
-        return await self._observed(self._store.seen(user_id))
-
-    async def seen_if_few(self, user_id: str, most: int) -> Set[bytes] | None:
-        """As the store says. Raises SeenStoreUnavailable."""
-        return await self._observed(self._store.seen_if_few(user_id, most))
+        return await self._observed(self._store.seen(user_id, limit))
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> Set[bytes]:
         """As the store says. Raises SeenStoreUnavailable."""

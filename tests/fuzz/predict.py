@@ -6,12 +6,12 @@ import math
 from itertools import pairwise
 
 from query_service.backend.tf_serving import TfServingClient
-from query_service.core.retriever import Kind, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import ModelServerFault
 from tfserving_subset.v1 import prediction_pb2 as pb
 
 DEPTHS = (2, 4)
-_QUERIES = [Query(Kind.USER, "u", depth) for depth in DEPTHS]
+_QUERIES = [Query(QueryKind.USER, "u", depth) for depth in DEPTHS]
 
 
 class Broken(AssertionError):
@@ -32,7 +32,7 @@ class PredictAnswers:
         """Whether the answer was taken. Raises Broken, or whatever is no ModelServerFault."""
         self._answer = answer
         deadline = self._loop.time() + 60
-        fetched = self._client.fetch_batch(Kind.USER, _QUERIES, DEPTHS, deadline)
+        fetched = self._client.fetch_batch(QueryKind.USER, _QUERIES, DEPTHS, deadline)
         try:
             rows = self._loop.run_until_complete(fetched)
         except ModelServerFault:
@@ -49,7 +49,7 @@ class PredictAnswers:
         return TfServingClient("127.0.0.1:1", "retrieval")
 
 
-def _check(row: Row, depth: int) -> None:
+def _check(row: RankedItems, depth: int) -> None:
     for one in row.item_ids:
         one.decode("utf-8")
     if not len(row.item_ids) == len(row.scores) <= depth:

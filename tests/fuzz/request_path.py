@@ -11,7 +11,9 @@ import grpc.aio
 from query_service.api.methods import Methods
 from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
 from query_service.api.validation import Limits
-from query_service.core.retriever import Kind, Query, Retriever, Row
+from query_service.core.filters import standard_filters
+from query_service.core.query import Query, QueryKind, RankedItems
+from query_service.core.retriever import Retriever
 from query_service.telemetry.observer import Observer
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.fuzz.contract import BATCH, RETRIEVE, breaches
@@ -27,31 +29,29 @@ class Broken(AssertionError):
 class _Model:
     """Ranks a small catalogue, each query's in its own order, with duplicates and filler."""
 
-    async def fetch(self, query: Query, depth: int, deadline: float) -> Row:  # noqa: ARG002
+    async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:  # noqa: ARG002
         order = int.from_bytes(hashlib.blake2b(query.id.encode(), digest_size=2).digest(), "big")
         turn = order % len(_CATALOGUE)
         ranking = [one.encode() for one in _CATALOGUE[turn:] + _CATALOGUE[:turn]]
         if order % 3 == 0:
             ranking[3:3] = ranking[:3]
-        known = query.id in _CATALOGUE if query.kind is Kind.ITEM else order % 4 != 0
+        known = query.id in _CATALOGUE if query.kind is QueryKind.ITEM else order % 4 != 0
         scores = [-float(n) for n in range(len(ranking))]
         # None, one, or as many as there are in a row of the model server's.
         gap = max(0, depth - len(ranking))
         gap = min(gap, order % 5) if order % 5 < 2 else gap
         ids = ranking[:depth] + [b""] * gap
-        return Row(ids, scores[:depth] + [-float("inf")] * gap, known, 1 + order)
+        return RankedItems(ids, scores[:depth] + [-float("inf")] * gap, known, 1 + order)
 
 
 class _SeenStore:
-    async def seen(self, user_id: str) -> Set[bytes]:
+    async def seen(self, user_id: str, limit: int | None = None) -> Set[bytes] | None:
+        if limit is not None and len(user_id) % 2 == 0:
+            return None
         return {one.encode() for one in seen(user_id)}
 
-    async def seen_if_few(self, user_id: str, most: int) -> Set[bytes] | None:
-        del most
-        return await self.seen(user_id) if len(user_id) % 2 else None
-
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> Set[bytes]:
-        return await self.seen(user_id) & set(item_ids)
+        return {one.encode() for one in seen(user_id)} & set(item_ids)
 
     async def close(self) -> None:
         pass
@@ -86,7 +86,9 @@ class RequestPath:
 
     def __init__(self) -> None:
         observer = Observer()
-        servicer = RetrievalServicer(Retriever(_Model(), _SeenStore()), Limits(), observer)
+        servicer = RetrievalServicer(
+            Retriever(_Model(), standard_filters(_SeenStore())), Limits(), observer
+        )
         methods = Methods(timeout_s=60.0, max_concurrent_requests=10, observer=observer)
         self._handler = methods.handler(SERVICE, servicer.methods)
         self._loop = asyncio.new_event_loop()

@@ -9,7 +9,8 @@ import pytest
 
 from query_service.api import encoding
 from query_service.backend import tf_serving as model_client
-from query_service.core import retriever as retrieval
+from query_service.core import retriever
+from query_service.core.query import RankedItems
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.fuzz import guided
 from tests.fuzz.contract import BATCH, RETRIEVE, breaches
@@ -115,28 +116,32 @@ def test_a_status_that_may_not_be_is_a_failure() -> None:
     assert not Tally(alive=False).clean
 
 
-_survivors = retrieval._survivors
+_best_accepted = retriever._best_accepted
+
+
+def _reject_nothing(ranking: RankedItems, _: object, k: int) -> Any:
+    return _best_accepted(ranking, frozenset(), k)
 
 
 @pytest.mark.parametrize(
     ("breach", "name", "broken"),
     [
-        ("an excluded item", "_survivors", lambda row, _, k: _survivors(row, frozenset(), k)),
-        ("the query item", "_survivors", lambda row, _, k: _survivors(row, frozenset(), k)),
-        ("a seen item", "_survivors", lambda row, _, k: _survivors(row, frozenset(), k)),
+        ("an excluded item", "_best_accepted", _reject_nothing),
+        ("the query item", "_best_accepted", _reject_nothing),
+        ("a seen item", "_best_accepted", _reject_nothing),
         (
             "more than max_candidates",
-            "_survivors",
-            lambda row, excluded, _: _survivors(row, excluded, 200),
+            "_best_accepted",
+            lambda row, excluded, _: _best_accepted(row, excluded, 200),
         ),
-        ("a duplicate", "_survivors", lambda row, _, k: (row.item_ids[:k], row.scores[:k])),
+        ("a duplicate", "_best_accepted", lambda row, _, k: (row.item_ids[:k], row.scores[:k])),
         ("no item", "_FILLER", b"?"),
     ],
 )
 def test_the_target_sees_a_broken_core(
     monkeypatch: pytest.MonkeyPatch, breach: str, name: str, broken: Any
 ) -> None:
-    monkeypatch.setattr(retrieval, name, broken)
+    monkeypatch.setattr(retriever, name, broken)
     path, made = RequestPath(), RequestMaker(seed=5)
     made.learn([f"i{n}" for n in range(20)])
     found = set()

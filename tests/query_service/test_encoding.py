@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from query_service.api.encoding import encoded
-from query_service.core.retriever import Candidates, Source
+from query_service.core.query import Candidates, Source
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import MAX_ID_BYTES
 

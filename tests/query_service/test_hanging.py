@@ -11,7 +11,7 @@ from query_service.backend import batching as joining
 from query_service.backend import circuit_breaker as breaker
 from query_service.backend.batching import JoiningModel
 from query_service.backend.circuit_breaker import BreakingModel
-from query_service.core.retriever import Kind, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import ModelServerUnavailable, OutOfTime
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service
@@ -36,8 +36,8 @@ class Hanging:
         self.ends = False
 
     async def fetch_batch(
-        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
-    ) -> Sequence[Row]:
+        self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
+    ) -> Sequence[RankedItems]:
         del kind, queries, depths
         self.given_s.append(deadline - asyncio.get_running_loop().time())
         await asyncio.sleep(self.given_s[-1] if self.ends else 60.0)
@@ -56,9 +56,9 @@ def _run(test: Test) -> None:
     asyncio.run(body())
 
 
-async def _ask(joined: JoiningModel, seconds: float = _TIMEOUT_S) -> Row:
+async def _ask(joined: JoiningModel, seconds: float = _TIMEOUT_S) -> RankedItems:
     deadline = asyncio.get_running_loop().time() + seconds
-    return await joined.fetch(Query(Kind.USER, "u", 1), 1, deadline)
+    return await joined.fetch(Query(QueryKind.USER, "u", 1), 1, deadline)
 
 
 async def _open(model: Hanging, joined: JoiningModel) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from query_service.core import retriever as retrieval
+from query_service.core.filters import SHORT_LIST
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service, write_seen
 from tests.query_service.redis_server import RedisServer, needs_redis
@@ -89,7 +89,7 @@ def test_seen_items_that_are_the_best_ones(
     assert _ids(service, "most", 50) == _ITEMS[-3:]
 
 
-@pytest.mark.parametrize("count", [retrieval._FEW - 1, retrieval._FEW, retrieval._FEW + 1])
+@pytest.mark.parametrize("count", [SHORT_LIST - 1, SHORT_LIST, SHORT_LIST + 1])
 def test_around_what_is_many(start: Serve, keep: Keep, count: int) -> None:
     service = start(seen_store=keep({"u": _ITEMS[:count]}))
     assert _ids(service, "u", 10) == _ITEMS[count : count + 10]

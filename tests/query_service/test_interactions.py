@@ -119,7 +119,7 @@ def test_where_nothing_can_be_recorded(serve: Callable[..., Service], tmp_path: 
     error = _failure(serve(), _request(("u", "i")))
     assert (error.code(), error.details()) == (
         Code.FAILED_PRECONDITION,
-        "no seen store is configured: --seen-store or SHORTLIST_SEEN_STORE",
+        "no seen store is configured; set --seen-store or SHORTLIST_SEEN_STORE",
     )
     service = serve(seen_store=f"sqlite:{tmp_path / 'no' / 'such'}")
     error = _failure(service, _request(("u", "i")))

@@ -8,7 +8,7 @@ import pytest
 
 from query_service.backend import batching as joining
 from query_service.backend.batching import JoiningModel
-from query_service.core.retriever import Kind, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import ModelServerFault, ModelServerUnavailable, OutOfTime, RetrievalError
 
 
@@ -25,8 +25,8 @@ class Model:
         self.error: Callable[[Sequence[Query]], Exception | None] = lambda _queries: None
 
     async def fetch_batch(
-        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
-    ) -> Sequence[Row]:
+        self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
+    ) -> Sequence[RankedItems]:
         assert {one.kind for one in queries} == {kind}
         self.batches.append([one.id for one in queries])
         self.depths.append(list(depths))
@@ -39,12 +39,12 @@ class Model:
         if error := self.error(queries):
             raise error
         return [
-            Row([one.id.encode()] * depth, [0.0] * depth, True, 1)
+            RankedItems([one.id.encode()] * depth, [0.0] * depth, True, 1)
             for one, depth in zip(queries, depths, strict=True)
         ]
 
 
-def _query(name: str, kind: Kind = Kind.USER) -> Query:
+def _query(name: str, kind: QueryKind = QueryKind.USER) -> Query:
     return Query(kind, name, 1)
 
 
@@ -61,8 +61,12 @@ def _later(seconds: float) -> float:
 
 
 def _ask(
-    joined: JoiningModel, name: str, depth: int = 1, seconds: float = 5, kind: Kind = Kind.USER
-) -> "asyncio.Task[Row]":
+    joined: JoiningModel,
+    name: str,
+    depth: int = 1,
+    seconds: float = 5,
+    kind: QueryKind = QueryKind.USER,
+) -> "asyncio.Task[RankedItems]":
     return asyncio.create_task(joined.fetch(_query(name, kind), depth, _later(seconds)))
 
 
@@ -115,10 +119,10 @@ def test_kinds_and_unlike_depths_stay_apart() -> None:
     async def test(model: Model, joined: JoiningModel) -> None:
         await asyncio.gather(
             _ask(joined, "a", 100),
-            _ask(joined, "b", 100, kind=Kind.ITEM),
+            _ask(joined, "b", 100, kind=QueryKind.ITEM),
             _ask(joined, "c", 101),
             _ask(joined, "d", 5000),
-            _ask(joined, "e", 100, kind=Kind.USER_AND_RECENT),
+            _ask(joined, "e", 100, kind=QueryKind.USER_AND_RECENT),
             _ask(joined, "f", 1),
         )
         assert sorted(model.batches) == [["a", "c", "f"], ["b"], ["d"], ["e"]]
@@ -157,7 +161,7 @@ def test_one_that_runs_out_of_time_leaves_the_others() -> None:
         first = _ask(joined, "first")
         await _turns()
         hasty, patient = _ask(joined, "hasty", seconds=0.05), _ask(joined, "patient")
-        asked = _ask(joined, "asked", seconds=0.05, kind=Kind.ITEM)
+        asked = _ask(joined, "asked", seconds=0.05, kind=QueryKind.ITEM)
         with pytest.raises(OutOfTime):
             await hasty
         with pytest.raises(OutOfTime):
@@ -229,7 +233,7 @@ def test_one_bad_query_does_not_touch_its_neighbours() -> None:
             *(_ask(joined, name) for name in ("a", "bad", "b")), return_exceptions=True
         )
         assert isinstance(bad, ModelServerFault)
-        assert [row.item_ids for row in (a, b) if isinstance(row, Row)] == [[b"a"], [b"b"]]
+        assert [row.item_ids for row in (a, b) if isinstance(row, RankedItems)] == [[b"a"], [b"b"]]
         assert model.batches == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
 
     _run(test)

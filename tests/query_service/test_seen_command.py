@@ -56,7 +56,7 @@ def test_the_store_of_the_environment(
         assert cli.main(["seen", *action]) == 1
         assert (
             capsys.readouterr().err
-            == "error: no seen store is configured: --seen-store or SHORTLIST_SEEN_STORE\n"
+            == "error: no seen store is configured; set --seen-store or SHORTLIST_SEEN_STORE\n"
         )
 
 

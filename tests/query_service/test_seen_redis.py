@@ -199,7 +199,7 @@ def test_redis_away_under_load(
         until(lambda: load.look()[:2] == ({Code.OK}, {Code.OK}), 2)
     assert not load.leaked
     assert _ids(service) == ["i1", "i2"], "and what was written before is there"
-    said = [one.message for one in caplog.records if one.name.endswith("pipelining")]
+    said = [one.message for one in caplog.records if one.name.endswith("redis_pipeline")]
     assert said[-1] == "seen store: Redis is back"
     assert len(said) <= 4, "not one for each request"
 
@@ -346,7 +346,7 @@ def test_the_rights_that_are_enough(redis_server: RedisServer) -> None:
     async def ask(store: Any) -> None:
         assert await store.record([("a", "1")]) == 1
         assert await store.seen("a") == {b"1"}
-        assert await store.seen_if_few("a", 1) == {b"1"}
+        assert await store.seen("a", 1) == {b"1"}
         assert await store.seen_among("a", [b"1", b"2"]) == {b"1"}
         await store.forget("a")
 

@@ -15,7 +15,7 @@ from query_service.backend.addresses import target
 from query_service.backend.batching import JoiningModel
 from query_service.backend.circuit_breaker import BreakingModel
 from query_service.backend.fallback import PopularItems
-from query_service.core.retriever import Kind, Query, Row
+from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import (
     ModelServerFault,
     ModelServerUnavailable,
@@ -165,8 +165,8 @@ class Model:
         self.hangs = False
 
     async def fetch_batch(
-        self, kind: Kind, queries: Sequence[Query], depths: Sequence[int], deadline: float
-    ) -> Sequence[Row]:
+        self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
+    ) -> Sequence[RankedItems]:
         del kind
         self.asked += 1
         if self.hangs:
@@ -176,12 +176,14 @@ class Model:
         await asyncio.sleep(self.delay_s)
         if self.error:
             raise self.error
-        return [Row([b"i"] * depth, [0.0] * depth, True, 1) for depth in depths[: len(queries)]]
+        return [
+            RankedItems([b"i"] * depth, [0.0] * depth, True, 1) for depth in depths[: len(queries)]
+        ]
 
 
-async def _fetch(model: joining.BatchModel, seconds: float = 5.0) -> Sequence[Row]:
+async def _fetch(model: joining.BatchModel, seconds: float = 5.0) -> Sequence[RankedItems]:
     deadline = asyncio.get_running_loop().time() + seconds
-    return await model.fetch_batch(Kind.USER, [Query(Kind.USER, "u", 1)], [1], deadline)
+    return await model.fetch_batch(QueryKind.USER, [Query(QueryKind.USER, "u", 1)], [1], deadline)
 
 
 def _breaking(test: Callable[[Model, BreakingModel], Awaitable[None]]) -> None:
@@ -262,7 +264,7 @@ def test_a_model_server_that_hangs_opens_the_breaker() -> None:
 
         async def ask(seconds: float) -> None:
             deadline = asyncio.get_running_loop().time() + seconds
-            await joined.fetch(Query(Kind.USER, "u", 1), 1, deadline)
+            await joined.fetch(Query(QueryKind.USER, "u", 1), 1, deadline)
 
         for _ in range(breaker.FAILURES):
             with pytest.raises(OutOfTime):
@@ -282,7 +284,7 @@ def test_nobody_waits_for_the_one_that_tries() -> None:
         await asyncio.sleep(breaker.FIRST_PAUSE_S)
         model.hangs = True
         deadline = asyncio.get_running_loop().time() + 0.5
-        query = Query(Kind.USER, "u", 1)
+        query = Query(QueryKind.USER, "u", 1)
         trying = asyncio.create_task(joined.fetch(query, 1, deadline))
         await asyncio.sleep(0.05)
         for _ in range(5):
@@ -301,7 +303,7 @@ def test_callers_that_go_early_do_not_open_the_breaker() -> None:
         joined = JoiningModel(breaking)
         for _ in range(2 * breaker.FAILURES):
             deadline = asyncio.get_running_loop().time() + 5
-            asking = asyncio.create_task(joined.fetch(Query(Kind.USER, "u", 1), 1, deadline))
+            asking = asyncio.create_task(joined.fetch(Query(QueryKind.USER, "u", 1), 1, deadline))
             await asyncio.sleep(0.01)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
@@ -316,7 +318,7 @@ def test_a_fault_that_is_not_one_querys_is_not_multiplied() -> None:
         model.error = ModelServerFault("broken")
         joined = JoiningModel(breaking)
         deadline = asyncio.get_running_loop().time() + 5
-        asking = [joined.fetch(Query(Kind.USER, f"u{n}", 1), 1, deadline) for n in range(100)]
+        asking = [joined.fetch(Query(QueryKind.USER, f"u{n}", 1), 1, deadline) for n in range(100)]
         errors = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(one) for one in errors} == {ModelServerFault}
         assert model.asked < 10
@@ -411,8 +413,8 @@ def test_who_would_wait_too_long_is_told_so_at_once(monkeypatch: pytest.MonkeyPa
         joined = JoiningModel(model)
         loop = asyncio.get_running_loop()
 
-        def ask(seconds: float) -> "asyncio.Task[Row]":
-            query = Query(Kind.USER, "u", 1)
+        def ask(seconds: float) -> "asyncio.Task[RankedItems]":
+            query = Query(QueryKind.USER, "u", 1)
             return loop.create_task(joined.fetch(query, 1, loop.time() + seconds))
 
         for _ in range(10):  # so that it knows how long a Predict takes

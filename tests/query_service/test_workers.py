@@ -304,7 +304,9 @@ def test_a_host_that_there_is_not() -> None:
 def test_a_worker_that_cannot_start_ends_the_service() -> None:
     done = _failing("--workers", "2", "--port", "0", "--seen-store", "postgres://127.0.0.1")
     assert done.stdout == ""
-    assert done.stderr.startswith("error: --seen-store: there is no such seen store: use sqlite:")
+    assert done.stderr.startswith(
+        "error: --seen-store: there is no such kind of seen store; use sqlite:"
+    )
     assert done.stderr.count("\n") == 1
 
 

@@ -73,7 +73,7 @@ async def _import(store: Store, path: Path, count: int) -> int:
 
 
 async def _show(store: Store, user_id: str) -> int:
-    items = sorted(await store.seen(user_id))
+    items = sorted(await store.seen(user_id) or ())
     # As they are, whatever the terminal's encoding.
     sys.stdout.buffer.write(b"".join(item + b"\n" for item in items))
     sys.stdout.buffer.flush()

@@ -1,0 +1,176 @@
+"""Item filters: each rejects items that a query must not return, for one reason.
+
+To add a filter, write a class with the two methods of :class:`ItemFilter` and a
+:data:`FilterFactory` that makes one for the queries that need it, and pass the factory to the
+retriever.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence, Set
+from typing import Protocol, TypeAlias, TypeVar
+
+from query_service.core.query import Query, QueryKind
+from query_service.errors import OutOfTime
+
+#: A filter that rejects more items than this is asked about the candidates at hand instead of
+#: being asked for all the items that it rejects.
+SHORT_LIST = 1_000
+_NOTHING: frozenset[bytes] = frozenset()
+
+T = TypeVar("T")
+
+
+class ItemFilter(Protocol):
+    """Rejects items that one query must not return."""
+
+    async def list_rejected(self, limit: int | None) -> Set[bytes] | None:
+        """Return the ids of all items that this filter rejects.
+
+        Return None if they cannot be listed, or if there are more than about ``limit`` of them
+        and listing them would take longer than looking up candidates.
+        """
+
+    async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
+        """Return those of the candidates that this filter rejects, and possibly other ids."""
+
+
+#: Makes the filter that a query needs, or returns None if the query needs none. The second argument
+#: is the deadline of the request in seconds of ``loop.time()``.
+FilterFactory: TypeAlias = Callable[[Query, float], ItemFilter | None]
+
+
+class SeenStore(Protocol):
+    """Knows which items users have seen."""
+
+    async def seen(self, user_id: str, limit: int | None = None) -> Set[bytes] | None:
+        """Return the ids of the items that the user has seen; none for an unknown user.
+
+        Return None if there are more than about ``limit``, without reading all of them.
+
+        Raises:
+            SeenStoreUnavailable: The store cannot be read.
+        """
+
+    async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> Set[bytes]:
+        """Return those of the ids that the user has seen.
+
+        Raises:
+            SeenStoreUnavailable: The store cannot be read.
+        """
+
+    async def close(self) -> None:
+        """Release files and connections."""
+
+
+class ListedItems:
+    """Rejects a fixed set of items."""
+
+    def __init__(self, item_ids: Set[bytes]) -> None:
+        self._item_ids = item_ids
+
+    async def list_rejected(self, limit: int | None) -> Set[bytes]:  # noqa: ARG002
+        """Return all of the items, however many: they are in memory already."""
+        return self._item_ids
+
+    async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:  # noqa: ARG002
+        """Return all of the items."""
+        return self._item_ids
+
+
+class SeenItems:
+    """Rejects the items that a user has seen."""
+
+    def __init__(self, store: SeenStore, user_id: str, deadline: float) -> None:
+        """Reading fails with OutOfTime at ``deadline``, in seconds of ``loop.time()``."""
+        self._store = store
+        self._user_id = user_id
+        self._deadline = deadline
+
+    async def list_rejected(self, limit: int | None) -> Set[bytes] | None:
+        """Read the user's seen items.
+
+        Raises:
+            OutOfTime: The deadline passed.
+            SeenStoreUnavailable: The store cannot be read.
+        """
+        return await self._in_time(self._store.seen(self._user_id, limit))
+
+    async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
+        """Look up candidates among the user's seen items. Raises like :meth:`list_rejected`."""
+        return await self._in_time(self._store.seen_among(self._user_id, candidates))
+
+    async def _in_time(self, read: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await read
+        except TimeoutError:
+            raise OutOfTime("the deadline passed while seen items were read") from None
+
+
+def requested_exclusions(query: Query, _deadline: float) -> ItemFilter | None:
+    """Reject the items that the request excludes by id."""
+    return ListedItems(query.excluded) if query.excluded else None
+
+
+def query_item(query: Query, _deadline: float) -> ItemFilter | None:
+    """Reject the item whose similar items are wanted."""
+    return ListedItems({query.id.encode()}) if query.kind is QueryKind.ITEM else None
+
+
+def recent_items(query: Query, _deadline: float) -> ItemFilter | None:
+    """Reject recent items where seen items are rejected: the store may not know them yet."""
+    if query.exclude_seen_by is None or not query.recent:
+        return None
+    return ListedItems({one.encode() for one in query.recent})
+
+
+def seen_items(store: SeenStore) -> FilterFactory:
+    """Return a factory of filters that reject seen items."""
+
+    def make(query: Query, deadline: float) -> ItemFilter | None:
+        user_id = query.exclude_seen_by
+        return None if user_id is None else SeenItems(store, user_id, deadline)
+
+    return make
+
+
+def standard_filters(store: SeenStore) -> tuple[FilterFactory, ...]:
+    """Return the factories of all filters that the service applies."""
+    return (requested_exclusions, query_item, recent_items, seen_items(store))
+
+
+class Eligibility:
+    """Combines the filters of one query.
+
+    Attributes:
+        listed: The ids of all items that are known to be rejected.
+        unlisted: The filters whose rejected items are not in ``listed``.
+    """
+
+    __slots__ = ("listed", "unlisted")
+
+    def __init__(self, query: Query, deadline: float, factories: Sequence[FilterFactory]) -> None:
+        self.listed: Set[bytes] = _NOTHING
+        self.unlisted: list[ItemFilter] = []
+        for make in factories:
+            made = make(query, deadline)
+            if made is not None:
+                self.unlisted.append(made)
+
+    async def list_rejected(self, limit: int | None = None) -> None:
+        """List the rejected items of each unlisted filter, unless there are more than ``limit``."""
+        unlisted: list[ItemFilter] = []
+        for one in self.unlisted:
+            item_ids = await one.list_rejected(limit)
+            if item_ids is None:
+                unlisted.append(one)
+            else:
+                self.listed = self.listed | item_ids if self.listed else item_ids
+        self.unlisted = unlisted
+
+    async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
+        """Return all listed items, and those of the candidates that other filters reject."""
+        rejected = self.listed
+        for one in self.unlisted:
+            rejected = rejected | await one.find_rejected(candidates)
+        return rejected
