@@ -30,7 +30,7 @@ from benchmarks.service.catalogue import (
 )
 from serving_contract import ITEMS_CSV, SEEN_SQLITE
 from trainer.artifact import side_files as companions
-from trainer.artifact.export import Servable
+from trainer.artifact.servable import Servable
 from trainer.config import Config, as_dict
 from trainer.data.histories import Histories
 from trainer.model.towers.query import QueryWeights

@@ -17,7 +17,7 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
 from trainer import config
 from trainer.artifact import side_files as companions
-from trainer.artifact.export import Servable
+from trainer.artifact.servable import Servable
 from trainer.data.histories import Histories
 from trainer.model.towers.query import QueryWeights
 from trainer.pipelines import build

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from trainer import config, evaluation, report
 from trainer import probe as verify
-from trainer.artifact import export
+from trainer.artifact import saved_model
 from trainer.artifact import side_files as companions
+from trainer.artifact.servable import Servable, VectorServable
 from trainer.cli import main as cli
 from trainer.data import split, synthetic
 from trainer.data.histories import Histories
@@ -63,10 +64,10 @@ def _scores(rows: TestRows, knowing: float) -> NDArray[np.float32]:
     return scores
 
 
-def _servable(rows: TestRows, knowing: float) -> export.Servable:
+def _servable(rows: TestRows, knowing: float) -> Servable:
     """Items are unit vectors, so a user's vector is the scores of all items."""
     dataset, train = rows.dataset, rows.parts.train
-    return export.Servable(
+    return Servable(
         query=QueryWeights(
             base=np.zeros(ITEMS, np.float32),
             item_vectors=None,
@@ -111,7 +112,7 @@ def _publish(
     with store.staging() as staged:
         for name in ("retrieval", "retrieval_exact"):
             index = ExactIndex(servable.candidate_vectors)
-            export.export(servable, index, staged.directory / name, name, {})
+            saved_model.save(servable, index, staged.directory / name, name, {})
         companions.write(staged.directory, rows.dataset)
         if spoil:
             spoil(staged.directory)
@@ -430,13 +431,13 @@ def test_an_unsound_version(stored: Store, change: Any, message: str) -> None:
 
 def test_an_index_of_vectors_is_checked_by_its_items(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(ITEMS, 8)).astype(np.float32)
-    servable = export.VectorServable(
+    servable = VectorServable(
         candidate_vectors=vectors, item_ids=np.array([f"i{n}" for n in range(ITEMS)], "S")
     )
     companions.write_ids(tmp_path, servable.item_ids)
     for name in ("retrieval", "retrieval_exact"):
         (tmp_path / name).mkdir()
-        export.export(servable, ExactIndex(vectors), tmp_path / name / "1", name, {})
+        saved_model.save(servable, ExactIndex(vectors), tmp_path / name / "1", name, {})
     found = recheck.main(tmp_path, 1, ITEMS)
     expected = {"requests": 12, "recall_at_100": 1.0, "standard_error": 0.0, "queries": 64}
     assert found == expected

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from trainer.artifact.ids import Ids
+from trainer.artifact.ids import IdTable
 from trainer.artifact.query_module import QueryModule
 from trainer.config import ModelConfig
 from trainer.data.histories import Histories
@@ -123,7 +123,7 @@ def test_training_numpy_and_saved_model_agree(
     # Training cuts histories to their length before the tower sees them.
     newest = histories.newest(config.history_length)
     np.testing.assert_allclose(tower(_batch(newest, users)), expected, **close)
-    module = QueryModule(weights, USER_IDS, histories, Ids(ITEM_IDS, "items"))
+    module = QueryModule(weights, USER_IDS, histories, IdTable(ITEM_IDS, "items"))
     queries, known = module.embed(tf.constant(list(USER_IDS)), None)
     np.testing.assert_allclose(queries, expected, **close)
     assert known.numpy().all()
@@ -153,7 +153,7 @@ def test_what_is_sent_along_is_the_newer_part(
 ) -> None:
     """-1 is padding, -2 an unknown id; both may be anywhere. Items may come again."""
     weights = _tower(config).trained_weights()
-    module = QueryModule(weights, USER_IDS, _histories(stored), Ids(ITEM_IDS, "items"))
+    module = QueryModule(weights, USER_IDS, _histories(stored), IdTable(ITEM_IDS, "items"))
     sent = [history[:width] for _, history in asked]
     names = {-1: "", -2: "nothing", **dict(enumerate(ITEM_IDS))}
     history = tf.reshape(
@@ -190,7 +190,7 @@ def test_without_history_only_the_user_counts() -> None:
     # The last user has no training rows, so no vector of their own.
     assert not weights.user_vectors[3].any()
     np.testing.assert_array_equal(weights.embed(histories, np.arange(4)), weights.user_vectors)
-    queries, known = QueryModule(weights, USER_IDS, histories, Ids(ITEM_IDS, "items")).embed(
+    queries, known = QueryModule(weights, USER_IDS, histories, IdTable(ITEM_IDS, "items")).embed(
         tf.constant(["u2", "nobody"]), tf.constant([["i1"], ["i1"]])
     )
     np.testing.assert_allclose(queries, [weights.user_vectors[2], np.zeros(DIM)])

@@ -17,10 +17,10 @@ import tensorflow as tf
 from rich.console import Console
 
 from trainer import config, report
-from trainer.artifact import retrievable as catalogue
-from trainer.artifact import stored_towers as stored
-from trainer.artifact.export import Servable
-from trainer.artifact.stored_towers import Stored
+from trainer.artifact import stored_towers
+from trainer.artifact.retrievable import keep_items, retrievable_items
+from trainer.artifact.servable import Servable
+from trainer.artifact.stored_towers import StoredTowers
 from trainer.cli import main as cli
 from trainer.data import files, synthetic
 from trainer.data.histories import Histories
@@ -76,7 +76,7 @@ def models_dir(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(models_dir: Path) -> Stored:
+def first(models_dir: Path) -> StoredTowers:
     return _stored(models_dir, 1)
 
 
@@ -84,8 +84,8 @@ def _version(models_dir: Path, version: int) -> Path:
     return models_dir / "versions" / str(version)
 
 
-def _stored(models_dir: Path, version: int) -> Stored:
-    return stored.load(_version(models_dir, version) / "towers")
+def _stored(models_dir: Path, version: int) -> StoredTowers:
+    return stored_towers.load(_version(models_dir, version) / "towers")
 
 
 def _given(**columns: Any) -> files.Items:
@@ -98,7 +98,7 @@ def _given(**columns: Any) -> files.Items:
 NONE = np.zeros(0, object)
 
 
-def _row(one: Stored, item: str) -> int:
+def _row(one: StoredTowers, item: str) -> int:
     return one.servable.item_ids.tolist().index(item)
 
 
@@ -149,14 +149,14 @@ def test_what_is_stored_comes_back_to_the_last_bit(
         popularity=np.arange(len(data.item_ids), dtype=np.float32),
         item_queries=trained.candidate_vectors + 1 if ratings else None,
     )
-    before = Stored(servable, data.titles, trained.items, trained.config)
-    stored.save(tmp_path / "towers", before)
-    _assert_same(stored.load(tmp_path / "towers"), before)
+    before = StoredTowers(servable, data.titles, trained.items, trained.config)
+    stored_towers.save(tmp_path / "towers", before)
+    _assert_same(stored_towers.load(tmp_path / "towers"), before)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, models_dir: Path) -> None:
     with pytest.raises(DataError, match=r"absent/towers\.json: no such file; .* trained again"):
-        stored.load(tmp_path / "absent")
+        stored_towers.load(tmp_path / "absent")
     for name, content in (
         ("towers.json", b"{"),
         ("towers.json", b"[" * 100_000),
@@ -169,10 +169,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, models_dir: Path) -> None:
             (damaged / path.name).write_bytes(path.read_bytes())
         (damaged / name).write_bytes(content)
         with pytest.raises(DataError, match="damaged cannot be read"):
-            stored.load(damaged)
+            stored_towers.load(damaged)
     (damaged / "towers.json").write_text('{"format": 0}')
     with pytest.raises(DataError, match="another release"):
-        stored.load(damaged)
+        stored_towers.load(damaged)
 
 
 # What vectors are made of.
@@ -214,21 +214,21 @@ def test_items_are_embedded_as_training_embeds_them(data: Dataset, normalize: bo
 # What changes, and what does not.
 
 
-def test_others_stay_to_the_last_bit(first: Stored) -> None:
+def test_others_stay_to_the_last_bit(first: StoredTowers) -> None:
     given = _given(item_id=["new", "i3"], taste=["t0", "t1"], year=[1990, 1981])
     after, counts = change(first, given, np.array(["i7", "i9", "absent"], object))
     assert counts == Counts(added=1, updated=1, removed=2)
     untouched = ~np.isin(first.servable.item_ids, ["i3", "i7", "i9"])
     same = ~np.isin(after.servable.item_ids, ["new", "i3"])
     _assert_same(
-        after.keep(same).servable.candidate_vectors,
+        after.keep_items(same).servable.candidate_vectors,
         first.keep(untouched).servable.candidate_vectors,
     )
-    _assert_same(after.keep(same), first.keep(untouched))
+    _assert_same(after.keep_items(same), first.keep(untouched))
     _assert_same(change(first, None, NONE)[0], first)
 
 
-def test_each_item_gets_its_own(first: Stored) -> None:
+def test_each_item_gets_its_own(first: StoredTowers) -> None:
     """New and known ones in any order: as if each had come alone."""
     given = {"item_id": ["b", "i3", "a"], "taste": ["t0", "t1", "t2"], "year": [1990, 1981, 1999]}
     after, _ = change(first, _given(**given), NONE)
@@ -244,7 +244,7 @@ def test_each_item_gets_its_own(first: Stored) -> None:
             )
 
 
-def test_a_new_item_is_like_one_that_training_knew_by_its_features(first: Stored) -> None:
+def test_a_new_item_is_like_one_that_training_knew_by_its_features(first: StoredTowers) -> None:
     given = _given(item_id=["twin"], taste=["t1"], year=[1985])
     after, _ = change(first, given, NONE)
     servable, (cold, twin) = after.servable, (_row(after, "cold"), _row(after, "twin"))
@@ -259,7 +259,7 @@ def test_a_new_item_is_like_one_that_training_knew_by_its_features(first: Stored
     assert after.titles[twin] == "twin"
 
 
-def test_a_known_item_keeps_what_its_rows_taught(first: Stored) -> None:
+def test_a_known_item_keeps_what_its_rows_taught(first: StoredTowers) -> None:
     row = _row(first, "i3")
     given = _given(item_id=["i3"], title=["Third"], taste=["t0"], year=["1999"])
     after, counts = change(first, given, NONE)
@@ -300,7 +300,7 @@ def test_a_known_item_keeps_what_its_rows_taught(first: Stored) -> None:
     )
 
 
-def test_values_that_training_never_met(first: Stored) -> None:
+def test_values_that_training_never_met(first: StoredTowers) -> None:
     given = _given(item_id=["half", "none"], taste=["t9", "t9"], year=[1985, None])
     after, _ = change(first, given, NONE)
     assert unread(first, given) == ["taste"]
@@ -311,11 +311,11 @@ def test_values_that_training_never_met(first: Stored) -> None:
         after.servable.candidate_vectors[_row(after, "half")],
         change(first, only_year, NONE)[0].servable.candidate_vectors[-1],
     )
-    shown = catalogue.retrievable(after.servable)
+    shown = retrievable_items(after.servable)
     assert after.servable.item_ids[~shown].tolist() == ["void", "none"]
 
 
-def test_what_cannot_be_changed(first: Stored) -> None:
+def test_what_cannot_be_changed(first: StoredTowers) -> None:
     given = _given(item_id=["new", "i3"], taste=["t0", "t1"], year=[1990, 1981])
     with pytest.raises(DataError, match="item 'i3' is to be removed, and given as well"):
         change(first, given, np.array(["i4", "i3"], object))
@@ -347,7 +347,7 @@ def _small(user_vectors: np.ndarray | None) -> Servable:
 
 def test_removed_items_are_gone_from_everything() -> None:
     kept = np.array([True, True, False, True])
-    left = catalogue.keep(_small(None), kept)
+    left = keep_items(_small(None), kept)
     assert left.item_ids.tolist() == ["a", "b", "d"]
     assert left.popularity.tolist() == [1, 1, 1]
     assert left.candidate_vectors.tolist() == [[1, 2], [3, 4], [7, 8]]
@@ -359,7 +359,7 @@ def test_removed_items_are_gone_from_everything() -> None:
     assert left.histories.offsets.tolist() == [0, 2, 3, 3]
     assert left.histories.items.tolist() == [0, 2, 1]
     assert left.histories.items.dtype == np.int32
-    own = catalogue.keep(_small(np.ones((4, 2), np.float32)), kept)
+    own = keep_items(_small(np.ones((4, 2), np.float32)), kept)
     assert own.user_ids.tolist() == ["u", "v", "w", "x"]
 
 
@@ -412,7 +412,7 @@ def test_nothing_is_known_of_an_item_and_it_is_retrieved_by_nobody(
     assert (users["score"][:9] < 0).any(), "a zero vector would stand above these"
 
 
-def test_a_new_item_is_asked_for_and_found(models_dir: Path, second: int, first: Stored) -> None:
+def test_a_new_item_is_asked_for_and_found(models_dir: Path, second: int, first: StoredTowers) -> None:
     loaded = tf.saved_model.load(str(_version(models_dir, second) / "retrieval" / str(second)))
     asked = {"item_id": tf.constant(["007", "void"]), "k": tf.constant([10, 10])}
     similar = {name: one.numpy() for name, one in loaded.signatures["by_item"](**asked).items()}
@@ -430,7 +430,7 @@ def test_a_new_item_is_asked_for_and_found(models_dir: Path, second: int, first:
     assert history["known"].tolist() == [True, False]
     after = _stored(models_dir, second)
     alone = Histories(np.array([0, 1]), np.array([_row(after, "007")], np.int32))
-    after = after.keep(catalogue.retrievable(after.servable))
+    after = after.keep_items(retrievable_items(after.servable))
     scores = after.servable.candidate_vectors @ after.servable.query.embed(alone)[0]
     best = -np.sort(-scores)
     np.testing.assert_allclose(history["score"][0][: len(best)], best, atol=1e-5)

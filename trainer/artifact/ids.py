@@ -1,4 +1,4 @@
-"""The ids of the catalogue inside a SavedModel: kept once, for names and for look-ups."""
+"""The table of ids inside a SavedModel, for lookups in both directions."""
 
 from typing import Any
 
@@ -7,37 +7,43 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 
-class Ids(tf.Module):
-    """Distinct ids and their rows.
+class IdTable(tf.Module):
+    """Maps N distinct ids to their rows, and rows to ids.
 
-    Only ops of TensorFlow 2.11, so that older model servers load it.
+    It uses only ops of TensorFlow 2.11, so that older model servers can load it.
     """
 
     def __init__(self, ids: NDArray[np.object_] | NDArray[np.bytes_], name: str) -> None:
-        """Of ``ids``, str objects or UTF-8 bytes [N], distinct, none empty."""
+        """Create the table.
+
+        Args:
+            ids: str objects or UTF-8 bytes [N], distinct, none empty.
+            name: name of the variable that holds them.
+        """
         super().__init__(name=name)
-        self._names = tf.Variable(tf.constant(ids, tf.string), trainable=False, name=name)
-        self._rows = tf.lookup.StaticHashTable(_FromVariable(self._names), default_value=-1)
+        self._ids = tf.Variable(tf.constant(ids, tf.string), trainable=False, name=name)
+        self._rows = tf.lookup.StaticHashTable(_VariableInitializer(self._ids), default_value=-1)
 
     def rows(self, ids: tf.Tensor) -> tf.Tensor:
-        """string [...] -> int32 [...], -1 for unknown ids."""
+        """Return the row of each id: string [...] -> int32 [...], -1 for unknown ids."""
         return self._rows.lookup(ids)
 
-    def names(self, rows: tf.Tensor) -> tf.Tensor:
-        """int32 [...] -> string [...]; of rows below 0, anything."""
-        return tf.gather(self._names, tf.maximum(rows, 0))
+    def ids(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return the id of each row: int32 [...] -> string [...], undefined for rows below 0."""
+        return tf.gather(self._ids, tf.maximum(rows, 0))
 
 
-class _FromVariable(tf.lookup.KeyValueTensorInitializer):
+class _VariableInitializer(tf.lookup.KeyValueTensorInitializer):
     """Fills the table from a variable when the model is loaded.
 
-    Keys that are given as a tensor end in the graph as a second copy, and a graph holds 2 GB.
+    Keys given as a tensor would be stored in the graph as a second copy, and a graph is limited to
+    2 GB.
     """
 
-    def __init__(self, names: tf.Variable) -> None:
-        # A table may not be empty, so it always holds "", which is no id.
+    def __init__(self, ids: tf.Variable) -> None:
+        # TensorFlow forbids an empty table, so it always has the entry "", which is not an id.
         super().__init__([""], [-1], key_dtype=tf.string, value_dtype=tf.int32)
-        self._variable = names
+        self._variable = ids
 
     def initialize(self, table: Any) -> Any:
         keys = tf.concat([[""], self._variable], axis=0)

@@ -1,44 +1,46 @@
-"""Which items a version answers with: a servable with some of its items only."""
+"""Which items of a servable its models can return, and a servable with only some of its items."""
 
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.artifact.export import Servable
+from trainer.artifact.servable import Servable
 from trainer.data.histories import Histories
 
 
-def retrievable(servable: Servable) -> NDArray[np.bool_]:
-    """The items of which anything is known: bool [N].
+def retrievable_items(servable: Servable) -> NDArray[np.bool_]:
+    """Return a mask, bool [N], of the items that have a candidate vector other than zero.
 
-    Without training rows and without features that had some, an item's vector is zero. It would
-    stand above every item that is unlike the query, for no reason.
+    An item without training interactions and without a feature that occurred in training has a
+    zero vector. Its score of 0 would rank it above all items with negative scores, so it must be
+    left out of the models.
     """
     return np.asarray(servable.candidate_vectors.any(axis=1))
 
 
-def left_out(shown: NDArray[np.bool_]) -> str | None:
-    """What to say of the items where ``shown``, as of :func:`retrievable`, is false."""
-    count = int(np.count_nonzero(~shown))
+def left_out_notice(retrievable: NDArray[np.bool_]) -> str | None:
+    """Return a message about the items outside the mask, or None if there are none."""
+    count = int(np.count_nonzero(~retrievable))
     if not count:
         return None
     return (
         f"Left out of the models: {count:,} {'item' if count == 1 else 'items'} without training "
-        f"rows and without features that the model knows"
+        f"interactions and without features that the model knows"
     )
 
 
-def keep(servable: Servable, kept: NDArray[np.bool_]) -> Servable:
-    """Without the items where ``kept``, bool [N], is false: they are gone from histories too.
+def keep_items(servable: Servable, kept: NDArray[np.bool_]) -> Servable:
+    """Return the servable without the items outside the mask ``kept``, bool [N].
 
-    Users of whom nothing is known but such items become unknown users.
+    The items are removed from histories, too. A user whose history becomes empty is removed, unless
+    the model has a vector for the user.
     """
     if kept.all():
         return servable
-    left = servable.histories.keep(kept[servable.histories.items])
-    place = (np.cumsum(kept) - 1).astype(np.int32)
-    histories = Histories(left.offsets, place[left.items], left.ratings)
+    remaining = servable.histories.keep(kept[servable.histories.items])
+    new_row = (np.cumsum(kept) - 1).astype(np.int32)
+    histories = Histories(remaining.offsets, new_row[remaining.items], remaining.ratings)
     query = servable.query
     if query.item_vectors is not None:
         query = replace(

@@ -1,4 +1,4 @@
-"""The files that belong to a version beside its models: items.csv and seen.sqlite."""
+"""The files of a version besides its models: items.csv and seen.sqlite."""
 
 import csv
 import sqlite3
@@ -15,18 +15,22 @@ from trainer.data.types import Dataset
 
 
 def write(directory: Path, dataset: Dataset) -> None:
-    """Both, from everything the data says that users have seen, test rows included."""
-    rows = dataset.interactions
+    """Write both files. All interactions count as seen, held-out ones included."""
+    interactions = dataset.interactions
     write_items(directory / ITEMS_CSV, zip(dataset.item_ids, dataset.titles, strict=True))
     write_seen(
         directory / SEEN_SQLITE,
-        zip(dataset.user_ids[rows.users], dataset.item_ids[rows.items], strict=True),
+        zip(
+            dataset.user_ids[interactions.users],
+            dataset.item_ids[interactions.items],
+            strict=True,
+        ),
     )
 
 
 def write_ids(directory: Path, item_ids: NDArray[np.bytes_]) -> None:
-    """Both, of items of which no more than their ids are known, UTF-8 [N]."""
-    # By Arrow, in blocks: there may be ten million.
+    """Write both files for items that have only an id, UTF-8 [N]; nothing is seen."""
+    # Arrow is fast enough for ten million rows.
     ids = pa.array(item_ids, pa.large_binary()).cast(pa.large_string())
     table = pa.table({"item_id": ids, "title": ids})
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
@@ -35,7 +39,7 @@ def write_ids(directory: Path, item_ids: NDArray[np.bytes_]) -> None:
 
 
 def write_items(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    """Item ids and titles."""
+    """Write an items.csv from pairs of item id and title."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item_id", "title"])
@@ -43,13 +47,13 @@ def write_items(path: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def read_item_ids(path: Path) -> list[str]:
-    """The ids in an items.csv."""
+    """Return the item ids of an items.csv, in the order of its rows."""
     with path.open(encoding="utf-8", newline="") as file:
         return [row["item_id"] for row in csv.DictReader(file)]
 
 
 def write_seen(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
-    """User ids and item ids; a pair that comes twice counts once."""
+    """Write a seen.sqlite from pairs of user id and item id; duplicate pairs are ignored."""
     connection = sqlite3.connect(path)
     try:
         with connection:

@@ -1,8 +1,8 @@
-"""What a version keeps of its training, so that items can come and go without another.
+"""The trained towers that a version keeps, so that a refresh can change items without training.
 
 towers/
-  arrays.npz    plain arrays; texts are UTF-8 end to end, with offsets
-  towers.json   the configuration, how columns of items are read, single values
+  arrays.npz    arrays; texts are concatenated UTF-8 with offsets
+  towers.json   configuration, encoding of the item columns, scalar values
 """
 
 import json
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import config
-from trainer.artifact.export import Servable
-from trainer.artifact.retrievable import keep
+from trainer.artifact.retrievable import keep_items
+from trainer.artifact.servable import Servable
 from trainer.config import Config
 from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
@@ -28,19 +28,19 @@ from trainer.model.towers.query import QueryWeights
 
 _ARRAYS = "arrays.npz"
 _VALUES = "towers.json"
-# To be raised when older files can no longer be read.
+# Increase this number when files of the previous format can no longer be read.
 _FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
-    """A version's catalogue of N items, those included that its models leave out.
+class StoredTowers:
+    """The whole catalogue of a version, N items, including those that its models leave out.
 
     Attributes:
-        servable: what its models are made of.
+        servable: query tower, candidate vectors and ids.
         titles: str objects [N].
-        items: what the vectors of items are made of.
-        config: of the run, with nothing left open.
+        items: the item towers, which can embed new items by their features.
+        config: configuration of the run, in which every "auto" has been resolved.
     """
 
     servable: Servable
@@ -48,23 +48,23 @@ class Stored:
     items: ItemTowers
     config: Config
 
-    def keep(self, kept: NDArray[np.bool_]) -> "Stored":
-        """Without the items where ``kept``, bool [N], is false; see :func:`keep`."""
+    def keep_items(self, kept: NDArray[np.bool_]) -> "StoredTowers":
+        """Return the towers without the items outside the mask ``kept``, bool [N]."""
         return replace(
             self,
-            servable=keep(self.servable, kept),
+            servable=keep_items(self.servable, kept),
             titles=self.titles[kept],
             items=self.items.take(np.flatnonzero(kept)),
         )
 
 
-def save(directory: Path, stored: Stored) -> None:
-    """Write ``directory``, which must not exist yet."""
-    servable, query, items = stored.servable, stored.servable.query, stored.items
+def save(directory: Path, towers: StoredTowers) -> None:
+    """Write the towers into ``directory``, which must not exist yet."""
+    servable, query, items = towers.servable, towers.servable.query, towers.items
     arrays: dict[str, NDArray[Any] | None] = {
-        **_texts("user_ids", servable.user_ids),
-        **_texts("item_ids", servable.item_ids),
-        **_texts("titles", stored.titles),
+        **_text_arrays("user_ids", servable.user_ids),
+        **_text_arrays("item_ids", servable.item_ids),
+        **_text_arrays("titles", towers.titles),
         "base": query.base,
         "item_vectors": query.item_vectors,
         "item_log_weights": query.item_log_weights,
@@ -77,12 +77,12 @@ def save(directory: Path, stored: Stored) -> None:
         "popularity": servable.popularity,
         "item_queries": servable.item_queries,
         "trained": items.trained,
-        **_weights("candidate", items.candidate, items.trained),
-        **_weights("history", items.history, items.trained),
+        **_weight_arrays("candidate", items.candidate, items.trained),
+        **_weight_arrays("history", items.history, items.trained),
     }
     values = {
         "format": _FORMAT,
-        "config": config.as_dict(stored.config),
+        "config": config.as_dict(towers.config),
         "item_features": items.encoder.as_list(),
         "query": {
             "exponent": query.exponent,
@@ -91,39 +91,42 @@ def save(directory: Path, stored: Stored) -> None:
         },
     }
     directory.mkdir()
-    there: dict[str, Any] = {name: one for name, one in arrays.items() if one is not None}
-    np.savez(directory / _ARRAYS, **there)
+    present: dict[str, Any] = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(directory / _ARRAYS, **present)
     (directory / _VALUES).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def load(directory: Path) -> Stored:
-    """What :func:`save` wrote, to the last bit.
+def load(directory: Path) -> StoredTowers:
+    """Read what :func:`save` wrote, bit for bit.
 
     Raises:
-        DataError: it is not there, damaged, or of another release.
+        DataError: the directory is missing, damaged or in the format of another release.
     """
     try:
         values = json.loads((directory / _VALUES).read_text(encoding="utf-8"))
         if values["format"] != _FORMAT:
-            raise DataError(f"{directory} was written by another release of the trainer: run it")
+            raise DataError(
+                f"{directory} was written by another release of the trainer; train a new version "
+                f"with `run`"
+            )
         with np.load(directory / _ARRAYS, allow_pickle=False) as file:
-            return _stored(values, dict(file))
+            return _from_arrays(values, dict(file))
     except FileNotFoundError as error:
         raise DataError(
-            f"{error.filename}: no such file; a version of an earlier release, which kept "
-            f"nothing to refresh it from, has to be trained again"
+            f"{error.filename}: no such file; the version was published by a release that did not "
+            f"store towers, so train a new version with `run`"
         ) from error
     except (OSError, EOFError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
         raise DataError(f"{directory} cannot be read: {error}") from error
 
 
-def _stored(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Stored:
+def _from_arrays(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> StoredTowers:
     settings = config.from_dict(values["config"])
     trained = arrays["trained"]
     candidate = _entity_weights("candidate", arrays, trained)
     if candidate is None:
         raise KeyError("candidate_ids")
-    return Stored(
+    return StoredTowers(
         servable=Servable(
             query=QueryWeights(
                 base=arrays["base"],
@@ -133,16 +136,16 @@ def _stored(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Stored:
                 user_vectors=arrays.get("user_vectors"),
                 **values["query"],
             ),
-            user_ids=_from_texts("user_ids", arrays),
+            user_ids=_texts("user_ids", arrays),
             histories=Histories(
                 arrays["history_offsets"], arrays["history_items"], arrays.get("history_ratings")
             ),
             candidate_vectors=arrays["candidate_vectors"],
-            item_ids=_from_texts("item_ids", arrays),
+            item_ids=_texts("item_ids", arrays),
             popularity=arrays["popularity"],
             item_queries=arrays.get("item_queries"),
         ),
-        titles=_from_texts("titles", arrays),
+        titles=_texts("titles", arrays),
         items=ItemTowers(
             encoder=FeatureEncoder.from_list(values["item_features"]),
             trained=trained,
@@ -154,7 +157,7 @@ def _stored(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Stored:
     )
 
 
-def _texts(name: str, texts: NDArray[np.object_]) -> dict[str, NDArray[Any] | None]:
+def _text_arrays(name: str, texts: NDArray[np.object_]) -> dict[str, NDArray[Any] | None]:
     encoded = [text.encode("utf-8") for text in texts]
     return {
         f"{name}_utf8": np.frombuffer(b"".join(encoded), np.uint8),
@@ -162,7 +165,7 @@ def _texts(name: str, texts: NDArray[np.object_]) -> dict[str, NDArray[Any] | No
     }
 
 
-def _from_texts(name: str, arrays: dict[str, NDArray[Any]]) -> NDArray[np.object_]:
+def _texts(name: str, arrays: dict[str, NDArray[Any]]) -> NDArray[np.object_]:
     data, offsets = arrays[f"{name}_utf8"].tobytes(), arrays[f"{name}_offsets"].tolist()
     texts: NDArray[np.object_] = np.empty(len(offsets) - 1, object)
     for row, (start, end) in enumerate(pairwise(offsets)):
@@ -170,12 +173,12 @@ def _from_texts(name: str, arrays: dict[str, NDArray[Any]]) -> NDArray[np.object
     return texts
 
 
-def _weights(
+def _weight_arrays(
     name: str, weights: EntityWeights | None, trained: NDArray[np.bool_]
 ) -> dict[str, NDArray[Any] | None]:
     if weights is None:
         return {}
-    # The others' are zeros.
+    # Items without training interactions have a zero vector, which need not be stored.
     return {f"{name}_ids": weights.ids[trained], f"{name}_features": weights.features}
 
 
@@ -184,7 +187,7 @@ def _entity_weights(
 ) -> EntityWeights | None:
     if f"{name}_ids" not in arrays:
         return None
-    own = arrays[f"{name}_ids"]
-    ids = np.zeros((len(trained), own.shape[1]), own.dtype)
-    ids[trained] = own
+    trained_ids = arrays[f"{name}_ids"]
+    ids = np.zeros((len(trained), trained_ids.shape[1]), trained_ids.dtype)
+    ids[trained] = trained_ids
     return EntityWeights(ids, arrays[f"{name}_features"])

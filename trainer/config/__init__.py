@@ -17,6 +17,7 @@ from trainer.config.sections import (
     IndexConfig,
     ItemToItemConfig,
     ModelConfig,
+    ScannConfig,
     SplitConfig,
     TrainingConfig,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "IndexConfig",
     "ItemToItemConfig",
     "ModelConfig",
+    "ScannConfig",
     "SplitConfig",
     "TrainingConfig",
     "as_dict",

@@ -188,20 +188,9 @@ class ItemToItemConfig(_Section, section="item_to_item"):
 
 
 @dataclass(frozen=True)
-class IndexConfig(_Section, section="index"):
-    """Settings of the ScaNN index. Parameters that are left open are tuned by measurement."""
+class ScannConfig(_Section, section="index"):
+    """Settings of the ScaNN kinds of index. Parameters that are 0 are tuned by measurement."""
 
-    target_recall: float = setting(
-        0.95, "Share of the exact 100 best items that the index has to find.", low=0.0, high=1.0
-    )
-    kind: Literal["auto", "brute_force", "quantized_brute_force", "hashing", "partitions"] = (
-        setting(
-            "auto",
-            "How candidates are scored: all vectors, all vectors with 8 bits per dimension, hash "
-            "codes of all vectors, or hash codes of the nearest partitions. auto takes the "
-            "cheapest kind that reaches target_recall.",
-        )
-    )
     leaves: int = setting(
         0, "Number of partitions; 0 tries several and takes the fastest one.", low=0
     )
@@ -217,6 +206,26 @@ class IndexConfig(_Section, section="index"):
         "takes the best one.",
         low=0.0,
         high=1.0,
+    )
+
+
+@dataclass(frozen=True)
+class IndexConfig(ScannConfig, section="index"):
+    """Recall target and kind of the index, and the settings of its kind.
+
+    The base classes hold the settings of the kinds. A builder reads only those of its own kind.
+    """
+
+    target_recall: float = setting(
+        0.95, "Share of the exact 100 best items that the index has to find.", low=0.0, high=1.0
+    )
+    kind: Literal["auto", "brute_force", "quantized_brute_force", "hashing", "partitions"] = (
+        setting(
+            "auto",
+            "How candidates are scored: all vectors, all vectors with 8 bits per dimension, hash "
+            "codes of all vectors, or hash codes of the nearest partitions. auto takes the "
+            "cheapest kind that reaches target_recall.",
+        )
     )
 
 

@@ -1,5 +1,20 @@
-"""The two index kinds behind one interface, and how the one is tuned."""
+"""Maximum inner product search: finds the k candidate vectors with the highest dot products.
+
+Every index kind stands behind the interface in base.py, and kinds.py is the only place that lists
+them. The exact index is the reference that the recall of the other kinds is measured against.
+
+base.py      Index and IndexBuilder, the interface
+kinds.py     the builder of each value of ``index.kind``
+exact.py     the exact index, and exact scores as ground truth
+scann/       the ScaNN index and its tuner
+workload.py  recall and latency of a search on a set of queries
+recall.py    recall@k
+memory.py    estimates of the memory that an index needs
+
+Importing this package does not import TensorFlow, and importing its modules other than scann/ does
+not import ScaNN, which has no wheels for some systems.
+"""
 
 
 class IndexTuningError(Exception):
-    """No index of the kinds that may be used reaches the recall."""
+    """The requested index cannot be built, or does not reach the recall target."""

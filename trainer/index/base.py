@@ -1,45 +1,100 @@
-"""What both index kinds do: find the k vectors with the highest dot product."""
+"""The interface of an index kind: a builder, and the index that it builds.
+
+To add a kind, implement both classes in a new module, and name the kind in
+:mod:`trainer.index.kinds` and in :class:`trainer.config.IndexConfig`.
+"""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
+
+#: Query vectors, float32 [M, D], by kind of query, such as "users" and "items".
+Queries = Mapping[str, NDArray[np.float32]]
+#: Receives progress messages for the user.
+Notify = Callable[[str], object]
 
 
 class Index(tf.Module, ABC):
-    """N candidate vectors of D dimensions inside a SavedModel.
+    """N candidate vectors of D dimensions that a SavedModel can search.
 
-    Every method is called while a signature is traced; ``k`` and the batch size
-    are known only when a request comes.
+    The methods are traced into the signatures, so ``k`` and the batch size are known only when a
+    request arrives. They may use only ops of TensorFlow 2.11 and of ``op_namespaces``.
     """
 
-    #: D.
+    #: Namespaces of the custom ops in the graph, for example "Scann" for the op "Scann>Search".
+    op_namespaces: ClassVar[tuple[str, ...]] = ()
+
+    #: Number of dimensions, D.
     dim: int
 
     @abstractmethod
-    def parameters(self) -> dict[str, Any]:
-        """What the index was built with, for the manifest."""
+    def description(self) -> dict[str, Any]:
+        """Return how the index was built and tuned, for manifest.json and metrics.json.
+
+        ``kind`` is required. The report also shows ``reason``, a sentence about the choice of the
+        index, and ``by_k``, ``tried`` and ``frontier``, lists of measured operating points.
+        """
 
     @abstractmethod
     def vectors(self, rows: tf.Tensor) -> tf.Tensor:
-        """Candidate vectors: int32 [B] -> float32 [B, D]."""
+        """Return the candidate vectors of some rows: int32 [B] -> float32 [B, D]."""
 
     @abstractmethod
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The k best candidates of every query, best first.
+        """Return the k best candidates of every query, best first.
 
         Args:
             queries: float32 [B, D].
-            k: int32 scalar, at least 0, possibly more than N.
+            k: int32 scalar, at least 0; it may be larger than N.
 
         Returns:
-            rows int32 [B, k], -1 where there are no more candidates, and scores
-            float32 [B, k], -inf there.
+            Rows int32 [B, k] and scores float32 [B, k]. The scores are dot products of the
+            original vectors. Where fewer than k candidates are found, rows end in -1 and scores
+            in -inf.
         """
 
 
-def widen(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fill rows and scores [B, at most k] up to [B, k] with -1 and -inf."""
+class IndexBuilder(ABC):
+    """Builds indexes of one kind."""
+
+    @abstractmethod
+    def build(
+        self,
+        vectors: NDArray[np.float32],
+        queries: Queries,
+        target_recall: float,
+        notify: Notify,
+    ) -> Index:
+        """Build an index, and tune it if it is approximate.
+
+        Args:
+            vectors: candidate vectors, float32 [N, D].
+            queries: typical queries to tune with.
+            target_recall: least share of the true 100 nearest candidates that the index has to
+                find, from 0 to 1, as the mean over each kind of query.
+            notify: called with progress messages.
+
+        Raises:
+            IndexTuningError: no index of this kind reaches the target.
+        """
+
+    @abstractmethod
+    def bytes_to_build(self, items: int, dim: int) -> int:
+        """Return the peak memory for building and saving an index of float32 [items, dim]."""
+
+    @abstractmethod
+    def bytes_to_serve(self, items: int, dim: int) -> int:
+        """Return the memory that a model server needs for an index of float32 [items, dim]."""
+
+
+def pad_results(
+    rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pad rows and scores, [B, at most k], to [B, k] with -1 and -inf."""
     padding = [[0, 0], [0, tf.maximum(k - tf.shape(rows)[1], 0)]]
     return (
         tf.pad(rows, padding, constant_values=-1),

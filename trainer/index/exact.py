@@ -1,33 +1,90 @@
-"""Brute force: one matrix product, the true top k, ops of stock TensorFlow only."""
+"""The exact index: one matrix product, with ops of stock TensorFlow only.
 
+It is the reference for every approximate kind: :func:`kth_best_scores` computes the ground truth
+while an index is tuned, and the exported exact model does so when a version is verified.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from trainer.index.base import Index, widen
+from trainer.index.base import Index, IndexBuilder, Notify, Queries, pad_results
+
+# Scores computed at once, 128 MB of float32.
+_SCORES_PER_BLOCK = 32_000_000
 
 
 class ExactIndex(Index):
-    """Scores every candidate. Of equal scores the lower row comes first."""
+    """Scores every candidate. Of candidates with equal scores, the one with the lower row wins."""
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
-        """An index of ``vectors``, float32 [N, D]."""
+        """Copy the candidate vectors, float32 [N, D], into a variable."""
         super().__init__()
         self.dim = vectors.shape[1]
         self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
 
-    def parameters(self) -> dict[str, Any]:
-        """See the base class."""
+    def description(self) -> dict[str, Any]:
+        """See :meth:`Index.description`."""
         return {"kind": "exact"}
 
     def vectors(self, rows: tf.Tensor) -> tf.Tensor:
-        """See the base class."""
+        """See :meth:`Index.vectors`."""
         return tf.gather(self._vectors, rows)
 
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See the base class."""
+        """See :meth:`Index.search`."""
         scores = tf.linalg.matmul(queries, self._vectors, transpose_b=True)
         best = tf.math.top_k(scores, k=tf.minimum(k, tf.shape(self._vectors)[0]), sorted=True)
-        return widen(best.indices, best.values, k)
+        return pad_results(best.indices, best.values, k)
+
+
+class ExactBuilder(IndexBuilder):
+    """Builds an :class:`ExactIndex`; there is nothing to tune."""
+
+    def build(
+        self,
+        vectors: NDArray[np.float32],
+        queries: Queries,  # noqa: ARG002
+        target_recall: float,  # noqa: ARG002
+        notify: Notify,  # noqa: ARG002
+    ) -> ExactIndex:
+        """See :meth:`IndexBuilder.build`."""
+        return ExactIndex(vectors)
+
+    def bytes_to_build(self, items: int, dim: int) -> int:
+        """See :meth:`IndexBuilder.bytes_to_build`."""
+        # The given vectors, the variable, and the copy that saving makes.
+        return 3 * 4 * items * dim
+
+    def bytes_to_serve(self, items: int, dim: int) -> int:
+        """See :meth:`IndexBuilder.bytes_to_serve`."""
+        return 4 * items * dim
+
+
+def kth_best_scores(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], ks: Sequence[int]
+) -> NDArray[np.float32]:
+    """Return the exact score of the k-th best vector of every query, for several k.
+
+    Args:
+        vectors: float32 [N, D].
+        queries: float32 [M, D].
+        ks: values from 1 to N.
+
+    Returns:
+        float32 [M, len(ks)].
+    """
+    largest_k = max(ks)
+    block_rows = max(1, _SCORES_PER_BLOCK // max(len(queries), 1))
+    best = tf.fill([len(queries), 0], 0.0)
+    # Scoring in blocks keeps memory independent of the size of the catalogue.
+    for start in range(0, len(vectors), block_rows):
+        scores = tf.linalg.matmul(queries, vectors[start : start + block_rows], transpose_b=True)
+        block_best = tf.math.top_k(scores, min(largest_k, scores.shape[1]), sorted=False).values
+        candidates = tf.concat([best, block_best], axis=1)
+        best = tf.math.top_k(candidates, min(largest_k, candidates.shape[1]), sorted=True).values
+    kth_best: NDArray[np.float32] = best.numpy()[:, np.array(ks) - 1]
+    return kth_best

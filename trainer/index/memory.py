@@ -1,54 +1,54 @@
-"""How much memory an index takes, to be said before it runs out.
+"""Estimates of the memory that an index needs, so that the trainer can warn before it runs out.
 
-Measured with `python -m trainer index` and the project's model server; benchmarks/README.md has
-the figures that the formulas come from.
+The constants were measured with ``python -m trainer index`` and the model server of this project;
+benchmarks/README.md has the figures.
 """
 
 from pathlib import Path
 
-# Of an id: text, its entry in the table of ids, its place in the list of the popular.
-_ID_BYTES = 120
-# TensorFlow, the libraries and what they allocate at once; to build, what is tuned with, too.
-_SERVING_BYTES = 900_000_000
-_BUILDING_BYTES = 1_400_000_000
-# Copies of the vectors at the height of building: what is given, the searcher's, the tensors that
-# it is taken apart into, the variables that are saved, and what saving them takes.
-_COPIES_BUILDING = 6.5
-# And of serving: the variable, and the searcher's beside it.
-_COPIES_SERVING = 2
+from trainer.index.base import IndexBuilder
+
+# Each id: its text, its entry in the lookup table and its place among the popular items.
+_BYTES_PER_ID = 120
+# TensorFlow and other libraries; the trainer also needs memory for tuning.
+_SERVING_OVERHEAD_BYTES = 900_000_000
+_BUILDING_OVERHEAD_BYTES = 1_400_000_000
 
 _MEMORY = Path("/proc/meminfo")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 
 
-def to_build(items: int, dim: int) -> int:
-    """Bytes that the trainer needs at the most for N vectors of D dimensions."""
-    return _BUILDING_BYTES + round(items * (_COPIES_BUILDING * 4 * dim + _ID_BYTES))
+def bytes_to_build(builder: IndexBuilder, items: int, dim: int) -> int:
+    """Return the peak memory of the trainer while it indexes vectors [items, dim]."""
+    return _BUILDING_OVERHEAD_BYTES + items * _BYTES_PER_ID + builder.bytes_to_build(items, dim)
 
 
-def to_serve(items: int, dim: int) -> int:
-    """Bytes that a model server needs for the ScaNN index; a new version beside it, as many."""
-    return _SERVING_BYTES + items * (_COPIES_SERVING * 4 * dim + dim // 4 + _ID_BYTES)
+def bytes_to_serve(builder: IndexBuilder, items: int, dim: int) -> int:
+    """Return the memory of a model server that serves one version of vectors [items, dim].
+
+    While it loads a new version, it needs the memory of two.
+    """
+    return _SERVING_OVERHEAD_BYTES + items * _BYTES_PER_ID + builder.bytes_to_serve(items, dim)
 
 
-def available() -> int:
-    """Bytes that this process could still take, in its container too."""
+def available_bytes() -> int:
+    """Return how much more memory this process can use, inside its container if it is in one."""
     lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
+    of_machine = int(lines["MemAvailable"].split()[0]) * 1024
     try:
-        left = int(_CGROUP_LIMIT.read_text()) - int(_CGROUP_USED.read_text())
-    except (OSError, ValueError):  # "max", or no control groups
-        return free
-    return min(free, left)
+        of_container = int(_CGROUP_LIMIT.read_text()) - int(_CGROUP_USED.read_text())
+    except (OSError, ValueError):  # No control groups, or the limit is "max".
+        return of_machine
+    return min(of_machine, of_container)
 
 
-def warning(items: int, dim: int) -> str | None:
-    """What to say before N vectors of D dimensions are indexed; None where there is room."""
-    needed, there = to_build(items, dim), available()
-    if needed <= there:
+def warning(builder: IndexBuilder, items: int, dim: int) -> str | None:
+    """Return a warning if indexing vectors [items, dim] needs more memory than is available."""
+    needed, available = bytes_to_build(builder, items, dim), available_bytes()
+    if needed <= available:
         return None
     return (
-        f"Indexing {items:,} vectors of {dim} dimensions takes some {needed / 2**30:.1f} GiB of "
-        f"memory, and {there / 2**30:.1f} GiB are free"
+        f"Indexing {items:,} vectors of {dim} dimensions needs about {needed / 2**30:.1f} GiB of "
+        f"memory, but only {available / 2**30:.1f} GiB are available"
     )

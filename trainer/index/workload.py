@@ -1,96 +1,126 @@
-"""What indexes are judged on: vectors, queries, and the exact answers."""
+"""Measures recall and latency of a search on a set of candidate vectors and queries."""
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.index import recall
-from trainer.index.depth import Depth
-from trainer.index.searcher import Searcher
+from trainer.index.base import Queries
+from trainer.index.exact import kth_best_scores
+from trainer.index.recall import recall
 
-_MOST_QUERIES = 1_000
-# The exact answers of so many scores are computed at the most, and of so many neighbours.
-_MOST_SCORES = 1_000_000_000
-_MOST_NEIGHBOURS = 100_000
-#: Queries of the larger of the two batches that are timed.
-BATCH = 32
-_ROUNDS = 5
+#: Number of queries in the larger of the two batches whose latency is measured.
+BATCH_SIZE = 32
+
+# Limits on the exact scores, and on the neighbours, that are computed as ground truth.
+_MAX_QUERIES = 1_000
+_MAX_SCORES = 1_000_000_000
+_MAX_NEIGHBOURS = 100_000
+_MIN_QUERIES = 50
+_MIN_QUERIES_PER_K = 20
+_TIMING_ROUNDS = 5
+
+#: Finds candidates: queries float32 [M, D] -> rows int32 [M, k], -1 for no result.
+Search = Callable[[NDArray[np.float32]], NDArray[np.int32]]
 
 
-class Catalogue:
-    """Vectors with queries of one or more kinds, and how well and fast these are answered."""
+class RecallEstimate(NamedTuple):
+    """The mean of recall@k over a sample of queries, and its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+class Latency(NamedTuple):
+    """Seconds for a single query, and for a batch of ``BATCH_SIZE`` queries."""
+
+    single_s: float
+    batch_s: float
+
+
+class Workload:
+    """Candidate vectors, and queries of one or more kinds with their exact answers.
+
+    Attributes:
+        vectors: float32 [N, D].
+        ks: the values of k for which recall can be measured, ascending, none above N.
+    """
 
     def __init__(
-        self,
-        vectors: NDArray[np.float32],
-        queries: Mapping[str, NDArray[np.float32]],
-        ks: Sequence[int],
+        self, vectors: NDArray[np.float32], queries: Queries, ks: Sequence[int]
     ) -> None:
         """Compute the exact answers.
 
         Args:
             vectors: float32 [N, D].
-            queries: float32 [M, D] of each kind; a spread of up to 1,000 is used.
-            ks: for which recall will be asked.
+            queries: float32 [M, D] of each kind, of which a sample of up to 1,000 is used.
+            ks: values of k for which recall will be measured.
         """
         self.vectors = vectors
         self.ks = sorted({min(k, len(vectors)) for k in ks})
-        most = max(50, min(_MOST_QUERIES, _MOST_SCORES // (len(vectors) * len(queries))))
-        self._queries = [spread(some, most) for some in queries.values()]
-        self._kth = [self._best(some) for some in self._queries]
+        limit = min(_MAX_QUERIES, _MAX_SCORES // (len(vectors) * len(queries)))
+        self._queries = [
+            _sample(rows, max(_MIN_QUERIES, limit)) for rows in queries.values()
+        ]
+        self._kth_best = [self._kth_best_by_k(rows) for rows in self._queries]
 
-    def recall(self, searcher: Searcher, depth: Depth) -> tuple[float, float]:
-        """The mean over the queries of the kind that fares worst, and its standard error."""
-        found = []
-        for every, bounds in zip(self._queries, self._kth, strict=True):
-            kth = bounds[depth.k]
-            some = every[: len(kth)]
-            share = recall.recall(searcher.search(some, depth), some, self.vectors, kth)
-            found.append((float(share.mean()), float(share.std() / math.sqrt(len(share)))))
-        return min(found)
+    def recall(self, search: Search, k: int) -> RecallEstimate:
+        """Return recall@k of the kind of queries for which it is lowest."""
+        estimates = []
+        for queries, kth_best_by_k in zip(self._queries, self._kth_best, strict=True):
+            kth_best = kth_best_by_k[k]
+            asked = queries[: len(kth_best)]
+            shares = recall(search(asked), asked, self.vectors, kth_best)
+            error = float(shares.std() / math.sqrt(len(shares)))
+            estimates.append(RecallEstimate(float(shares.mean()), error))
+        return min(estimates)
 
-    def seconds(self, searcher: Searcher, depth: Depth) -> tuple[float, float]:
-        """Of one query alone and of a batch of 32.
+    def latency(self, search: Search) -> Latency:
+        """Return the latency of a search.
 
-        The least of some rounds: what else runs on the machine only ever adds.
+        It is the minimum of several rounds, because other load on the machine can only add time.
         """
         queries = self._queries[0]
-        together = np.resize(queries, (BATCH, queries.shape[1]))
-        alone = np.split(together, BATCH)
+        batch = np.resize(queries, (BATCH_SIZE, queries.shape[1]))
+        singles = np.split(batch, BATCH_SIZE)
 
-        def one_by_one() -> None:
-            for query in alone:
-                searcher.search(query, depth)
+        def search_one_by_one() -> None:
+            for query in singles:
+                search(query)
 
-        def batch() -> None:
-            searcher.search(together, depth)
+        def search_batch() -> None:
+            search(batch)
 
-        batch()
-        times = [(_timed(one_by_one) / BATCH, _timed(batch)) for _ in range(_ROUNDS)]
-        return min(one for one, _ in times), min(of_32 for _, of_32 in times)
+        search_batch()  # Warm up.
+        rounds = [
+            (_seconds(search_one_by_one) / BATCH_SIZE, _seconds(search_batch))
+            for _ in range(_TIMING_ROUNDS)
+        ]
+        return Latency(min(single for single, _ in rounds), min(batch for _, batch in rounds))
 
-    def _best(self, queries: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
-        """The k-th best scores, by k; fewer queries will do where each has many neighbours."""
-        found: dict[int, NDArray[np.float32]] = {}
-        by_count: dict[int, list[int]] = {}
+    def _kth_best_by_k(self, queries: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
+        """Return the k-th best scores by k, of fewer queries for a larger k."""
+        ks_by_count: dict[int, list[int]] = {}
         for k in self.ks:
-            by_count.setdefault(min(len(queries), max(20, _MOST_NEIGHBOURS // k)), []).append(k)
-        for count, ks in by_count.items():
-            kth = recall.kth_best(self.vectors, queries[:count], ks)
-            found |= {k: kth[:, place] for place, k in enumerate(ks)}
-        return found
+            count = min(len(queries), max(_MIN_QUERIES_PER_K, _MAX_NEIGHBOURS // k))
+            ks_by_count.setdefault(count, []).append(k)
+        result: dict[int, NDArray[np.float32]] = {}
+        for count, ks in ks_by_count.items():
+            scores = kth_best_scores(self.vectors, queries[:count], ks)
+            result |= {k: scores[:, column] for column, k in enumerate(ks)}
+        return result
 
 
-def spread(rows: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-    """So many of the rows at the most, from all over, in an order that is always the same."""
-    chosen = np.random.default_rng(0).permutation(len(rows))[:most]
+def _sample(rows: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
+    """Return up to ``limit`` rows, always the same ones, in random order."""
+    chosen = np.random.default_rng(0).permutation(len(rows))[:limit]
     return np.ascontiguousarray(rows[chosen])
 
 
-def _timed(action: Callable[[], None]) -> float:
+def _seconds(action: Callable[[], None]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""From a servable to two models in a directory."""
+"""Builds the indexes of a servable and exports one model with each."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -9,93 +9,88 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving_contract import RETRIEVAL, RETRIEVAL_EXACT
-from trainer.artifact import export
+from trainer.artifact import saved_model
+from trainer.artifact.servable import Servable, VectorServable
 from trainer.config import IndexConfig
-from trainer.index import memory
-from trainer.index.exact import ExactIndex
+from trainer.index import kinds, memory
+from trainer.index.base import Queries
+from trainer.index.exact import ExactBuilder
 from trainer.probe.questions import asked
 
-# Fewer queries than this are not divided into some to tune with and some to judge by.
-_DIVIDED_FROM = 200
-_MOST_TO_TUNE_WITH = 2_000
+# Fewer queries than this are not split; the same ones then tune and verify the index.
+_MIN_QUERIES_TO_SPLIT = 200
+_MAX_TUNING_QUERIES = 2_000
 
 
 def build(
-    servable: export.VectorServable,
+    servable: VectorServable,
     directory: Path,
     settings: IndexConfig,
     manifest: Mapping[str, Any],
-    notice: Callable[[str], object],
+    notify: Callable[[str], object],
     queries: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
-    """Tune the index and write ``retrieval`` and ``retrieval_exact`` into ``directory``.
+    """Export ``retrieval`` and ``retrieval_exact`` into ``directory``.
 
     Args:
-        servable: what answers.
-        directory: there already, and on its way to be published.
-        settings: of the index.
-        manifest: what else is to be known of the models.
-        notice: told what goes on.
-        queries: float32 [M, D], to tune with; without them those of known users, or of items.
+        servable: everything that the models answer from.
+        directory: an existing directory, usually the staging directory of a version.
+        settings: kind and settings of the index of ``retrieval``.
+        manifest: further entries of both models' manifest.json.
+        notify: called with progress messages.
+        queries: float32 [M, D], typical queries to tune the index with. None: query vectors of
+            known users and of items.
 
     Returns:
-        what each index was built with, by model name.
+        The description of each index, by model name.
 
     Raises:
-        IndexTuningError: no index finds as much as it is to.
+        IndexTuningError: no index of the configured kind reaches the recall target.
     """
-    # Only here: without ScaNN's wheel the rest of the trainer can still be imported.
-    from trainer.index import tuner as tuning
-    from trainer.index.scann import ScannIndex
-
     vectors = servable.candidate_vectors
-    if said := memory.warning(*vectors.shape):
-        notice(said)
-    exact = ExactIndex(vectors)
-    export.export(servable, exact, directory / RETRIEVAL_EXACT, RETRIEVAL_EXACT, manifest)
-    exact_parameters = exact.parameters()
-    del exact
-    gc.collect()  # Traced functions and what they hold refer to one another.
-    notice(f"Looking for the cheapest index that finds {settings.target_recall:.0%}")
-    tuned = tuning.tune(vectors, _kinds(servable, queries), settings, notice)
-    described = tuned.described()
-    index = ScannIndex(vectors, tuned)
-    # What is saved is the index's copy.
-    del tuned
-    gc.collect()
-    export.export(servable, index, directory / RETRIEVAL, RETRIEVAL, manifest)
-    del index
-    gc.collect()
-    return {RETRIEVAL: described, RETRIEVAL_EXACT: exact_parameters}
+    builder = kinds.builder(settings)
+    if warning := memory.warning(builder, *vectors.shape):
+        notify(warning)
+    tuning_queries = _tuning_queries(servable, queries)
+    descriptions = {}
+    for name, one in ((RETRIEVAL_EXACT, ExactBuilder()), (RETRIEVAL, builder)):
+        index = one.build(vectors, tuning_queries, settings.target_recall, notify)
+        gc.collect()  # What tuning leaves behind would add to the peak of memory while saving.
+        saved_model.save(servable, index, directory / name, name, manifest)
+        descriptions[name] = index.description()
+        del index
+        gc.collect()  # Traced functions are in reference cycles with the index.
+    return {name: descriptions[name] for name in (RETRIEVAL, RETRIEVAL_EXACT)}
 
 
-def _kinds(
-    servable: export.VectorServable, queries: NDArray[np.float32] | None
-) -> dict[str, NDArray[np.float32]]:
-    """Query vectors of every kind that will come, apart from those that the index is judged by."""
-    items = servable.item_queries
-    if items is None:
-        items = servable.candidate_vectors
-    kinds = {"items": items[_not_asked(len(items), len(items))]}
-    if isinstance(servable, export.Servable):
-        users = _not_asked(len(servable.user_ids), len(items))
-        queries = servable.query.embed(servable.histories.take(users), users)
-    return kinds if queries is None else {"queries": queries, **kinds}
-
-
-def divided(
+def split_queries(
     queries: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """Some to tune with, the others to judge by; all for both where there are few."""
-    if queries is None or len(queries) < _DIVIDED_FROM:
+    """Split queries into those that tune an index and those that verify it.
+
+    Both are the same if there are few queries, or None.
+    """
+    if queries is None or len(queries) < _MIN_QUERIES_TO_SPLIT:
         return queries, queries
     return queries[1::2], queries[::2]
 
 
+def _tuning_queries(servable: VectorServable, queries: NDArray[np.float32] | None) -> Queries:
+    """Return queries by kind; they differ from those that verify the index later, if possible."""
+    item_queries = servable.item_queries
+    if item_queries is None:
+        item_queries = servable.candidate_vectors
+    items = len(item_queries)
+    by_kind = {"items": item_queries[_not_asked(items, items)]}
+    if isinstance(servable, Servable):
+        users = _not_asked(len(servable.user_ids), items)
+        queries = servable.query.embed(servable.histories.take(users), users)
+    return by_kind if queries is None else {"queries": queries, **by_kind}
+
+
 def _not_asked(count: int, items: int) -> NDArray[np.int64]:
-    """Which of ``count`` the verification does not ask for; some of all, where few are left."""
+    """Return rows below ``count`` that verification does not ask, or all if too few remain."""
     others = np.setdiff1d(np.arange(count), asked(count, items), assume_unique=True)
-    chosen = others if len(others) >= _DIVIDED_FROM else np.arange(count)
-    return chosen[
-        np.linspace(0, len(chosen) - 1, min(_MOST_TO_TUNE_WITH, len(chosen))).astype(np.int64)
-    ]
+    chosen = others if len(others) >= _MIN_QUERIES_TO_SPLIT else np.arange(count)
+    spread = np.linspace(0, len(chosen) - 1, min(_MAX_TUNING_QUERIES, len(chosen)))
+    return chosen[spread.astype(np.int64)]

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trainer.artifact.export import Servable
-from trainer.artifact.stored_towers import Stored
+from trainer.artifact.servable import Servable
+from trainer.artifact.stored_towers import StoredTowers
 from trainer.data.files import Items
 from trainer.data.types import DataError
 from trainer.model import item_to_item
@@ -32,8 +32,8 @@ class Counts:
 
 
 def change(
-    stored: Stored, given: Items | None, removed: NDArray[np.object_]
-) -> tuple[Stored, Counts]:
+    stored: StoredTowers, given: Items | None, removed: NDArray[np.object_]
+) -> tuple[StoredTowers, Counts]:
     """A stored catalogue with the ``given`` items, and without the ``removed`` ones.
 
     A given item that is there already keeps what its training rows taught, and its place among
@@ -55,7 +55,7 @@ def change(
     kept = np.ones(len(stored.titles), np.bool_)
     kept[gone[gone >= 0]] = False
     counts = Counts(removed=int(np.count_nonzero(~kept)))
-    stored = stored.keep(kept)
+    stored = stored.keep_items(kept)
     if given is not None and len(given.ids):
         rows = _rows(stored.servable.item_ids, given.ids)
         added = int(np.count_nonzero(rows < 0))
@@ -68,7 +68,7 @@ def change(
     return stored, counts
 
 
-def unread(stored: Stored, given: Items) -> list[str]:
+def unread(stored: StoredTowers, given: Items) -> list[str]:
     """The columns in which no given item has a value that the model knows."""
     return [
         column.name
@@ -83,7 +83,7 @@ def _rows(item_ids: NDArray[np.object_], ids: NDArray[np.object_]) -> NDArray[np
     return np.asarray(found, np.int64)
 
 
-def _with(stored: Stored, given: Items, rows: NDArray[np.int64]) -> Stored:
+def _with(stored: StoredTowers, given: Items, rows: NDArray[np.int64]) -> StoredTowers:
     """The catalogue with new values in ``rows`` of ``given``, and at its end where that is -1."""
     count, new = len(stored.titles), rows < 0
     place = np.where(new, count + np.cumsum(new) - 1, rows)

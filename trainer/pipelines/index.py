@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from trainer.artifact import side_files as companions
-from trainer.artifact.export import VectorServable
+from trainer.artifact.servable import VectorServable
 from trainer.config import Config, as_dict
 from trainer.data.types import DataError
-from trainer.index import memory
+from trainer.index import kinds, memory
 from trainer.pipelines import build
 from trainer.registry import publication as publishing
 from trainer.registry.store import Store
@@ -59,7 +59,7 @@ def index(
         )
     store = Store(models_dir)
     store.prepare()
-    to_tune, to_judge = build.divided(queries)
+    to_tune, to_judge = build.split_queries(queries)
     servable = VectorServable(item_ids=item_ids, candidate_vectors=embeddings)
     console.print(f"{len(item_ids):,} vectors of {embeddings.shape[1]} dimensions")
     measures = {
@@ -85,12 +85,13 @@ def index(
             queries=to_judge,
         )
     publishing.conclude(outcome, models_dir, console)
+    builder = kinds.builder(settings.index)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     console.print(
         f"In {time.perf_counter() - started:,.0f} s, with {peak:.1f} GiB of memory at the most, "
         f"{children:.1f} GiB to verify. A model server needs some "
-        f"{memory.to_serve(*embeddings.shape) / 2**30:.1f} GiB for it",
+        f"{memory.bytes_to_serve(builder, *embeddings.shape) / 2**30:.1f} GiB for it",
         soft_wrap=True,
     )
     return staged.version

@@ -10,10 +10,10 @@ import numpy as np
 from rich.console import Console
 
 from serving_contract import ITEMS_CSV, METRICS_JSON, REPORTS, SEEN_SQLITE, TOWERS
-from trainer.artifact import retrievable as catalogue
 from trainer.artifact import side_files as companions
-from trainer.artifact import stored_towers as stored
-from trainer.artifact.stored_towers import Stored
+from trainer.artifact import stored_towers
+from trainer.artifact.retrievable import left_out_notice, retrievable_items
+from trainer.artifact.stored_towers import StoredTowers
 from trainer.data import files
 from trainer.data.types import DataError
 from trainer.pipelines import build
@@ -53,7 +53,7 @@ def refresh(
     if number is None:
         raise DataError(f"{models_dir} has no version to refresh: train one with `run`")
     before = store.existing(number)
-    old = stored.load(before / TOWERS)
+    old = stored_towers.load(before / TOWERS)
     columns = [column.name for column in old.items.encoder.columns]
     given = None if items is None else files.load_items(items, columns)
     removed = np.zeros(0, object) if remove is None else files.load_item_ids(remove)
@@ -69,10 +69,10 @@ def refresh(
         console.print(
             f"{remove}: {absent:,} of the items were not there", markup=False, soft_wrap=True
         )
-    shown = catalogue.retrievable(new.servable)
-    if notice := catalogue.left_out(shown):
+    shown = retrievable_items(new.servable)
+    if notice := left_out_notice(shown):
         console.print(notice, soft_wrap=True)
-    served = new.keep(shown)
+    served = new.keep_items(shown)
     measures = _measures(number, before, new, served, counts)
     with store.staging() as staged:
         indexes = build.build(
@@ -82,7 +82,7 @@ def refresh(
             {**measures, "version": staged.version},
             console.print,
         )
-        stored.save(staged.directory / TOWERS, new)
+        stored_towers.save(staged.directory / TOWERS, new)
         companions.write_items(
             staged.directory / ITEMS_CSV, zip(new.servable.item_ids, new.titles, strict=True)
         )
@@ -102,7 +102,7 @@ def refresh(
 
 
 def _measures(
-    number: int, before: Path, new: Stored, served: Stored, counts: Counts
+    number: int, before: Path, new: StoredTowers, served: StoredTowers, counts: Counts
 ) -> dict[str, Any]:
     """metrics.json but for the index: of the version before, marked, with what is other now."""
     metrics_json = before / REPORTS / str(number) / METRICS_JSON

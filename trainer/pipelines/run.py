@@ -9,11 +9,11 @@ from rich.console import Console
 
 from serving_contract import TOWERS
 from trainer import config, evaluation, report
-from trainer.artifact import export
-from trainer.artifact import retrievable as catalogue
 from trainer.artifact import side_files as companions
-from trainer.artifact import stored_towers as stored
-from trainer.artifact.stored_towers import Stored
+from trainer.artifact import stored_towers
+from trainer.artifact.retrievable import keep_items, left_out_notice, retrievable_items
+from trainer.artifact.servable import Servable
+from trainer.artifact.stored_towers import StoredTowers
 from trainer.data import split
 from trainer.data.types import Dataset, Split
 from trainer.evaluation import baselines
@@ -61,17 +61,17 @@ def run(
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
     measures = _measured(dataset, parts, trained, servable, settings, console)
-    shown = catalogue.retrievable(servable)
-    if notice := catalogue.left_out(shown):
+    shown = retrievable_items(servable)
+    if notice := left_out_notice(shown):
         console.print(notice, soft_wrap=True)
-    served = catalogue.keep(servable, shown)
+    served = keep_items(servable, shown)
     with store.staging() as staged:
         manifest = {"version": staged.version, **measures}
         indexes = build.build(served, staged.directory, settings.index, manifest, console.print)
         companions.write(staged.directory, dataset)
-        stored.save(
+        stored_towers.save(
             staged.directory / TOWERS,
-            Stored(servable, dataset.titles, trained.items, trained.config),
+            StoredTowers(servable, dataset.titles, trained.items, trained.config),
         )
         outcome = publishing.publish(
             store,
@@ -94,7 +94,7 @@ def _servable(
     trained: TrainedModel,
     settings: config.Config,
     console: Console,
-) -> export.Servable:
+) -> Servable:
     """What is exported: the towers, the known users and their histories."""
     known = np.flatnonzero(trained.known_users)
     item_queries = None
@@ -107,7 +107,7 @@ def _servable(
             seed=settings.seed,
             console=console,
         )
-    return export.Servable(
+    return Servable(
         query=trained.query.of_users(known),
         user_ids=dataset.user_ids[known],
         # Nothing that is served asks how much anything was liked.
@@ -123,7 +123,7 @@ def _measured(
     dataset: Dataset,
     parts: Split,
     trained: TrainedModel,
-    servable: export.Servable,
+    servable: Servable,
     settings: config.Config,
     console: Console,
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.artifact.export import VectorServable
+from trainer.artifact.servable import VectorServable
 from trainer.probe import fresh_process, questions
 
 __all__ = ["verify"]

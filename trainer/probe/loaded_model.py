@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from serving_contract import BY_ITEM, BY_USER, BY_VECTOR, ITEM_ID, KNOWN, SCORE, USER_ID, VECTOR, K
 from trainer.errors import VerificationError
+from trainer.index import kinds
 from trainer.index.recall import recall
 from trainer.probe.questions import IDS, MOST_QUERIES
 
@@ -32,8 +33,7 @@ class Model:
     """A loaded SavedModel, and what NumPy says of its catalogue."""
 
     def __init__(self, directory: Path, truth: dict[str, Any], *, exact: bool) -> None:
-        import scann  # noqa: F401  (registers the ops)
-
+        kinds.register_ops()
         self.directory, self.truth = directory, truth
         self._exact = exact
         size = len(truth["vectors"])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.feather
 from numpy.typing import NDArray
 
-from trainer.artifact.export import Servable, VectorServable
+from trainer.artifact.servable import Servable, VectorServable
 from trainer.data.histories import Histories
 
 #: The file of the item ids, beside a .npy for each array.

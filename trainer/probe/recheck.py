@@ -79,7 +79,10 @@ def recheck(store: Store, version: int) -> dict[str, Any]:
 
 def main(directory: Path, version: int, items: int) -> dict[str, Any]:
     """What the fresh process does, of a version of so many items: measurements."""
-    import scann  # noqa: F401  (registers the ops)
+    # Imported here: it imports TensorFlow, which the command itself does not need.
+    from trainer.index import kinds
+
+    kinds.register_ops()
 
     users = _some_users(directory / SEEN_SQLITE)
     some_items = _some_items(directory / ITEMS_CSV, items)

@@ -13,7 +13,7 @@ from rich.console import Console
 from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
 from trainer import probe as verify
 from trainer import report
-from trainer.artifact.export import VectorServable
+from trainer.artifact.servable import VectorServable
 from trainer.config import Config
 from trainer.errors import Refused
 from trainer.registry import checksums as sealing
@@ -61,7 +61,7 @@ def publish(
 
     Args:
         store: where to.
-        staged: has ``retrieval`` and ``retrieval_exact``, as ``export.export`` writes them,
+        staged: has ``retrieval`` and ``retrieval_exact``, as ``saved_model.save`` writes them,
             ``items.csv`` and ``seen.sqlite``. Everything else is written here.
         servable: what the models were exported from.
         metrics: metrics.json but for ``version`` and what is measured here; ``index``

@@ -1,7 +1,4 @@
-"""ScaNN searchers: how one is built, and what it answers.
-
-Guo et al., "Accelerating large-scale inference with anisotropic vector quantization" (ICML 2020).
-"""
+"""Builds ScaNN searchers, and calls them eagerly or in a graph."""
 
 import weakref
 from dataclasses import asdict, dataclass
@@ -13,19 +10,23 @@ from numpy.typing import NDArray
 from scann import scann_ops
 from scann.scann_ops.py import scann_ops as raw_ops
 
-from trainer.index.depth import Depth
+from trainer.index.scann.depth import Depth
 
 BRUTE_FORCE = "brute_force"
 QUANTIZED = "quantized_brute_force"
 HASHING = "hashing"
 PARTITIONS = "partitions"
+#: Kinds that score every vector, so that there is no search depth to choose.
+EXHAUSTIVE = (BRUTE_FORCE, QUANTIZED)
 
-# More rows than this do not make the hash codes or the partitions better.
+# Larger training samples do not improve hash codes or partitions.
 _HASHING_SAMPLE = 100_000
 _PARTITIONS_SAMPLE = 250_000
 _PARTITIONS_SAMPLE_PER_LEAF = 50
+# Tells ScaNN to use the value that the searcher was built with.
 _AS_BUILT = -1
-_PART = 256
+# ScaNN divides a batch among its threads in parts of this many queries.
+_QUERIES_PER_THREAD = 256
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Design:
     """How a searcher is built.
 
     Attributes:
-        kind: every vector scored; every vector scored with 8 bits a dimension; all vectors'
-            hash codes scored and the best rescored; or these of the nearest partitions.
-        leaves: partitions; 0 where there are none.
+        kind: ``BRUTE_FORCE`` scores every vector, ``QUANTIZED`` every vector with 8 bits per
+            dimension. ``HASHING`` scores all hash codes and then rescores the best candidates with
+            their vectors; ``PARTITIONS`` does so within the partitions nearest to the query.
+        leaves: number of partitions; 0 without partitions.
         dimensions_per_block: dimensions that share one hash code of 4 bits; 0 without hashing.
-        anisotropic_threshold: of the hash codes' training; 0 without hashing.
+        anisotropic_threshold: the threshold T of the anisotropic loss (Guo et al.) that hash codes
+            are trained with; 0 without hashing.
     """
 
     kind: str
@@ -46,19 +49,24 @@ class Design:
     anisotropic_threshold: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Of what there is, by name."""
+        """Return the attributes that are not 0."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
 class Searcher:
-    """A ScaNN searcher in this process."""
+    """A ScaNN searcher in this process.
+
+    Attributes:
+        design: how it was built.
+        size: number of vectors, N.
+    """
 
     def __init__(self, vectors: NDArray[np.float32], design: Design) -> None:
-        """Build it over ``vectors``, float32 [N, D]."""
+        """Build a searcher over ``vectors``, float32 [N, D]."""
         size = len(vectors)
         self.design, self.size = design, size
         builder = scann_ops.builder(vectors, min(100, size), "dot_product")
-        if design.kind in (BRUTE_FORCE, QUANTIZED):
+        if design.kind in EXHAUSTIVE:
             builder = builder.score_brute_force(design.kind == QUANTIZED)
         else:
             if design.kind == PARTITIONS:
@@ -74,17 +82,17 @@ class Searcher:
                 training_sample_size=min(size, _HASHING_SAMPLE),
             ).reorder(min(100, size))
         self._searcher = builder.build()
-        # TensorFlow keeps it by its name until it is told.
+        # TensorFlow keeps the resource alive until it is destroyed explicitly.
         weakref.finalize(
             self, tf.raw_ops.DestroyResourceOp, resource=self._searcher.searcher_handle
         ).atexit = False
 
     def state(self) -> tf.Module:
-        """All that restores the searcher, as variables."""
+        """Return a module of the variables from which :func:`search_op` restores the searcher."""
         return self._searcher.serialize_to_module()
 
     def search(self, queries: NDArray[np.float32], depth: Depth) -> NDArray[np.int32]:
-        """Rows of the ``depth.k`` best: float32 [M, D] -> int32 [M, k], -1 where none is found."""
+        """Return the ``depth.k`` best rows: float32 [M, D] -> int32 [M, k], -1 for no result."""
         rows, distances = raw_ops.scann_search_batched(
             self._searcher.searcher_handle,
             queries,
@@ -100,14 +108,18 @@ class Searcher:
 def search_op(
     state: Any, shared_name: str, queries: tf.Tensor, k: tf.Tensor, depth: tuple[Any, Any] | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The search of a saved searcher in a graph: rows and scores, [B, k], NaN where none is found.
+    """Restore a searcher in a graph and search it.
 
     Args:
-        state: of :meth:`Searcher.state`.
-        shared_name: of the searcher in the process that loads it.
+        state: module from :meth:`Searcher.state`.
+        shared_name: name of the searcher in the process that loads the graph.
         queries: float32 [B, D].
         k: int32 scalar, from 1 to N.
-        depth: leaves searched and rescored, int32 scalars; None where everything is scored.
+        depth: leaves searched and candidates rescored, int32 scalars; None for exhaustive kinds.
+
+    Returns:
+        Rows int32 [B, k] and scores float32 [B, k], best first. Scores are NaN where fewer than k
+        candidates are found.
     """
     searcher = raw_ops.tensors_to_scann(
         state.dataset,
@@ -122,7 +134,6 @@ def search_op(
         shared_name=shared_name,
     )
     leaves, rescored = depth if depth is not None else (_AS_BUILT, _AS_BUILT)
-    # ScaNN divides a batch among its threads in parts of 256.
-    parallel = tf.shape(queries)[0] > _PART
-    rows, distances = raw_ops.scann_search_batched(searcher, queries, k, rescored, leaves, parallel)
-    return rows, distances
+    parallel = tf.shape(queries)[0] > _QUERIES_PER_THREAD
+    rows, scores = raw_ops.scann_search_batched(searcher, queries, k, rescored, leaves, parallel)
+    return rows, scores

@@ -1,4 +1,7 @@
-"""The signatures: queries and an index as one module that can be saved."""
+"""The signatures of a SavedModel: modules that embed a query, search the index and name items.
+
+:mod:`serving_contract` documents inputs and outputs.
+"""
 
 from typing import Any
 
@@ -23,9 +26,9 @@ from serving_contract import (
     VECTOR,
     K,
 )
-from trainer.artifact.ids import Ids
+from trainer.artifact.ids import IdTable
 from trainer.artifact.query_module import QueryModule
-from trainer.index.base import Index
+from trainer.index.base import Index, pad_results
 
 Answer = dict[str, tf.Tensor]
 
@@ -33,21 +36,21 @@ _K = tf.TensorSpec([None], tf.int32, name=K)
 
 
 class VectorModule(tf.Module):
-    """Answers for vectors and items out of one index.
+    """Answers ``by_vector`` and ``by_item`` from one index.
 
-    Only ops of TensorFlow 2.11, so that older model servers load it.
+    It uses only ops of TensorFlow 2.11, so that older model servers can load it.
     """
 
     def __init__(
-        self, index: Index, items: Ids, item_queries: NDArray[np.float32] | None = None
+        self, index: Index, items: IdTable, item_queries: NDArray[np.float32] | None = None
     ) -> None:
-        """Put the parts together.
+        """Combine an index and the ids of its items.
 
         Args:
-            index: holds the candidate vectors, in the order of ``items``.
-            items: the ids of the catalogue.
-            item_queries: float32 [N, D], what to search with for items similar to each;
-                without it, each item's own candidate vector.
+            index: index of the N candidate vectors.
+            items: ids of the catalogue, in the order of the candidate vectors.
+            item_queries: float32 [N, D], the query vector for items similar to each item. None:
+                each item's own candidate vector.
         """
         super().__init__()
         self._index = index
@@ -57,7 +60,7 @@ class VectorModule(tf.Module):
             self._item_queries = tf.Variable(item_queries, trainable=False, name="item_queries")
 
     def signatures(self) -> dict[str, Any]:
-        """The functions to save, by signature name."""
+        """Return the functions to save, by signature name."""
         item_id = tf.TensorSpec([None], tf.string, name=ITEM_ID)
         vector = tf.TensorSpec([None, self._index.dim], tf.float32, name=VECTOR)
         return {
@@ -66,27 +69,27 @@ class VectorModule(tf.Module):
         }
 
     def _by_item(self, item_id: tf.Tensor, k: tf.Tensor) -> Answer:
-        width = _width([item_id], k)
-        row = self._items.rows(item_id)
-        known = row >= 0
-        place = tf.maximum(row, 0)
-        vectors = (
-            self._index.vectors(place)
+        width = _validated_width([item_id], k)
+        item = self._items.rows(item_id)
+        known = item >= 0
+        row = tf.maximum(item, 0)
+        queries = (
+            self._index.vectors(row)
             if self._item_queries is None
-            else tf.gather(self._item_queries, place)
+            else tf.gather(self._item_queries, row)
         )
-        # One more than asked for, because the item may find itself.
-        rows, scores = self._index.search(vectors, width + 1)
-        rows, scores = _without(rows, scores, row, width)
+        # One result more than requested, because the item may be among its own neighbours.
+        rows, scores = self._index.search(queries, width + 1)
+        rows, scores = _remove_item(rows, scores, item, width)
         rows = tf.where(known[:, None], rows, -1)
         return self._answer(rows, scores, known, k)
 
     def _by_vector(self, vector: tf.Tensor, k: tf.Tensor) -> Answer:
-        width = _width([vector], k)
+        width = _validated_width([vector], k)
         with tf.control_dependencies(
             [
                 tf.debugging.assert_equal(
-                    tf.shape(vector)[1], self._index.dim, message="vector has another length"
+                    tf.shape(vector)[1], self._index.dim, message="vector has the wrong length"
                 ),
                 tf.debugging.assert_all_finite(vector, "vector is not finite"),
                 width,
@@ -96,36 +99,35 @@ class VectorModule(tf.Module):
         return self._answer(rows, scores, tf.ones_like(k, tf.bool), k)
 
     def _answer(self, rows: tf.Tensor, scores: tf.Tensor, known: tf.Tensor, k: tf.Tensor) -> Answer:
-        """Names and scores; what is missing, and what is beyond a row's own k, is filled."""
+        """Return the outputs; results beyond a row's own k are replaced by filler."""
         column = tf.range(tf.shape(rows)[1])[None, :]
-        given = tf.logical_and(rows >= 0, column < k[:, None])
-        ids = self._items.names(rows)
+        valid = tf.logical_and(rows >= 0, column < k[:, None])
         return {
-            ITEM_ID: tf.where(given, ids, FILLER_ITEM_ID),
-            SCORE: tf.where(given, scores, float("-inf")),
+            ITEM_ID: tf.where(valid, self._items.ids(rows), FILLER_ITEM_ID),
+            SCORE: tf.where(valid, scores, float("-inf")),
             KNOWN: known,
         }
 
 
 class RetrievalModule(VectorModule):
-    """Answers for users and histories too."""
+    """Answers ``by_user``, ``by_history`` and ``by_user_and_history``, too."""
 
     def __init__(
         self,
         queries: QueryModule,
         index: Index,
-        items: Ids,
+        items: IdTable,
         popularity: NDArray[np.float32],
         item_queries: NDArray[np.float32] | None = None,
     ) -> None:
-        """Put the parts together.
+        """Combine a query tower, an index and the ids of its items.
 
         Args:
-            queries: embeds users and histories.
-            index: holds the candidate vectors, in the order of ``items``.
-            items: the ids of the catalogue.
-            popularity: float32 [N], the training interactions of every item: what
-                unknown users get, most popular first.
+            queries: the query tower.
+            index: index of the N candidate vectors.
+            items: ids of the catalogue, in the order of the candidate vectors.
+            popularity: float32 [N], number of training interactions of each item. Unknown queries
+                get the most popular items, with this number as the score.
             item_queries: as in the base class.
         """
         super().__init__(index, items, item_queries)
@@ -137,7 +139,7 @@ class RetrievalModule(VectorModule):
         )
 
     def signatures(self) -> dict[str, Any]:
-        """The functions to save, by signature name."""
+        """Return the functions to save, by signature name."""
         user_id = tf.TensorSpec([None], tf.string, name=USER_ID)
         history = tf.TensorSpec([None, None], tf.string, name=HISTORY)
         by_user = tf.function(self._by_user, input_signature=[user_id, _K])
@@ -163,48 +165,49 @@ class RetrievalModule(VectorModule):
     def _by_query(
         self, user_id: tf.Tensor | None, history: tf.Tensor | None, k: tf.Tensor
     ) -> Answer:
-        width = _width([one for one in (user_id, history) if one is not None], k)
+        inputs = [tensor for tensor in (user_id, history) if tensor is not None]
+        width = _validated_width(inputs, k)
         with tf.control_dependencies([width]):
-            vectors, known = self._queries.embed(user_id, history)
-        rows, scores = self._index.search(vectors, width)
+            queries, known = self._queries.embed(user_id, history)
+        rows, scores = self._index.search(queries, width)
         popular_rows, popular_scores = self._popular(width)
         rows = tf.where(known[:, None], rows, popular_rows)
         scores = tf.where(known[:, None], scores, popular_scores)
         return self._answer(rows, scores, known, k)
 
     def _popular(self, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The most popular items, [1, width]."""
-        rows, scores = self._popular_rows[:width], self._popular_scores[:width]
-        padding = [[0, width - tf.shape(rows)[0]]]
-        return (
-            tf.pad(rows, padding, constant_values=-1)[None, :],
-            tf.pad(scores, padding, constant_values=float("-inf"))[None, :],
-        )
+        """Return rows and scores of the most popular items, each [1, width]."""
+        rows, scores = self._popular_rows[None, :width], self._popular_scores[None, :width]
+        return pad_results(rows, scores, width)
 
 
-def _width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:
-    """The largest k of the batch, int32 scalar, checked: its failure is INVALID_ARGUMENT."""
+def _validated_width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:
+    """Check ``k`` and return its largest value, an int32 scalar, or 0 for an empty batch.
+
+    A failed check makes the model server answer INVALID_ARGUMENT.
+    """
     checks = [
         *(
             tf.debugging.assert_equal(
-                tf.shape(one)[0], tf.size(k), message="k must have one value for every row"
+                tf.shape(tensor)[0], tf.size(k), message="k must have one value for every row"
             )
-            for one in inputs
+            for tensor in inputs
         ),
         tf.debugging.assert_rank(k, 1, message="k must have one value for every row"),
         tf.debugging.assert_non_negative(k, message="k must not be negative"),
         tf.debugging.assert_less_equal(k, MAX_K, message=f"k must be at most {MAX_K}"),
     ]
+    # assert_rank returns None if the rank is already known to be right while tracing.
     with tf.control_dependencies([check for check in checks if check is not None]):
         return tf.reduce_max(tf.concat([k, [0]], axis=0))
 
 
-def _without(
-    rows: tf.Tensor, scores: tf.Tensor, row: tf.Tensor, width: tf.Tensor
+def _remove_item(
+    rows: tf.Tensor, scores: tf.Tensor, item: tf.Tensor, width: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Leave ``row`` [B] out of ``rows`` [B, width + 1]: what follows it moves up."""
-    # An unknown item, row -1, must not be taken for filler.
-    itself = tf.logical_and(rows == row[:, None], row[:, None] >= 0)
-    passed = tf.cumsum(tf.cast(itself, tf.int32), axis=1)[:, :width]
-    column = tf.range(width)[None, :] + passed
+    """Remove row ``item[b]`` from each line b of ``rows``, [B, width + 1] -> [B, width]."""
+    # An unknown item has row -1, like filler; nothing is removed for it.
+    is_item = tf.logical_and(rows == item[:, None], item[:, None] >= 0)
+    removed_so_far = tf.cumsum(tf.cast(is_item, tf.int32), axis=1)[:, :width]
+    column = tf.range(width)[None, :] + removed_so_far
     return tf.gather(rows, column, batch_dims=1), tf.gather(scores, column, batch_dims=1)

@@ -1,0 +1,45 @@
+"""The index kinds that ``index.kind`` can name."""
+
+import importlib
+from collections.abc import Callable, Mapping
+
+from trainer.config import IndexConfig
+from trainer.index.base import IndexBuilder
+
+
+def _scann(config: IndexConfig) -> IndexBuilder:
+    # Imported only when used, because ScaNN has no wheels for some systems.
+    from trainer.index.scann.builder import ScannBuilder
+
+    return ScannBuilder(config.kind, config)
+
+
+_BUILDERS: Mapping[str, Callable[[IndexConfig], IndexBuilder]] = {
+    "auto": _scann,
+    "brute_force": _scann,
+    "quantized_brute_force": _scann,
+    "hashing": _scann,
+    "partitions": _scann,
+}
+
+# Packages that register the custom ops of an index kind with TensorFlow when they are imported.
+_OP_LIBRARIES = ("scann",)
+
+
+def builder(config: IndexConfig) -> IndexBuilder:
+    """Return the builder of the index kind ``config.kind``, with its settings.
+
+    Raises:
+        ImportError: a library that the kind needs is not installed.
+    """
+    return _BUILDERS[config.kind](config)
+
+
+def register_ops() -> None:
+    """Register the custom ops of all index kinds, so that any exported model can be loaded.
+
+    Raises:
+        ImportError: a library is not installed.
+    """
+    for library in _OP_LIBRARIES:
+        importlib.import_module(library)

@@ -1,0 +1,161 @@
+"""Chooses how deep a searcher searches: the cheapest depth that reaches the recall target."""
+
+import math
+from functools import partial
+
+import numpy as np
+
+from trainer.index.scann.depth import Depth
+from trainer.index.scann.operating_points import OperatingPoint
+from trainer.index.scann.searcher import EXHAUSTIVE, Searcher
+from trainer.index.workload import Workload
+
+# Candidates rescored per result. The first tuple is tried from the largest to the smallest; the
+# second only where even the largest of the first does not reach the target.
+_RESCORED_PER_K = (10.0, 5.0, 3.0, 2.0, 1.5, 1.2)
+_MORE_RESCORED_PER_K = (30.0, 100.0)
+_MIN_RESCORED = 20
+# The larger factors apply to at least this k: coarse hash codes need many rescored candidates even
+# for a single result.
+_MIN_K_FOR_MORE = 100
+# Ratio between successive numbers of leaves that are tried.
+_LEAVES_STEP = 1.2
+# The recall over all queries may be lower than that over the sample. A depth counts as reaching
+# the target only if recall exceeds it by this many standard errors.
+_STANDARD_ERRORS = 2.0
+# Factors on the chosen depth, for the plot of recall against speed.
+_FRONTIER_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+class DepthTuner:
+    """Finds the cheapest search depth of a searcher that reaches a recall target.
+
+    Attributes:
+        best_miss: the highest recall below the target so far, and the kind of its searcher.
+    """
+
+    def __init__(self, target_recall: float) -> None:
+        self._target = target_recall
+        self.best_miss = (0.0, "none")
+
+    def cheapest(
+        self, workload: Workload, searcher: Searcher, k: int, max_leaves_share: float = 1.0
+    ) -> OperatingPoint | None:
+        """Return the cheapest operating point for k results that reaches the target.
+
+        Args:
+            workload: queries over the vectors of the searcher.
+            searcher: the searcher.
+            k: number of results.
+            max_leaves_share: largest share of the leaves that may be searched.
+
+        Returns:
+            None if no depth within ``max_leaves_share`` reaches the target.
+        """
+        points = [
+            OperatingPoint(
+                searcher.design,
+                searcher.size,
+                depth,
+                recall,
+                workload.latency(partial(searcher.search, depth=depth)),
+            )
+            for depth, recall in self._sufficient_depths(workload, searcher, k, max_leaves_share)
+        ]
+        return min(points, key=lambda point: point.cost, default=None)
+
+    def _sufficient_depths(
+        self, workload: Workload, searcher: Searcher, k: int, max_leaves_share: float
+    ) -> list[tuple[Depth, float]]:
+        """Return depths that reach the target, with their recall.
+
+        There is one for each number of rescored candidates, with the fewest leaves that suffice.
+        """
+        size, leaves = searcher.size, searcher.design.leaves
+        if searcher.design.kind in EXHAUSTIVE:
+            depth = Depth(k, 0, 0)
+            recall = self._sufficient_recall(workload, searcher, depth)
+            return [] if recall is None else [(depth, recall)]
+        if k == size:
+            return [(Depth(k, leaves, size), 1.0)]
+        leaf_counts = _leaf_counts(leaves, max_leaves_share)
+        found: list[tuple[Depth, float]] = []
+        first = 0
+        for per_k in _RESCORED_PER_K:
+            rescored = min(max(round(per_k * k), _MIN_RESCORED), size)
+            fewest = self._fewest_leaves(workload, searcher, k, rescored, leaf_counts[first:])
+            if fewest is None:
+                break
+            found.append(fewest)
+            # With fewer rescored candidates, at least as many leaves are needed.
+            first = leaf_counts.index(fewest[0].leaves_searched)
+        for per_k in _MORE_RESCORED_PER_K:
+            if not found:
+                rescored = min(round(per_k * max(k, _MIN_K_FOR_MORE)), size)
+                fewest = self._fewest_leaves(workload, searcher, k, rescored, leaf_counts)
+                found += [fewest] if fewest else []
+        return found
+
+    def _fewest_leaves(
+        self, workload: Workload, searcher: Searcher, k: int, rescored: int, leaf_counts: list[int]
+    ) -> tuple[Depth, float] | None:
+        """Find the smallest sufficient leaf count by binary search: recall grows with leaves."""
+        best: tuple[Depth, float] | None = None
+        low, high = 0, len(leaf_counts)
+        middle = high - 1  # Check first that any leaf count suffices.
+        while low < high:
+            depth = Depth(k, leaf_counts[middle], rescored)
+            recall = self._sufficient_recall(workload, searcher, depth)
+            if recall is not None:
+                best, high = (depth, recall), middle
+            elif best is None:
+                return None
+            else:
+                low = middle + 1
+            middle = (low + high) // 2
+        return best
+
+    def _sufficient_recall(
+        self, workload: Workload, searcher: Searcher, depth: Depth
+    ) -> float | None:
+        """Return the recall at a depth if it reaches the target, else None."""
+        recall, error = workload.recall(partial(searcher.search, depth=depth), depth.k)
+        if recall - _STANDARD_ERRORS * error >= self._target:
+            return recall
+        self.best_miss = max(self.best_miss, (recall, searcher.design.kind))
+        return None
+
+
+def frontier(
+    workload: Workload, searcher: Searcher, chosen: Depth
+) -> list[OperatingPoint]:
+    """Measure smaller and larger depths than the chosen one, for the plot of recall against speed.
+
+    The list is empty for exhaustive searchers, which have no depth.
+    """
+    if not chosen.rescored:
+        return []
+    depths: list[Depth] = []
+    for factor in _FRONTIER_FACTORS:
+        leaves = min(max(round(chosen.leaves_searched * factor), 1), searcher.design.leaves)
+        rescored = round(chosen.rescored * math.sqrt(factor))
+        rescored = min(max(rescored, chosen.k), searcher.size)
+        depth = Depth(chosen.k, leaves if chosen.leaves_searched else 0, rescored)
+        if depth not in depths:
+            depths.append(depth)
+    points: list[OperatingPoint] = []
+    for depth in depths:
+        search = partial(searcher.search, depth=depth)
+        recall = workload.recall(search, depth.k).mean
+        latency = workload.latency(search)
+        points.append(OperatingPoint(searcher.design, searcher.size, depth, recall, latency))
+    return points
+
+
+def _leaf_counts(leaves: int, max_share: float) -> list[int]:
+    """Return the numbers of leaves to try, ascending; [0] for an index without leaves."""
+    if not leaves:
+        return [0]
+    limit = max(1, round(leaves * max_share))
+    count = math.ceil(math.log(limit) / math.log(_LEAVES_STEP)) + 1
+    return sorted({*np.geomspace(1, limit, count).round().astype(int).tolist()})

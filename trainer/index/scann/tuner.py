@@ -1,0 +1,250 @@
+"""Chooses the design of the searcher: the fastest that reaches the recall target on this machine.
+
+Recall is measured against exact answers. The cost of a search is the geometric mean of the latency
+of a single query and of one in a batch of 32. The tuner chooses in this order:
+
+1. the parameters of hashing, on a sample of the catalogue,
+2. the number of partitions, on a larger sample,
+3. the kind of searcher, at k = 100,
+4. the search depth for every other k, on the chosen searcher.
+"""
+
+import math
+import time
+from dataclasses import replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import ScannConfig
+from trainer.index import IndexTuningError
+from trainer.index.base import Notify, Queries
+from trainer.index.scann.depth_tuning import DepthTuner, frontier
+from trainer.index.scann.operating_points import OperatingPoint, TuningResult
+from trainer.index.scann.searcher import (
+    BRUTE_FORCE,
+    EXHAUSTIVE,
+    HASHING,
+    PARTITIONS,
+    QUANTIZED,
+    Design,
+    Searcher,
+)
+from trainer.index.workload import Workload
+
+#: The k at which a searcher is chosen.
+K = 100
+#: The values of k for which the search depth is tuned.
+TUNED_KS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+
+# An approximate searcher is chosen over an exact one only if it is this many times as fast.
+_REQUIRED_SPEEDUP = 1.5
+# Below this many items, the overhead of a call exceeds the time for scoring all of them.
+_APPROXIMATE_FROM = 1_000
+# Kinds that score the whole catalogue are not tried above, partitions not below these sizes.
+_SCORE_ALL_UP_TO = 200_000
+_PARTITIONS_FROM = 20_000
+# Each of the 16 values of a hash code is learnt from an item.
+_MIN_HASHED = 16
+# Dimensions per block and anisotropic threshold, tried on a sample of this many items.
+_HASHING_CANDIDATES = ((2, 0.2), (2, 0.1), (2, 0.3), (4, 0.2))
+_HASHING_SAMPLE = 200_000
+# Leaves as multiples of the square root of the number of items, tried on a sample of this many.
+_LEAVES_PER_SQRT_ITEMS = (1.0, 2.0, 4.0)
+_PARTITIONS_SAMPLE = 1_000_000
+# Partitions do not pay off if more of them than this have to be searched for k = 100.
+_MAX_LEAVES_SHARE = 0.3
+
+
+class _Tried(NamedTuple):
+    """A searcher that reaches the target, and its cheapest operating point at k = 100."""
+
+    searcher: Searcher
+    point: OperatingPoint
+
+
+def tune(
+    vectors: NDArray[np.float32],
+    queries: Queries,
+    kind: str,
+    config: ScannConfig,
+    target_recall: float,
+    notify: Notify = lambda _: None,
+) -> TuningResult:
+    """Build the fastest searcher that finds ``target_recall`` of the true best.
+
+    Args:
+        vectors: candidate vectors, float32 [N, D].
+        queries: queries to tune with; the target is reached for each kind of them.
+        kind: kind of searcher, or "auto" to try those that suit N.
+        config: settings that are fixed rather than tuned.
+        target_recall: from 0 to 1.
+        notify: called with progress messages.
+
+    Raises:
+        IndexTuningError: the settings do not suit N, or no searcher reaches the target.
+    """
+    started = time.perf_counter()
+    tuner = _Tuner(vectors, queries, kind, config, target_recall, notify)
+    (searcher, point), reason = tuner.choose()
+    return TuningResult(
+        searcher=searcher,
+        by_k=tuner.tune_depths(searcher, point),
+        tried=tuner.tried,
+        frontier=frontier(tuner.workload, searcher, point.depth),
+        target_recall=target_recall,
+        reason=reason,
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Tuner:
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        queries: Queries,
+        kind: str,
+        config: ScannConfig,
+        target_recall: float,
+        notify: Notify,
+    ) -> None:
+        self._config, self._target, self._notify = config, target_recall, notify
+        self._queries = queries
+        self._size = len(vectors)
+        _check_size(self._size, kind, config)
+        self.workload = Workload(vectors, queries, TUNED_KS)
+        self._k = min(K, self._size)
+        self._automatic = kind == "auto"
+        self._kinds = _kinds_for(self._size) if self._automatic else [kind]
+        self._depth_tuner = DepthTuner(target_recall)
+        self.tried: list[OperatingPoint] = []
+
+    def choose(self) -> tuple[_Tried, str]:
+        """Return the best searcher at k = 100, and the reason for the choice."""
+        best: _Tried | None = None
+        for kind in self._kinds:
+            self._notify(f"Trying {kind.replace('_', ' ')}")
+            tried = self._try_partitions() if kind == PARTITIONS else self._try_kind(kind)
+            if tried is None:
+                continue
+            best_is_exact = best is not None and best.point.design.kind == BRUTE_FORCE
+            speedup = _REQUIRED_SPEEDUP if best_is_exact else 1
+            if best is None or tried.point.cost * speedup < best.point.cost:
+                best = tried
+        if best is None:
+            recall, kind = self._depth_tuner.best_miss
+            raise IndexTuningError(
+                f"index.target_recall {self._target:g} at k = {self._k} is not reached by "
+                f"{', '.join(self._kinds)}: {kind} came nearest, with {recall:.4f}. Lower the "
+                f"target, or set index.kind to {BRUTE_FORCE}, which is exact"
+            )
+        return best, self._reason(best.point.design.kind)
+
+    def tune_depths(self, searcher: Searcher, at_k: OperatingPoint) -> list[OperatingPoint]:
+        """Return the cheapest operating point for each k; ``at_k`` is that for k = 100."""
+        if searcher.design.kind in EXHAUSTIVE:
+            return [at_k]
+        self._notify("Tuning the search depth for other values of k")
+        points: list[OperatingPoint] = []
+        for k in self.workload.ks:
+            if k == self._k:
+                points.append(at_k)
+                continue
+            point = self._depth_tuner.cheapest(self.workload, searcher, k)
+            if point is None:
+                raise IndexTuningError(
+                    f"index.target_recall {self._target:g} is reached at k = {self._k}, but not "
+                    f"at k = {k}. Lower the target, or set index.kind to {BRUTE_FORCE}"
+                )
+            points.append(point)
+        return points
+
+    def _reason(self, kind: str) -> str:
+        if not self._automatic:
+            return "set"
+        if len(self._kinds) == 1:
+            return f"the only kind for {self._size:,} items"
+        if kind == BRUTE_FORCE:
+            return f"exact, and no other kind was {_REQUIRED_SPEEDUP} times as fast"
+        return f"the fastest that found {self._target:g} of the true best"
+
+    def _try_kind(self, kind: str) -> _Tried | None:
+        design = replace(self._hashing, kind=kind, leaves=0) if kind == HASHING else Design(kind)
+        return self._try(self.workload, design)
+
+    def _try_partitions(self) -> _Tried | None:
+        """Try the given number of leaves, or the best of several, found on a sample."""
+        if self._config.leaves:
+            return self._try(self.workload, replace(self._hashing, leaves=self._config.leaves))
+        sample = self._sample(_PARTITIONS_SAMPLE)
+        best: _Tried | None = None
+        best_factor = 0.0
+        for factor in _LEAVES_PER_SQRT_ITEMS:
+            leaves = round(factor * math.sqrt(len(sample.vectors)))
+            tried = self._try(sample, replace(self._hashing, leaves=leaves))
+            if tried and (best is None or tried.point.cost < best.point.cost):
+                best, best_factor = tried, factor
+        if best is None or sample is self.workload:
+            return best
+        leaves = round(best_factor * math.sqrt(self._size))
+        return self._try(self.workload, replace(self._hashing, leaves=leaves))
+
+    @cached_property
+    def _hashing(self) -> Design:
+        """The design with the best hashing parameters, found on a sample."""
+        config = self._config
+        kind = PARTITIONS if PARTITIONS in self._kinds else HASHING
+        sample = self._sample(_HASHING_SAMPLE)
+        leaves = round(2 * math.sqrt(len(sample.vectors))) if kind == PARTITIONS else 0
+        dim = sample.vectors.shape[1]
+        candidates = {
+            (
+                min(config.dimensions_per_block or dimensions, dim),
+                config.anisotropic_threshold or threshold,
+            )
+            for dimensions, threshold in _HASHING_CANDIDATES
+        }
+        designs = [Design(kind, leaves, *parameters) for parameters in sorted(candidates)]
+        if len(designs) == 1:
+            return designs[0]
+        tried = [self._try(sample, design) for design in designs]
+        points = [one.point for one in tried if one]
+        return min(points, key=lambda point: point.cost).design if points else designs[0]
+
+    def _sample(self, items: int) -> Workload:
+        """Return a workload over up to so many items of the catalogue."""
+        if self._size <= items:
+            return self.workload
+        rows = np.sort(np.random.default_rng(0).choice(self._size, items, replace=False))
+        return Workload(self.workload.vectors[rows], self._queries, [self._k])
+
+    def _try(self, workload: Workload, design: Design) -> _Tried | None:
+        """Build a searcher and find its cheapest depth at k = 100; None if none suffices."""
+        searcher = Searcher(workload.vectors, design)
+        max_leaves_share = 1.0 if len(self._kinds) == 1 else _MAX_LEAVES_SHARE
+        point = self._depth_tuner.cheapest(workload, searcher, self._k, max_leaves_share)
+        if point is None:
+            return None
+        self.tried.append(point)
+        return _Tried(searcher, point)
+
+
+def _check_size(size: int, kind: str, config: ScannConfig) -> None:
+    if kind in (HASHING, PARTITIONS) and size < _MIN_HASHED:
+        raise IndexTuningError(
+            f"index.kind {kind} needs at least {_MIN_HASHED} items, but there are only {size}"
+        )
+    if config.leaves > size:
+        raise IndexTuningError(
+            f"index.leaves {config.leaves:,} is more than the number of items, {size:,}"
+        )
+
+
+def _kinds_for(size: int) -> list[str]:
+    """Return the kinds to try for a catalogue of this size, from the simplest on."""
+    if size < _APPROXIMATE_FROM:
+        return [BRUTE_FORCE]
+    kinds = [BRUTE_FORCE, QUANTIZED, HASHING] if size <= _SCORE_ALL_UP_TO else []
+    return kinds + ([PARTITIONS] if size >= _PARTITIONS_FROM else [])
