@@ -412,7 +412,9 @@ def test_nothing_is_known_of_an_item_and_it_is_retrieved_by_nobody(
     assert (users["score"][:9] < 0).any(), "a zero vector would stand above these"
 
 
-def test_a_new_item_is_asked_for_and_found(models_dir: Path, second: int, first: StoredTowers) -> None:
+def test_a_new_item_is_asked_for_and_found(
+    models_dir: Path, second: int, first: StoredTowers
+) -> None:
     loaded = tf.saved_model.load(str(_version(models_dir, second) / "retrieval" / str(second)))
     asked = {"item_id": tf.constant(["007", "void"]), "k": tf.constant([10, 10])}
     similar = {name: one.numpy() for name, one in loaded.signatures["by_item"](**asked).items()}

@@ -91,9 +91,7 @@ class IndexBuilder(ABC):
         """Return the memory that a model server needs for an index of float32 [items, dim]."""
 
 
-def pad_results(
-    rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def pad_results(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Pad rows and scores, [B, at most k], to [B, k] with -1 and -inf."""
     padding = [[0, 0], [0, tf.maximum(k - tf.shape(rows)[1], 0)]]
     return (

@@ -49,9 +49,7 @@ class Workload:
         ks: the values of k for which recall can be measured, ascending, none above N.
     """
 
-    def __init__(
-        self, vectors: NDArray[np.float32], queries: Queries, ks: Sequence[int]
-    ) -> None:
+    def __init__(self, vectors: NDArray[np.float32], queries: Queries, ks: Sequence[int]) -> None:
         """Compute the exact answers.
 
         Args:
@@ -62,9 +60,7 @@ class Workload:
         self.vectors = vectors
         self.ks = sorted({min(k, len(vectors)) for k in ks})
         limit = min(_MAX_QUERIES, _MAX_SCORES // (len(vectors) * len(queries)))
-        self._queries = [
-            _sample(rows, max(_MIN_QUERIES, limit)) for rows in queries.values()
-        ]
+        self._queries = [_sample(rows, max(_MIN_QUERIES, limit)) for rows in queries.values()]
         self._kth_best = [self._kth_best_by_k(rows) for rows in self._queries]
 
     def recall(self, search: Search, k: int) -> RecallEstimate:

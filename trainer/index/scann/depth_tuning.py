@@ -126,9 +126,7 @@ class DepthTuner:
         return None
 
 
-def frontier(
-    workload: Workload, searcher: Searcher, chosen: Depth
-) -> list[OperatingPoint]:
+def frontier(workload: Workload, searcher: Searcher, chosen: Depth) -> list[OperatingPoint]:
     """Measure smaller and larger depths than the chosen one, for the plot of recall against speed.
 
     The list is empty for exhaustive searchers, which have no depth.

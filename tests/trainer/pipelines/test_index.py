@@ -1,0 +1,131 @@
+"""The command that publishes vectors made elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import scann  # noqa: F401  (registers the ops)
+import tensorflow as tf
+
+from tests.trainer.index.clustered import clustered
+from trainer.cli import main as cli
+
+
+def test_only_the_index_can_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = _write(tmp_path)
+    more = ["--set", "training.epochs=5"]
+    assert _index(files, tmp_path / "models", "vectors.npy", "ids.txt", *more) == 1
+    assert "only index. can be set" in capsys.readouterr().err
+
+
+def _write(directory: Path, count: int = 500) -> dict[str, Path]:
+    vectors = clustered(count, 1)
+    np.save(directory / "vectors.npy", vectors)
+    np.save(directory / "queries.npy", clustered(300, 2))
+    lists = pa.array(list(vectors), pa.list_(pa.float32()))
+    pa.parquet.write_table(pa.table({"vector": lists}), directory / "vectors.parquet")
+    names = [f"ä,{row}" for row in range(count)]
+    (directory / "ids.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    np.save(directory / "ids.npy", np.array([name.encode() for name in names]))
+    pa.parquet.write_table(pa.table({"item_id": names}), directory / "ids.parquet")
+    quoted = "item_id,title\n" + "".join(f'"{name}",x\n' for name in names)
+    (directory / "ids.csv").write_text(quoted, encoding="utf-8")
+    return {path.name: path for path in directory.iterdir()}
+
+
+def _index(files: dict[str, Path], models: Path, embeddings: str, ids: str, *more: str) -> int:
+    given = ["--embeddings", str(files[embeddings]), "--ids", str(files[ids])]
+    return cli.main(["index", *given, "--models-dir", str(models), *more])
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "ids"),
+    [
+        ("vectors.npy", "ids.txt"),
+        ("vectors.parquet", "ids.parquet"),
+        ("vectors.npy", "ids.npy"),
+        ("vectors.parquet", "ids.csv"),
+    ],
+)
+def test_vectors_made_elsewhere_are_served(embeddings: str, ids: str, tmp_path: Path) -> None:
+    files = _write(tmp_path)
+    models = tmp_path / "models"
+    assert _index(files, models, embeddings, ids, "--queries", str(files["queries.npy"])) == 0
+    queries, vectors = np.load(files["queries.npy"]), np.load(files["vectors.npy"])
+    best = (queries @ vectors.T).argmax(axis=1)
+    for model in ("retrieval", "retrieval_exact"):
+        loaded = tf.saved_model.load(str(models / model / "1"))
+        assert set(loaded.signatures) == {"by_vector", "by_item"}
+        answer = loaded.signatures["by_vector"](
+            vector=tf.constant(queries), k=tf.fill([len(queries)], 3)
+        )
+        given = [one.decode() for one in answer["item_id"].numpy()[:, 0]]
+        assert given == [f"ä,{row}" for row in best]
+        similar = loaded.signatures["by_item"](item_id=tf.constant(["ä,7"]), k=tf.constant([5]))
+        assert "ä,7".encode() not in similar["item_id"].numpy()
+        assert similar["known"].numpy().all()
+    metrics = json.loads((models / "reports" / "1" / "metrics.json").read_text())
+    assert metrics["dataset"]["items"] == 500
+    assert metrics["index"]["retrieval"]["kind"] == "brute_force"
+    assert metrics["index"]["retrieval"]["queries"] == 150, "half of them have tuned it"
+    assert "recall" in (models / "reports" / "1" / "report.html").read_text(encoding="utf-8")
+    lines = (models / "items.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0].replace('"', "") == "item_id,title"
+    assert lines[8] == '"ä,7","ä,7"'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("ids.txt", "a\n" * 500, "'a' is there twice"),
+        ("ids.txt", "a\n", "1 ids for 500 vectors"),
+        ("ids.txt", "a\n\nb\n", "ids.txt, line 2: an id is 1 to 256 bytes"),
+        ("ids.txt", "x" * 257 + "\n", "ids.txt, line 1"),
+        ("ids.csv", "id\na\n", "ids.csv: no column item_id; found: id"),
+        ("ids.csv", "item_id\na\n" + "x" * 257 + "\n", "ids.csv, line 3: an id is 1 to"),
+        ("ids.csv", 'item_id\na\n"b\nc\n', 'ids.csv, line 3: a quote " that is not closed'),
+        ("ids.csv", "item_id,x\na,1\nb\n", "ids.csv, line 3: 1 values, the header has 2"),
+        ("ids.parquet", pa.table({"x": ["a"]}), "ids.parquet: no column item_id; found: x"),
+        ("ids.parquet", pa.table({"item_id": [[1]]}), "column item_id: text or numbers or bytes"),
+        ("ids.parquet", pa.table({"item_id": ["a", None]}), "ids.parquet, row 2: an id is 1 to"),
+        ("ids.csv", "item_id\n", "no ids"),
+        ("ids.txt", "a\na\0\n", "ids.txt, line 2: an id is 1 to 256 bytes"),
+        ("ids.npy", np.array([b"\xff"] * 500), "ids.npy"),
+        ("ids.npy", "", "ids.npy"),
+        ("vectors.npy", np.full((500, 4), 1e30, np.float32), "row 0: not a finite number, or too"),
+        ("vectors.npy", np.ones((500,), np.float32), "rows and columns"),
+        ("vectors.npy", np.full((500, 4), np.nan, np.float32), "row 0: not a finite number"),
+        ("vectors.npy", np.full((500, 4), "x"), "must hold numbers"),
+        ("vectors.npy", "nonsense", "vectors.npy"),
+        ("queries.npy", np.ones((5, 3), np.float32), "queries have 3 dimensions, vectors 16"),
+        ("vectors.parquet", pa.table({"vector": [[1.0], [1.0, 2.0]]}), "not all of one length"),
+        ("vectors.parquet", pa.table({"a": [1], "b": [2]}), "no column vector or embedding"),
+        (
+            "vectors.parquet",
+            pa.Table.from_arrays([pa.array([[1.0]])] * 2, names=["vector", "vector"]),
+            "there is more than one column 'vector'",
+        ),
+    ],
+)
+def test_bad_files_are_named(
+    name: str, content: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = _write(tmp_path)
+    if isinstance(content, str):
+        files[name].write_text(content)
+    elif isinstance(content, pa.Table):
+        pa.parquet.write_table(content, files[name])
+    else:
+        np.save(files[name], content)
+    embeddings = name if name.startswith("vectors") else "vectors.npy"
+    ids = name if name.startswith("ids") else "ids.txt"
+    more = ["--queries", str(files["queries.npy"])]
+    assert _index(files, tmp_path / "models", embeddings, ids, *more) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "models" / "retrieval").exists()
