@@ -382,7 +382,7 @@ def test_what_cannot_be_learnt_from_is_said() -> None:
     data = _everybody_everything()
     with pytest.raises(DataError, match="queries would be made of nothing"):
         _train(*(data, data.interactions, "model.history_length=0", 'model.user_features=["auto"]'))
-    with pytest.raises(DataError, match="no file of items with the column year"):
+    with pytest.raises(DataError, match="the data has no table of items"):
         _train(data, data.interactions, 'model.item_features=["year"]')
 
 

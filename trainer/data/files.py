@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
-from trainer.data import features, tables
+from trainer.data import tables
+from trainer.data.columns import seconds_since_epoch
 from trainer.data.tables import place
 from trainer.data.types import DataError, Dataset, Interactions
 
@@ -171,7 +172,7 @@ def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
     seconds = pd.to_numeric(values, errors="coerce").astype(np.float64)
     if seconds.isna().any() and pd.api.types.is_string_dtype(values):
         dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-        seconds = seconds.fillna(pd.Series(features.seconds(dates), index=values.index))
+        seconds = seconds.fillna(pd.Series(seconds_since_epoch(dates), index=values.index))
     bad = ~(seconds.abs() < 2**62)
     if bad.any():
         row = int(np.argmax(bad))

@@ -1,6 +1,5 @@
-"""Columns become features: each kind, what is guessed, what is unknown, what is refused."""
-
 import datetime
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data import features, files
+from trainer.data.columns import KINDS
 from trainer.data.features import FeatureEncoder
 from trainer.data.types import DataError
 
@@ -21,7 +21,7 @@ def _fit(values: Any, kind: str = "") -> FeatureEncoder:
 
 
 def _rows(encoder: FeatureEncoder, values: Any) -> list[dict[str, float]]:
-    """Of every entity its features by name."""
+    """Return the features of every entity by name."""
     matrix = encoder.encode(pd.DataFrame({"c": values}))
     assert matrix.dtype == np.float32
     names = [name for column in encoder.columns for name in column.feature_names()]
@@ -32,13 +32,12 @@ def _rows(encoder: FeatureEncoder, values: Any) -> list[dict[str, float]]:
     ]
 
 
-def test_categories() -> None:
+def test_categories_of_a_single_entity_are_no_features() -> None:
     encoder = _fit(["red", "blue", "red", "blue", "lone", None, ""], "category")
-    # What one entity alone has is no feature.
     assert _rows(encoder, ["red", "lone", "new", None, ""]) == [{"c=red": 1.0}, {}, {}, {}, {}]
 
 
-def test_tags_share_a_length_of_1() -> None:
+def test_tags_of_a_value_have_length_1_together() -> None:
     encoder = _fit(["a|b", "a | b|a|", "b|c", "c", None], "tags")
     share = pytest.approx(1 / np.sqrt(2))
     assert _rows(encoder, ["a|b", "c|new", "c|a", "", None]) == [
@@ -50,7 +49,7 @@ def test_tags_share_a_length_of_1() -> None:
     ]
 
 
-def test_texts_are_sets_of_words_in_any_case() -> None:
+def test_texts_are_sets_of_words_ignoring_case() -> None:
     encoder = _fit(["The ÉTOILE", "the étoile!", "other"], "text")
     share = pytest.approx(1 / np.sqrt(2))
     assert _rows(encoder, ["the Étoile the", "other", "THE"]) == [
@@ -60,14 +59,14 @@ def test_texts_are_sets_of_words_in_any_case() -> None:
     ]
 
 
-def test_numbers_are_put_into_twentieths() -> None:
+def test_numbers_fall_into_20_equal_buckets() -> None:
     encoder = _fit(list(range(100)), "number")
     assert encoder.size == 20
     buckets = encoder.encode(pd.DataFrame({"c": range(100)})).indices
     assert buckets.tolist() == [number // 5 for number in range(100)]
-    # Beyond what was seen: the first and the last bucket. No number: none.
-    odd = ["-1e9", 1e9, np.nan, None, "soon", np.inf, "7"]
-    assert [list(row) for row in _rows(encoder, odd)] == [
+    # Numbers out of range are in the first or last bucket; other values are in none.
+    unusual = ["-1e9", 1e9, np.nan, None, "soon", np.inf, "7"]
+    assert [list(row) for row in _rows(encoder, unusual)] == [
         ["c=bucket 0"],
         ["c=bucket 19"],
         [],
@@ -84,7 +83,7 @@ def test_every_number_is_in_one_bucket_and_order_is_kept(values: list[float]) ->
     buckets = encoder.encode(pd.DataFrame({"c": values})).indices
     assert len(buckets) == len(values)
     assert (np.diff(buckets[np.argsort(values, kind="stable")]) >= 0).all()
-    # A bucket that none is in would be a feature that nothing is learnt of.
+    # Nothing could be learnt about an empty bucket.
     assert set(buckets) >= {0, encoder.size - 1}
 
 
@@ -104,18 +103,18 @@ def test_every_number_is_in_one_bucket_and_order_is_kept(values: list[float]) ->
         (pd.Categorical(["x", "x", None]), "category"),
     ],
 )
-def test_kinds_are_guessed(values: Any, kind: str) -> None:
+def test_kind_is_guessed_from_the_values(values: Any, kind: str) -> None:
     assert [column.kind for column in _fit(values).columns] == [kind]
 
 
 @pytest.mark.parametrize("values", [[None, np.nan, ""], [], ["only", "once"]])
-def test_a_column_that_tells_nothing_is_left_out(values: list[Any]) -> None:
+def test_column_without_information_is_left_out(values: list[Any]) -> None:
     assert _fit(values).columns == ()
     assert _fit(values, "number").columns == ()
     assert _fit(values).encode(pd.DataFrame({"c": ["x"]})).shape == (1, 0)
 
 
-def test_lists_are_tags_or_words() -> None:
+def test_lists_can_be_tags_or_words() -> None:
     values = [np.array(["sci fi", "war"]), np.array(["war", None, "sci fi"]), None]
     share = pytest.approx(1 / np.sqrt(2))
     assert _rows(_fit(values, "tags"), values) == [{"c=sci fi": share, "c=war": share}] * 2 + [{}]
@@ -123,14 +122,14 @@ def test_lists_are_tags_or_words() -> None:
     assert _rows(_fit(values, "text"), values) == [words, words, {}]
 
 
-def test_dates_are_numbers() -> None:
+def test_dates_are_encoded_as_numbers() -> None:
     days = pd.to_datetime(["2020-01-01", "2020-01-02", None, "2020-01-03"])
     rows = _fit(days, "number").encode(pd.DataFrame({"c": days}))
     assert np.diff(rows.indptr).tolist() == [1, 1, 0, 1]
     assert rows.indices.tolist() == sorted(set(rows.indices))
 
 
-def test_auto_takes_every_column_and_what_is_named_wins() -> None:
+def test_auto_takes_every_column_but_named_kinds_win() -> None:
     table = pd.DataFrame({"year": [1, 2, 1, 2, 3], "a:b": ["x", "x", "y", "y", "y"]})
     both = features.fit(table, ["auto"], "items")
     assert [(column.name, column.kind) for column in both.columns] == [
@@ -151,25 +150,29 @@ def test_auto_takes_every_column_and_what_is_named_wins() -> None:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (["genre"], "items have no column 'genre'; there are: year, title"),
-        (["genre:tags"], "items have no column 'genre'; there are: year, title"),
-        (["year:numbers"], "'year:numbers': a column is one of category, tags, number, text"),
-        (["year:"], "'year:': a column is one of"),
+        (["genre"], "model.item_features: items have no column 'genre'; the columns are year, "),
+        (["genre:tags"], "items have no column 'genre'; the columns are year, title"),
+        (["tile"], "items have no column 'tile'; did you mean 'title'"),
+        (["year:numbers"], "'year:numbers' asks for an unknown kind of column; the kinds are num"),
+        (["year:"], "'year:' asks for an unknown kind"),
     ],
 )
-def test_what_is_not_there_is_named(wanted: list[str], message: str) -> None:
+def test_unknown_column_or_kind_is_refused(wanted: list[str], message: str) -> None:
     table = pd.DataFrame({"year": [1, 2], "title": ["a", "b"]})
     with pytest.raises(DataError, match=message):
         features.fit(table, wanted, "items")
 
 
-def test_without_a_file_there_are_no_features() -> None:
+def test_without_a_table_there_are_no_features() -> None:
     assert features.fit(None, ["auto"], "users").columns == ()
-    with pytest.raises(DataError, match="no file of users with the column age"):
+    with pytest.raises(
+        DataError,
+        match=r"model\.user_features names the column age, but .* no table of users; pass",
+    ):
         features.fit(None, ["auto", "age"], "users")
 
 
-def test_columns_of_a_parquet_file(tmp_path: Path) -> None:
+def test_columns_of_a_parquet_file_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("user_id,item_id\nu,a\nu,b\nu,c\nu,absent\n")
     pd.DataFrame(
         {
@@ -191,3 +194,23 @@ def test_columns_of_a_parquet_file(tmp_path: Path) -> None:
     rows = encoder.encode(data.item_features).toarray()
     assert rows[:3].any(axis=1).all()
     assert not rows[3].any(), "an item that the file does not have"
+
+
+def test_encoder_is_restored_from_json() -> None:
+    table = pd.DataFrame(
+        {"year": [1, 2, 3], "genres": ["a|b", "a", "b"], "kind": ["x", "x", "y"], "title": "a b"}
+    )
+    encoder = features.fit(table, ["auto", "title:text"], "items")
+    assert {column.kind for column in encoder.columns} == set(KINDS)
+    assert FeatureEncoder.from_list(json.loads(json.dumps(encoder.as_list()))) == encoder
+
+
+def test_encoder_of_the_first_release_can_be_read() -> None:
+    stored = [
+        {"name": "genres", "kind": "tags", "vocabulary": ["a", "b"], "bounds": []},
+        {"name": "year", "kind": "number", "vocabulary": [], "bounds": [1.5, 2.0]},
+    ]
+    encoder = FeatureEncoder.from_list(stored)
+    assert encoder.size == 5
+    table = pd.DataFrame({"genres": ["b"], "year": [1.7]})
+    assert encoder.encode(table).toarray().tolist() == [[0, 1, 0, 1, 0]]

@@ -1,0 +1,282 @@
+"""Kinds of feature columns: each learns from a column of a table how to encode its values.
+
+A new kind is a subclass of :class:`Column` and an entry in :data:`KINDS`.
+"""
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+_TAG_SEPARATOR = "|"
+_WORD = re.compile(r"\w+", re.UNICODE)
+#: A category, tag or word of a single entity says no more than the entity's id does.
+_MIN_COUNT = 2
+_MAX_VOCABULARY = 20_000
+_NUMBER_OF_BUCKETS = 20
+#: The types of a list in a Parquet file's column, or in a table that was built by hand.
+_LIST_TYPES = (list, tuple, np.ndarray)
+
+
+class ColumnValues:
+    """The N values of one column, with properties that several kinds need to recognise them."""
+
+    def __init__(self, series: pd.Series) -> None:
+        self.series = series
+
+    @cached_property
+    def has_lists(self) -> bool:
+        """True if any value is a list."""
+        return any(isinstance(value, _LIST_TYPES) for value in self.series)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The values as strings, without the missing ones."""
+        return [str(value) for value in self.series if not _is_missing(value)]
+
+
+@dataclass(frozen=True)
+class Column(ABC):
+    """One column of a table, encoded as ``size`` features.
+
+    A subclass is a frozen dataclass. Its fields are what it learnt from the table: numbers,
+    strings or tuples of them, which are stored with a version as JSON.
+
+    Attributes:
+        name: the name of the column.
+    """
+
+    kind: ClassVar[str]
+    name: str
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, values: ColumnValues) -> bool:
+        """Return True if a column with these values is probably of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, name: str, values: pd.Series) -> Self | None:
+        """Learn from a column; None if its values hold nothing to learn from."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """The number of features."""
+
+    @abstractmethod
+    def encode(self, values: pd.Series) -> sparse.csr_matrix:
+        """Encode N values as float32 [N, size]; unknown and missing values are rows of zeros."""
+
+    @abstractmethod
+    def feature_names(self) -> list[str]:
+        """Return a name for people for each of the ``size`` features."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the column as values that JSON can hold."""
+        values = dataclasses.asdict(self)
+        plain = {key: list(one) if isinstance(one, tuple) else one for key, one in values.items()}
+        return {"kind": self.kind, **plain}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Restore a column from :meth:`as_dict`, ignoring values that this kind does not have."""
+        state: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            value = values[field.name]
+            state[field.name] = tuple(value) if isinstance(value, list) else value
+        return cls(**state)
+
+
+@dataclass(frozen=True)
+class NumberColumn(Column):
+    """Numbers, and dates as seconds since the epoch, in up to 20 buckets of equal frequency.
+
+    Attributes:
+        bounds: the lower bounds of all buckets but the first, ascending.
+    """
+
+    kind = "number"
+    bounds: tuple[float, ...]
+
+    @classmethod
+    def recognises(cls, values: ColumnValues) -> bool:
+        if pd.api.types.is_datetime64_any_dtype(values.series):
+            return True
+        # Two different numbers are a category, such as 0 and 1.
+        return (
+            not values.has_lists
+            and len(set(values.texts)) > 2
+            and bool(pd.to_numeric(pd.Series(values.texts), errors="coerce").notna().all())
+        )
+
+    @classmethod
+    def fit(cls, name: str, values: pd.Series) -> Self | None:
+        numbers = _numbers(values)
+        numbers = numbers[np.isfinite(numbers)]
+        if not len(numbers):
+            return None
+        shares = np.arange(1, _NUMBER_OF_BUCKETS) / _NUMBER_OF_BUCKETS
+        bounds = np.unique(np.quantile(numbers, shares))
+        # A bound at the minimum would leave the first bucket empty.
+        return cls(name, tuple(bounds[bounds > numbers.min()].tolist()))
+
+    @property
+    def size(self) -> int:
+        return len(self.bounds) + 1
+
+    def encode(self, values: pd.Series) -> sparse.csr_matrix:
+        numbers = _numbers(values)
+        rows = np.flatnonzero(np.isfinite(numbers))
+        buckets = np.searchsorted(np.array(self.bounds), numbers[rows], side="right")
+        ones = np.ones(len(rows), np.float32)
+        return sparse.csr_matrix((ones, (rows, buckets)), shape=(len(values), self.size))
+
+    def feature_names(self) -> list[str]:
+        return [f"{self.name}=bucket {number}" for number in range(self.size)]
+
+
+@dataclass(frozen=True)
+class _TokenColumn(Column):
+    """Base class of kinds that split a value into n tokens, each a feature of 1 / sqrt(n).
+
+    Attributes:
+        vocabulary: the tokens that are features: the most frequent ones, sorted.
+    """
+
+    vocabulary: tuple[str, ...]
+
+    @classmethod
+    @abstractmethod
+    def tokens(cls, value: object) -> list[str]:
+        """Return the distinct tokens of a value that is not missing."""
+
+    @classmethod
+    def fit(cls, name: str, values: pd.Series) -> Self | None:
+        present = (value for value in values if not _is_missing(value))
+        counts = Counter(token for value in present for token in cls.tokens(value))
+        common = counts.most_common(_MAX_VOCABULARY)
+        vocabulary = tuple(sorted(token for token, count in common if count >= _MIN_COUNT))
+        return cls(name, vocabulary) if vocabulary else None
+
+    @property
+    def size(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, values: pd.Series) -> sparse.csr_matrix:
+        positions = {token: position for position, token in enumerate(self.vocabulary)}
+        features = [
+            []
+            if _is_missing(value)
+            else [positions[token] for token in self.tokens(value) if token in positions]
+            for value in values
+        ]
+        lengths = np.array([len(one) for one in features], np.int64)
+        rows = np.repeat(np.arange(len(features)), lengths)
+        columns = np.array([position for one in features for position in one], np.int64)
+        weights = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
+        return sparse.csr_matrix((weights, (rows, columns)), shape=(len(values), self.size))
+
+    def feature_names(self) -> list[str]:
+        return [f"{self.name}={token}" for token in self.vocabulary]
+
+
+@dataclass(frozen=True)
+class TagsColumn(_TokenColumn):
+    """Lists of tags, or texts with tags that are separated by ``|``."""
+
+    kind = "tags"
+
+    @classmethod
+    def recognises(cls, values: ColumnValues) -> bool:
+        return values.has_lists or any(_TAG_SEPARATOR in text for text in values.texts)
+
+    @classmethod
+    def tokens(cls, value: object) -> list[str]:
+        tags = (tag.strip() for tag in _joined(value, _TAG_SEPARATOR).split(_TAG_SEPARATOR))
+        return sorted({tag for tag in tags if tag})
+
+
+@dataclass(frozen=True)
+class CategoryColumn(_TokenColumn):
+    """Values of which each is one category."""
+
+    kind = "category"
+
+    @classmethod
+    def recognises(cls, values: ColumnValues) -> bool:
+        # Texts that hardly ever recur can be told apart only by their words.
+        return len(set(values.texts)) <= max(2, len(values.texts) / 2)
+
+    @classmethod
+    def tokens(cls, value: object) -> list[str]:
+        text = _joined(value, " ")
+        return [text] if text else []
+
+
+@dataclass(frozen=True)
+class TextColumn(_TokenColumn):
+    """Texts as sets of words, ignoring case."""
+
+    kind = "text"
+
+    @classmethod
+    def recognises(cls, values: ColumnValues) -> bool:  # noqa: ARG003
+        return True
+
+    @classmethod
+    def tokens(cls, value: object) -> list[str]:
+        return sorted(set(_WORD.findall(_joined(value, " ").casefold())))
+
+
+#: All kinds by name, in the order in which they are asked whether they recognise a column.
+KINDS: Mapping[str, type[Column]] = {
+    column.kind: column for column in (NumberColumn, TagsColumn, CategoryColumn, TextColumn)
+}
+
+
+def fit(name: str, values: pd.Series, kind: str | None) -> Column | None:
+    """Learn from a column of the given kind; None guesses the kind from the values.
+
+    Returns:
+        None if the values hold nothing to learn from.
+    """
+    if kind is None:
+        seen = ColumnValues(values)
+        kind = next(name for name, column in KINDS.items() if column.recognises(seen))
+    return KINDS[kind].fit(name, values)
+
+
+def seconds_since_epoch(dates: pd.Series) -> NDArray[np.float64]:
+    """Return whole seconds for a series of datetimes; NaN where there is none."""
+    # Seconds, because nanoseconds overflow in the year 2262.
+    times = dates.dt.as_unit("s").to_numpy("datetime64[s]")
+    return np.where(np.isnat(times), np.nan, times.astype(np.int64))
+
+
+def _numbers(values: pd.Series) -> NDArray[np.float64]:
+    """Return each value as a number, dates in seconds since the epoch; NaN if it is neither."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return seconds_since_epoch(values)
+    return np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
+
+
+def _is_missing(value: object) -> bool:
+    # A list is never missing, and pandas would answer for each of its elements.
+    return not isinstance(value, _LIST_TYPES) and (bool(pd.isna(value)) or str(value) == "")  # type: ignore[call-overload]
+
+
+def _joined(value: object, separator: str) -> str:
+    """Return a value as a string; the elements of a list are joined by ``separator``."""
+    if not isinstance(value, _LIST_TYPES):
+        return str(value)
+    return separator.join(str(element) for element in value if not _is_missing(element))
