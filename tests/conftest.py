@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 import trainer  # noqa: F401  (chooses Keras 2 before any test imports TensorFlow)
+from tests.skips import (  # noqa: F401
+    missing,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 from tools.processes import ROOT, Server, python_module
 
 # A shell that starts the tests in the background has it ignored, and a process inherits that.
@@ -26,7 +31,7 @@ def ml_100k() -> Path:
     for path in (Path(given),) if given else _ML_100K:
         if (path / "u.data").is_file():
             return path
-    pytest.skip("MovieLens 100K is not at hand; set SHORTLIST_ML_100K to its directory")
+    raise missing("MovieLens 100K", "set SHORTLIST_ML_100K to its unpacked directory")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from query_service.client import RetrievalClient
+from tests.skips import missing
 from tools.waiting import until
 from trainer.data import synthetic
 
@@ -91,13 +92,14 @@ def compose_command() -> tuple[str, ...]:
         done = subprocess.run([starter], capture_output=True, text=True, timeout=600, check=False)
         said = f": {done.stderr.strip()[-500:]}" if done.returncode else ""
     if not succeeds("docker", "info"):
-        pytest.skip(
-            f"no Docker engine answers (docker info); SHORTLIST_DOCKER_ENGINE can start one{said}"
+        raise missing(
+            "a Docker engine that answers `docker info`",
+            f"let SHORTLIST_DOCKER_ENGINE name a program that starts one{said}",
         )
     for command in (("docker", "compose"), ("docker-compose",)):
         if succeeds(*command, "version"):
             return command
-    pytest.skip("neither docker compose nor docker-compose is installed")
+    raise missing("Docker Compose", "apt-get install docker-compose")
 
 
 @pytest.fixture(scope="module")

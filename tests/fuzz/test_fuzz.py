@@ -18,10 +18,11 @@ from tests.fuzz.predict import PredictAnswers, good
 from tests.fuzz.request_path import Broken, RequestPath
 from tests.fuzz.requests import Request, RequestMaker
 from tests.fuzz.service import Tally
+from tests.skips import applies_if
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or sys.version_info >= (3, 13), reason="no Atheris there"
+@applies_if(
+    sys.platform == "linux" and sys.version_info < (3, 13), "Atheris (Linux, Python before 3.13)"
 )
 @pytest.mark.parametrize("target", guided.TARGETS)
 def test_a_short_run_finds_nothing(target: str) -> None:

@@ -1,17 +1,14 @@
 """A real Redis on a free port, with what tests write into it."""
 
-import shutil
 from typing import Any
 
-import pytest
 import redis
 
 from query_service.stores.redis import KEY_PREFIX
+from tests.skips import needs_program
 from tools import redis_server
 
-needs_redis = pytest.mark.skipif(
-    shutil.which("redis-server") is None, reason="redis-server is not installed"
-)
+needs_redis = needs_program("redis-server", "apt-get install redis-server")
 
 
 class RedisServer(redis_server.RedisServer):

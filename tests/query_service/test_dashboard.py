@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import ROOT
 from tests.query_service.conftest import Service
 from tests.query_service.test_metrics import free_port
+from tests.skips import needs_program
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "shortlist.json"
@@ -160,7 +160,7 @@ def test_compose_runs_what_is_in_deploy() -> None:
     assert provider["providers"][0]["options"]["path"] in mounts
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not at hand")
+@needs_program("promtool", "apt-get install prometheus")
 def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
     rules = [
         {"record": f"one:{n}", "expr": _plain(one)} for n, one in enumerate(_of_the_dashboard())

@@ -23,6 +23,7 @@ from retrieval.v1 import interaction_service_pb2_grpc
 from tests.conftest import ROOT, running
 from tests.query_service.conftest import FakeModelServer, Service, write_seen
 from tests.query_service.redis_server import RedisServer, needs_redis
+from tests.skips import applies_if
 
 Code = grpc.StatusCode
 
@@ -241,7 +242,7 @@ def test_recorded_elsewhere(serve: Callable[..., Service], seen_path: Path, tmp_
     assert not seen_path.with_name("seen.sqlite-recorded").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+@applies_if(os.geteuid() != 0, "a user whom file permissions bind (not root)")
 def test_a_directory_that_cannot_be_written(serve: Callable[..., Service], seen_path: Path) -> None:
     seen_path.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:

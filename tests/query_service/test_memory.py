@@ -13,6 +13,7 @@ from query_service.process import memory
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.conftest import ROOT
 from tests.query_service.conftest import Service
+from tests.skips import applies_if
 
 
 class _Cycle:
@@ -62,7 +63,7 @@ libc.fflush(out)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other heaps")
+@applies_if(platform.libc_ver()[0] == "glibc", "glibc")
 def test_threads_share_two_heaps() -> None:
     def heaps(how: str) -> int:
         done = subprocess.run(

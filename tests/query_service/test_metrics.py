@@ -24,6 +24,7 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
 from tests.query_service.conftest import FakeModelServer, Service
+from tests.skips import applies_if
 from tools.waiting import until
 
 Numbers = dict[str, float]
@@ -210,7 +211,7 @@ def _ask(address: str, user: str = "u") -> "grpc.Future":
 _OK = 'shortlist_requests_total{method="Retrieve",status="OK"}'
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT as Linux has it")
+@applies_if(sys.platform == "linux", "Linux")
 def test_any_worker_answers_for_all_and_a_dead_one_leaves_its_counts(
     model_server: FakeModelServer, port: int
 ) -> None:

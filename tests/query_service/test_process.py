@@ -19,6 +19,7 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
 from tests.conftest import ROOT, running
 from tests.query_service.conftest import FakeModelServer, Service, has_ipv6
+from tests.skips import applies_if
 
 _SERVE = ("serve", "--port", "0", "--model-server")
 
@@ -246,7 +247,7 @@ def test_wrong_settings_are_refused(
     assert wrong[0] in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@applies_if(has_ipv6(), "IPv6")
 def test_an_ipv6_address(model_server: FakeModelServer) -> None:
     arguments = (*_SERVE, f"127.0.0.1:{model_server.port}", "--host", "::1")
     with (

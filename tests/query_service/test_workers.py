@@ -26,10 +26,11 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
 from tests.query_service.conftest import FakeModelServer, Service, has_ipv6
+from tests.skips import applies_if, not_applicable
 from tools.waiting import until
 
 pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT as Linux has it"),
+    applies_if(sys.platform == "linux", "Linux"),
     pytest.mark.timeout(30),
 ]
 
@@ -266,7 +267,7 @@ def test_a_port_that_one_process_has_is_refused(service: Service) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::1", "[::1]", "::"])
 def test_a_free_port(host: str) -> None:
     if ":" in host and not has_ipv6():
-        pytest.skip("this machine has no IPv6")
+        raise not_applicable("IPv6")
     held, port = reserve(host, 0)
     assert port
     for one in held:

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import ROOT
+from tests.skips import not_applicable
 from tests.trainer import fake_versions
 from tests.trainer.fake_versions import publish, served
 from trainer.artifact import side_files as companions
@@ -213,7 +214,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         shutil.which("mount") is None
         or subprocess.run(["mount", *options], capture_output=True, check=False).returncode
     ):
-        pytest.skip("a file system cannot be mounted here: that takes root")
+        raise not_applicable("permission to mount a file system")
     yield directory
     subprocess.run(["umount", "-l", str(directory)], check=True)
 
