@@ -1,65 +1,78 @@
-"""``python -m query_service bench``: load on a running query service, and what it measures.
+"""``python -m query_service bench``: put load on a running query service and measure it.
 
-``requests`` makes the bytes, ``load`` sends them from one process, ``tally`` counts, ``command``
-runs the processes, ``report`` says what came out. This module is all that other commands import.
+``add_options`` and ``run`` are all that the command line imports; the rest is loaded on demand.
+
+command     reads the options and runs the load
+processes   runs the processes that make the load, and collects their results
+load        the closed-loop or open-loop load of one process
+connection  one connection to the service
+requests    serialised requests
+tally       counts and latencies
+report      the results as text and as JSON
 """
 
 import argparse
 from collections.abc import Callable
 
-#: Of seconds, and of requests a second: what is beyond is a slip of the hand.
-_MOST = 1e6
+#: The largest duration in seconds and the largest rate; more is a mistyped number.
+_LARGEST = 1e6
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``bench``, without ``--address`` and ``--timeout-s``."""
+    """Add the options of ``bench``, except for ``--address`` and ``--timeout-s``."""
     ids = parser.add_mutually_exclusive_group(required=True)
-    ids.add_argument("--users", metavar="FILE", help="user ids to ask for, one a line; - is stdin")
-    ids.add_argument("--items", metavar="FILE", help="item ids to ask for, one a line; - is stdin")
+    ids.add_argument(
+        "--users", metavar="FILE", help="Ask for the user ids in FILE, one per line; - is stdin."
+    )
+    ids.add_argument(
+        "--items", metavar="FILE", help="Ask for the item ids in FILE, one per line; - is stdin."
+    )
     loop = parser.add_mutually_exclusive_group()
 
     def number(option: str, kind: Callable[[str], float], default: float, text: str) -> None:
-        place = loop if option == "--concurrency" else parser
+        group = loop if option == "--concurrency" else parser
         metavar = "S" if isinstance(default, float) else "N"
         text = f"{text} (default: {default:g})"
-        place.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
+        group.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
 
-    number("--concurrency", _whole(1), 32, "closed loop: requests under way at a time")
+    number("--concurrency", _integer(1), 32, "Closed loop: keep N requests in flight.")
     loop.add_argument(
         "--rate",
         type=_positive,
         metavar="R",
-        help="open loop: R requests a second at fixed times, however many are under way; "
-        "latency counts from when a request was due",
+        help="Open loop: send R requests a second at fixed times, however many are in flight. "
+        "Latency counts from the time when a request was due.",
     )
-    number("--duration", _positive, 10.0, "seconds that count")
-    number("--warm-up", _not_negative, 1.0, "seconds of load before them")
-    number("-k", _whole(1), 100, "candidates to ask for")
+    number("--duration", _positive, 10.0, "Measure for S seconds.")
+    number("--warm-up", _non_negative, 1.0, "Send load for S seconds before measuring.")
+    number("-k", _integer(1), 100, "Ask for N candidates.")
     parser.add_argument(
-        "--exclude-seen", action="store_true", help="with --users: without what was seen"
+        "--exclude-seen",
+        action="store_true",
+        help="With --users, exclude the items that the user has seen.",
     )
-    parser.add_argument("--exclude", metavar="FILE", help="item ids to exclude in every request")
-    number("--batch", _whole(0), 0, "BatchRetrieve with N requests in a call; 0: Retrieve")
+    parser.add_argument(
+        "--exclude", metavar="FILE", help="Exclude the item ids in FILE from every answer."
+    )
+    number("--batch", _integer(0), 0, "Call BatchRetrieve with N requests each; 0 calls Retrieve.")
     parser.add_argument(
         "--connections",
-        type=_whole(1),
+        type=_integer(1),
         metavar="N",
-        help="TCP connections (default: 8, or --concurrency if that is less)",
+        help="Use N TCP connections (default: 8, or --concurrency if that is less).",
     )
-    number("--processes", _whole(1), 1, "processes that make the load")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    number("--processes", _integer(1), 1, "Make the load with N processes.")
+    parser.add_argument("--json", action="store_true", help="Print the results as JSON.")
 
 
 def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Load and measure; 0 if there was an OK answer, else 1."""
-    # What the other commands need not load.
+    """Run the load test and print the results; return 0 if there was an OK answer, else 1."""
     from query_service.load_test import command
 
     if parsed.items and parsed.exclude_seen:
-        parser.error("--exclude-seen goes with --users")
-    if not 0 < parsed.timeout_s <= _MOST:
+        parser.error("--exclude-seen can only be used with --users")
+    if not 0 < parsed.timeout_s <= _LARGEST:
         parser.error(f"--timeout-s must be more than 0, not {parsed.timeout_s}")
-    # No process without a request or a connection.
     if parsed.rate is None and parsed.processes > parsed.concurrency:
         parser.error("--processes must not be more than --concurrency")
     if parsed.connections and parsed.processes > parsed.connections:
@@ -67,30 +80,32 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return command.run(parsed)
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    """For argparse, which names the option before the message."""
+def _integer(minimum: int) -> Callable[[str], int]:
+    """Return a type for argparse, which puts the option's name before the message."""
 
-    def whole(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least}, not {text!r}")
+    def integer(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {minimum}, not {text!r}"
+            )
         return int(text)
 
-    return whole
+    return integer
 
 
 def _positive(text: str) -> float:
-    value = _not_negative(text)
+    value = _non_negative(text)
     if not value:
         raise argparse.ArgumentTypeError("must be more than 0")
     return value
 
 
-def _not_negative(text: str) -> float:
+def _non_negative(text: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from error
-    # No comparison holds for NaN.
-    if not 0 <= value <= _MOST:
-        raise argparse.ArgumentTypeError(f"must be 0 to {_MOST:g}, not {text}")
+    # Every comparison with NaN is false.
+    if not 0 <= value <= _LARGEST:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {_LARGEST:g}, not {text}")
     return value

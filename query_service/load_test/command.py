@@ -1,4 +1,4 @@
-"""Reads what is to be asked, has the load made, and prints what was measured."""
+"""Reads the ids to ask for, runs the load, and prints the results."""
 
 import argparse
 import sys
@@ -6,44 +6,45 @@ from pathlib import Path
 
 from query_service.errors import UnusableFile
 from query_service.load_test import processes, report
-from query_service.load_test.load import BenchError, Plan
+from query_service.load_test.connection import LoadTestError
+from query_service.load_test.load import Plan
 from query_service.load_test.requests import Requests
 from rpc import credentials
 
-_MOST_CONNECTIONS = 8
+_DEFAULT_CONNECTIONS = 8
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Load as the options say; 0 if there was an OK answer, else 1."""
+    """Run the load test of the options; return 0 if there was an OK answer, else 1."""
     try:
-        tally = processes.measure(_plans(parsed), show=sys.stderr.isatty())
-    # A number beyond int32.
-    except (BenchError, UnusableFile, ValueError) as error:
+        tally = processes.measure(plans(parsed), show_progress=sys.stderr.isatty())
+    # protobuf raises ValueError for a number that does not fit into an int32.
+    except (LoadTestError, UnusableFile, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     print((report.as_json if parsed.json else report.as_text)(tally, parsed))  # noqa: T201
     return 0 if tally.answers else 1
 
 
-def _plans(parsed: argparse.Namespace) -> list[Plan]:
-    """One for each process; they begin at different places of the file."""
+def plans(parsed: argparse.Namespace) -> list[Plan]:
+    """Return the plan of each process. The processes start at different ids of the file."""
     requests = Requests(
         "user_id" if parsed.users else "item_id",
-        _ids(parsed.users or parsed.items),
+        read_ids(parsed.users or parsed.items),
         k=parsed.k,
         exclude_seen=parsed.exclude_seen,
-        exclude=_ids(parsed.exclude) if parsed.exclude else (),
+        exclude=read_ids(parsed.exclude) if parsed.exclude else (),
         batch=parsed.batch,
     )
-    shown = credentials.read(parsed)
     count = parsed.processes
-    most = _MOST_CONNECTIONS if parsed.rate else min(parsed.concurrency, _MOST_CONNECTIONS)
-    connections = parsed.connections or max(most, count)
+    in_flight = _DEFAULT_CONNECTIONS if parsed.rate else parsed.concurrency
+    connections = parsed.connections or max(min(in_flight, _DEFAULT_CONNECTIONS), count)
+    shared = credentials.read(parsed)
     return [
         Plan(
             address=parsed.address,
             requests=requests,
-            first=process * requests.calls_in_a_round // count,
+            first=process * requests.calls_per_round // count,
             connections=_share(connections, process, count),
             concurrency=_share(parsed.concurrency, process, count),
             rate=parsed.rate / count if parsed.rate else None,
@@ -51,30 +52,30 @@ def _plans(parsed: argparse.Namespace) -> list[Plan]:
             warm_up_s=parsed.warm_up,
             duration_s=parsed.duration,
             timeout_s=parsed.timeout_s,
-            credentials=shown,
+            credentials=shared,
         )
         for process in range(count)
     ]
 
 
 def _share(total: int, process: int, count: int) -> int:
-    """Of ``total`` things what one of ``count`` processes gets; together they get all."""
+    """Return the share of one of ``count`` processes; the shares add up to ``total``."""
     return total * (process + 1) // count - total * process // count
 
 
-def _ids(name: str) -> list[str]:
-    """The lines of a file that are not blank.
+def read_ids(name: str) -> list[str]:
+    """Return the lines of a file that are not blank.
 
     Raises:
-        BenchError: there is none, or no reading it.
+        LoadTestError: the file cannot be read, or has no such line.
     """
     try:
         with Path("/dev/stdin" if name == "-" else name).open(encoding="utf-8-sig") as file:
             ids = [line.rstrip("\n") for line in file if line.strip()]
     except OSError as error:
-        raise BenchError(f"{name}: {error.strerror}") from error
+        raise LoadTestError(f"{name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise BenchError(f"{name}: {error}") from error
+        raise LoadTestError(f"{name}: {error}") from error
     if not ids:
-        raise BenchError(f"{name}: there is no id in it")
+        raise LoadTestError(f"{name}: the file has no ids; it needs one id per line")
     return ids

@@ -1,4 +1,4 @@
-"""What was measured, in words and as JSON."""
+"""The results of a load test as text and as JSON."""
 
 import argparse
 import json
@@ -7,19 +7,19 @@ from typing import Any
 from query_service.load_test.tally import Tally
 
 _QUANTILES = {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999}
-#: Of a core: from here on the tool may be what limits.
-_BUSY = 0.9
+#: Cores of one process from which on the load generator may be the bottleneck.
+_BUSY_CORES = 0.9
 
 
 def as_json(tally: Tally, parsed: argparse.Namespace) -> str:
-    """The figures as one JSON object; times in the unit of their names."""
+    """Return the results as a JSON object."""
     return json.dumps(_figures(tally, parsed), indent=2, ensure_ascii=False)
 
 
 def as_text(tally: Tally, parsed: argparse.Namespace) -> str:
-    """The figures in lines."""
+    """Return the results as lines of text."""
     figures = _figures(tally, parsed)
-    loop = f"{parsed.rate:g} a second" if parsed.rate else f"{parsed.concurrency} at a time"
+    loop = f"{parsed.rate:g} a second" if parsed.rate else f"{parsed.concurrency} in flight"
     call = f"BatchRetrieve of {parsed.batch}" if parsed.batch else "Retrieve"
     latency = ", ".join(f"{name} {ms:.1f}" for name, ms in figures["latency_ms"].items())
     lines = [
@@ -42,18 +42,18 @@ def as_text(tally: Tally, parsed: argparse.Namespace) -> str:
         f"{name}: {one['count']:,} ({one['example']})" for name, one in figures["errors"].items()
     ]
     lines += [("errors" if not n else "", text) for n, text in enumerate(errors or ["none"])]
-    # In the closed loop there always are some.
+    # The closed loop always ends with calls in flight.
     if tally.unfinished and (parsed.rate or not tally.answers):
         lines.append(("unfinished", f"{tally.unfinished:,} when the time was over"))
     cores = ", ".join(f"{one:.2f}" for one in tally.cores)
     lines.append(("this tool", f"{cores} of a core"))
     if figures["tool"]["limited"]:
-        lines.append(("", "this may be the limit of the tool: use more --processes or machines"))
+        lines.append(("", "the load generator may be the bottleneck: add --processes"))
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
 def _figures(tally: Tally, parsed: argparse.Namespace) -> dict[str, Any]:
-    """All of them; latency and rates are of what was OK."""
+    """Return all results; latency and rates are those of OK answers."""
     seconds = tally.seconds or 1.0
     quantiles = {name: tally.latencies.quantile(one) for name, one in _QUANTILES.items()}
     quantiles["max"] = tally.latencies.largest_s
@@ -78,6 +78,6 @@ def _figures(tally: Tally, parsed: argparse.Namespace) -> dict[str, Any]:
         "unfinished": tally.unfinished,
         "tool": {
             "cores": tally.cores,
-            "limited": bool(tally.unsent) or max(tally.cores, default=0.0) > _BUSY,
+            "limited": bool(tally.unsent) or max(tally.cores, default=0.0) > _BUSY_CORES,
         },
     }

@@ -1,6 +1,5 @@
-"""What was measured: counts and latencies, of bounded size, added up over processes."""
+"""Counts and latencies of a load test: of bounded size, and added up over processes."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -8,94 +7,94 @@ from google.rpc import code_pb2
 
 from retrieval.v1 import retrieval_service_pb2 as pb
 
-#: A bucket's upper bound over its lower one. Its middle is within 1 % of all that is in it.
-_GROWTH = 1.02
-_BUCKETS_PER_E = 1 / math.log(_GROWTH)
-_LEAST_S = 1e-6
-
 
 @dataclass
 class Latencies:
-    """A histogram with logarithmic buckets: 1,163 of them from 1 microsecond to 10,000 s."""
+    """A histogram of latencies that are rounded to three significant digits, so to 0.5 %."""
 
-    buckets: Counter[int] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     largest_s: float = 0.0
 
     def add(self, latency_s: float) -> None:
-        """Count one; less than a microsecond counts as that."""
-        self.buckets[math.floor(math.log(max(latency_s, _LEAST_S)) * _BUCKETS_PER_E)] += 1
+        """Count one latency."""
+        self.counts[f"{latency_s:.2e}"] += 1
         self.largest_s = max(self.largest_s, latency_s)
 
     def quantile(self, per_mille: int) -> float:
-        """Seconds within which ``per_mille`` of 1,000 were answered, to 1 %; 0 where none was.
+        """Return the seconds within which ``per_mille`` of 1,000 were answered; 0 without any.
 
-        The nearest rank: the smallest latency that is not below that share of them.
+        This is the nearest rank: the smallest latency with at least that share at or below it.
         """
-        rank = -(-sum(self.buckets.values()) * per_mille // 1000)
-        below = 0
-        for bucket, count in sorted(self.buckets.items()):
-            below += count
-            if below >= rank:
-                return min(math.exp((bucket + 0.5) / _BUCKETS_PER_E), self.largest_s)
+        rank = -(-self.counts.total() * per_mille // 1000)
+        so_far = 0
+        for latency_s, count in sorted((float(text), n) for text, n in self.counts.items()):
+            so_far += count
+            if so_far >= rank:
+                return min(latency_s, self.largest_s)
         return 0.0
 
     def merge(self, other: "Latencies") -> None:
-        """Add what another histogram has counted."""
-        self.buckets.update(other.buckets)
+        """Add the latencies of another histogram."""
+        self.counts.update(other.counts)
         self.largest_s = max(self.largest_s, other.largest_s)
 
 
 @dataclass
 class Tally:
-    """Counts of calls, and of answers: with BatchRetrieve a call has many of them."""
+    """Counts of calls, and of answers, of which a BatchRetrieve call has many.
 
-    #: OK calls, and their latencies.
+    Attributes:
+        calls: OK calls.
+        latencies: latencies of the OK calls.
+        answers: OK answers.
+        candidates: candidates in all OK answers.
+        popular: OK answers that came from popularity.
+        versions: OK answers by model version.
+        errors: failed requests by status; a call that fails counts all its requests.
+        examples: one error message per status.
+        unfinished: calls that were in flight, or due and not sent, when the time was over.
+        unsent: calls that were due and that the load generator did not manage to send.
+        seconds: the measured time.
+        cores: processor use of each process.
+    """
+
     calls: int = 0
     latencies: Latencies = field(default_factory=Latencies)
-    #: OK answers, the candidates in them, and those that came from popularity.
     answers: int = 0
     candidates: int = 0
     popular: int = 0
-    #: Answers by model version.
     versions: Counter[int] = field(default_factory=Counter)
-    #: Requests that failed by the name of the status; a call that fails, fails all of its requests.
     errors: Counter[str] = field(default_factory=Counter)
-    #: One message for each status.
     examples: dict[str, str] = field(default_factory=dict)
-    #: Calls under way, or due and not sent, when the time was over.
     unfinished: int = 0
-    #: Calls that were due and that the tool did not get to send.
     unsent: int = 0
-    #: The time that counts.
     seconds: float = 0.0
-    #: Of each process, how much of a core it used; may be more than 1.
     cores: list[float] = field(default_factory=list)
 
-    def retrieved(self, data: bytes, latency_s: float) -> None:
+    def add_answer(self, data: bytes, latency_s: float) -> None:
         """Count an OK answer of Retrieve.
 
-        Every answer is parsed: 100 candidates take 2.4 microseconds, 2 to 3 % of what sending a
-        request and receiving its answer takes.
+        Parsing an answer of 100 candidates takes 2.4 microseconds, 2 to 3 % of a call.
         """
-        self._call(latency_s)
-        self._answer(pb.RetrieveResponse.FromString(data))
+        self._add_call(latency_s)
+        self._add_response(pb.RetrieveResponse.FromString(data))
 
-    def batch_retrieved(self, data: bytes, latency_s: float) -> None:
-        """Count an OK answer of BatchRetrieve, whose results may be errors."""
-        self._call(latency_s)
+    def add_batch(self, data: bytes, latency_s: float) -> None:
+        """Count an OK answer of BatchRetrieve, in which single results may be errors."""
+        self._add_call(latency_s)
         for result in pb.BatchRetrieveResponse.FromString(data).results:
             if result.WhichOneof("result") == "response":
-                self._answer(result.response)
+                self._add_response(result.response)
             else:
-                self.failed(_name(result.error.code), result.error.message)
+                self.add_error(_code_name(result.error.code), result.error.message)
 
-    def failed(self, name: str, message: str, requests: int = 1) -> None:
-        """Count requests that ended with the status of that name."""
+    def add_error(self, name: str, message: str, requests: int = 1) -> None:
+        """Count requests that ended with the status ``name``."""
         self.errors[name] += requests
         self.examples.setdefault(name, message)
 
     def merge(self, other: "Tally") -> None:
-        """Add what was counted elsewhere in the same time."""
+        """Add what another process or connection counted in the same time."""
         self.calls += other.calls
         self.latencies.merge(other.latencies)
         self.answers += other.answers
@@ -109,19 +108,19 @@ class Tally:
         self.seconds = max(self.seconds, other.seconds)
         self.cores += other.cores
 
-    def _call(self, latency_s: float) -> None:
+    def _add_call(self, latency_s: float) -> None:
         self.calls += 1
         self.latencies.add(latency_s)
 
-    def _answer(self, answer: pb.RetrieveResponse) -> None:
+    def _add_response(self, answer: pb.RetrieveResponse) -> None:
         self.answers += 1
         self.candidates += len(answer.candidates)
         self.popular += answer.origin == pb.ORIGIN_POPULARITY
         self.versions[answer.model_version] += 1
 
 
-def _name(code: int) -> str:
-    """The name of a status code in a message; the number where there is no such code."""
+def _code_name(code: int) -> str:
+    """Return the name of a status code, or the number if it has no name."""
     try:
         return str(code_pb2.Code.Name(code))
     except ValueError:

@@ -1,8 +1,7 @@
-"""``bench`` against a real service: what it counts is what happened."""
+"""``bench`` against a real service."""
 
 import argparse
 import json
-import math
 import os
 import signal
 import subprocess
@@ -15,14 +14,13 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from query_service.cli import main as cli
 from query_service.load_test import command, processes, report
-from query_service.load_test.load import BenchError, Plan
-from query_service.load_test.requests import SERVICE, Requests
-from query_service.load_test.tally import Latencies, Tally
+from query_service.load_test.connection import LoadTestError
+from query_service.load_test.load import Plan
+from query_service.load_test.requests import SERVICE
+from query_service.load_test.tally import Tally
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.conftest import ROOT
 from tests.query_service.conftest import FakeModelServer, Service
@@ -39,7 +37,7 @@ def users(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench(service: Service, users: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Run it with --json; the figures, and the exit status as ``status``."""
+    """Run ``bench --json``: its results, and the exit status as ``status``."""
 
     def run(*options: str) -> dict[str, Any]:
         asked = [] if "--items" in options else ["--users", str(users)]
@@ -52,7 +50,7 @@ def bench(service: Service, users: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 class Recorder:
-    """A service that answers one thing, and knows by whom it was asked for what."""
+    """A service with one fixed answer that records callers and user ids."""
 
     def __init__(self) -> None:
         self.answer = pb.RetrieveResponse(candidates=[pb.Candidate(item_id="i1")])
@@ -94,71 +92,14 @@ def _ids(path: Path, *ids: str) -> str:
 
 
 def _rows(model_server: FakeModelServer) -> int:
-    """How many queries the model server was asked."""
+    """Return the number of queries that the model server was asked."""
     return sum(len(depths) for depths in model_server.depths)
 
 
-def _with(*seconds: float) -> Latencies:
-    latencies = Latencies()
-    for one in seconds:
-        latencies.add(one)
-    return latencies
-
-
-def test_quantiles_by_hand() -> None:
-    latencies = _with(*(n / 1000 for n in range(1, 1001)))
-    for per_mille in (1, 500, 900, 990, 999, 1000):
-        assert latencies.quantile(per_mille) == pytest.approx(per_mille / 1000, rel=0.01)
-    # Of three the second is the median, and the third all above two thirds.
-    three = _with(0.3, 0.001, 0.02)
-    assert three.quantile(500) == pytest.approx(0.02, rel=0.01)
-    assert three.quantile(666) == pytest.approx(0.02, rel=0.01)
-    assert three.quantile(667) == three.quantile(999) == pytest.approx(0.3, rel=0.01)
-    assert three.largest_s == 0.3
-    assert Latencies().quantile(500) == 0
-    assert _with(0.0).quantile(500) == 0
-
-
-@given(
-    st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=60),
-    st.integers(1, 1000),
-    st.integers(0, 60),
-)
-def test_quantiles_are_within_one_percent(seconds: list[float], per_mille: int, first: int) -> None:
-    exact = sorted(seconds)[math.ceil(len(seconds) * per_mille / 1000) - 1]
-    latencies = _with(*seconds[:first])
-    latencies.merge(_with(*seconds[first:]))
-    assert latencies.quantile(per_mille) == pytest.approx(exact, rel=0.01)
-    assert latencies.largest_s == max(seconds)
-
-
-def test_the_histogram_is_bounded() -> None:
-    assert len(_with(*(1.001**n for n in range(-13_820, 9_215))).buckets) <= 1164
-
-
-@pytest.mark.parametrize("kind", ["user_id", "item_id"])
-def test_request_bytes(kind: Any) -> None:
-    # Lengths of one, two and three bytes.
-    ids = ["a", "é" * 100, "c" * 256]
-    shared: Any = {"max_candidates": 7, "exclude_seen": True, "exclude_item_ids": ["x" * 250] * 66}
-    expected = [pb.RetrieveRequest(**{kind: one, **shared}) for one in ids]
-    options: Any = {"k": 7, "exclude_seen": True, "exclude": shared["exclude_item_ids"]}
-    single = Requests(kind, ids, **options)
-    assert [pb.RetrieveRequest.FromString(single[n]) for n in range(5)] == [
-        *expected,
-        *expected[:2],
-    ]
-    batches = Requests(kind, ids, **options, batch=2)
-    assert [list(pb.BatchRetrieveRequest.FromString(batches[n]).requests) for n in (0, 1)] == [
-        expected[:2],
-        [expected[2], expected[0]],
-    ]
-
-
-def test_closed_loop(bench: Bench, model_server: FakeModelServer) -> None:
+def test_closed_loop_keeps_the_concurrency(bench: Bench, model_server: FakeModelServer) -> None:
     model_server.delay_s = 0.05
     got = bench("--concurrency", "4", "--duration", "1", "--warm-up", "0.2", "-k", "10")
-    # 4 at a time, each at least 50 ms.
+    # 4 in flight, each for at least 50 ms.
     assert 30 < got["requests"] == got["answers"] <= 4 * 1 / 0.05
     assert got["requests_per_s"] == pytest.approx(got["requests"], rel=0.01)
     assert got["requests"] < _rows(model_server)
@@ -170,10 +111,10 @@ def test_closed_loop(bench: Bench, model_server: FakeModelServer) -> None:
     assert (got["errors"], got["status"]) == ({}, 0)
 
 
-def test_no_more_are_under_way_than_asked_for(
+def test_no_more_requests_are_in_flight_than_the_concurrency(
     serve: Callable[..., Service], users: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # One more would be refused.
+    # The service refuses one more.
     service = serve(max_concurrent_requests=3)
     arguments = ["bench", "--address", service.address, "--users", str(users), "--json"]
     arguments += ["--warm-up", "0", "--duration", "0.5"]
@@ -185,7 +126,7 @@ def test_no_more_are_under_way_than_asked_for(
     assert refused["example"] == "too many requests are under way"
 
 
-def test_the_open_loop_keeps_its_rate(bench: Bench, model_server: FakeModelServer) -> None:
+def test_open_loop_keeps_its_rate(bench: Bench, model_server: FakeModelServer) -> None:
     began = time.monotonic()
     got = bench("--rate", "80", "--duration", "1", "--warm-up", "0.5")
     assert got["requests"] == 80
@@ -196,11 +137,11 @@ def test_the_open_loop_keeps_its_rate(bench: Bench, model_server: FakeModelServe
     assert time.monotonic() - began > 1.5
 
 
-def test_the_open_loop_counts_from_when_a_request_was_due(
+def test_open_loop_latency_counts_from_the_due_time(
     bench: Bench, model_server: FakeModelServer
 ) -> None:
-    # One Predict follows the other: what is due in the first goes into the second, at 0.5 s, and
-    # what is due after that into the third, from 1 s to 1.5 s.
+    # Predicts run one after another: requests that are due during the first one are batched into
+    # the second, which starts at 0.5 s, and later ones into the third, from 1 s to 1.5 s.
     model_server.delay_s = 0.5
     got = bench("--rate", "100", "--duration", "0.64", "--warm-up", "0")
     assert (got["requests"], got["unfinished"]) == (64, 0)
@@ -208,50 +149,52 @@ def test_the_open_loop_counts_from_when_a_request_was_due(
     assert 25 < got["requests_per_s"] <= 64 / 1.5
 
 
-def test_errors_by_status(bench: Bench, tmp_path: Path) -> None:
+def test_errors_are_counted_by_status(bench: Bench, tmp_path: Path) -> None:
     items = _ids(tmp_path / "items.txt", "i1", "nothing")
     got = bench("--items", items, "--rate", "40", "--duration", "0.5", "--warm-up", "0")
     assert (got["requests"], got["status"]) == (10, 0)
     assert got["errors"]["NOT_FOUND"]["count"] == 10
     assert "'nothing'" in got["errors"]["NOT_FOUND"]["example"]
-    # The query item itself is no candidate.
+    # The query item itself is not a candidate.
     assert got["candidates_per_answer"] == 49
 
 
-def test_nothing_but_errors(bench: Bench, model_server: FakeModelServer) -> None:
+def test_exit_status_is_1_without_an_answer(bench: Bench, model_server: FakeModelServer) -> None:
     model_server.error = (grpc.StatusCode.UNAVAILABLE, "gone")
     got = bench("--rate", "40", "--duration", "0.5", "--warm-up", "0")
     assert (got["requests"], got["status"], got["latency_ms"]["max"]) == (0, 1, 0)
     assert got["errors"] == {"UNAVAILABLE": {"count": 20, "example": "model server: gone"}}
 
 
-def test_out_of_time(bench: Bench, model_server: FakeModelServer) -> None:
+def test_calls_past_the_deadline_are_errors(bench: Bench, model_server: FakeModelServer) -> None:
     model_server.delay_s = 1.0
     options = ("--rate", "20", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "0.3")
     got = bench(*options)
     assert got["errors"]["DEADLINE_EXCEEDED"]["count"] == 10
 
 
-def test_batches(bench: Bench, model_server: FakeModelServer, tmp_path: Path) -> None:
+def test_batch_counts_answers_and_errors_of_single_requests(
+    bench: Bench, model_server: FakeModelServer, tmp_path: Path
+) -> None:
     model_server.known = False
     window = ("--rate", "20", "--duration", "0.5", "--warm-up", "0")
     got = bench("--batch", "4", *window)
     assert (got["requests"], got["answers"], _rows(model_server)) == (10, 40, 40)
     assert got["answers_per_s"] == pytest.approx(4 * got["requests_per_s"])
     assert got["popularity_share"] == 1
-    # An OK call with a result that is none.
+    # An OK call may hold a result that is an error.
     model_server.known = True
     items = _ids(tmp_path / "items.txt", "i1", "i2", "nothing", "i3")
     got = bench("--batch", "4", "--items", items, *window)
     assert (got["requests"], got["answers"]) == (10, 30)
     assert got["errors"]["NOT_FOUND"]["count"] == 10
-    # A call that fails, fails all of its requests.
+    # A failed call counts all of its requests.
     got = bench("--batch", "257", *window)
     assert got["errors"]["INVALID_ARGUMENT"]["count"] == 2570
     assert (got["requests"], got["status"]) == (0, 1)
 
 
-def test_exclusions(bench: Bench, tmp_path: Path) -> None:
+def test_exclusions_are_sent(bench: Bench, tmp_path: Path) -> None:
     one = ("--users", _ids(tmp_path / "u1.txt", "u1"))
     window = ("--rate", "20", "--duration", "0.3", "--warm-up", "0")
     excluded = ("--exclude", _ids(tmp_path / "excluded.txt", "i1", "i3", "i4", "none"))
@@ -262,7 +205,7 @@ def test_exclusions(bench: Bench, tmp_path: Path) -> None:
     assert bench(*one, *window, *excluded, "--exclude-seen")["candidates_per_answer"] == 45
 
 
-def test_two_processes(bench: Bench, model_server: FakeModelServer) -> None:
+def test_two_processes_share_the_load(bench: Bench, model_server: FakeModelServer) -> None:
     got = bench("--processes", "2", "--rate", "61", "--duration", "1", "--warm-up", "0")
     assert (got["requests"], _rows(model_server)) == (61, 61)
     assert got["answers_per_s"] == pytest.approx(61, rel=0.3)
@@ -272,26 +215,24 @@ def test_two_processes(bench: Bench, model_server: FakeModelServer) -> None:
     assert 10 < bench(*closed)["requests"] <= 50
 
 
-def test_what_each_process_does(tmp_path: Path) -> None:
+def test_processes_start_at_different_ids_and_times(tmp_path: Path) -> None:
     users = _ids(tmp_path / "many.txt", *(f"u{n}" for n in range(12)))
 
     def plans(*options: str) -> list[Plan]:
-        return command._plans(cli._parser().parse_args(["bench", "--users", users, *options]))
+        return command.plans(cli._parser().parse_args(["bench", "--users", users, *options]))
 
     three = plans("--processes", "3", "--concurrency", "32")
     assert [plan.concurrency for plan in three] == [10, 11, 11]
     assert [plan.connections for plan in three] == [2, 3, 3]
-    # At different places of the file.
     assert [plan.first for plan in three] == [0, 4, 8]
     assert [plan.first for plan in plans("--processes", "3", "--batch", "2")] == [0, 2, 4]
-    # At different times.
     paced = plans("--processes", "2", "--rate", "10")
     assert [(plan.rate, plan.delay_s) for plan in paced] == [(5, 0), (5, 0.1)]
     assert [plan.connections for plan in plans("--concurrency", "3")] == [3]
     assert [plan.connections for plan in plans("--connections", "20")] == [20]
 
 
-def test_ids_are_taken_in_turn(recorder: Recorder, tmp_path: Path) -> None:
+def test_ids_are_used_in_a_cycle(recorder: Recorder, tmp_path: Path) -> None:
     users = _ids(tmp_path / "four.txt", "a", "b", "c", "d")
     bench = ["bench", "--address", recorder.address, "--users", users, "--warm-up", "0"]
     paced = ["--rate", "20", "--duration", "0.5", "--connections", "1"]
@@ -300,23 +241,25 @@ def test_ids_are_taken_in_turn(recorder: Recorder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--processes", "2"], ["--rate", "100"]])
-def test_each_connection_is_one(recorder: Recorder, users: Path, options: list[str]) -> None:
+def test_each_connection_is_a_tcp_connection(
+    recorder: Recorder, users: Path, options: list[str]
+) -> None:
     bench = ["bench", "--address", recorder.address, "--users", str(users), *options]
     assert cli.main([*bench, "--connections", "5", "--duration", "0.3", "--warm-up", "0"]) == 0
     assert len(recorder.peers) == 5
 
 
-def test_answers_of_any_size(
+def test_answers_may_be_of_any_size(
     recorder: Recorder, users: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # gRPC's own limit is 4 MiB.
+    # More than gRPC's default limit of 4 MiB.
     recorder.answer = pb.RetrieveResponse(candidates=[pb.Candidate(item_id="i" * 5_000_000)])
     bench = ["bench", "--address", recorder.address, "--users", str(users), "--warm-up", "0"]
     assert cli.main([*bench, "--rate", "10", "--duration", "0.3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["errors"] == {}
 
 
-def test_in_words(service: Service, users: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_output(service: Service, users: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = ["bench", "--address", service.address, "--users", str(users), "--batch", "5"]
     assert cli.main([*bench, "--rate", "20", "--duration", "0.5", "--warm-up", "0"]) == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
@@ -332,7 +275,7 @@ def test_in_words(service: Service, users: Path, capsys: pytest.CaptureFixture[s
     assert said["errors"] == "none"
 
 
-def test_the_tool_says_when_it_is_the_limit() -> None:
+def test_text_says_when_the_load_generator_is_the_bottleneck() -> None:
     asked = argparse.Namespace(
         address="", concurrency=1, rate=None, batch=0, users="-", processes=1
     )
@@ -341,7 +284,7 @@ def test_the_tool_says_when_it_is_the_limit() -> None:
     assert "--processes" not in report.as_text(Tally(cores=[0.89, 0.3]), asked)
 
 
-def test_a_rate_beyond_what_the_tool_can_send(bench: Bench) -> None:
+def test_unsent_requests_of_too_high_a_rate_are_unfinished(bench: Bench) -> None:
     options = ("--rate", "100000", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "0.3")
     began = time.monotonic()
     got = bench(*options)
@@ -350,11 +293,11 @@ def test_a_rate_beyond_what_the_tool_can_send(bench: Bench) -> None:
     assert got["unfinished"] > 10_000
     assert counted + got["unfinished"] == pytest.approx(50_000, abs=1)
     assert got["tool"]["limited"]
-    # What was sent late counts from when it was due.
+    # The latency of late requests counts from the due time.
     assert got["latency_ms"]["max"] > 250
 
 
-def test_progress_for_a_terminal(
+def test_progress_is_shown_on_a_terminal_only(
     service: Service,
     users: Path,
     capsys: pytest.CaptureFixture[str],
@@ -374,7 +317,9 @@ def test_progress_for_a_terminal(
     assert shown[-1] == ""
 
 
-def test_a_service_that_does_not_answer(bench: Bench, model_server: FakeModelServer) -> None:
+def test_closed_loop_ends_in_time_without_answers(
+    bench: Bench, model_server: FakeModelServer
+) -> None:
     model_server.delay_s = 2.5
     began = time.monotonic()
     got = bench("--concurrency", "4", "--duration", "0.3", "--warm-up", "0")
@@ -383,7 +328,7 @@ def test_a_service_that_does_not_answer(bench: Bench, model_server: FakeModelSer
 
 
 @pytest.mark.parametrize("loop", [["--concurrency", "2"], ["--rate", "0.1"]])
-def test_an_interrupt_ends_it_early(service: Service, loop: list[str]) -> None:
+def test_interrupt_ends_the_load_early_with_results(service: Service, loop: list[str]) -> None:
     arguments = [
         *(sys.executable, "-m", "query_service", "bench", "--address", service.address),
         *("--users", "-", "--warm-up", "0", "--duration", "60", "--json", *loop),
@@ -397,7 +342,7 @@ def test_an_interrupt_ends_it_early(service: Service, loop: list[str]) -> None:
         process.stdin.close()
         process.stdin = None
         time.sleep(1.5)
-        # As a terminal does it: to all processes of the command.
+        # A terminal sends it to all processes of the command.
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=5)
     assert (process.returncode, err) == (0, b"")
@@ -407,18 +352,20 @@ def test_an_interrupt_ends_it_early(service: Service, loop: list[str]) -> None:
     assert got["requests_per_s"] == pytest.approx(got["requests"] / got["seconds"])
 
 
-def test_a_process_that_ends_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
+def test_process_that_ends_unexpectedly_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     broken: Any = None
     plan = Plan("127.0.0.1:1", broken, 0, 1, 1, None, 0.0, 0.0, 1.0, 1.0)
-    with pytest.raises(BenchError, match="has ended by itself"):
-        processes.measure([plan], show=False)
-    # With its traceback.
+    with pytest.raises(LoadTestError, match="ended unexpectedly"):
+        processes.measure([plan], show_progress=False)
+    # Its traceback is on stderr.
     assert "AttributeError" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("found", ["127.0.0.1:1", "no-such-host.invalid:1", "not listening"])
-def test_no_service(found: str, users: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_connection_failure_names_the_address(
+    found: str, users: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench = ["bench", "--address", found, "--users", str(users), "--timeout-s", "2"]
     assert cli.main(bench) == 1
     [line] = capsys.readouterr().err.splitlines()
@@ -428,9 +375,9 @@ def test_no_service(found: str, users: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("option", ["--users", "--items", "--exclude"])
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file"), (b"", "no id"), (b"\n  \n", "no id"), (b"u1\n\xff\n", "utf-8")],
+    [(None, "No such file"), (b"", "no ids"), (b"\n  \n", "no ids"), (b"u1\n\xff\n", "utf-8")],
 )
-def test_files_that_cannot_be_used(
+def test_unusable_id_file_is_an_error(
     option: str,
     content: bytes | None,
     said: str,
@@ -471,7 +418,7 @@ def test_files_that_cannot_be_used(
         ["--items", "i.txt"],
     ],
 )
-def test_options_that_cannot_be(
+def test_invalid_option_is_a_usage_error(
     wrong: list[str], users: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as raised:
@@ -480,27 +427,27 @@ def test_options_that_cannot_be(
     assert wrong[0] in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_ids_of_a_file(tmp_path: Path) -> None:
+def test_id_file_with_byte_order_mark_and_crlf(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
-    # As editors on Windows write it. Spaces are part of an id.
+    # Editors on Windows write such files. Spaces are part of an id.
     path.write_bytes("\ufeffu1\r\n\r\n é 2\r\n".encode())
-    assert command._ids(str(path)) == ["u1", " é 2"]
+    assert command.read_ids(str(path)) == ["u1", " é 2"]
 
 
-def test_what_to_ask_for_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_users_or_items_are_required(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in ([], ["--items", "i.txt", "--exclude-seen"]):
         with pytest.raises(SystemExit):
             cli.main(["bench", *wrong])
         assert "--users" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_number_beyond_int32(users: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_k_beyond_int32_is_an_error(users: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--users", str(users), "-k", "9" * 10]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
 
 
-def test_the_other_commands_do_not_load_it() -> None:
+def test_other_commands_do_not_import_the_load_test() -> None:
     code = """
 import sys
 import query_service.cli
