@@ -1,24 +1,22 @@
-"""Real harm to real processes under a steady load, and what the callers see of it.
+"""Failures injected into real processes under a steady load, and what callers see of them.
 
-    python -m benchmarks.chaos [SCENARIO ...]
+Run all scenarios with `make chaos`, or some with `python -m benchmarks.chaos SCENARIO ...`.
 
-lab.py            starts what a scenario needs, with the same load for all
-processes.py      a server process: killed, paused, started again, terminated
-catalogue.py      the model: made where there is none, and what is in it
-asking.py         requests, and what is wrong with their answers
-load.py           sends them at fixed times; keeps when each was sent and how it ended
-outcomes.py       counts and quantiles of what was kept
-checks.py         what is held against what bound
+scenarios      all scenarios by name
+environment    starts the servers and the load that a scenario needs
+requests       requests of every kind, and the check of their answers
+load           sends requests at fixed times and keeps the outcome of each
+outcomes       counts and quantiles of outcomes
+checks         figures and the bounds that they have to keep
+catalogue      the model that is asked
+report         the table on the terminal, in docs/reliability.md, and JSON
 
-model_servers.py  scenarios: the model server dies, stands still, is one of two
-services.py       a worker dies; an instance is told to end
-overload.py       twice the load that can be answered
-versions.py       versions are published, broken, rolled back
-seen_items.py     Redis dies and stands still
-hostile.py        a hundred thousand fuzzed requests
-access.py         wrong certificates, wrong tokens
-soak.py           minutes of mixed load: memory
-
-scenarios.py      all of them by name
-report.py         the table for people, docs/reliability.md and JSON
+model_servers  the model server is killed, paused, or one of two
+services       a worker is killed; an instance is shut down
+overload       twice the load that can be answered
+versions       versions are published, damaged, and rolled back
+seen_items     Redis is killed and paused
+fuzzing        a hundred thousand fuzzed requests
+access         invalid certificates and tokens
+soak           minutes of mixed load
 """

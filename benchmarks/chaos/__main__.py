@@ -1,91 +1,127 @@
-"""Play scenarios; exit status 1 if one of them did not hold."""
+"""Run chaos scenarios. The exit status is 1 if a bound was not kept."""
 
 import argparse
 import signal
 import sys
+import time
 from pathlib import Path
 
-from rich.console import Console
-
+from benchmarks import reporting
 from benchmarks.chaos import report
-from benchmarks.chaos.catalogue import made
-from benchmarks.chaos.checks import Broken
-from benchmarks.chaos.lab import Lab, Times
-from benchmarks.chaos.processes import ROOT, now
+from benchmarks.chaos.catalogue import ensure_model
+from benchmarks.chaos.checks import ScenarioError
+from benchmarks.chaos.environment import Durations, Environment
 from benchmarks.chaos.scenarios import SCENARIOS
+from tools.processes import ROOT, ProcessError
 
-_WORK = ROOT / "build" / "chaos"
 
-
-def play(name: str, lab: Lab) -> report.Result:
-    """One scenario, from its start to the end of all that it started."""
+def run(name: str, environment: Environment) -> report.Result:
+    """Run one scenario, from its start until everything that it started has ended."""
     scenario = SCENARIOS[name]
     title = (scenario.__doc__ or "").splitlines()[0].rstrip(".")
     result = report.Result(name, title)
-    begun = now()
+    begun = time.perf_counter()
     try:
-        for check in scenario(lab):
+        for check in scenario(environment):
             result.checks.append(check)
-    except Broken as broken:
-        result.broken = str(broken)
-    result.seconds = now() - begun
+    except (ScenarioError, ProcessError, TimeoutError) as error:
+        result.error = str(error)
+    result.seconds = time.perf_counter() - begun
     return result
 
 
-def options() -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.chaos", description=__doc__.splitlines()[0] if __doc__ else None
-    )
+def parse_arguments() -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = reporting.argument_parser("benchmarks.chaos", __doc__)
     add = parser.add_argument
-    add("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)} (all)")
-    add("--rate", type=float, default=500.0, help="requests a second")
-    add("--calm-s", type=float, default=Times.calm, help="of load before and after the harm")
-    add("--overload-s", type=float, default=Times.overload)
-    add("--soak-s", type=float, default=Times.soak)
-    add("--fuzzed", type=int, default=100_000, metavar="N", help="requests of fuzz")
-    add("--models-dir", type=Path, help="made by benchmarks.service.model (made in --work-dir)")
-    add("--work-dir", type=Path, default=_WORK)
-    add("--document", type=Path, metavar="FILE", help="write the table into docs/reliability.md")
+    add(
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help=f"The scenarios to run: {', '.join(SCENARIOS)} (default: all).",
+    )
+    add("--rate", type=float, default=500.0, help="Requests a second.")
+    add(
+        "--calm-s",
+        type=float,
+        default=Durations.steady_s,
+        help="Seconds of load before the failure and after the recovery.",
+    )
+    add(
+        "--overload-s",
+        type=float,
+        default=Durations.overload_s,
+        help="Seconds of each overload round.",
+    )
+    add("--soak-s", type=float, default=Durations.soak_s, help="Seconds of the soak scenario.")
+    add(
+        "--fuzzed",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="Number of requests of the fuzz scenario.",
+    )
+    add(
+        "--models-dir",
+        type=Path,
+        help="Models made by `python -m benchmarks.service.model` (default: made in --work-dir).",
+    )
+    add(
+        "--work-dir",
+        type=Path,
+        default=ROOT / "build" / "chaos",
+        help="Where models, logs and results.json are kept.",
+    )
+    add(
+        "--document",
+        type=Path,
+        metavar="FILE",
+        help="Write the table into this document, docs/reliability.md.",
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.scenarios) - set(SCENARIOS):
-        parser.error(f"no scenario {', '.join(sorted(unknown))}; there is: {', '.join(SCENARIOS)}")
+        names = ", ".join(sorted(unknown))
+        parser.error(f"unknown scenario {names}; the scenarios are {', '.join(SCENARIOS)}")
     return arguments
 
 
-def _flags(arguments: argparse.Namespace) -> str:
-    """Those that figures depend on."""
+def _settings(arguments: argparse.Namespace) -> str:
+    """Return the options that figures depend on."""
     names = ("rate", "calm_s", "overload_s", "soak_s", "fuzzed")
     return " ".join(f"--{one.replace('_', '-')} {getattr(arguments, one):g}" for one in names)
 
 
 def main() -> int:
-    """Play, print, keep."""
-    arguments = options()
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    # Like Ctrl-C: the servers are stopped on the way out.
+    """Run the scenarios, print and keep the results; return the exit status."""
+    arguments = parse_arguments()
+    console = reporting.console()
+    # As with Ctrl-C, the servers are stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # Threads of the load that have an answer to look at keep others from sending for so long.
+    # A thread that checks an answer keeps the others from sending for at most this many seconds.
     sys.setswitchinterval(0.0005)
     work: Path = arguments.work_dir.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    lab = Lab(
-        models_dir=(arguments.models_dir or made(work / "models")).resolve(),
+    environment = Environment(
+        models_dir=(arguments.models_dir or ensure_model(work / "models")).resolve(),
         work=work,
         rate=arguments.rate,
         fuzzed=arguments.fuzzed,
-        times=Times(calm=arguments.calm_s, overload=arguments.overload_s, soak=arguments.soak_s),
+        durations=Durations(
+            steady_s=arguments.calm_s,
+            overload_s=arguments.overload_s,
+            soak_s=arguments.soak_s,
+        ),
     )
     results = []
     for name in arguments.scenarios or SCENARIOS:
-        results.append(play(name, lab))
+        results.append(run(name, environment))
         console.print(report.table(results[-1]))
-        known = report.keep(results[-1:], work / "results.json", _flags(arguments))
+        known = report.save(results[-1], work / "results.json", _settings(arguments))
     if arguments.document:
-        report.document(known, list(SCENARIOS), arguments.document)
-    lost = [one.name for one in results if not one.held]
-    console.print(f"did not hold: {', '.join(lost)}" if lost else "all of it held")
-    return 1 if lost else 0
+        report.write_document(known, list(SCENARIOS), arguments.document)
+    missed = [result.name for result in results if not result.held]
+    console.print(f"bounds missed: {', '.join(missed)}" if missed else "all bounds were kept")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

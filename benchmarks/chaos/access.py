@@ -1,4 +1,4 @@
-"""Callers with wrong certificates and wrong tokens: refused, and logged without the secret."""
+"""Callers with invalid certificates and tokens are refused, and no secret is logged."""
 
 import hashlib
 import secrets
@@ -9,24 +9,27 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.chaos.asking import RETRIEVE, users
-from benchmarks.chaos.checks import Check, at_least, at_most, holds
-from benchmarks.chaos.lab import Lab
+from benchmarks.chaos.checks import Check, at_least, at_most, expect
+from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.outcomes import OK, UNAUTHENTICATED, UNAVAILABLE
-from benchmarks.chaos.processes import Server, wait_until
+from benchmarks.chaos.requests import for_users
+from query_service.load_test.requests import RETRIEVE
+from tools.processes import Server
+from tools.waiting import until
 
 _NAME = "localhost"
 _ANSWER_S = 5.0
-#: The file of tokens is looked at once a second.
+#: The service reads the token file once a second.
 _REVOKED_WITHIN_S = 3.0
-_MOMENT_S = 2.0
+#: The service logs refused calls once a second.
+_LOGGED_WITHIN_S = 2.0
 
 
-def certificates(lab: Lab) -> Iterator[Check]:
-    """Mutual TLS, and callers whose certificate is wrong."""
+def certificates(env: Environment) -> Iterator[Check]:
+    """Mutual TLS, and callers with an invalid certificate."""
     import trustme
 
-    directory = lab.work / "certificates"
+    directory = env.work / "certificates"
     directory.mkdir(exist_ok=True)
     authority, other = trustme.CA(), trustme.CA()
     yesterday = datetime.now(UTC) - timedelta(days=1)
@@ -40,79 +43,79 @@ def certificates(lab: Lab) -> Iterator[Check]:
     ours, theirs = authority.cert_pem.bytes(), other.cert_pem.bytes()
     expired = authority.issue_cert(_NAME, not_after=yesterday)
     callers = {
-        "a good certificate": (ours, _pair(authority.issue_cert(_NAME))),
-        "none": (ours, None),
-        "an expired one": (ours, _pair(expired)),
-        "one that it signed itself": (ours, _self_signed()),
-        "one of another authority": (ours, _pair(other.issue_cert(_NAME))),
-        "a good one, which trusts another authority than the server's": (
+        "a valid certificate": (ours, _pair(authority.issue_cert(_NAME))),
+        "no certificate": (ours, None),
+        "an expired certificate": (ours, _pair(expired)),
+        "a self-signed certificate": (ours, _self_signed()),
+        "a certificate of another authority": (ours, _pair(other.issue_cert(_NAME))),
+        "a certificate, but no trust in the server's authority": (
             theirs,
             _pair(authority.issue_cert(_NAME)),
         ),
-        # They are not refused because nobody is there any more.
-        "a good certificate, after all of those": (ours, _pair(authority.issue_cert(_NAME))),
+        # Shows that the service still answers, so that it refused the others for their certificate.
+        "a valid certificate, after all of those": (ours, _pair(authority.issue_cert(_NAME))),
     }
     with (
-        lab.model_server("certificates-models") as models,
-        lab.service("certificates", models, arguments=flags) as service,
+        env.model_server("certificates-models") as models,
+        env.service("certificates", models, options=flags) as service,
     ):
-        body = users(lab.catalogue)[0].data
-        for name, (trusted, shown) in callers.items():
-            key, chain = shown or (None, None)
+        body = for_users(env.catalogue)[0].data
+        for name, (trusted, own) in callers.items():
+            key, chain = own or (None, None)
             credentials = grpc.ssl_channel_credentials(trusted, key, chain)
             port = service.address.rpartition(":")[2]
             with grpc.secure_channel(f"{_NAME}:{port}", credentials) as channel:
-                code = _asked(channel, body)
-            wanted = OK if name.startswith("a good certificate") else UNAVAILABLE
-            yield holds(f"a caller with {name}", code == wanted, code, wanted)
+                code = _status(channel, body)
+            expected = OK if name.startswith("a valid certificate") else UNAVAILABLE
+            yield expect(f"a caller with {name}", code == expected, code, expected)
         with grpc.insecure_channel(service.address) as channel:
-            code = _asked(channel, body)
-        yield holds("a caller without TLS", code == UNAVAILABLE, code, UNAVAILABLE)
-        refusals = service.said().count("Handshake failed")
+            code = _status(channel, body)
+        yield expect("a caller without TLS", code == UNAVAILABLE, code, UNAVAILABLE)
+        refusals = service.output().count("Handshake failed")
         yield at_least("refusals in the log", refusals, 1, "lines")
         keys = [pair[0] for _, pair in callers.values() if pair]
         keys.append(server.private_key_pem.bytes())
-        yield _unsaid([service], [one.decode().splitlines()[1] for one in keys])
+        yield _no_secrets(service, [one.decode().splitlines()[1] for one in keys])
 
 
-def tokens(lab: Lab) -> Iterator[Check]:
-    """Tokens that are missing, wrong, and taken out of the file."""
-    directory = lab.work / "tokens"
+def tokens(env: Environment) -> Iterator[Check]:
+    """Tokens that are missing, wrong, or removed from the file."""
+    directory = env.work / "tokens"
     directory.mkdir(exist_ok=True)
     file = directory / "tokens.toml"
     kept, revoked, wrong = (secrets.token_urlsafe(32) for _ in range(3))
     _write_tokens(file, kept=kept, revoked=revoked)
     with (
-        lab.model_server("tokens-models") as models,
-        lab.service("tokens", models, arguments=("--tokens", str(file))) as service,
+        env.model_server("tokens-models") as models,
+        env.service("tokens", models, options=("--tokens", str(file))) as service,
         grpc.insecure_channel(service.address) as channel,
     ):
-        body = users(lab.catalogue)[0].data
-        for name, token, wanted in (
-            ("a good token", kept, OK),
+        body = for_users(env.catalogue)[0].data
+        for name, token, expected in (
+            ("a valid token", kept, OK),
             ("no token", "", UNAUTHENTICATED),
             ("a wrong token", wrong, UNAUTHENTICATED),
-            ("a token that is to be taken out", revoked, OK),
+            ("a token that is removed later", revoked, OK),
         ):
-            code = _asked(channel, body, token)
-            yield holds(f"a caller with {name}", code == wanted, code, wanted)
+            code = _status(channel, body, token)
+            yield expect(f"a caller with {name}", code == expected, code, expected)
         _write_tokens(file, kept=kept)
-        took_s = wait_until(
-            lambda: _asked(channel, body, revoked) == UNAUTHENTICATED, 30, "UNAUTHENTICATED"
+        took_s = until(
+            lambda: _status(channel, body, revoked) == UNAUTHENTICATED,
+            30,
+            "a removed token is refused",
         )
-        yield at_most(
-            "UNAUTHENTICATED, once it is taken out, after", took_s, _REVOKED_WITHIN_S, "s", 2
-        )
-        code = _asked(channel, body, kept)
-        yield holds("a caller whose token stays", code == OK, code, OK)
-        time.sleep(_MOMENT_S)  # the log says it once a second
-        said = "refused" in service.said()
-        yield holds("the log says that calls were refused", said, "yes" if said else "no", "yes")
-        yield _unsaid([service], [kept, revoked, wrong])
+        yield at_most("UNAUTHENTICATED after the removal", took_s, _REVOKED_WITHIN_S, "s", 2)
+        code = _status(channel, body, kept)
+        yield expect("a caller whose token was kept", code == OK, code, OK)
+        time.sleep(_LOGGED_WITHIN_S)
+        logged = "refused" in service.output()
+        yield expect("the log mentions refused calls", logged, "yes" if logged else "no", "yes")
+        yield _no_secrets(service, [kept, revoked, wrong])
 
 
-def _asked(channel: grpc.Channel, body: bytes, token: str = "") -> str:
-    """The name of the status."""
+def _status(channel: grpc.Channel, body: bytes, token: str = "") -> str:
+    """Return the name of the status of a call."""
     ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RETRIEVE)
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     try:
@@ -122,13 +125,13 @@ def _asked(channel: grpc.Channel, body: bytes, token: str = "") -> str:
     return OK
 
 
-def _unsaid(servers: Sequence[Server], secret: Sequence[str]) -> Check:
-    found = sum(one in server.said() for server in servers for one in secret)
-    return holds("secrets in the log", not found, f"{found}", "0")
+def _no_secrets(server: Server, secrets: Sequence[str]) -> Check:
+    found = sum(secret in server.output() for secret in secrets)
+    return expect("secrets in the log", not found, f"{found}", "0")
 
 
 def _pair(certificate: object) -> tuple[bytes, bytes]:
-    """Private key and chain, in PEM."""
+    """Return private key and certificate chain, in PEM."""
     import trustme
 
     assert isinstance(certificate, trustme.LeafCert)
@@ -137,7 +140,7 @@ def _pair(certificate: object) -> tuple[bytes, bytes]:
 
 
 def _self_signed() -> tuple[bytes, bytes]:
-    """Private key and certificate, in PEM."""
+    """Return the private key and the certificate of an unknown signer, in PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,14 +1,14 @@
-"""What a scenario claims: a figure, and the bound that it has to keep."""
+"""Figures of a scenario, and the bounds that they have to keep."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.chaos.outcomes import Outcome, described
+from benchmarks.chaos.outcomes import Outcome, summarise
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. ``bound`` is empty where the figure is only told."""
+    """One line of the report; without a ``bound``, the figure is information only."""
 
     what: str
     measured: str
@@ -16,53 +16,51 @@ class Check:
     held: bool = True
 
 
-class Broken(Exception):
-    """A scenario could not be played: what it needs does not start, or does not exist."""
+class ScenarioError(Exception):
+    """A scenario cannot be run, for example because a program is not installed."""
 
 
-def some(found: Sequence[Outcome], what: str) -> Sequence[Outcome]:
-    """They themselves, of which something is to be said.
+def require(outcomes: Sequence[Outcome], when: str) -> Sequence[Outcome]:
+    """Return the outcomes, which a check is about to judge.
 
     Raises:
-        Broken: there are none, and anything could be said.
+        ScenarioError: there are none, so that every check of them would hold.
     """
-    if not found:
-        raise Broken(f"no request was sent {what}: the machine has too much to do")
-    return found
+    if not outcomes:
+        raise ScenarioError(f"no request was sent {when}: the machine is too busy")
+    return outcomes
 
 
 def at_most(what: str, value: float, bound: float, unit: str, digits: int = 0) -> Check:
-    """``value`` is not above ``bound``."""
-    return Check(
-        what, f"{value:,.{digits}f} {unit}", f"at most {bound:,.{digits}f} {unit}", value <= bound
-    )
+    """Check that ``value`` is not above ``bound``."""
+    text = f"at most {bound:,.{digits}f} {unit}"
+    return Check(what, f"{value:,.{digits}f} {unit}", text, value <= bound)
 
 
 def at_least(what: str, value: float, bound: float, unit: str, digits: int = 0) -> Check:
-    """``value`` is not below ``bound``."""
-    return Check(
-        what, f"{value:,.{digits}f} {unit}", f"at least {bound:,.{digits}f} {unit}", value >= bound
-    )
+    """Check that ``value`` is not below ``bound``."""
+    text = f"at least {bound:,.{digits}f} {unit}"
+    return Check(what, f"{value:,.{digits}f} {unit}", text, value >= bound)
 
 
-def none(what: str, found: Sequence[Outcome]) -> Check:
-    """There are no such requests; where there are, the first ones are described."""
-    return Check(what, described(found), "0", not found)
+def no_requests(what: str, outcomes: Sequence[Outcome]) -> Check:
+    """Check that there are no such outcomes; otherwise the check summarises them."""
+    return Check(what, summarise(outcomes), "0", not outcomes)
 
 
-def all_of(what: str, found: Sequence[Outcome], codes: Iterable[str]) -> Check:
-    """Each of them ended with one of these statuses."""
+def all_ended_with(what: str, outcomes: Sequence[Outcome], codes: Iterable[str]) -> Check:
+    """Check that each of the outcomes has one of the statuses ``codes``."""
     allowed = set(codes)
-    others = [one for one in found if one.code not in allowed]
-    measured = described(others) if others else f"{len(found):,} of {len(found):,}"
+    others = [one for one in outcomes if one.code not in allowed]
+    measured = summarise(others) if others else f"{len(outcomes):,} of {len(outcomes):,}"
     return Check(what, measured, "all", not others)
 
 
-def holds(what: str, held: bool, measured: str, bound: str) -> Check:
-    """Anything else."""
-    return Check(what, measured, bound, held)
+def expect(what: str, held: bool, measured: str, expected: str) -> Check:
+    """Check any other condition, which was evaluated by the caller."""
+    return Check(what, measured, expected, held)
 
 
-def told(what: str, measured: str) -> Check:
-    """A figure without a bound: what the others are read against."""
+def information(what: str, measured: str) -> Check:
+    """Report a figure without a bound."""
     return Check(what, measured)

@@ -1,82 +1,74 @@
 """The steady load: requests at fixed times, whether or not others have been answered.
 
-Each has a deadline of its own, and each is kept: when it was due, sent, ended, and how. Calls are
-futures of gRPC's threaded client, as in ``python -m query_service bench``; at 500 requests a second
+Each request has a deadline of its own, and the outcome of each is kept. At 500 requests a second
 this takes about a tenth of a core.
 """
 
 import itertools
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Self
 
-import grpc
 import psutil
 from google.protobuf.message import DecodeError
 
-from benchmarks.chaos.asking import BATCH_RETRIEVE, RETRIEVE, Asked, Judge, Seen, looked_at
-from benchmarks.chaos.checks import Broken
+from benchmarks.chaos.checks import ScenarioError
 from benchmarks.chaos.outcomes import OK, Outcome
-from benchmarks.chaos.processes import now
+from benchmarks.chaos.requests import Answer, CandidateCheck, Request, check_answer
+from query_service.load_test.connection import Connection, LoadTestError
 
 CONNECTIONS = 8
 _CONNECT_TIMEOUT_S = 20
-_OPTIONS: list[tuple[str, Any]] = [
-    # Channels of the same address and options would share one connection.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.max_receive_message_length", -1),
-]
-_SEVERAL = (
+_ROUND_ROBIN = (
     "grpc.service_config",
     '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}',
 )
 
 
 class Load:
-    """Sends from :meth:`__enter__` on, until :meth:`finish` or the end of the block."""
+    """Sends requests from the beginning of the block until :meth:`finish` or the block's end.
+
+    Attributes:
+        ports: the local port of each connection.
+        outcomes: the outcomes so far.
+        version: the model version of the last answer.
+    """
 
     def __init__(
         self,
         addresses: Sequence[str],
-        asked: Iterable[Asked],
+        requests: Iterable[Request],
         *,
         rate: float,
         deadline_s: float,
-        judge: Judge | None = None,
+        check: CandidateCheck | None = None,
     ) -> None:
-        """``rate`` requests a second over some connections, to all ``addresses`` in turn."""
+        """Prepare ``rate`` requests a second, to all ``addresses`` in turn."""
         self._target = f"ipv4:{','.join(addresses)}"
-        self._options = _OPTIONS + [_SEVERAL] * (len(addresses) > 1)
-        self._asked = itertools.cycle(asked)
-        self._rate, self._deadline_s, self._judge = rate, deadline_s, judge
+        self._options = [_ROUND_ROBIN] if len(addresses) > 1 else []
+        self._requests = itertools.cycle(requests)
+        self._rate, self._deadline_s, self._check = rate, deadline_s, check
         self._ended = threading.Event()
         self._pacer = ThreadPoolExecutor(1)
-        self._channels: list[grpc.Channel] = []
-        self._methods: list[dict[str, Any]] = []
-        self._under_way = 0
-        self._idle = threading.Condition()
-        #: Of each connection, the port on this side.
+        self._connections: list[Connection] = []
         self.ports: list[int] = []
         self.outcomes: list[Outcome] = []
-        #: The version that answered last.
         self.version = 0
 
     def __enter__(self) -> Self:
         for _ in range(CONNECTIONS):
-            before = _own_ports()
-            channel = grpc.insecure_channel(self._target, options=self._options)
-            self._channels.append(channel)
+            before = _local_ports()
+            connection = Connection(self._target, self._deadline_s, options=self._options)
+            self._connections.append(connection)
             try:
-                grpc.channel_ready_future(channel).result(_CONNECT_TIMEOUT_S)
-            except grpc.FutureTimeoutError:
+                connection.wait_until_ready(_CONNECT_TIMEOUT_S)
+            except LoadTestError as error:
                 self._close()
-                raise Broken(f"no connection to {self._target}") from None
-            # One address makes one connection; with several this names one of them.
-            self.ports.append(next(iter(_own_ports() - before), 0))
-            paths = (RETRIEVE, BATCH_RETRIEVE)
-            self._methods.append({path: channel.unary_unary(path) for path in paths})
+                raise ScenarioError(str(error)) from error
+            # With several addresses, this is the port of one of the connections.
+            self.ports.append(next(iter(_local_ports() - before), 0))
         self._pacing = self._pacer.submit(self._pace)
         return self
 
@@ -84,62 +76,58 @@ class Load:
         self.finish()
 
     def finish(self) -> list[Outcome]:
-        """Send no more, wait for what is under way; everything that there was, by due time."""
-        if self._channels:
+        """Stop sending, wait for the requests in flight, and return all outcomes by due time."""
+        if self._connections:
             self._ended.set()
             self._pacer.shutdown()
-            # gRPC ends each by its deadline.
-            with self._idle:
-                idle = self._idle.wait_for(lambda: not self._under_way, self._deadline_s + 10)
             self._close()
-            self._pacing.result()  # raises what has ended the load before its time
-            if not idle:
-                raise Broken("requests do not end")
+            self._pacing.result()  # raises the error that ended the load early, if there was one
             self.outcomes.sort(key=lambda one: one.due)
         return self.outcomes
 
     def _close(self) -> None:
-        for channel in self._channels:
-            channel.close()
-        self._channels.clear()
+        for connection in self._connections:
+            # Every call ends by its deadline.
+            connection.close()
+        self._connections.clear()
 
     def _pace(self) -> None:
-        begun = now()
+        begun = time.perf_counter()
         for number in itertools.count():
             due = begun + number / self._rate
-            if self._ended.wait(max(0.0, due - now())):
+            if self._ended.wait(max(0.0, due - time.perf_counter())):
                 return
-            self._send(due, number % CONNECTIONS, next(self._asked))
+            self._send(due, number % CONNECTIONS, next(self._requests))
 
-    def _send(self, due: float, connection: int, asked: Asked) -> None:
-        with self._idle:
-            self._under_way += 1
-        sent = now()
-        call = self._methods[connection][asked.method].future(asked.data, timeout=self._deadline_s)
-        call.add_done_callback(partial(self._done, due, sent, connection, asked))
+    def _send(self, due: float, connection: int, request: Request) -> None:
+        sent = time.perf_counter()
 
-    def _done(self, due: float, sent: float, connection: int, asked: Asked, call: Any) -> None:
-        ended = now()
-        code = call.code().name
+        def done(call: Any) -> None:
+            self._record(call, request, due, sent, connection)
+
+        self._connections[connection].send(request.method, request.data, done)
+
+    def _record(
+        self, call: Any, request: Request, due: float, sent: float, connection: int
+    ) -> None:
+        ended = time.perf_counter()
+        code, details, answer = call.code().name, "", Answer()
         if code == OK:
             try:
-                seen = looked_at(asked, call.result(), self._judge)
+                answer = check_answer(request, call.result(), self._check)
             except DecodeError:
-                seen = Seen(fault="an answer that is no message")
-            self.version = seen.version or self.version
-            said = ("", seen.fault, seen.origin, seen.version)
+                answer = Answer(fault="the answer cannot be decoded")
+            self.version = answer.version or self.version
         else:
-            said = (call.details() or "", "", 0, 0)
-        if code != OK and code == asked.code:
-            # What it was to end with is no failure.
-            code = OK
-        self.outcomes.append(Outcome(due, sent, ended, connection, asked.kind, code, *said))
-        with self._idle:
-            self._under_way -= 1
-            self._idle.notify_all()
+            details = call.details() or ""
+            # An expected error is not a failure.
+            code = OK if code == request.code else code
+        seen = (answer.fault, answer.origin, answer.version)
+        outcome = Outcome(due, sent, ended, connection, request.kind, code, details, *seen)
+        self.outcomes.append(outcome)
 
 
-def _own_ports() -> set[int]:
-    """The local ports of this process's connections."""
+def _local_ports() -> set[int]:
+    """Return the local ports of the TCP connections of this process."""
     connections = psutil.Process().net_connections("tcp")
     return {one.laddr.port for one in connections if one.status == psutil.CONN_ESTABLISHED}

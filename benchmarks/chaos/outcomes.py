@@ -1,32 +1,31 @@
-"""How requests ended: choosing among them, counting, quantiles."""
+"""The outcomes of requests: selection, counts and quantiles."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 OK = "OK"
 UNAVAILABLE = "UNAVAILABLE"
 CANCELLED = "CANCELLED"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
-RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
 UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One request. Times are those of ``time.perf_counter()``.
+    """The outcome of one request. Times are those of ``time.perf_counter()``.
 
     Attributes:
-        due: when it was to be sent.
-        sent: when it was.
-        ended: when its status came.
-        connection: the number of the connection that it was sent over.
-        kind: what was asked for.
-        code: the name of its status.
-        details: the message of a status other than OK.
-        fault: what is wrong with the answer; empty where nothing is.
-        origin: of the candidates, as in the API.
-        version: of the model.
+        due: when it was due to be sent.
+        sent: when it was sent.
+        ended: when its status arrived.
+        connection: number of the connection that it was sent over.
+        kind: the kind of request.
+        code: name of its status.
+        details: message of a status other than OK.
+        fault: what is wrong with the answer; empty if nothing is.
+        origin: origin of the candidates, as in the API.
+        version: model version of the answer.
     """
 
     due: float
@@ -41,67 +40,67 @@ class Outcome:
     version: int = 0
 
     @property
-    def took_s(self) -> float:
-        """From when it was sent. Sending waits for nothing, so no queue is hidden in the load."""
+    def latency_s(self) -> float:
+        """Return the time since it was sent. Sending never waits, so this hides no queue."""
         return self.ended - self.sent
 
     @property
-    def late_s(self) -> float:
-        """What the load itself was late by: it shares the machine."""
+    def send_delay_s(self) -> float:
+        """Return how late the load generator, which shares the machine, sent it."""
         return self.sent - self.due
 
 
 def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Those that got no answer."""
+    """Return the requests without an answer."""
     return [one for one in outcomes if one.code != OK]
 
 
 def faulty(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Those whose answer, or status, is not what the API promises."""
+    """Return the requests whose answer is not what the API promises."""
     return [one for one in outcomes if one.fault]
 
 
 def due_between(outcomes: Iterable[Outcome], begin: float, end: float) -> list[Outcome]:
-    """Those that were to be sent in that time."""
+    """Return the requests that were due in that time."""
     return [one for one in outcomes if begin <= one.due < end]
 
 
-def quantile_ms(outcomes: Iterable[Outcome], per_cent: float) -> float:
-    """Within which so many per cent of them ended; 0 where there are none."""
-    took = sorted(one.took_s for one in outcomes)
-    return 1e3 * took[min(len(took) - 1, int(len(took) * per_cent / 100))] if took else 0.0
+def ended_before(outcomes: Iterable[Outcome], end: float) -> list[Outcome]:
+    """Return the requests that ended before that time."""
+    return [one for one in outcomes if one.ended < end]
+
+
+def quantile_ms(outcomes: Iterable[Outcome], percent: float) -> float:
+    """Return the latency that ``percent`` of the requests do not exceed; 0 without any."""
+    latencies = sorted(one.latency_s for one in outcomes)
+    if not latencies:
+        return 0.0
+    return 1e3 * latencies[min(len(latencies) - 1, int(len(latencies) * percent / 100))]
 
 
 def slowest_ms(outcomes: Iterable[Outcome]) -> float:
-    """The longest that one took; 0 where there are none."""
-    return 1e3 * max((one.took_s for one in outcomes), default=0.0)
+    """Return the longest latency; 0 without any."""
+    return 1e3 * max((one.latency_s for one in outcomes), default=0.0)
 
 
-def past_deadline_ms(outcomes: Iterable[Outcome], deadline_s: float) -> float:
-    """By how much the slowest ended after its deadline; 0 where all kept it."""
-    return 1e3 * max(
-        (one.took_s - deadline_s for one in outcomes if one.took_s > deadline_s), default=0.0
-    )
+def overrun_ms(outcomes: Iterable[Outcome], deadline_s: float) -> float:
+    """Return the longest time that a request ended after its deadline; 0 if all kept it."""
+    return max(0.0, slowest_ms(outcomes) - 1e3 * deadline_s)
 
 
-def last_s(outcomes: Iterable[Outcome], since: float) -> float:
-    """How long after ``since`` the last of them ended; 0 where none did."""
+def last_after_s(outcomes: Iterable[Outcome], since: float) -> float:
+    """Return the time from ``since`` until the last of the requests ended; 0 without any."""
     return max((one.ended - since for one in outcomes if one.ended > since), default=0.0)
 
 
-def described(outcomes: Sequence[Outcome], most: int = 3) -> str:
-    """Their number, statuses, and one message of each."""
+def summarise(outcomes: Sequence[Outcome], statuses: int = 3) -> str:
+    """Return the number of requests, the most frequent statuses, and a message of each."""
     if not outcomes:
         return "0"
-    said: dict[str, str] = {}
+    messages: dict[str, str] = {}
     for one in outcomes:
-        said.setdefault(one.code, one.fault or one.details)
-    counts = Counter(one.code for one in outcomes).most_common(most)
+        messages.setdefault(one.code, one.fault or one.details)
+    counts = Counter(one.code for one in outcomes).most_common(statuses)
     return f"{len(outcomes):,}: " + "; ".join(
-        f"{code} {count:,} ({said[code][:160]})" for code, count in counts
+        f"{code} {count:,} ({messages[code][:160]})" for code, count in counts
     )
-
-
-def where(outcomes: Iterable[Outcome], that: Callable[[Outcome], bool]) -> list[Outcome]:
-    """Those of which it is true."""
-    return [one for one in outcomes if that(one)]

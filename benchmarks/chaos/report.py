@@ -1,4 +1,4 @@
-"""What came out: a table for people, rows of docs/reliability.md, JSON."""
+"""The results as a table on the terminal, as rows of docs/reliability.md, and as JSON."""
 
 import json
 import os
@@ -14,88 +14,84 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.chaos.checks import Check
-from benchmarks.chaos.processes import ROOT
+from tools.processes import ROOT
 
 BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
 
 
 @dataclass
 class Result:
-    """What one scenario gave.
+    """The result of one scenario.
 
     Attributes:
-        name: of the scenario.
-        title: what is done.
-        checks: in the order of the report.
-        broken: why it could not be played; empty where it was.
-        seconds: that it took.
+        name: name of the scenario.
+        title: what it does.
+        checks: its checks, in the order of the report.
+        error: why it could not be run; empty if it was run.
+        seconds: how long it took.
     """
 
     name: str
     title: str
     checks: list[Check] = field(default_factory=list)
-    broken: str = ""
+    error: str = ""
     seconds: float = 0.0
 
     @property
     def held(self) -> bool:
-        """Whether it was played and every bound was kept."""
-        return not self.broken and all(one.held for one in self.checks)
+        """Tell whether the scenario was run and kept all bounds."""
+        return not self.error and all(check.held for check in self.checks)
 
 
 def table(result: Result) -> Table:
-    """For a terminal."""
+    """Return the table of one scenario for a terminal."""
     title = f"{result.name}: {result.title} ({result.seconds:.0f} s)"
-    made = Table("", "what", "measured", "bound", title=escape(title), title_justify="left")
-    if result.broken:
-        made.add_row("[red]no[/]", "it could not be played", escape(result.broken), "")
-    for one in result.checks:
-        mark = ("[green]yes[/]" if one.held else "[red]no[/]") if one.bound else ""
-        made.add_row(mark, escape(one.what), escape(one.measured), escape(one.bound))
-    return made
+    rows = Table("", "what", "measured", "bound", title=escape(title), title_justify="left")
+    if result.error:
+        rows.add_row("[red]no[/]", "could not be run", escape(result.error), "")
+    for check in result.checks:
+        mark = ("[green]yes[/]" if check.held else "[red]no[/]") if check.bound else ""
+        rows.add_row(mark, escape(check.what), escape(check.measured), escape(check.bound))
+    return rows
 
 
-def keep(results: Sequence[Result], path: Path, flags: str) -> dict[str, Any]:
-    """Put the results of a run with these flags beside those of other scenarios; all of them."""
+def save(result: Result, path: Path, settings: str) -> dict[str, Any]:
+    """Add a result to the JSON file of all scenarios; return everything in it."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for one in results:
-        known[one.name] = asdict(one) | {"held": one.held, "run": _run(flags)}
+    known[result.name] = asdict(result) | {"held": result.held, "run": _describe_run(settings)}
     path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     return known
 
 
-def document(known: Mapping[str, Any], order: Sequence[str], path: Path) -> None:
-    """Write the rows between the two marks of a document.
+def write_document(known: Mapping[str, Any], order: Sequence[str], path: Path) -> None:
+    """Write the results between the two marks of a document.
 
     Raises:
-        ValueError: it does not have both.
+        ValueError: the document lacks a mark.
     """
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} lacks {BEGIN} or {END}")
+    names = [name for name in order if name in known]
     lines = ["| | measured | bound | held |", "|---|---|---|---|"]
-    for name in order:
-        if name in known:
-            lines += _rows(known[name])
     runs: dict[str, list[str]] = {}
-    for name in order:
-        if name in known:
-            runs.setdefault(known[name]["run"], []).append(name)
-    played = [f"- {run}: {', '.join(names)}." for run, names in sorted(runs.items())]
-    text = "\n".join([*lines, "", *played])
+    for name in names:
+        lines += _rows(known[name])
+        runs.setdefault(known[name]["run"], []).append(name)
+    lines += ["", *(f"- {run}: {', '.join(names)}." for run, names in sorted(runs.items()))]
+    text = "\n".join(lines)
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def _rows(result: Mapping[str, Any]) -> list[str]:
     rows = [f"| **{result['name']}**: {result['title']} | | | |"]
-    if result["broken"]:
-        rows.append(f"| could not be played | {_cell(result['broken'])} | | **no** |")
+    if result["error"]:
+        rows.append(f"| could not be run | {_cell(result['error'])} | | **no** |")
     for one in result["checks"]:
         held = ("yes" if one["held"] else "**no**") if one["bound"] else ""
-        rows.append(
-            f"| {_cell(one['what'])} | {_cell(one['measured'])} | {_cell(one['bound'])} | {held} |"
-        )
+        cells = (_cell(one[column]) for column in ("what", "measured", "bound"))
+        rows.append(f"| {' | '.join(cells)} | {held} |")
     return rows
 
 
@@ -103,8 +99,8 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _run(flags: str) -> str:
-    """When, what, where and how."""
+def _describe_run(settings: str) -> str:
+    """Return date, commit, machine and settings of a run."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=ROOT,
@@ -114,4 +110,5 @@ def _run(flags: str) -> str:
     ).stdout.strip()
     day = datetime.now(UTC).date().isoformat()
     python = platform.python_version()
-    return f"{day}, commit {commit or 'unknown'}, {os.cpu_count()} cores, Python {python}, {flags}"
+    cores = os.cpu_count()
+    return f"{day}, commit {commit or 'unknown'}, {cores} cores, Python {python}, {settings}"

@@ -1,10 +1,10 @@
-"""All scenarios by name, in the order in which they are played."""
+"""All scenarios by name, in the order in which they run."""
 
 from collections.abc import Callable, Iterator
 
 from benchmarks.chaos import (
     access,
-    hostile,
+    fuzzing,
     model_servers,
     overload,
     seen_items,
@@ -13,9 +13,9 @@ from benchmarks.chaos import (
     versions,
 )
 from benchmarks.chaos.checks import Check
-from benchmarks.chaos.lab import Lab
+from benchmarks.chaos.environment import Environment
 
-Scenario = Callable[[Lab], Iterator[Check]]
+Scenario = Callable[[Environment], Iterator[Check]]
 
 SCENARIOS: dict[str, Scenario] = {
     "kill-model-server": model_servers.kill,
@@ -24,11 +24,11 @@ SCENARIOS: dict[str, Scenario] = {
     "pause-model-server": model_servers.pause,
     "kill-worker": services.kill_worker,
     "publishes": versions.publishes,
-    "redis": seen_items.redis_away,
+    "redis": seen_items.redis_outages,
     "overload": overload.overload,
     "drain": services.drain,
     "drain-one-of-two": services.drain_one_of_two,
-    "fuzz": hostile.fuzz,
+    "fuzz": fuzzing.fuzz,
     "certificates": access.certificates,
     "tokens": access.tokens,
     "soak": soak.soak,

@@ -1,4 +1,4 @@
-"""A worker of the query service dies; an instance is told to end."""
+"""A worker of the query service is killed; an instance is shut down."""
 
 import threading
 import time
@@ -8,78 +8,96 @@ from collections.abc import Iterator
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.chaos.asking import users
-from benchmarks.chaos.checks import Broken, Check, all_of, at_least, at_most, holds, none, told
-from benchmarks.chaos.lab import Lab
-from benchmarks.chaos.outcomes import CANCELLED, OK, UNAVAILABLE, Outcome, failed, faulty, where
-from benchmarks.chaos.processes import Server, free_port, now, wait_until
+from benchmarks.chaos.checks import (
+    Check,
+    ScenarioError,
+    all_ended_with,
+    at_least,
+    at_most,
+    expect,
+    information,
+    no_requests,
+)
+from benchmarks.chaos.environment import Environment
+from benchmarks.chaos.outcomes import CANCELLED, OK, UNAVAILABLE, Outcome, failed, faulty
+from benchmarks.chaos.requests import for_users
+from tools.processes import Server, free_port
+from tools.waiting import until
 
 REPLACED_WITHIN_S = 2
-#: What a client says that could not connect: such a request was never accepted.
+#: Part of the message of a client that could not connect: its request was never accepted.
 _REFUSED = "Connection refused"
 _GRACE_S = 5
 _LAME_DUCK_S = 2
-#: For which the model server stands still before SIGTERM, and after it.
-_SLOW_S = 0.1
+#: How long the model server is paused before SIGTERM, and after it.
+_PAUSE_S = 0.1
 #: How long a caller may take to notice that its connection has ended.
-_HEARD_S = 0.05
+_NOTICED_WITHIN_S = 0.05
 
 
-def kill_worker(lab: Lab) -> Iterator[Check]:
+def kill_worker(env: Environment) -> Iterator[Check]:
     """Kill -9 of one of two workers."""
     name = "kill-worker"
     with (
-        lab.model_server(f"{name}-models") as models,
-        lab.service(name, models, arguments=("--workers", "2")) as service,
-        lab.load(service, asked=users(lab.catalogue)) as load,
+        env.model_server(f"{name}-models") as models,
+        env.service(name, models, options=("--workers", "2")) as service,
+        env.load(service, requests=for_users(env.catalogue)) as load,
     ):
-        time.sleep(lab.times.calm)
-        worker, ports = _busiest(service)
-        mine = {number for number, port in enumerate(load.ports) if port in ports}
-        kill_at = now()
+        time.sleep(env.durations.steady_s)
+        worker, ports = _busiest_worker(service)
+        connections = {number for number, port in enumerate(load.ports) if port in ports}
+        killed_at = time.perf_counter()
         worker.kill()
         worker.wait()
-        gone_at = now()
-        replaced_s = wait_until(
-            lambda: _listening(service) >= 2, 10, "a worker in the place of the killed one"
-        )
-        replaced_s += gone_at - kill_at
-        time.sleep(lab.times.calm)
-        every = load.finish()
-    lost = failed(every)
-    in_flight = where(lost, lambda one: one.connection in mine and one.ended >= kill_at)
+        ended_at = time.perf_counter()
+        until(lambda: _listening_workers(service) >= 2, 10, "the killed worker is replaced")
+        replaced_s = time.perf_counter() - killed_at
+        time.sleep(env.durations.steady_s)
+        outcomes = load.finish()
+    lost = failed(outcomes)
     # A caller sends into a dead connection until it notices; the worker never sees those.
-    limit = gone_at + _HEARD_S * lab.patience
+    limit = ended_at + _NOTICED_WITHIN_S * env.patience
     reconnected_at = {
-        number: _first_answered(every, number, since=gone_at, until=limit) for number in mine
+        number: _first_answered(outcomes, number, since=ended_at, limit=limit)
+        for number in connections
     }
-    in_flight = where(in_flight, lambda one: one.sent < reconnected_at[one.connection])
-    yield told("its connections", f"{len(mine)} of {len(load.ports)}")
-    yield lab.on_time(every)
-    yield told("failed", f"{len(lost)}; {len(in_flight)} were in flight at the worker")
-    yield none("failed that were not in flight", [one for one in lost if one not in in_flight])
-    yield all_of("failed with UNAVAILABLE", lost, [UNAVAILABLE])
-    yield none("wrong answers", faulty(every))
-    yield at_most("replaced after", replaced_s, REPLACED_WITHIN_S * lab.patience, "s", 2)
+    in_flight = [
+        one
+        for one in lost
+        if one.connection in connections
+        and one.ended >= killed_at
+        and one.sent < reconnected_at[one.connection]
+    ]
+    yield information(
+        "connections of the killed worker", f"{len(connections)} of {len(load.ports)}"
+    )
+    yield env.check_send_delay(outcomes)
+    yield information("failed", f"{len(lost)}; {len(in_flight)} were in flight at the worker")
+    yield no_requests(
+        "failed that were not in flight", [one for one in lost if one not in in_flight]
+    )
+    yield all_ended_with("failed with UNAVAILABLE", lost, [UNAVAILABLE])
+    yield no_requests("wrong answers", faulty(outcomes))
+    yield at_most("worker replaced after", replaced_s, REPLACED_WITHIN_S * env.patience, "s", 2)
 
 
 def _first_answered(
-    outcomes: list[Outcome], connection: int, *, since: float, until: float
+    outcomes: list[Outcome], connection: int, *, since: float, limit: float
 ) -> float:
     """Return when a connection sent its first request after ``since`` that was answered.
 
-    From then on the caller is connected to a live worker. The result is at most ``until``.
+    From then on the caller is connected to a live worker. The result is at most ``limit``.
     """
     answered = (
         one.sent
         for one in outcomes
         if one.connection == connection and one.sent > since and one.code == OK
     )
-    return min([*answered, until])
+    return min([*answered, limit])
 
 
-def _busiest(service: Server) -> tuple[psutil.Process, set[int]]:
-    """The worker with the most connections, and the callers' ports of these."""
+def _busiest_worker(service: Server) -> tuple[psutil.Process, set[int]]:
+    """Return the worker with the most connections, and the callers' ports of these."""
     port = int(service.address.rpartition(":")[2])
     workers = {
         worker: {
@@ -91,12 +109,12 @@ def _busiest(service: Server) -> tuple[psutil.Process, set[int]]:
     }
     worker = max(workers, key=lambda one: len(workers[one]), default=None)
     if worker is None or not workers[worker]:
-        raise Broken("no worker of the query service has a connection")
+        raise ScenarioError("no worker of the query service has a connection")
     return worker, workers[worker]
 
 
-def _listening(service: Server) -> int:
-    """How many workers listen."""
+def _listening_workers(service: Server) -> int:
+    """Return the number of workers that listen."""
     count = 0
     for worker in service.process.children():
         try:
@@ -107,69 +125,73 @@ def _listening(service: Server) -> int:
     return count
 
 
-def drain(lab: Lab) -> Iterator[Check]:
-    """SIGTERM of the only instance, while answers are slow: what it has accepted, it answers."""
+def drain(env: Environment) -> Iterator[Check]:
+    """SIGTERM of the only instance while answers are slow: it answers what it has accepted."""
     name = "drain"
     with (
-        lab.model_server(f"{name}-models") as models,
-        lab.service(name, models, arguments=("--grace-s", f"{_GRACE_S}")) as service,
-        lab.load(service, asked=users(lab.catalogue)) as load,
+        env.model_server(f"{name}-models") as models,
+        env.service(name, models, options=("--grace-s", f"{_GRACE_S}")) as service,
+        env.load(service, requests=for_users(env.catalogue)) as load,
     ):
-        time.sleep(lab.times.calm)
-        # So that there is something under way, whatever the rate.
+        time.sleep(env.durations.steady_s)
+        # So that requests are in flight, whatever the rate.
         models.pause()
-        time.sleep(_SLOW_S)
-        told_at = now()
-        answering = threading.Timer(_SLOW_S, models.resume)
-        answering.start()
+        time.sleep(_PAUSE_S)
+        terminated_at = time.perf_counter()
+        resuming = threading.Timer(_PAUSE_S, models.resume)
+        resuming.start()
         status, took_s = service.terminate()
-        answering.join()
+        resuming.join()
         time.sleep(0.5)
-        every = load.finish()
-    lost = failed(every)
-    refused = where(lost, lambda one: one.code == UNAVAILABLE and _REFUSED in one.details)
-    # Sent over a connection that had been told to close, and had not heard yet: gRPC's core ends
-    # those by itself, the service never has them.
-    heard_at = told_at + _HEARD_S * lab.patience
-    cut = where(lost, lambda one: one.code == CANCELLED and told_at < one.sent < heard_at)
-    under_way = where(every, lambda one: one.sent <= told_at <= one.ended)
-    yield lab.on_time(every)
-    yield none("failed before", where(lost, lambda one: one.sent < told_at))
-    yield at_least("under way at SIGTERM", len(under_way), 1, "requests")
-    yield none("failed that were accepted", [one for one in lost if one not in {*refused, *cut}])
-    yield told("refused connections", f"{len(refused):,}")
-    yield told("sent while the connections closed", f"{len(cut):,}")
-    yield none("wrong answers", faulty(every))
-    yield holds("exit status", status == 0, f"{status}", "0")
-    yield at_most("ended after", took_s, _GRACE_S, "s", 2)
+        outcomes = load.finish()
+    lost = failed(outcomes)
+    refused = [one for one in lost if one.code == UNAVAILABLE and _REFUSED in one.details]
+    # These were sent over a connection that was closing, before the caller noticed. gRPC's core
+    # ends them; the service never sees them.
+    noticed_at = terminated_at + _NOTICED_WITHIN_S * env.patience
+    closing = [
+        one for one in lost if one.code == CANCELLED and terminated_at < one.sent < noticed_at
+    ]
+    in_flight = [one for one in outcomes if one.sent <= terminated_at <= one.ended]
+    accepted = [one for one in lost if one not in {*refused, *closing}]
+    yield env.check_send_delay(outcomes)
+    yield no_requests("failed before SIGTERM", [one for one in lost if one.sent < terminated_at])
+    yield at_least("in flight at SIGTERM", len(in_flight), 1, "requests")
+    yield no_requests("failed after they were accepted", accepted)
+    yield information("refused connections", f"{len(refused):,}")
+    yield information("sent while the connections closed", f"{len(closing):,}")
+    yield no_requests("wrong answers", faulty(outcomes))
+    yield expect("exit status", status == 0, f"{status}", "0")
+    yield at_most("shutdown took", took_s, _GRACE_S, "s", 2)
 
 
-def drain_one_of_two(lab: Lab) -> Iterator[Check]:
-    """SIGTERM of one of two instances, a lame duck first; callers take turns and watch health."""
+def drain_one_of_two(env: Environment) -> Iterator[Check]:
+    """SIGTERM of one of two instances, with a lame duck phase; callers take turns, watch health."""
     name = "drain-one-of-two"
-    grace = ("--lame-duck-s", f"{_LAME_DUCK_S}", "--grace-s", f"{_GRACE_S}")
-    metrics = free_port()
+    shutdown = ("--lame-duck-s", f"{_LAME_DUCK_S}", "--grace-s", f"{_GRACE_S}")
+    metrics_port = free_port()
+    metrics = ("--metrics-port", f"{metrics_port}")
     with (
-        lab.model_server(f"{name}-models") as models,
-        lab.service(name, models, arguments=(*grace, "--metrics-port", f"{metrics}")) as ended,
-        lab.service(f"{name}-other", models, arguments=grace) as other,
-        lab.load(ended, other, asked=users(lab.catalogue)) as load,
+        env.model_server(f"{name}-models") as models,
+        env.service(name, models, options=(*shutdown, *metrics)) as stopped,
+        env.service(f"{name}-other", models, options=shutdown) as other,
+        env.load(stopped, other, requests=for_users(env.catalogue)) as load,
     ):
-        time.sleep(lab.times.calm)
-        answered = _answered(metrics)
-        status, took_s = ended.terminate()
-        time.sleep(lab.times.calm)
-        every = load.finish()
-    yield lab.on_time(every)
-    yield at_least("answered by the one that ended, before", answered, 1, "requests")
-    yield none("failed", failed(every))
-    yield none("wrong answers", faulty(every))
-    yield holds("exit status", status == 0, f"{status}", "0")
-    yield at_most("ended after", took_s, _LAME_DUCK_S + _GRACE_S, "s", 2)
+        time.sleep(env.durations.steady_s)
+        answered = _answered_requests(metrics_port)
+        status, took_s = stopped.terminate()
+        time.sleep(env.durations.steady_s)
+        outcomes = load.finish()
+    yield env.check_send_delay(outcomes)
+    yield at_least("answered by the stopped instance before SIGTERM", answered, 1, "requests")
+    yield no_requests("failed", failed(outcomes))
+    yield no_requests("wrong answers", faulty(outcomes))
+    yield expect("exit status", status == 0, f"{status}", "0")
+    yield at_most("shutdown took", took_s, _LAME_DUCK_S + _GRACE_S, "s", 2)
 
 
-def _answered(metrics_port: int) -> float:
-    """How many requests an instance has answered, by its metrics."""
+def _answered_requests(metrics_port: int) -> float:
+    """Return the number of requests that an instance has answered, by its metrics."""
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as page:
         text = page.read().decode()
     return sum(

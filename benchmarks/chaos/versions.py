@@ -1,8 +1,7 @@
-"""Versions are published, some of them broken, and rolled back, under load.
+"""Versions are published under load; some are damaged, some are rolled back.
 
-Two small models share their users, and the ids of their items begin with a letter of their own: a
-candidate shows which model it comes from. Every second version is the one or the other, so an
-answer that mixes two versions is seen.
+Versions alternate between two small models with the same users. The item ids of each model begin
+with a letter of their own, so an answer that mixes two versions is noticed.
 """
 
 import shutil
@@ -12,100 +11,109 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.chaos.asking import users
-from benchmarks.chaos.catalogue import Catalogue, made
-from benchmarks.chaos.checks import Broken, Check, at_most, holds, none, told
-from benchmarks.chaos.lab import Lab
+from benchmarks.chaos.catalogue import Catalogue, ensure_model
+from benchmarks.chaos.checks import (
+    Check,
+    ScenarioError,
+    at_most,
+    expect,
+    information,
+    no_requests,
+)
+from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.outcomes import failed, faulty, quantile_ms
-from benchmarks.chaos.processes import Server, memory_mib, wait_until
+from benchmarks.chaos.requests import for_users
 from serving_contract import ITEMS_CSV, MODEL_NAMES, REPORTS, RETRIEVAL, SEEN_SQLITE
 from tfserving_subset.v1 import prediction_pb2 as tfs
+from tools.processes import Server
+from tools.usage import memory_mib
+from tools.waiting import until
 
 _PREFIXES = ("a-", "b-")
 _ITEMS, _USERS = 20_000, 500
-_BROKEN, _ROLLBACKS = 5, 5
-#: From here on memory is held against what it was.
+_DAMAGED = 5
+#: The version after which memory is compared with that at the end.
 _SETTLED = 3
-_GROWN_PERCENT = 10
+_MAX_GROWTH_PERCENT = 10
 _LOADED_WITHIN_S = 30
-#: At what the model server says: it costs both of us.
-_LOOK_EVERY_S = 0.1
-_KEPT = 5
+#: Asking the model server for its versions costs processor time on both sides.
+_STATUS_INTERVAL_S = 0.1
+_KEPT_VERSIONS = 5
 _END = tfs.ModelVersionStatus.END
 _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
-def publishes(lab: Lab) -> Iterator[Check]:
-    """Versions published one after the other; some broken, some rolled back."""
-    pair = [made(lab.work / f"small-{one}", _ITEMS, _USERS, one) for one in _PREFIXES]
-    models_dir = lab.work / "published"
+def publishes(env: Environment) -> Iterator[Check]:
+    """Versions published one after the other; some damaged, some rolled back."""
+    pair = [ensure_model(env.work / f"small-{one}", _ITEMS, _USERS, one) for one in _PREFIXES]
+    models_dir = env.work / "published"
     shutil.rmtree(models_dir, ignore_errors=True)
     publisher = _Publisher(models_dir, pair)
     publisher.publish()
-    asked = [one for part in pair for one in users(Catalogue(part))]
+    requests = [one for source in pair for one in for_users(Catalogue(source))]
     poll = ("--poll-interval-s", "0.2")
     with ExitStack() as stack:
-        models = stack.enter_context(
-            lab.model_server("publishes-models", *poll, models_dir=models_dir)
-        )
-        service = stack.enter_context(lab.service("publishes", models))
-        load = stack.enter_context(lab.load(service, asked=asked, judge=publisher.judge))
+        enter = stack.enter_context
+        models = enter(env.model_server("publishes-models", *poll, models_dir=models_dir))
+        service = enter(env.service("publishes", models))
+        load = enter(env.load(service, requests=requests, check=publisher.check))
         memory = []
-        for number in range(1, lab.publishes + 1):
-            every = lab.publishes // _BROKEN
-            if number % every == every // 2:
-                _refuses(models, publisher.publish(broken=True))
-                _serves(load, models, publisher.go_back())
+        for number in range(1, env.publishes + 1):
+            period = env.publishes // _DAMAGED
+            if number % period == period // 2:
+                _wait_until_refused(models, publisher.publish(damaged=True))
+                _wait_until_served(load, models, publisher.roll_back())
             else:
-                _serves(load, models, publisher.publish())
-            if number % every == 0:
-                _serves(load, models, publisher.go_back())
-            memory.append(memory_mib(models.process))
+                _wait_until_served(load, models, publisher.publish())
+            if number % period == 0:
+                _wait_until_served(load, models, publisher.roll_back())
+            memory.append(sum(memory_mib(models.process)))
         outcomes = load.finish()
     settled, last = memory[_SETTLED - 1], memory[-1]
     versions = {one.version for one in outcomes if one.version}
-    yield told(
-        "published",
-        f"{lab.publishes}, {publisher.broken} broken; gone back {publisher.gone_back} times",
+    damaged, rollbacks = len(publisher.damaged), publisher.rollbacks
+    yield information(
+        "published versions", f"{env.publishes}, {damaged} damaged; {rollbacks} rollbacks"
     )
-    yield lab.on_time(outcomes)
-    yield told("versions that answered", f"{len(versions)}")
-    yield none("failed", failed(outcomes))
-    yield none("answers that mix versions, or wrong ones", faulty(outcomes))
+    yield env.check_send_delay(outcomes)
+    yield information("versions that answered", f"{len(versions)}")
+    yield no_requests("failed", failed(outcomes))
+    yield no_requests("wrong answers, mixed versions included", faulty(outcomes))
     wrong = versions & publisher.damaged
-    yield holds("broken versions that answered", not wrong, f"{len(wrong)}", "0")
-    yield told("p99", f"{quantile_ms(outcomes, 99):.0f} ms")
+    yield expect("damaged versions that answered", not wrong, f"{len(wrong)}", "0")
+    yield information("p99", f"{quantile_ms(outcomes, 99):.0f} ms")
     yield at_most(
-        f"memory of the model server, {settled:,.0f} MiB after {_SETTLED}, grew by",
+        f"memory growth of the model server, from {settled:,.0f} MiB after {_SETTLED} versions",
         100 * (last / settled - 1),
-        _GROWN_PERCENT,
+        _MAX_GROWTH_PERCENT,
         "%",
         1,
     )
 
 
 class _Publisher:
-    """Publishes copies of two models in turn, by the trainer's own code."""
+    """Publishes copies of two models in turn, with the trainer's own code.
+
+    Attributes:
+        damaged: the damaged versions.
+        rollbacks: the number of rollbacks.
+    """
 
     def __init__(self, models_dir: Path, pair: list[Path]) -> None:
-        # TensorFlow comes with it, and other scenarios need none.
+        # Imported here because it imports TensorFlow, which other scenarios do not need.
         from trainer.registry.store import Store
 
         self._store, self._pair = Store(models_dir), pair
         self.damaged: set[int] = set()
-        self.gone_back = 0
+        self.rollbacks = 0
 
-    @property
-    def broken(self) -> int:
-        """How many of the published versions are."""
-        return len(self.damaged)
+    def publish(self, *, damaged: bool = False) -> int:
+        """Publish the next version and return its number.
 
-    def publish(self, *, broken: bool = False) -> int:
-        """The next version. A broken one passes its gate, and then loses half of its model."""
-        from trainer.registry import checksums as sealing
-        from trainer.registry import promotion as switching
-        from trainer.registry import version_record as record
+        A damaged one loses half of its model after it has passed the quality gate.
+        """
+        from trainer.registry import checksums, promotion, version_record
 
         with self._store.staging() as staged:
             source = self._pair[staged.version % 2]
@@ -114,10 +122,10 @@ class _Publisher:
                 shutil.copytree(version / name / version.name, staged.directory / name)
             for name in (ITEMS_CSV, SEEN_SQLITE):
                 shutil.copy2(version / name, staged.directory / name)
-            sealing.arrange(staged)
-            judged = record.Record(
+            checksums.arrange(staged)
+            record = version_record.Record(
                 version=staged.version,
-                created=record.now(),
+                created=version_record.now(),
                 source="chaos",
                 dataset="",
                 items=_ITEMS,
@@ -125,54 +133,52 @@ class _Publisher:
                 index_recall_at_100=1.0,
                 checks={},
                 test_rows=None,
-                files=sealing.digests(staged),
+                files=checksums.digests(staged),
             )
-            if broken:
+            if damaged:
                 graph = staged.directory / RETRIEVAL / f"{staged.version}" / "saved_model.pb"
                 graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
                 self.damaged.add(staged.version)
-            switching.admit(self._store, staged, judged, self._store.current(), None)
-        switching.collect(self._store, _KEPT)
+            promotion.admit(self._store, staged, record, self._store.current(), None)
+        promotion.collect(self._store, _KEPT_VERSIONS)
         return staged.version
 
-    def go_back(self) -> int:
-        """Roll back; the version that is served then."""
-        from trainer.registry import promotion as switching
+    def roll_back(self) -> int:
+        """Roll back; return the version that is current then."""
+        from trainer.registry import promotion
 
-        self.gone_back += 1
-        return switching.rollback(self._store)[0]
+        self.rollbacks += 1
+        return promotion.rollback(self._store)[0]
 
-    def judge(self, version: int, item_id: str) -> str:
-        """What is wrong with an item in an answer of that version."""
+    def check(self, version: int, item_id: str) -> str:
+        """Return what is wrong with an item in an answer of a version, or an empty text."""
         prefix = _PREFIXES[version % 2]
         return "" if item_id.startswith(prefix) else f"{item_id} in an answer of version {version}"
 
 
-def _serves(load: Load, models: Server, version: int) -> None:
-    """Wait until the version answers, and no other one has memory."""
-    wait_until(
-        lambda: load.version == version, _LOADED_WITHIN_S, f"version {version} in the answers"
-    )
-    wait_until(
+def _wait_until_served(load: Load, models: Server, version: int) -> None:
+    """Wait until the version answers, and all others are unloaded."""
+    until(lambda: load.version == version, _LOADED_WITHIN_S, f"version {version} answers")
+    until(
         lambda: all(state == _END for one, state in _states(models).items() if one != version),
         _LOADED_WITHIN_S,
-        f"all versions but {version} unloaded",
-        _LOOK_EVERY_S,
+        f"all versions but {version} are unloaded",
+        interval_s=_STATUS_INTERVAL_S,
     )
 
 
-def _refuses(models: Server, version: int) -> None:
-    """Wait until the model server has tried to load it, and cannot."""
-    wait_until(
+def _wait_until_refused(models: Server, version: int) -> None:
+    """Wait until the model server has tried and failed to load the version."""
+    until(
         lambda: _states(models).get(version) == _END,
         _LOADED_WITHIN_S,
-        f"version {version} refused by the model server",
-        _LOOK_EVERY_S,
+        f"the model server refuses version {version}",
+        interval_s=_STATUS_INTERVAL_S,
     )
 
 
 def _states(models: Server) -> dict[int, int]:
-    """What the model server says of each version."""
+    """Return the state of each version, as the model server reports it."""
     spec = tfs.ModelSpec(name=RETRIEVAL)
     request = tfs.GetModelStatusRequest(model_spec=spec).SerializeToString()
     with grpc.insecure_channel(models.address) as channel:
@@ -180,6 +186,8 @@ def _states(models: Server) -> dict[int, int]:
         try:
             data = ask(request, timeout=10)
         except grpc.RpcError as error:
-            raise Broken(f"the model server does not say its versions: {error}") from error
+            raise ScenarioError(
+                f"the model server does not report its versions: {error}"
+            ) from error
     states = tfs.GetModelStatusResponse.FromString(data).model_version_status
     return {one.version: one.state for one in states}

@@ -73,6 +73,18 @@ class Connection:
         finally:
             self._channel.unsubscribe(callback)
 
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Wait for the connection, however often connecting fails.
+
+        Raises:
+            LoadTestError: it takes too long.
+        """
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout_s)
+        except grpc.FutureTimeoutError:
+            message = f"{self._address}: no connection within {timeout_s:g} s"
+            raise LoadTestError(message) from None
+
     def send(
         self, method: str, request: bytes, done: "Callable[[grpc.Future[bytes]], None]"
     ) -> None:

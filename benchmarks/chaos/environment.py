@@ -1,0 +1,115 @@
+"""What all scenarios share: the model, the servers, and the load."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks.chaos.catalogue import Catalogue
+from benchmarks.chaos.checks import Check, at_most, require
+from benchmarks.chaos.load import Load
+from benchmarks.chaos.outcomes import Outcome
+from benchmarks.chaos.requests import CandidateCheck, Request
+from serving_contract import RETRIEVAL
+from tools.processes import Server, python_module
+
+_SEND_DELAY_MS = 50
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Durations in seconds.
+
+    Attributes:
+        steady_s: load before the failure, and after the recovery.
+        down_s: from a kill until the server is started again.
+        paused_s: pause of a process.
+        overload_s: one round of overload.
+        soak_s: mixed load.
+    """
+
+    steady_s: float = 5.0
+    down_s: float = 5.0
+    paused_s: float = 3.0
+    overload_s: float = 30.0
+    soak_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where scenarios run.
+
+    Attributes:
+        models_dir: a published model.
+        work: directory for logs and for what scenarios make.
+        rate: requests per second.
+        deadline_s: deadline of each request.
+        fuzzed: number of fuzzed requests.
+        publishes: number of versions that are published.
+        nice: nice value of a model server that is started again under load. Its start takes whole
+            cores for some seconds. On a machine of its own it would have them; here it gets what
+            load and service leave.
+        patience: factor for bounds of time. It is above 1 in tests, which run on busy machines.
+    """
+
+    models_dir: Path
+    work: Path
+    rate: float = 500.0
+    deadline_s: float = 1.0
+    fuzzed: int = 100_000
+    publishes: int = 30
+    nice: int = 10
+    patience: float = 1.0
+    durations: Durations = field(default_factory=Durations)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Users and items of the model."""
+        return Catalogue(self.models_dir)
+
+    def log(self, name: str) -> Path:
+        """Return the log file of a process."""
+        directory = self.work / "logs"
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory / f"{name}.log"
+
+    def model_server(self, name: str, *options: str, models_dir: Path | None = None) -> Server:
+        """Start a model server."""
+        models = ("--models-dir", str(models_dir or self.models_dir), "--model", RETRIEVAL)
+        command = python_module("model_server", *models, *options, "--port", "0")
+        return Server(command, log=self.log(name), restart_nice=self.nice)
+
+    def service(self, name: str, *model_servers: Server, options: Iterable[str] = ()) -> Server:
+        """Start a query service that asks ``model_servers``."""
+        upstream = ("--model-server", ",".join(one.address for one in model_servers))
+        command = python_module("query_service", "serve", *upstream, *options, "--port", "0")
+        return Server(command, log=self.log(name))
+
+    def load(
+        self,
+        *services: Server,
+        requests: Iterable[Request],
+        rate: float | None = None,
+        check: CandidateCheck | None = None,
+    ) -> Load:
+        """Return the steady load on ``services``, which starts with its block."""
+        return Load(
+            [one.address for one in services],
+            requests,
+            rate=rate or self.rate,
+            deadline_s=self.deadline_s,
+            check=check,
+        )
+
+    def check_send_delay(self, outcomes: Sequence[Outcome]) -> Check:
+        """Check that the load generator kept its times.
+
+        If it did not, the machine was too busy, and the other figures mean little.
+
+        Raises:
+            ScenarioError: there are no outcomes.
+        """
+        delays = sorted(one.send_delay_s for one in require(outcomes, "at all"))
+        p99_ms = 1e3 * delays[len(delays) * 99 // 100]
+        what = f"requests: {len(outcomes):,}; p99 of their send delay"
+        return at_most(what, p99_ms, _SEND_DELAY_MS * self.patience, "ms", 1)

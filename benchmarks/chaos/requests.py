@@ -1,0 +1,178 @@
+"""Requests of every kind, and the check of their answers."""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from google.rpc import code_pb2
+
+from benchmarks.chaos.catalogue import Catalogue
+from benchmarks.chaos.outcomes import OK
+from query_service.load_test.requests import BATCH_RETRIEVE, RETRIEVE
+from retrieval.v1 import retrieval_service_pb2 as pb
+
+USER, USER_EXCLUDING_SEEN = "user", "user, seen items excluded"
+_DISTINCT_USERS = 500
+_K = 100
+_MANY_EXCLUSIONS, _SOME_EXCLUSIONS = 300, 20
+
+#: Returns what is wrong with an item in an answer of a model version, or an empty text.
+CandidateCheck = Callable[[int, str], str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A serialised request, and what its answer has to be.
+
+    Attributes:
+        kind: the kind of request, for reports.
+        data: its bytes.
+        k: the number of candidates that the answer must have.
+        excluded: ids of items that must not be in the answer.
+        code: the status that it ends with when nothing fails.
+        parts: the requests of a batch.
+    """
+
+    kind: str
+    data: bytes
+    k: int = _K
+    excluded: frozenset[str] = frozenset()
+    code: str = OK
+    parts: tuple["Request", ...] = ()
+
+    @property
+    def method(self) -> str:
+        """Return the path of the gRPC method."""
+        return BATCH_RETRIEVE if self.parts else RETRIEVE
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Origin and model version of an answer, and what is wrong with it, if anything."""
+
+    origin: int = 0
+    version: int = 0
+    fault: str = ""
+
+
+def check_answer(request: Request, data: bytes, check: CandidateCheck | None = None) -> Answer:
+    """Check every candidate of the OK answer ``data``."""
+    if not request.parts:
+        return _check(request, pb.RetrieveResponse.FromString(data), check)
+    results = pb.BatchRetrieveResponse.FromString(data).results
+    if len(results) != len(request.parts):
+        return Answer(fault=f"{len(results)} results for {len(request.parts)} requests")
+    answer = Answer()
+    for part, result in zip(request.parts, results, strict=True):
+        if result.WhichOneof("result") == "error":
+            code = code_pb2.Code.Name(result.error.code)
+            if code != part.code:
+                return Answer(fault=f"{part.kind} in a batch: {code} ({result.error.message})")
+            continue
+        answer = _check(part, result.response, check)
+        if answer.fault:
+            return answer
+    return answer
+
+
+def _check(request: Request, answer: pb.RetrieveResponse, check: CandidateCheck | None) -> Answer:
+    ids = [candidate.item_id for candidate in answer.candidates]
+    distinct = set(ids)
+    fault = ""
+    if request.code != OK:
+        fault = f"OK instead of {request.code}"
+    elif len(ids) != request.k:
+        fault = f"{len(ids)} candidates instead of {request.k}"
+    elif len(distinct) != len(ids):
+        fault = "a candidate appears twice"
+    elif distinct & request.excluded:
+        fault = f"{len(distinct & request.excluded)} excluded candidates"
+    elif not answer.origin or answer.model_version < 1:
+        fault = "origin or version is missing"
+    elif check:
+        fault = next(filter(None, (check(answer.model_version, one) for one in ids)), "")
+    return Answer(answer.origin, answer.model_version, fault)
+
+
+def for_users(catalogue: Catalogue) -> list[Request]:
+    """Return requests for users: every second with 20 exclusions, every tenth with 300."""
+    draw = random.Random(0)
+    requests = []
+    for number, user in zip(range(_DISTINCT_USERS), itertools.cycle(catalogue.users)):
+        count = _MANY_EXCLUSIONS if number % 10 == 9 else _SOME_EXCLUSIONS * (number % 2)
+        excluded = draw.sample(catalogue.items, min(count, len(catalogue.items) // 4))
+        requests.append(_request(USER, excluded, user_id=user))
+    return requests
+
+
+def excluding_seen(catalogue: Catalogue) -> list[Request]:
+    """Return requests for users that exclude what they have seen."""
+    return [_excluding_seen(catalogue, user) for user in catalogue.users]
+
+
+def _excluding_seen(catalogue: Catalogue, user: str) -> Request:
+    excluded = catalogue.seen[user]
+    return _request(USER_EXCLUDING_SEEN, implied=excluded, user_id=user, exclude_seen=True)
+
+
+def without_exclusions(catalogue: Catalogue, count: int) -> list[bytes]:
+    """Return the bytes of requests for ``count`` users."""
+    return [request.data for request in for_users(catalogue)[: 2 * count : 2]]
+
+
+def mixed(catalogue: Catalogue) -> list[Request]:
+    """Return requests of every kind, invalid ones included, for a service with the seen store."""
+    draw = random.Random(1)
+    items, users = catalogue.items, catalogue.users
+
+    def one() -> Request:
+        user, item = draw.choice(users), draw.choice(items)
+        share = draw.random()
+        if share < 0.3:
+            return _request(USER, user_id=user)
+        if share < 0.45:
+            recent = draw.sample(items, draw.randrange(1, 20))
+            return _request("user and recent items", user_id=user, recent_item_ids=recent)
+        if share < 0.6:
+            return _excluding_seen(catalogue, user)
+        if share < 0.75:
+            return _request("item", implied=frozenset({item}), item_id=item)
+        if share < 0.9:
+            excluded = draw.sample(items, draw.randrange(min(500, len(items) // 4)))
+            return _request("user with exclusions", excluded, user_id=user)
+        if share < 0.94:
+            return _request("unknown user", user_id=f"nobody-{draw.random()}")
+        if share < 0.97:
+            return _request("unknown item", code="NOT_FOUND", item_id=f"nothing-{draw.random()}")
+        return _request("invalid request", code="INVALID_ARGUMENT", k=-1, user_id=user)
+
+    singles = [one() for _ in range(2000)]
+    batches = [_batch(draw.sample(singles, draw.randrange(1, 17))) for _ in range(100)]
+    requests = singles + batches
+    draw.shuffle(requests)
+    return requests
+
+
+def _request(
+    kind: str,
+    excluded: Sequence[str] = (),
+    implied: frozenset[str] = frozenset(),
+    code: str = OK,
+    k: int = _K,
+    **fields: object,
+) -> Request:
+    """Make a request that excludes ``excluded``; the service must exclude ``implied`` as well."""
+    message = pb.RetrieveRequest(max_candidates=k, exclude_item_ids=excluded, **fields)  # type: ignore[arg-type]
+    return Request(kind, message.SerializeToString(), k, implied | set(excluded), code)
+
+
+def _batch(parts: Sequence[Request]) -> Request:
+    requests = (pb.RetrieveRequest.FromString(one.data) for one in parts)
+    data = pb.BatchRetrieveRequest(requests=requests).SerializeToString()
+    return Request("batch", data, parts=tuple(parts))
+
+
+def alternate(*kinds: Sequence[Request]) -> Iterator[Request]:
+    """Yield one request of each kind after the other, endlessly."""
+    yield from itertools.chain.from_iterable(zip(*map(itertools.cycle, kinds), strict=True))

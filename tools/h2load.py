@@ -1,0 +1,184 @@
+"""h2load, the load generator of nghttp2: run it and read what it measured.
+
+It takes a tenth of the processor time of a client in Python. To h2load every HTTP 200 is a success,
+while the status of a gRPC call is in its trailers. But it counts the bytes of DATA frames, and a
+call that fails has none: from the size of one good answer follows the number of good answers.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+INSTALL_HINT = "h2load is not installed (Debian: apt-get install nghttp2-client)"
+#: gRPC puts a flag and the length before each message.
+GRPC_PREFIX_BYTES = 5
+OK_STATUS = 200
+_EXIT_TIMEOUT_S = 60
+_REQUESTS = re.compile(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored")
+_TRAFFIC = re.compile(r"traffic: .* \((\d+)\) data$", re.MULTILINE)
+
+
+class H2loadError(Exception):
+    """h2load failed; the end of its output."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A POST of ``body`` to ``path``: a gRPC call over HTTP/2, or JSON over HTTP/1.1."""
+
+    path: str
+    body: bytes
+    http1: bool = False
+    deadline_s: float | None = None
+
+    def on_the_wire(self) -> bytes:
+        """Return the body; that of a gRPC call with its prefix."""
+        return self.body if self.http1 else b"\0" + len(self.body).to_bytes(4, "big") + self.body
+
+    def options(self) -> list[str]:
+        """Return the options of h2load for protocol and headers."""
+        if self.http1:
+            return ["--h1", "-H", "content-type: application/json"]
+        options = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        if self.deadline_s:
+            options += ["-H", f"grpc-timeout: {self.deadline_s * 1e3:.0f}m"]
+        return options
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A closed loop: ``streams`` requests in flight on each connection."""
+
+    connections: int
+    streams: int
+    seconds: float
+    warm_up_s: int = 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """An open loop: every connection sends a request at each of the given times.
+
+    At most ``streams`` requests are in flight on a connection.
+    """
+
+    connections: int
+    streams: int
+    times_s: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: when it was sent, its HTTP status, and its latency; times in microseconds."""
+
+    sent_us: int
+    status: int
+    latency_us: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one process measured. Calls of a closed loop's warm-up are not among ``calls``."""
+
+    calls: list[Call]
+    done: int
+    succeeded: int
+    failed: int
+    errored: int
+    data_bytes: int
+
+
+class H2load:
+    """One h2load process per job, all started at once; those left are killed after the block.
+
+    Attributes:
+        processes: the processes, for measuring what they use.
+    """
+
+    def __init__(self, address: str, jobs: Sequence[tuple[Request, Closed | Schedule]]) -> None:
+        self._address, self._jobs = address, jobs
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self._running = [
+                self._start(stack, self._file(number), *job)
+                for number, job in enumerate(self._jobs)
+            ]
+            self._stack = stack.pop_all()
+        self.processes = [psutil.Process(one.pid) for one in self._running]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def finish(self) -> list[Measurement]:
+        """Wait for the end of all processes.
+
+        Raises:
+            H2loadError: a process does not end, or did not measure anything.
+        """
+        return [self._result(number, one) for number, one in enumerate(self._running)]
+
+    def _file(self, number: int) -> Path:
+        return self._directory / f"{number}"
+
+    def _start(
+        self, stack: ExitStack, file: Path, request: Request, load: Closed | Schedule
+    ) -> "subprocess.Popen[bytes]":
+        body, output = file.with_suffix(".body"), file.with_suffix(".out")
+        body.write_bytes(request.on_the_wire())
+        command = ["h2load", "-t", "1", "-c", f"{load.connections}", "-m", f"{load.streams}"]
+        command += ["-d", str(body), f"--log-file={file.with_suffix('.log')}", *request.options()]
+        base = f"http://{self._address}"
+        if isinstance(load, Closed):
+            command += ["-D", f"{load.seconds * 1e3:.0f}ms"]
+            command += ["--warm-up-time", f"{load.warm_up_s}"] if load.warm_up_s else []
+            command.append(base + request.path)
+        else:
+            script = file.with_suffix(".script")
+            lines = (f"{at_s * 1e3:.3f}\t{request.path}\n" for at_s in load.times_s)
+            script.write_text("".join(lines), encoding="utf-8")
+            command += [f"--timing-script-file={script}", "-B", base]
+        with output.open("wb") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        return process
+
+    def _result(self, number: int, process: "subprocess.Popen[bytes]") -> Measurement:
+        file = self._file(number)
+        duration_s = max(
+            load.seconds if isinstance(load, Closed) else load.times_s[-1] for _, load in self._jobs
+        )
+        try:
+            process.wait(duration_s + _EXIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise H2loadError("h2load does not end") from None
+        output = file.with_suffix(".out").read_text(encoding="utf-8", errors="replace")
+        requests, traffic = _REQUESTS.search(output), _TRAFFIC.search(output)
+        if not requests or not traffic:
+            raise H2loadError(f"h2load: {output.strip()[-500:]}")
+        done, succeeded, failed, errored = map(int, requests.groups())
+        calls = _calls(file.with_suffix(".log"))
+        return Measurement(calls, done, succeeded, failed, errored, int(traffic[1]))
+
+
+def installed() -> bool:
+    """Tell whether h2load is on the PATH."""
+    return shutil.which("h2load") is not None
+
+
+def _calls(log: Path) -> list[Call]:
+    """Read a log, in which each line has the columns of a call."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    columns = (line.split("\t") for line in lines)
+    return [Call(int(row[0]), int(row[1]), int(row[2])) for row in columns]
