@@ -60,7 +60,6 @@ class Closed:
     connections: int
     streams: int
     seconds: float
-    warm_up_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one process measured. Calls of a closed loop's warm-up are not among ``calls``."""
+    """What one process measured."""
 
     calls: list[Call]
     done: int
@@ -140,9 +139,7 @@ class H2load:
         command += ["-d", str(body), f"--log-file={file.with_suffix('.log')}", *request.options()]
         base = f"http://{self._address}"
         if isinstance(load, Closed):
-            command += ["-D", f"{load.seconds * 1e3:.0f}ms"]
-            command += ["--warm-up-time", f"{load.warm_up_s}"] if load.warm_up_s else []
-            command.append(base + request.path)
+            command += ["-D", f"{load.seconds * 1e3:.0f}ms", base + request.path]
         else:
             script = file.with_suffix(".script")
             lines = (f"{at_s * 1e3:.3f}\t{request.path}\n" for at_s in load.times_s)
