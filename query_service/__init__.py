@@ -1,4 +1,27 @@
-"""The thin service: a user id or an item id in, ranked candidates out."""
+"""The query service: turns a user id or an item id into ranked candidates, over gRPC.
 
-#: pyproject.toml says the same; the container image has only the code.
+It stands between the callers of the public API (proto/retrieval/v1) and TensorFlow Serving, which
+ranks the catalogue. It looks up seen items, excludes what the caller does not want, batches
+requests, and protects itself and the model server from overload. It imports neither TensorFlow nor
+NumPy.
+
+api/            the gRPC API: validation, encoding, statuses
+core/           the retrieval logic, without gRPC and without I/O
+backend/        the way to the model server: batching, circuit breaker, cache, fallback
+stores/         seen items, in SQLite or Redis
+telemetry/      metrics, traces and logs
+process/        worker processes on one port
+transport/      the fast gRPC server, optional
+load_test/      the load generator of ``bench``
+cli/            the commands
+server.py       puts the parts together
+grpc_server.py  chooses the gRPC server
+settings.py     the settings of ``serve``
+client.py       the client for Python
+errors.py       the exceptions
+heartbeat.py    a file that shows that the service is SERVING
+varint.py       protobuf's variable-length integers
+"""
+
+#: pyproject.toml has the same version. The container image holds only the code.
 VERSION = "0.1.0"

@@ -1,4 +1,4 @@
-"""``python -m query_service``."""
+"""Runs the command line: ``python -m query_service``."""
 
 import sys
 

@@ -1,20 +1,19 @@
-"""For callers in Python: the API as plain values, blocking."""
+"""A blocking client of the query service for Python, with plain values instead of messages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
-
-import grpc
+from typing import Self
 
 from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
+from rpc.channel import call_metadata, open_channel
 from rpc.credentials import Credentials
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One item and its affinity to the query, higher is better."""
+    """An item and its affinity to the query; higher is better."""
 
     item_id: str
     score: float
@@ -22,7 +21,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Answer:
-    """Candidates, best first; whether they are personal; the model's version."""
+    """The answer to one query.
+
+    Attributes:
+        candidates: best first.
+        personal: True if the model ranked them for this query; False if they are the most popular
+            items, because the model does not know the user or is unavailable.
+        model_version: the version of the model that answered.
+    """
 
     candidates: list[Candidate]
     personal: bool
@@ -30,7 +36,7 @@ class Answer:
 
 
 class RetrievalClient:
-    """Asks a query service. Its methods raise ``grpc.RpcError`` with the API's codes.
+    """A connection to a query service. Methods raise ``grpc.RpcError`` with the API's codes.
 
     >>> with RetrievalClient("127.0.0.1:50051") as client:
     ...     answer = client.for_user("42", k=10, exclude_seen=True)
@@ -47,17 +53,23 @@ class RetrievalClient:
         private_key: bytes | None = None,
         server_name: str | None = None,
     ) -> None:
-        """``root_certificates`` (PEM) switches TLS on; without it the token goes in plain text.
+        """Connect lazily: the first call opens the connection.
 
-        ``certificate_chain`` and ``private_key`` (PEM) are for a service that asks callers for
-        one; ``server_name`` is the name in its certificate, where that is not the address.
+        Args:
+            address: HOST:PORT of the service.
+            timeout_s: the longest time to wait for an answer.
+            token: sent with each call. Without TLS it is sent as plain text.
+            root_certificates: PEM; switches TLS on.
+            certificate_chain: PEM; for a service that requires certificates of its callers.
+            private_key: PEM; the key of ``certificate_chain``.
+            server_name: the name in the service's certificate if it is not the host of ``address``.
         """
         self._timeout_s = timeout_s
         credentials = Credentials(
             token, root_certificates, certificate_chain, private_key, server_name
         )
-        self._metadata = metadata(credentials)
-        self._channel = channel(address, credentials)
+        self._metadata = call_metadata(credentials)
+        self._channel = open_channel(address, credentials)
         self._stub = pb_grpc.RetrievalServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._interactions = interaction_service_pb2_grpc.InteractionServiceStub(  # type: ignore[no-untyped-call]
             self._channel
@@ -72,9 +84,14 @@ class RetrievalClient:
         exclude_seen: bool = False,
         exclude: Iterable[str] = (),
     ) -> Answer:
-        """Candidates for a user; ``k`` 0 is the server's default.
+        """Return the best ``k`` candidates for a user.
 
-        ``recent`` are the items of the user's last interactions, newest last.
+        Args:
+            user_id: the user.
+            k: the largest number of candidates; 0 is the server's default.
+            recent: the items of the user's last interactions, newest last.
+            exclude_seen: leave out what the user has seen.
+            exclude: ids of items to leave out.
         """
         return self._ask(
             pb.RetrieveRequest(
@@ -89,7 +106,7 @@ class RetrievalClient:
     def for_item(
         self, item_id: str, k: int = 0, *, viewer_id: str = "", exclude: Iterable[str] = ()
     ) -> Answer:
-        """Items similar to one; without those that ``viewer_id`` has seen, where given."""
+        """Return items similar to one, without those that the user ``viewer_id`` has seen."""
         return self._ask(
             pb.RetrieveRequest(
                 item_id=item_id,
@@ -101,9 +118,13 @@ class RetrievalClient:
         )
 
     def record(self, interactions: Iterable[tuple[str, str]]) -> int:
-        """Record what users have seen: pairs of user id and item id, up to 1,000 in a call.
+        """Record that users have seen items.
 
-        Returns how many had not been recorded before. A call that failed may be repeated.
+        Args:
+            interactions: 1 to 1,000 pairs of user id and item id.
+
+        Returns:
+            how many of them had not been recorded before. A call that failed may be repeated.
         """
         request = interaction_service_pb2.RecordInteractionsRequest()
         for user_id, item_id in interactions:
@@ -130,22 +151,3 @@ class RetrievalClient:
             personal=response.origin == pb.ORIGIN_MODEL,
             model_version=response.model_version,
         )
-
-
-def channel(
-    address: str, credentials: Credentials, options: Sequence[tuple[str, Any]] = ()
-) -> grpc.Channel:
-    """A channel to a service: with TLS, where the credentials have root certificates."""
-    if credentials.root_certificates is None:
-        return grpc.insecure_channel(address, options)
-    if credentials.server_name:
-        options = [*options, ("grpc.ssl_target_name_override", credentials.server_name)]
-    tls = grpc.ssl_channel_credentials(
-        credentials.root_certificates, credentials.private_key, credentials.certificate_chain
-    )
-    return grpc.secure_channel(address, tls, options)
-
-
-def metadata(credentials: Credentials) -> tuple[tuple[str, str], ...]:
-    """What goes with each call."""
-    return (("authorization", f"Bearer {credentials.token}"),) if credentials.token else ()

@@ -1,30 +1,44 @@
-"""Why a request cannot be answered. Which status code that is, the servicer decides.
+"""The exceptions of the query service. Only ``query_service.api`` knows their status codes.
 
-RetrievalError
-  InvalidRequest          a field breaks a rule of the API; names the field
-  UnknownQuery            no such item; or no such user, where so configured; or, asked for its
-                          health, no such service
-  ModelServerUnavailable  the model server, or the model in it, is away
-  SignatureMissing        the model in it is older than this service, or not ours
-  SeenStoreUnavailable    seen items cannot be read, or recorded, now
-  RecordingUnsupported    no store that could record is configured
+RetrievalError            a request cannot be answered; the message is for the caller
+  InvalidRequest          a field breaks a rule of the API
+  UnknownQuery            the model does not know the item, or the user if so configured
+  ModelServerUnavailable  the model server does not answer, or has not loaded the model
+  SignatureMissing        the model has no signature of this name, for example an older model
+  SeenStoreUnavailable    seen items cannot be read or recorded now
+  RecordingUnsupported    no seen store is configured that could record interactions
   OutOfTime               the deadline passed
-  Overloaded              the model server takes no more requests
-  ModelServerFault        it answered against its contract: a bug somewhere
-  Unauthenticated         the caller shows no token that holds
-  RateLimited             the caller asks more than its key may
+  Overloaded              the service or the model server accepts no more requests
+  ModelServerFault        the model server's answer breaks its contract, which is a bug
 
-StartError                why there is no service at all
-  UnusableFile            a file of certificates, keys or tokens
+StartError                the service cannot start (defined in rpc.errors)
+  UnusableFile            a certificate, key or token file is missing or wrong
 """
+
+from rpc.errors import StartError, UnusableFile
+
+__all__ = [
+    "InvalidRequest",
+    "ModelServerFault",
+    "ModelServerUnavailable",
+    "OutOfTime",
+    "Overloaded",
+    "RecordingUnsupported",
+    "RetrievalError",
+    "SeenStoreUnavailable",
+    "SignatureMissing",
+    "StartError",
+    "UnknownQuery",
+    "UnusableFile",
+]
 
 
 class RetrievalError(Exception):
-    """Base of all; its message is for the caller."""
+    """A request cannot be answered. The message is for the caller."""
 
 
 class InvalidRequest(RetrievalError):
-    """A field breaks a rule."""
+    """A field of the request breaks a rule of the API."""
 
     def __init__(self, field: str, description: str) -> None:
         super().__init__(f"{field}: {description}")
@@ -33,11 +47,11 @@ class InvalidRequest(RetrievalError):
 
 
 class UnknownQuery(RetrievalError):
-    """Nobody here knows the id, or the name."""
+    """The model does not know the item, or the user if so configured."""
 
 
 class ModelServerUnavailable(RetrievalError):
-    """Nobody answers, or the model is not loaded."""
+    """The model server does not answer, or has not loaded the model."""
 
 
 class SignatureMissing(RetrievalError):
@@ -45,11 +59,11 @@ class SignatureMissing(RetrievalError):
 
 
 class SeenStoreUnavailable(RetrievalError):
-    """Seen items cannot be read, or recorded."""
+    """Seen items cannot be read or recorded now."""
 
 
 class RecordingUnsupported(RetrievalError):
-    """There is nowhere to record."""
+    """No seen store is configured that could record interactions."""
 
 
 class OutOfTime(RetrievalError):
@@ -57,28 +71,8 @@ class OutOfTime(RetrievalError):
 
 
 class Overloaded(RetrievalError):
-    """Too much to do."""
+    """The service or the model server accepts no more requests."""
 
 
 class ModelServerFault(RetrievalError):
-    """An answer that breaks the contract."""
-
-
-class Unauthenticated(RetrievalError):
-    """No token, or none that holds; which of these it does not say."""
-
-
-class RateLimited(RetrievalError):
-    """More requests than a caller may ask."""
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class StartError(Exception):
-    """The service cannot start."""
-
-
-class UnusableFile(StartError):
-    """A file of certificates, keys or tokens that cannot be used; names it."""
+    """The model server's answer breaks its contract."""

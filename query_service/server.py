@@ -1,24 +1,23 @@
-"""Puts the parts together, serves, and drains when told to stop."""
+"""Puts the parts of the service together, serves, and shuts down gracefully."""
 
 import asyncio
 import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from query_service import stores as seen_store
-from query_service import transport as runtime
+from query_service import stores
 from query_service.api.health import HealthMonitor
-from query_service.api.interaction_servicer import SERVICE as INTERACTIONS
+from query_service.api.interaction_servicer import SERVICE as INTERACTION_SERVICE
 from query_service.api.interaction_servicer import InteractionServicer
 from query_service.api.methods import Methods
-from query_service.api.retrieval_servicer import SERVICE, RetrievalServicer
-from query_service.api.validation import MAX_EXCLUSIONS
+from query_service.api.retrieval_servicer import SERVICE as RETRIEVAL_SERVICE
+from query_service.api.retrieval_servicer import RetrievalServicer
+from query_service.api.validation import MAX_EXCLUSIONS, Limits
 from query_service.backend.batching import JoiningModel
 from query_service.backend.cache import CachingModel
 from query_service.backend.circuit_breaker import BreakingModel
@@ -27,16 +26,17 @@ from query_service.backend.tf_serving import TfServingClient
 from query_service.core.filters import standard_filters
 from query_service.core.retriever import Model, Retriever
 from query_service.errors import StartError
+from query_service.grpc_server import make_server
+from query_service.heartbeat import Heartbeat
 from query_service.process.memory import tend_garbage
-from query_service.process.sockets import address
 from query_service.settings import Settings
-from query_service.telemetry import logs as log_format
-from query_service.telemetry import tracing
+from query_service.telemetry import logs, tracing
 from query_service.telemetry.metrics import Metrics
 from query_service.telemetry.observer import ObservedSeenStore, Observer
 from query_service.telemetry.process_metrics import tell_process
 from query_service.telemetry.request_log import RequestLog
 from query_service.telemetry.shared_samples import Rows
+from rpc.addresses import host_port
 from rpc.guard import Guard
 from rpc.reflection import add_reflection
 from rpc.tls import channel_credentials, server_credentials
@@ -46,56 +46,66 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: 10,000 exclusions of 256 bytes are 2.6 MB; a batch of 256 has room for more.
+#: 10,000 exclusions of 256 bytes are 2.6 MB. A batch of 256 such requests would not fit; batches in
+#: use are much smaller.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
-#: Beyond so many calls that nobody has looked at yet gRPC itself cancels some, at random from 1,000
-#: on by default. We look at each and say RESOURCE_EXHAUSTED.
-_MANY = 1_000_000
+#: gRPC core itself cancels calls beyond this number that nobody has looked at yet; by default at
+#: random from 1,000 on. We look at every call and answer RESOURCE_EXHAUSTED.
+_MAX_PENDING_CALLS = 1_000_000
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server:
-    """A running service. :meth:`start`, then :meth:`stop`."""
+    """The running service of one process: :meth:`start`, then :meth:`stop`."""
 
     def __init__(self, settings: Settings, *, rows: Rows | None = None, worker: int = 0) -> None:
-        """Make the parts; inside a running event loop.
+        """Create the parts. Must be called in a running event loop.
 
-        ``rows`` are those of all the workers that share the ports, of which this is ``worker``.
+        Args:
+            settings: the settings of the service.
+            rows: the metrics of all workers that share the ports; None if this is the only one.
+            worker: the number of this worker.
 
         Raises:
-            StartError: the environment asks for traces that there are not.
-            ValueError: there is no such seen store.
-            UnusableFile: a file of certificates, keys or tokens.
+            StartError: an unknown trace exporter, or a transport that does not work.
+            ValueError: an unknown kind of seen store.
+            UnusableFile: a certificate, key or token file cannot be used.
         """
         self._settings = settings
-        self._credentials = server_credentials(settings)
+        self._credentials = server_credentials(settings.tls_files)
         self._guard = Guard(settings.tokens, settings.workers) if settings.tokens else None
         self._observer = Observer(
             Metrics(rows, worker),
             tracing.tracer(os.environ),
             RequestLog(settings.slow_ms / 1000 if settings.slow_ms else None),
         )
-        self._store = seen_store.open_store(settings.seen_store)
-        self._model = TfServingClient(
+        self._store = stores.open_store(settings.seen_store)
+        self._model_server = TfServingClient(
             settings.model_server,
             settings.model,
             self._observer,
-            channel_credentials(settings),
+            channel_credentials(settings.model_server_tls_files),
             settings.model_server_name,
         )
-        self._health = HealthMonitor(self._model, ("", SERVICE), self._observer)
+        self._health = HealthMonitor(
+            self._model_server,
+            ("", RETRIEVAL_SERVICE),
+            self._observer,
+            Heartbeat(settings.heartbeat_file),
+        )
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
             ("grpc.so_reuseport", int(settings.workers > 1)),
-            ("grpc.server.max_pending_requests", _MANY),
-            ("grpc.server.max_pending_requests_hard_limit", _MANY),
+            ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
         ]
-        self._server: Any = (
-            runtime.Server(options)
-            if settings.runtime == "core"
-            else grpc.aio.server(options=options)
+        self._server = make_server(settings.chosen_transport, options)
+        self._popular = PopularItems(
+            self._model_server,
+            lambda: self._model_server.version,
+            settings.max_candidates + MAX_EXCLUSIONS,
         )
         self._cache: CachingModel | None = None
         self._background: list[asyncio.Task[None]] = []
@@ -103,82 +113,102 @@ class Server:
         self.port = 0
 
     async def start(self) -> None:
-        """Open the port. The model server and the store may come later.
+        """Open the port. The model server and the seen store may still be unavailable.
 
         Raises:
-            StartError: the port is taken.
+            StartError: a port is taken.
         """
         settings = self._settings
-        observer = self._observer
-        breaking = BreakingModel(self._model)
-        model: Model = JoiningModel(
-            breaking, settings.model_servers, observer=observer, check=breaking.check
-        )
-        if settings.cache_size:
-            model = self._cache = CachingModel(
-                model,
-                lambda: self._model.version,
-                settings.cache_size,
-                settings.cache_age_s,
-                observer,
+        self._add_services()
+        # Before anyone can connect: the first answer may take a second.
+        await self._health.update()
+        self.port = self._listen(host_port(settings.host, settings.port))
+        if settings.metrics_port:
+            # Imported only here: it takes some megabytes.
+            from query_service.telemetry.exporter import Exporter
+
+            self._exporter = Exporter(
+                self._observer.metrics.sheet,
+                settings.metrics_host,
+                settings.metrics_port,
+                reuse_port=settings.workers > 1,
             )
-        deepest = settings.max_candidates + MAX_EXCLUSIONS
-        popular = PopularItems(self._model, lambda: self._model.version, deepest)
-        retriever = Retriever(
-            model,
-            standard_filters(ObservedSeenStore(self._store, observer)),
-            popular_for_unknown_users=settings.unknown_user == "popularity",
-            popular_items=lambda: popular.row,
-        )
+        await self._server.start()
+        self._run_in_background(self._health.run())
+        self._run_in_background(tell_process(self._observer.metrics))
+        if settings.fallback == "popular":
+            self._run_in_background(self._popular.run())
+        if self._guard:
+            self._run_in_background(self._guard.watch())
+
+    def _add_services(self) -> None:
+        """Add the methods of all services to the gRPC server."""
+        settings, observer = self._settings, self._observer
         methods = Methods(
             timeout_s=settings.timeout_s,
             max_concurrent_requests=settings.max_concurrent_requests,
             observer=observer,
             guard=self._guard,
         )
-        servicer = RetrievalServicer(retriever, settings.limits, observer)
-        self._server.add_generic_rpc_handlers((methods.handler(SERVICE, servicer.methods),))
+        limits = Limits(settings.default_candidates, settings.max_candidates)
+        retrieval = RetrievalServicer(self._retriever(), limits, observer)
         interactions = InteractionServicer(self._store)
         self._server.add_generic_rpc_handlers(
-            (methods.handler(INTERACTIONS, interactions.methods),)
+            (
+                methods.handler(RETRIEVAL_SERVICE, retrieval.methods),
+                methods.handler(INTERACTION_SERVICE, interactions.methods),
+            )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
-        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        add_reflection(self._server, (SERVICE, INTERACTIONS, health_name), self._guard)
-        # Before anyone can connect: it may take a second.
-        await self._health.update()
-        where = address(settings.host, settings.port)
+        health_service = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflected = (RETRIEVAL_SERVICE, INTERACTION_SERVICE, health_service)
+        add_reflection(self._server, reflected, self._guard)
+
+    def _retriever(self) -> Retriever:
+        """Return the core, with everything between it and the model server."""
+        settings, observer = self._settings, self._observer
+        breaker = BreakingModel(self._model_server)
+        model: Model = JoiningModel(
+            breaker, settings.model_servers, observer=observer, check=breaker.check
+        )
+        if settings.cache_size:
+            model = self._cache = CachingModel(
+                model,
+                lambda: self._model_server.version,
+                settings.cache_size,
+                settings.cache_age_s,
+                observer,
+            )
+        return Retriever(
+            model,
+            standard_filters(ObservedSeenStore(self._store, observer)),
+            popular_for_unknown_users=settings.unknown_user == "popularity",
+            popular_items=lambda: self._popular.row,
+        )
+
+    def _listen(self, address: str) -> int:
         try:
-            self.port = (
-                self._server.add_secure_port(where, self._credentials)
+            port: int = (
+                self._server.add_secure_port(address, self._credentials)
                 if self._credentials
-                else self._server.add_insecure_port(where)
+                else self._server.add_insecure_port(address)
             )
         except RuntimeError as error:
-            raise StartError(f"cannot listen on {where}: {error}") from error
-        if settings.metrics_port:
-            # Some megabytes, for those who want it.
-            from query_service.telemetry.exporter import Exporter
+            raise StartError(f"cannot listen on {address}: {error}") from error
+        return port
 
-            self._exporter = Exporter(
-                observer.metrics.sheet,
-                settings.metrics_host,
-                settings.metrics_port,
-                reuse_port=settings.workers > 1,
-            )
-        await self._server.start()
-        self._background.append(asyncio.create_task(self._health.run()))
-        self._background.append(asyncio.create_task(tell_process(observer.metrics)))
-        if settings.fallback == "popular":
-            self._background.append(asyncio.create_task(popular.run()))
-        if self._guard:
-            self._background.append(asyncio.create_task(self._guard.watch()))
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background.append(asyncio.create_task(work))
 
     async def stop(self) -> None:
-        """NOT_SERVING; after the lame duck time no new calls, those under way have their grace."""
+        """Shut down gracefully.
+
+        Report NOT_SERVING, keep answering for the lame duck time, then accept no new calls and wait
+        for the calls in flight until the grace period ends.
+        """
         settings = self._settings
         logger.info(
-            "draining: NOT_SERVING, the port closes after %g s, and calls under way have %g s",
+            "draining: NOT_SERVING, the port closes after %g s, and calls in flight have %g s",
             *(settings.lame_duck_s, settings.grace_s),
         )
         await self._health.drain()
@@ -188,11 +218,11 @@ class Server:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        # The next service may have its port while this one drains.
+        # Another service may take the port while this one drains.
         if self._exporter:
             self._exporter.close()
         await self._server.stop(settings.grace_s)
-        await self._model.close()
+        await self._model_server.close()
         await self._store.close()
         if self._cache:
             self._cache.log()
@@ -201,27 +231,30 @@ class Server:
 
 async def serve(
     settings: Settings,
-    ready: Callable[[int], None],
+    on_ready: Callable[[int], None],
     *,
     rows: Rows | None = None,
     worker: int = 0,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; ``ready`` is told the port when it is open."""
+    """Serve until SIGTERM or SIGINT. Calls ``on_ready`` with the port once it is open.
+
+    ``rows`` and ``worker`` are those of :class:`Server`, which says what is raised.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log_format.loop_failed)
-    for number in _ENDING:
+    loop.set_exception_handler(logs.loop_failed)
+    for number in _SHUTDOWN_SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     try:
         server = Server(settings, rows=rows, worker=worker)
         await server.start()
         tending = asyncio.create_task(tend_garbage())
-        ready(server.port)
+        on_ready(server.port)
         await stopped.wait()
         tending.cancel()
         await server.stop()
     finally:
-        # On the way out already: a loop that closes cannot be told anything more.
-        for number in _ENDING:
+        # A second signal must not interrupt the rest: a closing loop handles none.
+        for number in _SHUTDOWN_SIGNALS:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)

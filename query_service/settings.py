@@ -1,189 +1,192 @@
-"""How the service runs: flags, or environment variables SHORTLIST_<FLAG>."""
+"""The settings of the service. Each is a flag of ``serve`` and an environment variable.
 
-import math
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+``--model-server`` is SHORTLIST_MODEL_SERVER, and so on.
+"""
 
-from query_service.api.validation import Limits
-from query_service.backend.addresses import target
-from query_service.telemetry.logs import FORMATS
+from dataclasses import dataclass
+
+from config_fields import Validated, setting
+from rpc.addresses import grpc_target
+from rpc.pem import TlsFiles
 from serving_contract import MAX_K
 
-UNKNOWN_USER = ("popularity", "not-found")
-FALLBACKS = ("none", "popular")
-RUNTIMES = ("core", "aio")
-
-
-def workers(text: str) -> int:
-    """A number of worker processes; ``auto``: one for each usable CPU.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    return usable_cpus() if text == "auto" else int(text)
-
-
-def yes_or_no(text: str) -> bool:
-    """Of a variable; a flag without a value is a yes.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if text.lower() in ("1", "true", "yes"):
-        return True
-    if text.lower() in ("0", "false", "no"):
-        return False
-    raise ValueError(f"must be yes or no, not {text!r}")
-
-
-def _setting(default: Any, text: str, read: Callable[[str], Any] | None = None) -> Any:
-    """A field that is also a flag: its default, its help, and how it is read from text."""
-    return field(default=default, metadata={"help": text, "read": read or type(default)})
+TRANSPORTS = ("auto", "aio", "fast")
+#: The earlier names, which --runtime still takes.
+_RUNTIME_TRANSPORTS = {"": "auto", "core": "fast", "aio": "aio"}
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Checked values. Each field is a flag of ``python -m query_service serve``."""
+class Settings(Validated):
+    """Checked values. An invalid one raises ValueError, which names the flag."""
 
-    host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(50051, "port to listen on; 0: any free one, printed")
-    model_server: str = _setting(
+    host: str = setting("127.0.0.1", "Listen on this address.", required=True)
+    port: int = setting(
+        50051, "Listen on this port. 0 picks a free one and prints it.", low=0, high=_MAX_PORT
+    )
+    model_server: str = setting(
         "127.0.0.1:8500",
-        "HOST:PORT of TensorFlow Serving; of several, all addresses of HOST, or IP:PORT,IP:PORT",
+        "HOST:PORT of TensorFlow Serving. To use several servers, give a host name that resolves "
+        "to all of them, or IP:PORT,IP:PORT.",
+        required=True,
     )
-    model: str = _setting("retrieval", "retrieval (ScaNN) or retrieval_exact")
-    seen_store: str = _setting("none", "sqlite:PATH, redis://HOST:PORT/DB, rediss://... or none")
-    timeout_s: float = _setting(1.0, "no request takes longer")
-    default_candidates: int = _setting(100, "max_candidates 0 means this")
-    max_candidates: int = _setting(1000, "the most a request may ask for")
-    unknown_user: str = _setting(
-        "popularity", "popularity: the most popular items; not-found: NOT_FOUND"
+    model: str = setting(
+        "retrieval",
+        "Name of the model on the model server: retrieval (ScaNN) or retrieval_exact.",
+        required=True,
     )
-    fallback: str = _setting(
-        "none", "popular: the most popular items while the model server is away; none: UNAVAILABLE"
+    seen_store: str = setting(
+        "none",
+        "Where the items that users have seen are stored: sqlite:PATH, redis://HOST:PORT/DB, "
+        "rediss://HOST:PORT/DB or none.",
     )
-    max_concurrent_requests: int = _setting(1000, "beyond: RESOURCE_EXHAUSTED")
-    lame_duck_s: float = _setting(
-        0.0, "at the end: NOT_SERVING, and all the same answer for so long, until callers know"
+    timeout_s: float = setting(
+        1.0, "Longest time in seconds that a request may take, whatever its deadline.", above=0
     )
-    grace_s: float = _setting(10.0, "then: for requests under way")
-    cache_size: int = _setting(0, "answers of the model server to keep; 0: none")
-    cache_age_s: float = _setting(60.0, "for how long")
-    runtime: str = _setting("core", "core, or aio: grpc.aio, three times the cost a request")
-    workers: int = _setting(
-        1, "processes that share the port, or auto: one for each usable CPU", workers
+    default_candidates: int = setting(
+        100, "Number of candidates to return if a request sets max_candidates to 0.", low=1
     )
-    tls_cert: str = _setting("", "certificate to show callers, PEM; needs --tls-key")
-    tls_key: str = _setting("", "its private key, PEM")
-    tls_client_ca: str = _setting("", "callers must show a certificate of these authorities, PEM")
-    tokens: str = _setting("", "callers must show a token of this file, TOML")
-    insecure: bool = _setting(
-        False, "listen on any address, even without TLS and without tokens", yes_or_no
+    max_candidates: int = setting(
+        1000, "Largest number of candidates that a request may ask for.", low=1, high=MAX_K
     )
-    model_server_ca: str = _setting("", "TLS to the model server: its authorities, PEM")
-    model_server_cert: str = _setting("", "certificate to show the model server, PEM")
-    model_server_key: str = _setting("", "its private key, PEM")
-    model_server_name: str = _setting(
-        "", "name in the model server's certificate, if not the address's"
+    unknown_user: str = setting(
+        "popularity",
+        "How to answer for a user whom the model does not know: popularity returns the most "
+        "popular items, not-found the status NOT_FOUND.",
+        choices=("popularity", "not-found"),
     )
-    metrics_host: str = _setting("127.0.0.1", "address to serve Prometheus metrics on")
-    metrics_port: int = _setting(0, "port to serve them on, at /metrics; 0: none")
-    log_format: str = _setting("text", "of the log on standard error: text or json")
-    slow_ms: float = _setting(500.0, "requests that take as long are logged; 0: none")
+    fallback: str = setting(
+        "none",
+        "How to answer while the model server is unavailable: popular returns the most popular "
+        "items, none the status UNAVAILABLE.",
+        choices=("none", "popular"),
+    )
+    max_concurrent_requests: int = setting(
+        1000,
+        "Number of requests in flight beyond which a worker answers RESOURCE_EXHAUSTED.",
+        low=1,
+    )
+    lame_duck_s: float = setting(
+        0.0,
+        "Keep answering for this many seconds after shutdown begins, while health checks already "
+        "report NOT_SERVING, so that load balancers stop sending traffic.",
+        low=0,
+    )
+    grace_s: float = setting(
+        10.0,
+        "After that, wait at most this many seconds for the requests in flight to end.",
+        low=0,
+    )
+    cache_size: int = setting(
+        0, "Number of model server answers to keep in a cache. 0 switches the cache off.", low=0
+    )
+    cache_age_s: float = setting(
+        60.0, "Longest time in seconds to keep an answer in the cache.", above=0
+    )
+    transport: str = setting(
+        "auto",
+        "gRPC server: fast is our own on top of grpcio's internals, aio is grpc.aio at about half "
+        "the rate, auto uses fast if it is tested with the installed grpcio and else aio.",
+        choices=TRANSPORTS,
+    )
+    runtime: str = setting(
+        "",
+        "Earlier name of --transport, used if that is auto: core means fast, aio means aio.",
+        choices=tuple(_RUNTIME_TRANSPORTS),
+    )
+    workers: int = setting(
+        1, "Number of worker processes that share the port. auto starts one per CPU.", low=1
+    )
+    tls_cert: str = setting(
+        "", "Serve over TLS with the certificate in this PEM file. Needs --tls-key."
+    )
+    tls_key: str = setting("", "The private key of --tls-cert, a PEM file.")
+    tls_client_ca: str = setting(
+        "", "Require callers to present a certificate of the authorities in this PEM file."
+    )
+    tokens: str = setting("", "Require callers to send one of the tokens in this TOML file.")
+    insecure: bool = setting(
+        False, "Listen on a public address even without TLS and without tokens."
+    )
+    model_server_ca: str = setting(
+        "", "Use TLS to the model server, and trust the authorities in this PEM file."
+    )
+    model_server_cert: str = setting(
+        "", "Present the certificate in this PEM file to the model server."
+    )
+    model_server_key: str = setting("", "The private key of --model-server-cert, a PEM file.")
+    model_server_name: str = setting(
+        "", "Expect this name in the model server's certificate instead of its host."
+    )
+    metrics_host: str = setting(
+        "127.0.0.1", "Serve Prometheus metrics on this address.", required=True
+    )
+    metrics_port: int = setting(
+        0,
+        "Serve Prometheus metrics on this port, at /metrics. 0 switches them off.",
+        low=0,
+        high=_MAX_PORT,
+    )
+    heartbeat_file: str = setting(
+        "",
+        "Touch this file about every second while the service is SERVING, so that a health check "
+        "can test the age of the file instead of calling the service.",
+    )
+    log_format: str = setting(
+        "text", "Format of the log on standard error: text or json.", choices=("text", "json")
+    )
+    slow_ms: float = setting(
+        500.0,
+        "Log requests that take this many milliseconds or longer. 0 logs none of them.",
+        low=0,
+    )
 
     def __post_init__(self) -> None:
-        """Refuse at the start what would only fail, or silently mean something else, later.
-
-        Raises:
-            ValueError: names the flag and its range.
-        """
-        for flag, value in (
-            ("--host", self.host),
-            ("--model-server", self.model_server),
-            ("--model", self.model),
-        ):
-            if not value:
-                raise ValueError(f"{flag} must not be empty")
-        target(self.model_server)
-        # gRPC takes a larger one modulo 65,536.
-        if not 0 <= self.port <= 65_535:
-            raise ValueError(f"--port must be 0 to 65535, not {self.port}")
-        # No comparison holds for NaN.
-        if not 0 < self.timeout_s < math.inf:
-            raise ValueError(f"--timeout-s must be more than 0, not {self.timeout_s}")
-        for flag, seconds in (("--lame-duck-s", self.lame_duck_s), ("--grace-s", self.grace_s)):
-            if not 0 <= seconds < math.inf:
-                raise ValueError(f"{flag} must be 0 or more, not {seconds}")
-        if not 1 <= self.max_candidates <= MAX_K:
-            raise ValueError(f"--max-candidates must be 1 to {MAX_K}, not {self.max_candidates}")
-        if not 1 <= self.default_candidates <= self.max_candidates:
-            raise ValueError("--default-candidates must be 1 to --max-candidates")
-        if self.unknown_user not in UNKNOWN_USER:
+        """Check each value, and the flags that depend on one another."""
+        super().__post_init__()
+        try:
+            grpc_target(self.model_server)
+        except ValueError as error:
+            raise ValueError(f"--model-server: {error}") from None
+        if self.default_candidates > self.max_candidates:
             raise ValueError(
-                f"--unknown-user must be {' or '.join(UNKNOWN_USER)}, not {self.unknown_user!r}"
+                f"--default-candidates must be at most --max-candidates, {self.max_candidates}, "
+                f"not {self.default_candidates}"
             )
-        if self.fallback not in FALLBACKS:
-            raise ValueError(f"--fallback must be {' or '.join(FALLBACKS)}, not {self.fallback!r}")
-        if self.cache_size < 0:
-            raise ValueError(f"--cache-size must be 0 or more, not {self.cache_size}")
-        if not 0 < self.cache_age_s < math.inf:
-            raise ValueError(f"--cache-age-s must be more than 0, not {self.cache_age_s}")
-        if self.runtime not in RUNTIMES:
-            raise ValueError(f"--runtime must be {' or '.join(RUNTIMES)}, not {self.runtime!r}")
-        if self.max_concurrent_requests < 1:
-            raise ValueError(
-                f"--max-concurrent-requests must be 1 or more, not {self.max_concurrent_requests}"
-            )
-        if not self.metrics_host:
-            raise ValueError("--metrics-host must not be empty")
-        if not 0 <= self.metrics_port <= 65_535:
-            raise ValueError(f"--metrics-port must be 0 to 65535, not {self.metrics_port}")
-        if self.log_format not in FORMATS:
-            raise ValueError(
-                f"--log-format must be {' or '.join(FORMATS)}, not {self.log_format!r}"
-            )
-        if not 0 <= self.slow_ms < math.inf:
-            raise ValueError(f"--slow-ms must be 0 or more, not {self.slow_ms}")
-        if self.workers < 1:
-            raise ValueError(f"--workers must be 1 or more, or auto, not {self.workers}")
-        self._check_files()
-
-    def _check_files(self) -> None:
-        """What only makes sense with another one."""
         if bool(self.tls_cert) != bool(self.tls_key):
-            raise ValueError("--tls-cert and --tls-key go together")
+            raise ValueError("--tls-cert and --tls-key must be given together")
         if self.tls_client_ca and not self.tls_cert:
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
         if bool(self.model_server_cert) != bool(self.model_server_key):
-            raise ValueError("--model-server-cert and --model-server-key go together")
-        for flag, value in (
-            ("--model-server-cert", self.model_server_cert),
-            ("--model-server-name", self.model_server_name),
-        ):
-            if value and not self.model_server_ca:
-                raise ValueError(f"{flag} needs --model-server-ca")
+            raise ValueError("--model-server-cert and --model-server-key must be given together")
+        if self.model_server_cert and not self.model_server_ca:
+            raise ValueError("--model-server-cert needs --model-server-ca")
+        if self.model_server_name and not self.model_server_ca:
+            raise ValueError("--model-server-name needs --model-server-ca")
+
+    @classmethod
+    def display_name(cls, field_name: str) -> str:
+        """Return the flag of a field."""
+        return f"--{field_name.replace('_', '-')}"
+
+    @property
+    def chosen_transport(self) -> str:
+        """The transport that --transport and --runtime ask for together."""
+        if self.transport == "auto":
+            return _RUNTIME_TRANSPORTS[self.runtime]
+        return self.transport
 
     @property
     def model_servers(self) -> int:
-        """How many are named."""
+        """The number of addresses in --model-server."""
         return self.model_server.count(",") + 1
 
     @property
-    def limits(self) -> Limits:
-        """What a request may ask for."""
-        return Limits(self.default_candidates, self.max_candidates)
+    def tls_files(self) -> TlsFiles:
+        """The TLS files of the port that callers use."""
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
 
-
-def usable_cpus(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """The CPUs that this process may run on, within its control group's limit; at least 1."""
-    # Linux only.
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = limit_file.read_text(encoding="ascii").split()
-        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
-    # No such limit: control groups of version 1, or none.
-    except (OSError, ValueError):
-        return cpus
+    @property
+    def model_server_tls_files(self) -> TlsFiles:
+        """The TLS files of the channel to the model server."""
+        return TlsFiles(self.model_server_cert, self.model_server_key, self.model_server_ca)

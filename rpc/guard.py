@@ -1,79 +1,81 @@
-"""Lets a call in by its token and within its limit, or says why not."""
+"""Admits or refuses calls by their token and rate limit, and reloads the token file."""
 
 import asyncio
 import logging
 from collections.abc import Iterable
 
-from query_service.errors import RateLimited, Unauthenticated, UnusableFile
 from rpc import tokens
+from rpc.errors import RateLimited, Unauthenticated, UnusableFile
 from rpc.pem import read_file
 from rpc.rate_limit import RateLimit
 from rpc.tokens import Key
 
 logger = logging.getLogger(__name__)
 
-#: Between two looks at the file: a token that is taken out is refused after that and a moment.
+#: How often the token file is read. A removed token is refused at most about this much later.
 INTERVAL_S = 1.0
 
 _HEADER = "authorization"
 _SCHEME = "bearer"
-#: Of one token's header: more come only from who makes them up.
+#: How many different headers are remembered per token. Only a caller that invents spellings, such
+#: as more blanks, needs more.
 _SPELLINGS = 4
 
 
 class Caller:
-    """Who has been let in."""
+    """A caller with a valid token, and its rate limit."""
 
     def __init__(self, key: Key, workers: int) -> None:
         self.key = key
         self._limit = RateLimit(key.requests_per_s / workers) if key.requests_per_s else None
-        #: Since the log said so.
+        #: Calls refused since the last log line about them.
         self.refused = 0
 
     def take(self) -> None:
         """Count one request.
 
         Raises:
-            RateLimited: that is more than the caller may ask.
+            RateLimited: the caller has used up its rate limit.
         """
         if self._limit and (wait_s := self._limit.take()):
             self.refused += 1
             raise RateLimited(
-                f"{self.key.name} may ask {self.key.requests_per_s:g} requests a second", wait_s
+                f"{self.key.name} is limited to {self.key.requests_per_s:g} requests per second",
+                wait_s,
             )
 
     def charge(self, requests: int) -> None:
-        """Count more of them, all in one call that has been let in."""
+        """Count more requests of a call that has been admitted."""
         if self._limit:
             self._limit.charge(requests)
 
 
 class Guard:
-    """Knows the tokens of a file as it was when it was good last."""
+    """Knows the callers in a token file as of when it was last good."""
 
     def __init__(self, path: str, workers: int = 1) -> None:
-        """``workers`` processes share the limits evenly.
+        """Read the file. ``workers`` is the number of processes that share each rate limit.
 
         Raises:
-            UnusableFile: there is no such file, or no token in it.
+            UnusableFile: the file cannot be read, is malformed, or holds no token.
         """
         self._path = path
         self._workers = workers
         self._data = read_file(path)
-        self._complaint = ""
+        self._last_error = ""
         self._refused = 0
         self._callers: dict[Key, Caller] = {}
-        # By the whole header, as it came with a good token: to hash it anew and compare it with
-        # all keys would be most of the cost.
+        # By the whole header value. Hashing a token and comparing it with all keys would be most
+        # of the cost of admitting a call.
         self._by_header: dict[str | bytes, Caller] = {}
-        self._take(tokens.parse(self._data, path))
+        self._use(tokens.parse(self._data, path))
 
     def admit(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Who calls, with one request counted.
+        """Return the caller of a call and count one request of it.
 
         Raises:
-            Unauthenticated: there is no token, or none that holds.
-            RateLimited: that is more than the caller may ask.
+            Unauthenticated: the metadata hold no valid token.
+            RateLimited: the caller has used up its rate limit.
         """
         for name, value in metadata:
             if name == _HEADER:
@@ -83,53 +85,53 @@ class Guard:
                     return caller
                 break
         self._refused += 1
-        raise Unauthenticated("this needs a valid token, as metadata authorization: Bearer TOKEN")
+        raise Unauthenticated("a valid token is required as metadata, authorization: Bearer TOKEN")
 
     async def watch(self) -> None:
-        """Look at the file again and again, and log what was refused, until cancelled."""
+        """Reload the file and log refusals once per interval, until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL_S)
-            await self.look()
+            await self.reload()
             self._log_refused()
 
-    async def look(self) -> None:
-        """Take what is new in the file; where it cannot be used, what there was stays."""
+    async def reload(self) -> None:
+        """Use the tokens now in the file. If it cannot be used, keep the previous ones."""
         try:
-            # Elsewhere: a disk may be slow.
+            # In a thread, because a disk may be slow.
             data = await asyncio.to_thread(read_file, self._path)
             if data == self._data:
-                self._complaint = ""
+                self._last_error = ""
                 return
             keys = tokens.parse(data, self._path)
         except UnusableFile as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                logger.error("tokens stay as they were: %s", error)
+            if str(error) != self._last_error:
+                self._last_error = str(error)
+                logger.error("the previous tokens stay valid: %s", error)
             return
-        self._data, self._complaint = data, ""
-        self._take(keys)
+        self._data, self._last_error = data, ""
+        self._use(keys)
         logger.info("tokens are now those of %s", ", ".join(key.name for key in keys))
 
     def _log_refused(self) -> None:
-        """One line for a kind of refusal, however many there were."""
+        """Log one line per kind of refusal, however many calls were refused."""
         if self._refused:
             logger.warning("%d calls without a valid token were refused", self._refused)
             self._refused = 0
         for key, caller in self._callers.items():
             if caller.refused:
                 logger.warning(
-                    "%d calls of %s were refused: it may ask %g requests a second",
+                    "%d calls of %s were refused: its limit is %g requests per second",
                     *(caller.refused, key.name, key.requests_per_s),
                 )
                 caller.refused = 0
 
-    def _take(self, keys: list[Key]) -> None:
-        # Those that stay keep what is left of their limits.
+    def _use(self, keys: list[Key]) -> None:
+        # Callers that stay keep what is left of their rate limits.
         self._callers = {key: self._callers.get(key) or Caller(key, self._workers) for key in keys}
         self._by_header = {}
 
     def _look_up(self, header: str | bytes) -> Caller | None:
-        # Only names that end with -bin have bytes.
+        # gRPC gives bytes only for names that end with -bin.
         assert isinstance(header, str)
         scheme, _, token = header.partition(" ")
         if scheme.lower() != _SCHEME:

@@ -1,56 +1,54 @@
-"""grpc.health.v1.Health, in which no watcher can hold up anything but itself.
+"""grpc.health.v1.Health, in which a slow watcher delays nobody but itself.
 
-grpcio's own writes to its watchers under a lock: one that stops reading keeps it for ever, and
-nothing can be set any more.
+grpcio's own servicer writes to its watchers while it holds a lock. A watcher that stops reading
+keeps that lock forever, and then no status can be set any more.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from query_service.api.methods import refuse
-from query_service.errors import UnknownQuery
 
 _Response = health_pb2.HealthCheckResponse
 _SERVING, _NOT_SERVING = _Response.SERVING, _Response.NOT_SERVING
-#: Its types do not know the method List.
+#: The type stubs of grpcio-health-checking lack the method List.
 _pb: Any = health_pb2
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Says which services are SERVING, and says it again whenever that changes."""
+    """Reports which services are SERVING, and notifies watchers of every change."""
 
     def __init__(self, services: Iterable[str]) -> None:
-        """None of the services is SERVING yet. Inside a running event loop."""
+        """Start with all ``services`` NOT_SERVING. Must be called in a running event loop."""
         self._statuses: dict[str, Any] = dict.fromkeys(services, _NOT_SERVING)
         self._changed = asyncio.Event()
         self._ended = False
 
     def set(self, *, serving: bool) -> None:
-        """The health of all the services."""
+        """Set the status of all services."""
         status = _SERVING if serving else _NOT_SERVING
         if any(one != status for one in self._statuses.values()):
             self._statuses = dict.fromkeys(self._statuses, status)
-            self._tell()
+            self._notify()
 
     def end(self) -> None:
-        """Let all watchers go, once they have the last status."""
+        """End all watches once they have received the last status."""
         self._ended = True
-        self._tell()
+        self._notify()
 
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: Any
     ) -> health_pb2.HealthCheckResponse:
-        """The status of one service now."""
+        """Return the status of one service."""
         status = self._statuses.get(request.service)
         if status is None:
-            await refuse(context, UnknownQuery("there is no such service"))
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
         return _Response(status=status)
 
     async def List(self, _request: Any, _context: Any) -> Any:  # noqa: N802
-        """The statuses of all services now."""
+        """Return the statuses of all services."""
         return _pb.HealthListResponse(
             statuses={name: _Response(status=one) for name, one in self._statuses.items()}
         )
@@ -58,10 +56,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, _context: Any
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """The status of one service now and whenever it is another; a slow reader misses some."""
+        """Send the status of one service, and again whenever it changes.
+
+        A watcher that reads slowly may miss changes, but always gets the latest status.
+        """
         last = None
         while True:
-            # Before the look at the status: what comes during the write is not missed.
+            # Taken before the status is read, so that a change during the write is not missed.
             changed = self._changed
             ended = self._ended
             status = self._statuses.get(request.service, _Response.SERVICE_UNKNOWN)
@@ -72,6 +73,6 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
                 return
             await changed.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()

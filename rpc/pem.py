@@ -1,16 +1,33 @@
-"""Certificates and private keys in PEM files. The errors name the file, never what is in it."""
+"""Reads certificates and private keys in PEM. Errors name the file but never show its content."""
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
-from query_service.errors import UnusableFile
+from rpc.errors import UnusableFile
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Paths of the PEM files of one side of a connection. An empty path means: no such file.
+
+    Attributes:
+        cert: the certificate chain to present.
+        key: the private key of ``cert``.
+        ca: the authorities whose certificates to trust. A server that has them requires a
+            certificate of each caller; a channel needs them for TLS.
+    """
+
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file.
+    """Return the bytes of a file.
 
     Raises:
-        UnusableFile: it cannot be read.
+        UnusableFile: the file cannot be read.
     """
     try:
         return Path(path).read_bytes()
@@ -19,40 +36,40 @@ def read_file(path: str) -> bytes:
 
 
 def read_certificates(path: str) -> bytes:
-    """One certificate or more.
+    """Return a file of one or more certificates.
 
     Raises:
-        UnusableFile: it cannot be read, or holds none.
+        UnusableFile: the file cannot be read, or holds no certificate.
     """
     data = read_file(path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=data.decode("ascii"))
     except (ValueError, ssl.SSLError) as error:
-        raise UnusableFile(f"{path}: there is no certificate in PEM in it") from error
+        raise UnusableFile(f"{path}: the file holds no certificate in PEM") from error
     return data
 
 
 def read_pair(certificate_path: str, key_path: str) -> tuple[bytes, bytes]:
-    """A certificate, with those that lead to its authority, and its private key.
+    """Return a certificate chain and its private key.
 
     Raises:
-        UnusableFile: one cannot be read, or they do not belong together; or they have changed
-            meanwhile, so that what was checked is not what was read.
+        UnusableFile: a file cannot be read, the key is not the certificate's, or a file changed
+            while both were read, so that the data returned would not be the data checked.
     """
     pair = read_certificates(certificate_path), read_file(key_path)
     try:
-        # With a password it does not ask a terminal for one.
+        # The empty password keeps OpenSSL from asking a terminal for one.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
             certificate_path, key_path, password=""
         )
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            message = f"{key_path}: not the key of the certificate in {certificate_path}"
+            message = f"{key_path}: this is not the key of the certificate in {certificate_path}"
         else:
-            message = f"{key_path}: there is no private key in PEM without a password in it"
+            message = f"{key_path}: the file holds no private key in PEM without a password"
         raise UnusableFile(message) from error
     except OSError as error:
         raise UnusableFile(f"{certificate_path}, {key_path}: {error.strerror}") from error
     if pair != (read_file(certificate_path), read_file(key_path)):
-        raise UnusableFile(f"{certificate_path}, {key_path}: changed while they were read")
+        raise UnusableFile(f"{certificate_path}, {key_path}: the files changed while being read")
     return pair

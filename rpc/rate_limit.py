@@ -5,20 +5,20 @@ from collections.abc import Callable
 
 
 class RateLimit:
-    """So many requests a second; after a pause a second's worth of them at once."""
+    """Allows a number of requests per second, and as many at once after a pause."""
 
     def __init__(self, requests_per_s: float, *, now: Callable[[], float] = time.monotonic) -> None:
-        """Full at first. Of less than one a second it still holds one."""
+        """Start with a full bucket. It holds at least one request, even at a rate below 1."""
         self._rate = requests_per_s
-        self._most = self._left = max(1.0, requests_per_s)
+        self._capacity = self._left = max(1.0, requests_per_s)
         self._now = now
-        self._at = now()
+        self._updated = now()
 
     def take(self) -> float:
-        """Take one: 0; or, where none is left, the seconds until there is one again."""
+        """Take one request and return 0, or return the seconds until one is available."""
         now = self._now()
-        left = min(self._most, self._left + (now - self._at) * self._rate)
-        self._at = now
+        left = min(self._capacity, self._left + (now - self._updated) * self._rate)
+        self._updated = now
         if left < 1:
             self._left = left
             return (1 - left) / self._rate
@@ -26,5 +26,5 @@ class RateLimit:
         return 0.0
 
     def charge(self, requests: int) -> None:
-        """Take more, even more than are left: later requests wait until that is made up for."""
+        """Take more requests, even more than are left. Later ones wait until that is repaid."""
         self._left -= requests

@@ -1,17 +1,17 @@
-"""grpc.reflection.v1alpha, for those who may ask."""
+"""grpc.reflection.v1alpha for callers that the guard admits."""
 
 from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from query_service.api.methods import refuse
-from query_service.errors import RetrievalError
+from rpc.errors import CallRefused
 from rpc.guard import Guard
+from rpc.status import CODES, abort, refusal_status
 
 
 def add_reflection(server: Any, services: Sequence[str], guard: Guard | None) -> None:
-    """Have a server say what these services, and reflection itself, look like."""
+    """Add reflection of ``services``, and of reflection itself, to a server."""
     servicer = _Servicer((*services, reflection.SERVICE_NAME), guard)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
         servicer, server
@@ -20,18 +20,18 @@ def add_reflection(server: Any, services: Sequence[str], guard: Guard | None) ->
 
 class _Servicer(reflection_pb2_grpc.ServerReflectionServicer):
     def __init__(self, services: Sequence[str], guard: Guard | None) -> None:
-        self._answering: Any = reflection.aio.ReflectionServicer(services)
+        self._servicer: Any = reflection.aio.ReflectionServicer(services)
         self._guard = guard
 
     async def ServerReflectionInfo(  # noqa: N802
         self, request_iterator: AsyncIterable[Any], context: Any
     ) -> AsyncIterable[Any]:
         admitted = self._admitted(request_iterator, context)
-        async for answer in self._answering.ServerReflectionInfo(admitted, context):
+        async for answer in self._servicer.ServerReflectionInfo(admitted, context):
             yield answer
 
     async def _admitted(self, requests: AsyncIterable[Any], context: Any) -> AsyncIterable[Any]:
-        """Each counts as a request: the first before it is read, others as they come."""
+        """Count each message as a request, the first one before it is read."""
         await self._admit(context)
         first = True
         async for request in requests:
@@ -44,5 +44,5 @@ class _Servicer(reflection_pb2_grpc.ServerReflectionServicer):
         if self._guard:
             try:
                 self._guard.admit(context.invocation_metadata())
-            except RetrievalError as error:
-                await refuse(context, error)
+            except CallRefused as error:
+                await abort(context, CODES[type(error)], refusal_status(error))

@@ -1,85 +1,83 @@
-"""TLS as gRPC does it: of the port towards callers, and of the channel to the model server."""
+"""gRPC credentials for TLS, both of a server and of a channel."""
 
 import logging
 import threading
 
 import grpc
 
-from query_service.errors import UnusableFile
-from query_service.settings import Settings
-from rpc.pem import read_certificates, read_file, read_pair
+from rpc.errors import UnusableFile
+from rpc.pem import TlsFiles, read_certificates, read_file, read_pair
 
 logger = logging.getLogger(__name__)
 
 
-def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """What the port is opened with; None: without TLS.
+def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
+    """Return the credentials of a server; None if there is no certificate, and so no TLS.
 
-    The files are looked at again with every new connection. Where they have changed, what is new
-    holds from that connection on; where they cannot be used, the last good ones stay.
+    The files are read again for every new connection. If they have changed, new connections use
+    the new ones. If those cannot be used, the last good ones stay in use.
 
     Raises:
         UnusableFile: a file cannot be used.
     """
-    if not settings.tls_cert:
+    if not files.cert:
         return None
-    files = _Files(settings)
+    reloading = _ReloadingFiles(files)
     return grpc.dynamic_ssl_server_credentials(
-        files.configuration(),
-        files.changed,  # type: ignore[arg-type]  # None is for no change
-        bool(settings.tls_client_ca),
+        reloading.configuration(),
+        reloading.changed_configuration,  # type: ignore[arg-type]  # None means: no change
+        bool(files.ca),
     )
 
 
-def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
-    """What the model server is asked with; None: without TLS.
+def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials | None:
+    """Return the credentials of a channel; None if there are no authorities, and so no TLS.
 
     Raises:
         UnusableFile: a file cannot be used.
     """
-    if not settings.model_server_ca:
+    if not files.ca:
         return None
     chain = key = None
-    if settings.model_server_cert:
-        chain, key = read_pair(settings.model_server_cert, settings.model_server_key)
-    return grpc.ssl_channel_credentials(read_certificates(settings.model_server_ca), key, chain)
+    if files.cert:
+        chain, key = read_pair(files.cert, files.key)
+    return grpc.ssl_channel_credentials(read_certificates(files.ca), key, chain)
 
 
-class _Files:
-    """The files of the port, as they were when they were good last."""
+class _ReloadingFiles:
+    """The content of a server's files when they were last good."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._paths = [settings.tls_cert, settings.tls_key]
-        if settings.tls_client_ca:
-            self._paths.append(settings.tls_client_ca)
-        # gRPC asks from threads of its own.
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._paths = [path for path in (files.cert, files.key, files.ca) if path]
+        # gRPC calls changed_configuration() from threads of its own.
         self._lock = threading.Lock()
         self._good = self._read()
-        self._complaint = ""
+        self._last_warning = ""
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """The last good ones."""
+        """Return the last good configuration."""
         chain, key, *client_ca = self._good
         return grpc.ssl_server_certificate_configuration([(key, chain)], *client_ca)
 
-    def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """New ones, or None where gRPC has what there is."""
+    def changed_configuration(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return the new configuration, or None if gRPC already has the current one."""
         with self._lock:
             try:
-                # With every connection, so only what is new is checked.
+                # This runs for every connection, so only changed files are parsed.
                 if tuple(map(read_file, self._paths)) == self._good:
-                    self._complaint = ""
+                    self._last_warning = ""
                     return None
                 found = self._read()
             except UnusableFile as error:
-                if str(error) != self._complaint:
-                    self._complaint = str(error)
-                    logger.warning("TLS goes on with the files of before: %s", error)
+                if str(error) != self._last_warning:
+                    self._last_warning = str(error)
+                    logger.warning("TLS keeps using the previous files: %s", error)
                 return None
-            self._good, self._complaint = found, ""
-            logger.info("TLS takes the new files from here on")
+            self._good, self._last_warning = found, ""
+            logger.info("TLS uses the new files for new connections")
             return self.configuration()
 
     def _read(self) -> tuple[bytes, ...]:
-        cert, key, *client_ca = self._paths
-        return (*read_pair(cert, key), *map(read_certificates, client_ca))
+        pair = read_pair(self._files.cert, self._files.key)
+        return (*pair, read_certificates(self._files.ca)) if self._files.ca else pair

@@ -1,4 +1,4 @@
-"""The file of tokens: TOML, a table for each caller, with the SHA-256 of the caller's token.
+"""The token file: TOML, one table per caller, with the SHA-256 of the caller's token.
 
 [web]
 token_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from query_service.errors import UnusableFile
+from rpc.errors import UnusableFile
 
 _DIGEST = "token_sha256"
 _RATE = "requests_per_s"
@@ -26,7 +26,7 @@ _TOKEN_BYTES = 32
 
 @dataclass(frozen=True)
 class Key:
-    """A caller: name, SHA-256 of the token, and how much it may ask (None: without limit)."""
+    """A caller's name, the SHA-256 of its token, and its rate limit (None: no limit)."""
 
     name: str
     digest: bytes
@@ -34,24 +34,24 @@ class Key:
 
 
 def new_token(name: str) -> tuple[str, str]:
-    """A random token for a caller of this name, and the lines for the file.
+    """Return a random token for the caller ``name``, and the lines for the token file.
 
     Raises:
-        ValueError: it is no name.
+        ValueError: the name has other characters than letters, digits, ``_`` and ``-``.
     """
     if not _BARE_KEY.fullmatch(name):
-        raise ValueError(f"a name is letters, digits, _ and -, not {name!r}")
+        raise ValueError(f"a caller's name consists of letters, digits, _ and -, not {name!r}")
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     return token, f'[{name}]\n{_DIGEST} = "{digest(token).hex()}"'
 
 
 def digest(token: str) -> bytes:
-    """SHA-256. A random token needs no slower hash: there is nothing to guess."""
+    """Return the SHA-256 of a token. A random token needs no slow hash: guessing is hopeless."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def matching(keys: Iterable[Key], token: str) -> Key | None:
-    """The key of a token. All are looked at, each in constant time."""
+    """Return the key of a token, or None. Compares with every key, each in constant time."""
     wanted = digest(token)
     found = None
     for key in keys:
@@ -61,10 +61,10 @@ def matching(keys: Iterable[Key], token: str) -> Key | None:
 
 
 def parse(data: bytes, path: str) -> list[Key]:
-    """The keys in a file.
+    """Return the keys in a token file.
 
     Raises:
-        UnusableFile: it is not such a file, or holds no key.
+        UnusableFile: the file is malformed, or holds no key.
     """
     try:
         tables = tomllib.loads(data.decode())
@@ -72,26 +72,30 @@ def parse(data: bytes, path: str) -> list[Key]:
         raise UnusableFile(f"{path}: {error}") from error
     keys = [_key(name, table, path) for name, table in tables.items()]
     if not keys:
-        raise UnusableFile(f"{path}: there is no token in it")
+        raise UnusableFile(f"{path}: the file holds no token")
     names = {key.digest: key.name for key in keys}
     for key in keys:
         if names[key.digest] != key.name:
-            raise UnusableFile(f"{path}: [{key.name}] and [{names[key.digest]}] have one token")
+            raise UnusableFile(
+                f"{path}: [{key.name}] and [{names[key.digest]}] have the same token"
+            )
     return keys
 
 
 def _key(name: str, table: Any, path: str) -> Key:
-    """What is wrong is named, but never shown: it may be a token in the wrong place."""
+    """Return one caller's key. Messages never show a value: it may be a misplaced token."""
     where = f"{path}: [{name}]"
     if not isinstance(table, dict):
         raise UnusableFile(f"{path}: {name} must be a table, [{name}]")
     if unknown := set(table) - {_DIGEST, _RATE}:
-        raise UnusableFile(f"{where}: no setting {min(unknown)}; there are {_DIGEST} and {_RATE}")
+        raise UnusableFile(
+            f"{where}: unknown setting {min(unknown)}; known are {_DIGEST} and {_RATE}"
+        )
     sha256, rate = table.get(_DIGEST), table.get(_RATE)
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
         raise UnusableFile(f"{where}: {_DIGEST} must be 64 hexadecimal digits")
     if rate is not None and (
         not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf
     ):
-        raise UnusableFile(f"{where}: {_RATE} must be a number of more than 0")
+        raise UnusableFile(f"{where}: {_RATE} must be a number greater than 0")
     return Key(name, bytes.fromhex(sha256), rate)

@@ -24,6 +24,7 @@ _VIOLATIONS = [
     ("independent-programs", "model_server", "query_service.client"),
     ("shared-rpc", "rpc", "trainer.errors"),
     ("shared-rpc", "rpc", "model_server.errors"),
+    ("shared-rpc", "rpc", "query_service.errors"),
     ("no-cycles", "trainer.data", "trainer.cli"),
     ("no-cycles", "query_service.core", "query_service.server"),
     ("no-support-code", "trainer.data", "tests.conftest"),

@@ -119,7 +119,6 @@ def test_docker_build_context_contains_what_the_dockerfile_copies() -> None:
                 assert {Path(source).parts[0] for source in sources} <= kept, line
 
 
-@pytest.mark.xfail(reason="the server still imports the transport eagerly")
 def test_query_service_runs_without_loading_the_fast_transport() -> None:
     script = (
         "import sys; import query_service.server, query_service.cli; "

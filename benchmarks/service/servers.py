@@ -22,7 +22,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from query_service import transport as runtime
+from query_service import transport
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tfserving_subset.v1 import prediction_pb2 as tfs
@@ -210,7 +210,7 @@ def main() -> None:
     if role == "echo-aio":
         asyncio.run(_serve_aio(role, EchoAio()))
     elif role == "echo-core":
-        asyncio.run(_serve_aio(role, EchoAio(), runtime.Server))
+        asyncio.run(_serve_aio(role, EchoAio(), transport.Server))
     elif role == "echo-threads":
         _serve_threads()
     elif role == "naive":

@@ -1,11 +1,14 @@
-"""What callers see: messages in, messages or statuses out. The only room of gRPC status codes.
+"""The gRPC API: request messages in, response messages or statuses out.
 
-methods.py              what all methods share: parsing, deadline, limit, statuses
-retrieval_servicer.py   retrieval.v1.RetrievalService
-interaction_servicer.py retrieval.v1.InteractionService
-wire.py                 large messages are looked at before they are parsed
-validation.py           a request becomes a query, or breaks a rule of the API
-encoding.py             candidates become a response's bytes
-health.py               grpc.health.v1, open to all
-reflection.py           grpc.reflection.v1alpha
+This package validates requests, turns them into queries of ``query_service.core``, and encodes the
+answers. Only it knows the gRPC status codes of our errors.
+
+methods.py               what all methods share: admission, deadline, parsing, errors
+statuses.py              status codes and details of our errors
+retrieval_servicer.py    retrieval.v1.RetrievalService
+interaction_servicer.py  retrieval.v1.InteractionService
+wire.py                  limits on large messages, checked before they are parsed
+validation.py            turns a request into a query, or names the field that breaks a rule
+encoding.py              encodes candidates as the bytes of a response
+health.py                sets the health of the service by asking the model server
 """

@@ -1,8 +1,9 @@
-"""The bytes of a RetrieveResponse, without a message object for every candidate.
+"""Encodes candidates as the bytes of a RetrieveResponse, without a message object for each.
 
-Half the cost of protobuf's own objects, and the answer is half of what a request costs here. The
-format is protobuf's (https://protobuf.dev/programming-guides/encoding/): a tag, a length, the
-field. A test holds it against protobuf's own parser and bytes.
+This costs half as much as protobuf's own objects, and encoding is half of what a request costs
+here. In the wire format (https://protobuf.dev/programming-guides/encoding/) a candidate is a head
+that depends on the length of the item id only, then the id, then the score. protobuf itself makes
+the heads, and a test compares the bytes with protobuf's.
 """
 
 import functools
@@ -16,40 +17,31 @@ from serving_contract import MAX_ID_BYTES
 
 _ORIGINS = {Source.MODEL: pb.ORIGIN_MODEL, Source.POPULARITY: pb.ORIGIN_POPULARITY}
 
-# The tags: RetrieveResponse.candidates = 1 and Candidate.item_id = 1, which have a length, and
-# Candidate.score = 2, four bytes, little-endian.
-_CANDIDATES, _ITEM_ID, _SCORE = b"\x0a", b"\x0a", 0x15
-_tag_and_float = struct.Struct("<Bf")
-
-
-def _varint(value: int) -> bytes:
-    head = b""
-    while value > 127:
-        head += bytes([value & 127 | 128])
-        value >>= 7
-    return head + bytes([value])
+#: The tag of Candidate.score, field 2 with four bytes, and its value in little-endian order.
+_SCORE_TAG = 0x15
+_score = struct.Struct("<Bf")
 
 
 def _head(length: int) -> bytes:
-    """All that comes before an item id of so many bytes."""
-    item_id = _ITEM_ID + _varint(length)
-    size = len(item_id) + length + _tag_and_float.size
-    return _CANDIDATES + _varint(size) + item_id
+    """Return the bytes that come before an item id of ``length`` bytes."""
+    candidate = pb.Candidate(item_id="x" * length, score=1.0)
+    data = pb.RetrieveResponse(candidates=[candidate]).SerializeToString()
+    return data[: len(data) - length - _score.size]
 
 
 _HEADS = [_head(length) for length in range(MAX_ID_BYTES + 1)]
 
 
-def encoded(candidates: Candidates) -> bytes:
-    """The serialized RetrieveResponse.
+def encode_response(candidates: Candidates) -> bytes:
+    """Return the serialized RetrieveResponse.
 
     Raises:
         ModelServerFault: an item id has more than MAX_ID_BYTES.
     """
     heads = map(_HEADS.__getitem__, map(len, candidates.item_ids))
-    scores = map(_tag_and_float.pack, itertools.repeat(_SCORE), candidates.scores)
+    scores = map(_score.pack, itertools.repeat(_SCORE_TAG), candidates.scores)
     parts = zip(heads, candidates.item_ids, scores, strict=True)
-    rest = _rest(candidates.source, candidates.version)
+    rest = _other_fields(candidates.source, candidates.version)
     try:
         return b"".join(itertools.chain.from_iterable(parts)) + rest
     except IndexError as error:
@@ -57,7 +49,7 @@ def encoded(candidates: Candidates) -> bytes:
 
 
 @functools.lru_cache(maxsize=16)
-def _rest(source: Source, version: int) -> bytes:
-    """The other fields: the same for all answers of a version."""
-    rest = pb.RetrieveResponse(origin=_ORIGINS[source], model_version=version)
-    return rest.SerializeToString()
+def _other_fields(source: Source, version: int) -> bytes:
+    """Return the other fields of the response, the same for all answers of a model version."""
+    fields = pb.RetrieveResponse(origin=_ORIGINS[source], model_version=version)
+    return fields.SerializeToString()

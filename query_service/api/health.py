@@ -1,9 +1,10 @@
-"""grpc.health.v1: SERVING only while the model server has the model ready."""
+"""Sets the health of the service: SERVING only while the model server has the model loaded."""
 
 import asyncio
 import logging
 from typing import Protocol
 
+from query_service.heartbeat import Heartbeat
 from query_service.telemetry.observer import Observer
 from rpc.health_servicer import HealthServicer
 
@@ -13,50 +14,63 @@ INTERVAL_S = 0.5
 _STATUS_TIMEOUT_S = 1.0
 
 
-class Upstream(Protocol):
-    """Can say whether it answers."""
+class ModelServer(Protocol):
+    """Knows if the model server has the model loaded.
+
+    Attributes:
+        version: the model version last seen; None before the first answer.
+    """
 
     version: int | None
 
     async def available(self, timeout_s: float) -> bool:
-        """Whether the model can be asked."""
+        """Return True if some version of the model is loaded."""
 
 
 class HealthMonitor:
-    """Asks the model server twice a second and sets the health of ``services``."""
+    """Asks the model server twice a second and sets the health of ``services`` accordingly."""
 
-    def __init__(self, upstream: Upstream, services: tuple[str, ...], observer: Observer) -> None:
+    def __init__(
+        self,
+        model_server: ModelServer,
+        services: tuple[str, ...],
+        observer: Observer,
+        heartbeat: Heartbeat,
+    ) -> None:
         self.servicer = HealthServicer(services)
         self._observer = observer
-        self._upstream = upstream
+        self._heartbeat = heartbeat
+        self._model_server = model_server
         self._draining = False
         self._ready = True
 
     async def update(self) -> None:
-        """Ask once."""
-        ready = await self._upstream.available(_STATUS_TIMEOUT_S)
+        """Ask the model server once."""
+        ready = await self._model_server.available(_STATUS_TIMEOUT_S)
         if self._draining:
             return
-        self._observer.health(ready, self._upstream.version)
+        self._observer.health(ready, self._model_server.version)
         self.servicer.set(serving=ready)
+        if ready:
+            self._heartbeat.beat()
         if ready and not self._ready:
-            logger.info("the model server has the model ready: SERVING")
+            logger.info("the model is available on the model server: SERVING")
         elif self._ready and not ready:
-            logger.warning("the model server does not have the model ready: NOT_SERVING")
+            logger.warning("the model is not available on the model server: NOT_SERVING")
         self._ready = ready
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Ask the model server again and again until cancelled."""
         while True:
             await self.update()
             await asyncio.sleep(INTERVAL_S)
 
     async def drain(self) -> None:
-        """NOT_SERVING for good; who watches is told, and watches on."""
+        """Report NOT_SERVING from now on. Watches stay open."""
         self._draining = True
-        self._observer.health(False, self._upstream.version)
+        self._observer.health(False, self._model_server.version)
         self.servicer.set(serving=False)
 
     def end(self) -> None:
-        """End all watches, or the server would wait for them as long as for calls under way."""
+        """End all watches. Otherwise the server would wait for them until the grace period ends."""
         self.servicer.end()

@@ -16,7 +16,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["InteractionService"].full_name
 
 
 class InteractionServicer:
-    """What users have seen, into the store."""
+    """Records interactions in the seen store. ``methods`` are its methods by name."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -37,7 +37,11 @@ class InteractionServicer:
 
 
 def _pairs(request: pb.RecordInteractionsRequest) -> list[Pair]:
-    """User and item ids; raises InvalidRequest, which names the field."""
+    """Return the pairs of user id and item id.
+
+    Raises:
+        InvalidRequest: names the first field that breaks a rule.
+    """
     count = len(request.interactions)
     if not 1 <= count <= MAX_INTERACTIONS:
         raise InvalidRequest("interactions", f"must be 1 to {MAX_INTERACTIONS}, not {count}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from query_service import errors
 from query_service.api import validation, wire
-from query_service.api.encoding import encoded
-from query_service.api.methods import Method, canonical, status_name
+from query_service.api.encoding import encode_response
+from query_service.api.methods import Method
+from query_service.api.statuses import error_status, status_name
 from query_service.api.validation import Limits
 from query_service.core.retriever import Retriever
+from query_service.errors import RetrievalError
 from query_service.telemetry.observer import Observer
 from retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -18,7 +19,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 
 
 class RetrievalServicer:
-    """Request in, answer or error out."""
+    """Answers retrieval requests. ``methods`` are its methods by name."""
 
     def __init__(self, retriever: Retriever, limits: Limits, observer: Observer) -> None:
         self._retriever = retriever
@@ -38,28 +39,28 @@ class RetrievalServicer:
         query = validation.query(request, self._limits)
         candidates = await self._retriever.retrieve(query, deadline)
         self._observer.answered(candidates)
-        return encoded(candidates)
+        return encode_response(candidates)
 
     async def _batch_retrieve(self, request: pb.BatchRetrieveRequest, deadline: float) -> bytes:
         validation.check_batch(request)
         answers = [self._outcome(one, deadline) for one in request.requests]
         response = pb.BatchRetrieveResponse()
-        counted = self._observer.metrics.batch_results
+        counters = self._observer.metrics.batch_results
         for outcome in await asyncio.gather(*answers):
             result = response.results.add()
-            if isinstance(outcome, errors.RetrievalError):
-                result.error.CopyFrom(canonical(outcome))
-                counted[status_name(outcome)].add()
+            if isinstance(outcome, RetrievalError):
+                result.error.CopyFrom(error_status(outcome))
+                counters[status_name(outcome)].add()
             else:
-                counted["OK"].add()
+                counters["OK"].add()
                 result.response.MergeFromString(outcome)
         return response.SerializeToString()
 
     async def _outcome(
         self, request: pb.RetrieveRequest, deadline: float
-    ) -> bytes | errors.RetrievalError:
-        """One of a batch: its failure is its own."""
+    ) -> bytes | RetrievalError:
+        """Return the answer of one request in a batch, or its error: others do not fail with it."""
         try:
             return await self._retrieve(request, deadline)
-        except errors.RetrievalError as error:
+        except RetrievalError as error:
             return error

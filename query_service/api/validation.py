@@ -1,4 +1,4 @@
-"""Turns a request into a query, or names the field that breaks a rule."""
+"""Turns a request into a query, or names the field that breaks a rule of the API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ MAX_EXCLUSIONS = 10_000
 MAX_RECENT_ITEMS = 1_000
 MAX_BATCH = 256
 MAX_INTERACTIONS = 1_000
-#: Characters of an id that is short enough, whatever they are: UTF-8 has four bytes at the most.
-_SURELY_SHORT = MAX_ID_BYTES // 4
+#: An id of this many characters is never too long: a character has at most four bytes in UTF-8.
+_ALWAYS_SHORT = MAX_ID_BYTES // 4
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for."""
+    """The number of candidates that a request gets by default, and at most."""
 
     default_candidates: int = 100
     max_candidates: int = 1000
 
 
 def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
-    """The query of a request.
+    """Return the query that a request asks for.
 
     Raises:
         InvalidRequest: names the first field that breaks a rule.
@@ -48,7 +48,7 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     if which == "user_id":
         kind = QueryKind.USER
         if viewer_id:
-            raise InvalidRequest("viewer_id", "is for item queries only")
+            raise InvalidRequest("viewer_id", "must not be set for a user query")
         if recent:
             kind = QueryKind.USER_AND_RECENT
             _check_count("recent_item_ids", recent, MAX_RECENT_ITEMS)
@@ -57,16 +57,16 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     else:
         kind = QueryKind.ITEM
         if recent:
-            raise InvalidRequest("recent_item_ids", "is for user queries only")
+            raise InvalidRequest("recent_item_ids", "must not be set for an item query")
         if viewer_id:
             check_id("viewer_id", viewer_id)
         elif request.exclude_seen:
-            raise InvalidRequest("viewer_id", "must be set: exclude_seen needs to know whose")
+            raise InvalidRequest("viewer_id", "must be set if exclude_seen is")
     return Query(
         kind=kind,
         id=query_id,
         max_candidates=k or limits.default_candidates,
-        recent=_latest_of_each(recent) if recent else (),
+        recent=_last_occurrences(recent) if recent else (),
         excluded=set(map(str.encode, excluded)),
         exclude_seen_by=viewer_id if request.exclude_seen else None,
     )
@@ -78,20 +78,20 @@ def check_batch(request: pb.BatchRetrieveRequest) -> None:
         raise InvalidRequest("requests", f"must be 1 to {MAX_BATCH}, not {len(request.requests)}")
 
 
-def _latest_of_each(ids: Sequence[str]) -> tuple[str, ...]:
-    """Without duplicates: of each id the last occurrence, in the order given."""
+def _last_occurrences(ids: Sequence[str]) -> tuple[str, ...]:
+    """Return the last occurrence of each id, in the order given."""
     return tuple(dict.fromkeys(reversed(ids)))[::-1]
 
 
-def _check_count(field: str, ids: Sequence[str], most: int) -> None:
-    """Before anything is made of them: a message has room for millions."""
-    if len(ids) > most:
-        raise InvalidRequest(field, f"at most {most} ids, not {len(ids)}")
+def _check_count(field: str, ids: Sequence[str], limit: int) -> None:
+    """Check the count before the ids are copied: a message has room for millions."""
+    if len(ids) > limit:
+        raise InvalidRequest(field, f"must have at most {limit} ids, not {len(ids)}")
 
 
 def _check_ids(field: str, ids: Sequence[str], *, empty_allowed: bool = False) -> None:
-    # Nearly always all of them are short, which is quick to see.
-    if max(map(len, ids)) <= _SURELY_SHORT and (empty_allowed or all(ids)):
+    # Nearly always all ids are short, which is quick to check.
+    if max(map(len, ids)) <= _ALWAYS_SHORT and (empty_allowed or all(ids)):
         return
     for position, one in enumerate(ids):
         if one or not empty_allowed:
@@ -99,8 +99,8 @@ def _check_ids(field: str, ids: Sequence[str], *, empty_allowed: bool = False) -
 
 
 def check_id(field: str, value: str) -> None:
-    """Raise InvalidRequest unless it has 1 to 256 bytes."""
-    if 0 < len(value) <= _SURELY_SHORT:
+    """Raise InvalidRequest unless the id has 1 to 256 bytes."""
+    if 0 < len(value) <= _ALWAYS_SHORT:
         return
     if not 0 < len(value.encode()) <= MAX_ID_BYTES:
-        raise InvalidRequest(field, f"an id is 1 to {MAX_ID_BYTES} bytes of UTF-8")
+        raise InvalidRequest(field, f"must have 1 to {MAX_ID_BYTES} bytes of UTF-8")

@@ -1,8 +1,8 @@
-"""Looks at large messages before they are parsed.
+"""Limits on large messages, checked before they are parsed.
 
-Two bytes of a message can be a request of a batch, and cost a hundred when it is parsed: 64 MB of
-them took ten seconds and 3 GB, only to be refused. The format is protobuf's
-(https://protobuf.dev/programming-guides/encoding/).
+Two bytes of a message can be a request in a batch, which costs about a hundred bytes when parsed.
+A message of 64 MB took ten seconds and 3 GB to parse, only to be refused afterwards. For the format
+see https://protobuf.dev/programming-guides/encoding/.
 """
 
 from query_service.api.validation import (
@@ -12,99 +12,82 @@ from query_service.api.validation import (
     MAX_RECENT_ITEMS,
 )
 from query_service.errors import InvalidRequest
+from query_service.varint import read_varint
 
-#: What is smaller can be parsed whatever it is: 20 MB, some 50 ms.
+#: Smaller messages may be parsed whatever they hold: at most 20 MB and about 50 ms.
 LARGE_BYTES = 256 * 1024
-#: Beside what may be there often: every other field, and some that a newer client knows.
-_OTHERS = 100
-_MOST_IN_REQUEST = MAX_EXCLUSIONS + MAX_RECENT_ITEMS + _OTHERS
-#: Its fields are there once each.
-_MOST_IN_INTERACTION = _OTHERS
-#: Of BatchRetrieveRequest.requests and of RecordInteractionsRequest.interactions.
+#: Room for fields that are not repeated, and for fields that only newer clients know.
+_OTHER_FIELDS = 100
+_MAX_REQUEST_FIELDS = MAX_EXCLUSIONS + MAX_RECENT_ITEMS + _OTHER_FIELDS
+#: An interaction has no repeated fields.
+_MAX_INTERACTION_FIELDS = _OTHER_FIELDS
+#: The tag of BatchRetrieveRequest.requests and of RecordInteractionsRequest.interactions.
 _MESSAGES_TAG = 0x0A
 
 
 def check_request(data: bytes) -> None:
-    """Refuse a RetrieveRequest of more fields than one can have.
-
-    Raises:
-        InvalidRequest: that is so.
-    """
-    _check_count("request", data, 0, len(data), _MOST_IN_REQUEST)
+    """Raise InvalidRequest if a RetrieveRequest has more fields than a valid one can have."""
+    _check_field_count("request", data, 0, len(data), _MAX_REQUEST_FIELDS)
 
 
 def check_batch(data: bytes) -> None:
-    """The same of a BatchRetrieveRequest, and of the requests in it.
-
-    Raises:
-        InvalidRequest: that is so.
-    """
-    _check_messages("requests", data, MAX_BATCH, _MOST_IN_REQUEST)
+    """Raise InvalidRequest if a BatchRetrieveRequest, or a request in it, has too many fields."""
+    _check_messages("requests", data, MAX_BATCH, _MAX_REQUEST_FIELDS)
 
 
 def check_interactions(data: bytes) -> None:
-    """The same of a RecordInteractionsRequest, and of the interactions in it.
-
-    Raises:
-        InvalidRequest: that is so.
-    """
-    _check_messages("interactions", data, MAX_INTERACTIONS, _MOST_IN_INTERACTION)
+    """Raise InvalidRequest if a RecordInteractionsRequest has too many fields or interactions."""
+    _check_messages("interactions", data, MAX_INTERACTIONS, _MAX_INTERACTION_FIELDS)
 
 
-def _check_messages(name: str, data: bytes, most: int, most_in_each: int) -> None:
-    """Of a message whose first field is up to ``most`` messages."""
-    at = fields = 0
-    while at < len(data):
+def _check_messages(name: str, data: bytes, max_messages: int, max_fields: int) -> None:
+    """Check a message whose field 1 holds up to ``max_messages`` messages of ``max_fields``."""
+    position = fields = 0
+    while position < len(data):
         fields += 1
-        if fields > most + _OTHERS:
-            raise InvalidRequest(name, f"must be 1 to {most}")
-        tag, begin, at = _field(data, at)
-        # A field has two bytes at the least.
-        if tag == _MESSAGES_TAG and at - begin > 2 * most_in_each:
-            _check_count(f"{name}[{fields - 1}]", data, begin, min(at, len(data)), most_in_each)
+        if fields > max_messages + _OTHER_FIELDS:
+            raise InvalidRequest(name, f"must be 1 to {max_messages}")
+        tag, begin, position = _field(data, position)
+        # A field has at least two bytes.
+        if tag == _MESSAGES_TAG and position - begin > 2 * max_fields:
+            end = min(position, len(data))
+            _check_field_count(f"{name}[{fields - 1}]", data, begin, end, max_fields)
 
 
-def _check_count(name: str, data: bytes, at: int, stop: int, most: int) -> None:
+def _check_field_count(name: str, data: bytes, position: int, end: int, max_fields: int) -> None:
     fields = 0
-    while at < stop:
+    while position < end:
         fields += 1
-        if fields > most:
-            raise InvalidRequest(name, f"more than {most} fields")
-        # Nearly all are texts of less than 128 bytes.
-        if data[at] & 0x87 == 2 and at + 1 < stop and data[at + 1] < 0x80:
-            at += 2 + data[at + 1]
+        if fields > max_fields:
+            raise InvalidRequest(name, f"must not have more than {max_fields} fields")
+        # Nearly all fields are strings of less than 128 bytes.
+        if data[position] & 0x87 == 2 and position + 1 < end and data[position + 1] < 0x80:
+            position += 2 + data[position + 1]
         else:
-            _, _, at = _field(data, at)
+            _, _, position = _field(data, position)
 
 
-def _field(data: bytes, at: int) -> tuple[int, int, int]:
-    """Its tag, and where its value begins and ends.
+def _field(data: bytes, position: int) -> tuple[int, int, int]:
+    """Return the tag of the field at ``position``, and where its value begins and ends.
 
-    What is in a group counts as if it were not. A broken field ends where the message does: to
-    parse it fails there as well.
+    The fields inside a group count as if they were outside of it. A malformed field ends with the
+    message, which cannot be parsed anyway.
     """
-    tag, at = _varint(data, at)
-    begin = at
-    match tag & 7:
-        case 0:
-            _, at = _varint(data, at)
-        case 1:
-            at += 8
-        case 2:
-            length, begin = _varint(data, at)
-            at = begin + length
-        case 5:
-            at += 4
-        case 6 | 7:
-            at = len(data)
-    return tag, begin, at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number, and where it ends."""
-    value = 0
-    for place, byte in enumerate(data[at : at + 10]):
-        value |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            return value, at + place + 1
-    return 0, len(data)
+    try:
+        tag, position = read_varint(data, position)
+        begin = position
+        match tag & 7:
+            case 0:
+                _, position = read_varint(data, position)
+            case 1:
+                position += 8
+            case 2:
+                length, begin = read_varint(data, position)
+                position = begin + length
+            case 5:
+                position += 4
+            case 6 | 7:
+                position = len(data)
+    except ValueError:
+        return 0, len(data), len(data)
+    return tag, begin, position

@@ -5,7 +5,6 @@ joining.py          makes one Predict of many queries
 breaker.py          stops asking who does not answer
 model_client.py     speaks TensorFlow Serving
 channel.py          which server is asked, and what is asked again
-addresses.py        how servers are named
 popular.py          the most popular items, for when none answers
 tensor_content.py   reads the packed form of its tensors
 """

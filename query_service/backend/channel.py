@@ -9,7 +9,7 @@ import json
 import grpc
 import grpc.aio
 
-from query_service.backend.addresses import target
+from rpc.addresses import grpc_target
 
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -56,7 +56,7 @@ _OPTIONS = (
 def open_channel(
     addresses: str, credentials: grpc.ChannelCredentials | None = None, server_name: str = ""
 ) -> grpc.aio.Channel:
-    """A channel to what :func:`target` understands. Inside a running event loop.
+    """A channel to what :func:`rpc.addresses.grpc_target` understands. Inside a running event loop.
 
     With credentials, over TLS; ``server_name``: in the certificate, if not the address's.
     """
@@ -64,5 +64,5 @@ def open_channel(
     if server_name:
         options.append(("grpc.ssl_target_name_override", server_name))
     if credentials:
-        return grpc.aio.secure_channel(target(addresses), credentials, options)
-    return grpc.aio.insecure_channel(target(addresses), options)
+        return grpc.aio.secure_channel(grpc_target(addresses), credentials, options)
+    return grpc.aio.insecure_channel(grpc_target(addresses), options)

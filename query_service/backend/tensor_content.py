@@ -3,7 +3,7 @@
 import array
 import sys
 
-_MAX_BITS = 63
+from query_service.varint import read_varint
 
 
 def decode_numbers(content: bytes, typecode: str) -> list[float]:
@@ -20,24 +20,21 @@ def decode_numbers(content: bytes, typecode: str) -> list[float]:
 
 
 def decode_strings(content: bytes, count: int) -> list[bytes]:
-    """``count`` strings: the length of each as a varint, then all of them end to end.
+    """Return ``count`` strings: the content holds their lengths as varints, then the strings.
 
     Raises:
         ValueError: the content is longer or shorter than that.
     """
     lengths: list[int] = []
-    length = shift = start = 0
+    start = 0
     while len(lengths) < count and start < len(content):
-        byte = content[start]
-        start += 1
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        # Otherwise bytes that never end a number would make one as long as they are.
-        if shift > _MAX_BITS:
-            raise ValueError("tensor_content has a length of more than 63 bits")
-        if byte < 0x80:
-            lengths.append(length)
-            length = shift = 0
+        length = content[start]
+        # Nearly all lengths have one byte, and a call for each would take longer.
+        if length < 0x80:
+            start += 1
+        else:
+            length, start = read_varint(content, start)
+        lengths.append(length)
     if len(lengths) != count or start + sum(lengths) != len(content):
         raise ValueError(f"tensor_content does not hold {count} strings")
     strings = []

@@ -1,32 +1,127 @@
-"""``python -m query_service ask``: a question from the command line, answered as a table."""
+"""``python -m query_service ask``: asks for candidates and prints them as a table or as JSON."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from query_service.cli.options import add_service_options, fail
+from query_service.errors import UnusableFile
+from rpc import credentials
 
 if TYPE_CHECKING:
     from query_service.client import Answer
 
-DEFAULT_ITEMS = Path("models/items.csv")
+_DEFAULT_ITEMS = Path("models/items.csv")
 
 
 class TitlesError(Exception):
-    """There is no reading the titles."""
+    """The file of titles cannot be read."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the fields of a request and the form of the output."""
+    query = parser.add_mutually_exclusive_group(required=True)
+    query.add_argument("--user", metavar="ID", help="Ask for candidates for this user.")
+    query.add_argument("--item", metavar="ID", help="Ask for items similar to this item.")
+    parser.add_argument(
+        "--recent",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="With --user: an item of the user's last interactions. Repeat it, newest item last.",
+    )
+    parser.add_argument(
+        "-k",
+        type=int,
+        default=10,
+        metavar="N",
+        help="Number of candidates to ask for. (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exclude-seen",
+        action="store_true",
+        help="Leave out what the user, or with --item the --viewer, has seen.",
+    )
+    parser.add_argument(
+        "--viewer", default="", metavar="ID", help="With --item: whose seen items to leave out."
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="Leave out this item. Repeat it for more items.",
+    )
+    parser.add_argument(
+        "--items",
+        type=Path,
+        metavar="FILE",
+        help="Show the titles in this CSV file, with columns item_id and title. (default: "
+        f"SHORTLIST_ITEMS, or {_DEFAULT_ITEMS} if it exists)",
+    )
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    add_service_options(parser)
+
+
+def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Ask once and print the answer; return 0, or 1 if there was none."""
+    import grpc
+
+    if parsed.item and parsed.exclude_seen and not parsed.viewer:
+        parser.error("--item with --exclude-seen needs --viewer: whose seen items to leave out")
+    if parsed.user and parsed.viewer:
+        parser.error("--viewer can only be used with --item")
+    if parsed.item and parsed.recent:
+        parser.error("--recent can only be used with --user")
+    try:
+        titles = read_titles(parsed.items) if parsed.items else _default_titles()
+        answer = _ask(parsed)
+    except TitlesError as error:
+        return fail(f"titles cannot be read: {error}")
+    except UnusableFile as error:
+        return fail(str(error))
+    # protobuf raises it for text that is not UTF-8 and numbers that do not fit in 32 bits.
+    except ValueError as error:
+        return fail(f"the request cannot be sent: {error}")
+    except grpc.RpcError as error:
+        return fail(f"{parsed.address}: {error.code().name}: {error.details()}")
+    print((as_json if parsed.json else as_table)(answer, titles))  # noqa: T201
+    return 0
+
+
+def _ask(parsed: argparse.Namespace) -> Answer:
+    from query_service.client import RetrievalClient
+
+    given = asdict(credentials.read(parsed))
+    with RetrievalClient(parsed.address, parsed.timeout_s, **given) as client:
+        if parsed.user is not None:
+            return client.for_user(
+                parsed.user,
+                parsed.k,
+                recent=parsed.recent,
+                exclude_seen=parsed.exclude_seen,
+                exclude=parsed.exclude,
+            )
+        viewer = parsed.viewer if parsed.exclude_seen else ""
+        return client.for_item(parsed.item, parsed.k, viewer_id=viewer, exclude=parsed.exclude)
 
 
 def read_titles(path: Path) -> dict[str, str]:
-    """Titles by item id, from the trainer's items.csv.
+    """Return titles by item id from the trainer's items.csv.
 
     Raises:
-        TitlesError: there is no such file, or it is no such table.
+        TitlesError: the file cannot be read, or has no such columns.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            # A short row has None in place of a title.
+            # DictReader gives None for a title that a short row lacks.
             return {row["item_id"]: row["title"] or "" for row in csv.DictReader(file)}
     except KeyError as error:
         raise TitlesError(f"{path}: there is no column {error}") from error
@@ -34,8 +129,13 @@ def read_titles(path: Path) -> dict[str, str]:
         raise TitlesError(f"{path}: {error}") from error
 
 
+def _default_titles() -> dict[str, str]:
+    path = Path(os.environ.get("SHORTLIST_ITEMS", _DEFAULT_ITEMS))
+    return read_titles(path) if path.is_file() else {}
+
+
 def as_json(answer: Answer, titles: Mapping[str, str]) -> str:
-    """The answer as one JSON object."""
+    """Return the answer as a JSON object."""
     return json.dumps(
         {
             "origin": "model" if answer.personal else "popularity",
@@ -56,7 +156,7 @@ def as_json(answer: Answer, titles: Mapping[str, str]) -> str:
 
 
 def as_table(answer: Answer, titles: Mapping[str, str]) -> str:
-    """Rank, id, title and score in columns, and where they come from."""
+    """Return the answer as a table of ranks, ids, titles and scores, and a line on its origin."""
     rows = [("rank", "id", "title", "score")] + [
         (str(rank), one.item_id, titles.get(one.item_id, ""), f"{one.score:.4f}")
         for rank, one in enumerate(answer.candidates, start=1)
@@ -69,6 +169,6 @@ def as_table(answer: Answer, titles: Mapping[str, str]) -> str:
     origin = (
         "the model"
         if answer.personal
-        else "popularity: the model does not know the user, or is away"
+        else "popularity, because the model does not know the user or is unavailable"
     )
     return "\n".join([*lines, f"from {origin}, version {answer.model_version}"])

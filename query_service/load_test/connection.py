@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from query_service.client import channel, metadata
+from rpc.channel import call_metadata, open_channel
 from rpc.credentials import Credentials
 
 _OPTIONS: list[tuple[str, Any]] = [
@@ -42,8 +42,8 @@ class Connection:
         """``timeout_s`` is the deadline of connecting and of every call."""
         credentials = credentials or Credentials()
         self._address, self._timeout_s = address, timeout_s
-        self._channel = channel(address, credentials, [*_OPTIONS, *options])
-        self._metadata = metadata(credentials)
+        self._channel = open_channel(address, credentials, [*_OPTIONS, *options])
+        self._metadata = call_metadata(credentials)
         self._methods: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._calls: set[grpc.Future[bytes]] = set()
 

@@ -1,7 +1,10 @@
-"""Processes: one port for several of them, and what each does besides answering.
+"""Worker processes that share one port: started, watched, restarted and drained.
 
-listening.py    holds the port
-supervisor.py   starts, watches and drains the workers
-process.py      a worker, from the fork to its end
-memory.py       when Python's collector runs, and how many heaps there are
+One process uses one CPU, so a service scales with processes. This package knows nothing of what a
+worker does and imports no gRPC, which would not survive a fork.
+
+sockets.py     reserves a port for several processes
+supervisor.py  starts, watches, restarts and drains the workers
+worker.py      one worker process, from the fork to its end
+cpus.py        counts the usable CPUs
 """

@@ -1,65 +1,63 @@
-"""Addresses to listen on, and holding one for others to listen on."""
+"""Reserves a port on which other processes then listen."""
 
 import errno
 import socket
 from typing import Any
 
 from query_service.errors import StartError
+from rpc.addresses import host_port
 
-#: Of a name with several addresses, not all need be this machine's: ::1 without IPv6.
-_NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-
-
-def address(host: str, port: int) -> str:
-    """``host:port``; an IPv6 address in brackets, without which its end is taken for a port."""
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+#: A name may resolve to addresses that this machine does not have, such as ::1 without IPv6.
+_ADDRESS_MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
-    """Hold a port, without listening: the sockets that do, and the port (a free one for 0).
+    """Bind a port without listening on it; return the sockets and the port (a free one for 0).
 
-    While they are open, only processes of this user that set SO_REUSEPORT can listen there.
+    While the sockets are open, only processes of this user that set SO_REUSEPORT can listen there.
 
     Raises:
-        StartError: somebody listens there or holds it; or there is no such host.
+        StartError: the port is in use, or the host does not resolve.
     """
-    taken: list[socket.socket] = []
+    bound: list[socket.socket] = []
     chosen = port
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        for position, (family, *_, one) in enumerate(found, start=1):
+        for position, (family, *_, address) in enumerate(found, start=1):
             try:
-                taken.append(_bound_for_many(family, (one[0], chosen, *one[2:])))
+                bound.append(_bind_shared(family, (address[0], chosen, *address[2:])))
             except OSError as error:
-                if error.errno not in _NOT_HERE or (position == len(found) and not taken):
+                is_last_chance = position == len(found) and not bound
+                if error.errno not in _ADDRESS_MISSING or is_last_chance:
                     raise
             else:
-                chosen = taken[0].getsockname()[1]
+                chosen = bound[0].getsockname()[1]
     except OSError as error:
-        for socket_ in taken:
-            socket_.close()
-        raise StartError(f"cannot listen on {address(host, port)}: {error.strerror}") from error
-    return taken, chosen
+        for one in bound:
+            one.close()
+        raise StartError(f"cannot listen on {host_port(host, port)}: {error.strerror}") from error
+    return bound, chosen
 
 
-def _bound_for_many(family: int, place: tuple[Any, ...]) -> socket.socket:
-    # With SO_REUSEPORT alone one would join another service that has it too.
-    _bound(family, place, socket.SO_REUSEADDR).close()
+def _bind_shared(family: int, address: tuple[Any, ...]) -> socket.socket:
+    # Without SO_REUSEPORT first: with it, we would share the port of any service that sets it too.
+    _bind(family, address, socket.SO_REUSEADDR).close()
     try:
-        return _bound(family, place, socket.SO_REUSEPORT)
-    # Connections that a server without SO_REUSEPORT has closed in the last minute. Not at once
-    # with SO_REUSEADDR: until a worker listens, the check above would let others through.
+        return _bind(family, address, socket.SO_REUSEPORT)
+    # Fails if a server without SO_REUSEPORT closed connections in the last minute (TIME_WAIT).
+    # SO_REUSEADDR is only the second try: with it, until a worker listens, another service would
+    # pass the check above.
     except OSError:
-        return _bound(family, place, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+        return _bind(family, address, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
 
 
-def _bound(family: int, place: tuple[Any, ...], *options: int) -> socket.socket:
-    one = socket.socket(family, socket.SOCK_STREAM)
+def _bind(family: int, address: tuple[Any, ...], *options: int) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         for option in options:
-            one.setsockopt(socket.SOL_SOCKET, option, 1)
-        one.bind(place)
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(address)
     except OSError:
-        one.close()
+        bound.close()
         raise
-    return one
+    return bound

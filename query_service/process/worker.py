@@ -13,40 +13,44 @@ from query_service.errors import StartError
 
 logger = logging.getLogger(__name__)
 
-#: What a report begins with once the worker listens; all else is why it ended.
+#: The first byte of a report if the worker listens. Anything else is the reason why it ended.
 READY = b"\0"
 
 
-def run(work: Callable[[Callable[[], None]], None], leash: int, report: int) -> NoReturn:
-    """Call ``work`` with what to call when it is ready, and end the process with its end.
+def run(work: Callable[[Callable[[], None]], None], lifeline: int, report: int) -> NoReturn:
+    """Run ``work`` in a forked process, and end the process when it returns.
 
-    ``leash`` and ``report`` are the worker's ends of the supervisor's pipes.
+    Args:
+        work: does the work of the process. It gets a function to call when it is ready.
+        lifeline: a pipe whose other end only the supervisor holds. The worker drains when it
+            closes.
+        report: a pipe to the supervisor.
     """
     status = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # Ctrl-C goes to every process of a terminal; here the parent says when to drain.
+        # A terminal sends Ctrl-C to all its processes. Here the supervisor says when to drain.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        threading.Thread(target=_drain_when_let_go, args=(leash,), daemon=True).start()
-        work(lambda: _say(report, READY))
+        threading.Thread(target=_drain_on_close, args=(lifeline,), daemon=True).start()
+        work(lambda: _write(report, READY))
         status = 0
     except (StartError, ValueError) as error:
-        _say(report, str(error).encode(errors="replace"))
+        _write(report, str(error).encode(errors="replace"))
     except Exception:
         logger.exception("a worker failed")
     finally:
         sys.stdout.flush()
-        # Not back into what the parent was doing.
+        # Never return into the supervisor's code.
         os._exit(status)
 
 
-def _drain_when_let_go(leash: int) -> None:
-    os.read(leash, 1)
+def _drain_on_close(lifeline: int) -> None:
+    os.read(lifeline, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _say(report: int, what: bytes) -> None:
-    # A parent that has died hears nothing; the leash tells.
+def _write(report: int, data: bytes) -> None:
+    # If the supervisor has died, the lifeline ends this process.
     with contextlib.suppress(BrokenPipeError):
-        os.write(report, what)
+        os.write(report, data)

@@ -21,8 +21,8 @@ from prometheus_client.registry import Collector
 
 from query_service import VERSION
 from query_service.errors import StartError
-from query_service.process.sockets import address
 from query_service.telemetry.instruments import AnyFamily, Gauge, Histogram, Sheet
+from rpc.addresses import host_port
 
 #: A client that sends nothing holds a thread no longer.
 _SILENCE_S = 10.0
@@ -43,7 +43,7 @@ class Exporter:
             family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self._server = _Server(family, (str(place[0]), port), reuse_port)
         except OSError as error:
-            where = address(host, port)
+            where = host_port(host, port)
             raise StartError(f"cannot listen on {where}: {error.strerror}") from error
         # Compression would hold up the loop for longer than it saves on the way.
         self._server.set_app(make_wsgi_app(registry, disable_compression=True))

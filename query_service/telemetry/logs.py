@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-FORMATS = ("text", "json")
-
 logger = logging.getLogger(__name__)
 _ExceptionInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]

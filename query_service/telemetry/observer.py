@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from query_service.core.filters import SeenStore
 from query_service.core.query import Candidates
-from query_service.errors import RateLimited, SeenStoreUnavailable
+from query_service.errors import SeenStoreUnavailable
 from query_service.telemetry.metrics import MethodMetrics, Metrics
 from query_service.telemetry.request_log import FAILED, RequestLog
+from rpc.errors import RateLimited
 
 if TYPE_CHECKING:
     from collections.abc import Set

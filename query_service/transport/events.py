@@ -1,8 +1,8 @@
-"""gRPC core's completion queue, its events handled in the thread of an asyncio loop.
+"""A completion queue of gRPC core whose events are handled in the thread of an asyncio loop.
 
-While there are events the loop takes them itself, one poll after another, without waiting. Only
-when none is left does a thread wait for the next one and wake the loop with it: under load no
-thread is ever switched to.
+While there are events, the loop takes them itself, one poll after another, without waiting. Only
+when none is left does a thread wait for the next event and wake the loop with it. Under load there
+is therefore no switch between threads.
 """
 
 import asyncio
@@ -11,70 +11,70 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from grpc._cython import cygrpc
+from grpc._cython.cygrpc import CompletionQueue, CompletionType
 
 logger = logging.getLogger(__name__)
 
-#: What every operation is started with, and called when it is done.
+#: Every operation is started with a tag. The tag is called with the event when it is done.
 Tag = Callable[[Any], None]
 
-_TIMEOUT = cygrpc.CompletionType.queue_timeout
-_SHUTDOWN = cygrpc.CompletionType.queue_shutdown
-_NO_WAITING = 0
-#: So many events, and the loop's other work has its turn. Where more are left after it, the next
-#: turn takes twice as many: under overload calls have to be refused as they come, or they wait here
-#: until their deadlines.
-_AT_ONCE, _MOST_AT_ONCE = 256, 4096
+_TIMEOUT = CompletionType.queue_timeout
+_SHUTDOWN = CompletionType.queue_shutdown
+_DO_NOT_WAIT = 0
+#: The number of events to handle before the loop's other work gets its turn. It doubles while
+#: events are left over: under overload, calls have to be refused as they arrive, or they would
+#: wait here until their deadlines.
+_MIN_EVENTS, _MAX_EVENTS = 256, 4096
 
 
 class EventQueue:
     """A completion queue that belongs to the running loop."""
 
     def __init__(self) -> None:
-        self.core = cygrpc.CompletionQueue()
+        self.core = CompletionQueue()
         self._loop = asyncio.get_running_loop()
         self._closed = self._loop.create_future()
-        self._at_once = _AT_ONCE
+        self._max_events = _MIN_EVENTS
         # Held while the loop takes the events itself.
-        self._idle = threading.Lock()
+        self._loop_is_polling = threading.Lock()
         self._waiter = threading.Thread(target=self._wait, name="grpc-events", daemon=True)
         self._waiter.start()
 
     async def close(self) -> None:
-        """Handle what is left and end; nothing may be started on the queue any more."""
+        """Handle the remaining events and stop. Nothing may be started on the queue any more."""
         self.core.shutdown()
         await self._closed
         self._waiter.join()
 
     def _wait(self) -> None:
-        """In a thread of its own: wait for one event each time that the loop is idle."""
+        """Wait for one event whenever the loop is idle. Runs in a thread of its own."""
         done = False
         while not done:
-            self._idle.acquire()
+            self._loop_is_polling.acquire()
             event = self.core.poll()
             done = event.completion_type == _SHUTDOWN
-            self._loop.call_soon_threadsafe(self._woken, event)
+            self._loop.call_soon_threadsafe(self._wake_up, event)
 
-    def _woken(self, event: Any) -> None:
+    def _wake_up(self, event: Any) -> None:
         self._handle(event)
         if not self._closed.done():
-            self._take()
+            self._take_events()
 
-    def _take(self) -> None:
-        """Handle the events that are there; come again, or have the next one waited for."""
+    def _take_events(self) -> None:
+        """Handle the waiting events, then continue in the next turn or let the thread wait."""
         poll, handle = self.core.poll, self._handle
-        for _ in range(self._at_once):
-            event = poll(_NO_WAITING)
+        for _ in range(self._max_events):
+            event = poll(_DO_NOT_WAIT)
             if event.completion_type == _TIMEOUT:
-                self._at_once = _AT_ONCE
-                self._idle.release()
+                self._max_events = _MIN_EVENTS
+                self._loop_is_polling.release()
                 return
             handle(event)
             if self._closed.done():
-                self._idle.release()
+                self._loop_is_polling.release()
                 return
-        self._at_once = min(2 * self._at_once, _MOST_AT_ONCE)
-        self._loop.call_soon(self._take)
+        self._max_events = min(2 * self._max_events, _MAX_EVENTS)
+        self._loop.call_soon(self._take_events)
 
     def _handle(self, event: Any) -> None:
         if event.completion_type == _SHUTDOWN:
@@ -83,6 +83,6 @@ class EventQueue:
             return
         try:
             event.tag(event)
-        # One call's bug must not end the server.
+        # A bug that affects one call must not end the server.
         except Exception:
-            logger.exception("an event was not handled")
+            logger.exception("a gRPC event was not handled")

@@ -1,4 +1,4 @@
-"""Routes calls to handlers. The methods are those of ``grpc.aio.Server``, as far as in use."""
+"""Routes calls to handlers. Has the methods of ``grpc.aio.Server`` that the service uses."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from grpc._cython import cygrpc
+from grpc._cython.cygrpc import Server as CoreServer
 
 from query_service.transport.call import Call, Handler
 from query_service.transport.events import EventQueue
 
-#: Calls that core may hand over before the loop has asked for more. At the end it cancels what it
-#: has not: so many that this is only what comes in that moment.
-_ASKED_FOR = 256
+#: Calls that core may accept before the loop has asked for more. On shutdown core cancels accepted
+#: calls that nobody asked for; with this many requests open, only those of that moment.
+_OPEN_REQUESTS = 256
 
 
 @dataclass
 class _CallDetails:
-    """What a generic handler is asked with: ``grpc.HandlerCallDetails``."""
+    """The argument of a generic handler, ``grpc.HandlerCallDetails``."""
 
     method: str
     invocation_metadata: tuple[tuple[str, str | bytes], ...]
@@ -28,33 +28,34 @@ class Server:
     """A gRPC server in the running loop. Add handlers and ports, :meth:`start`, :meth:`stop`."""
 
     def __init__(self, options: Sequence[tuple[str, Any]] = ()) -> None:
+        """Create the server. ``options`` are channel arguments of gRPC core."""
+        self._core = CoreServer(tuple(options), False)
         self._events = EventQueue()
-        self._core = cygrpc.Server(tuple(options), False)
         self._core.register_completion_queue(self._events.core)
         self._generic_handlers: list[grpc.GenericRpcHandler] = []
         self._handlers: dict[bytes, Handler] = {}
         self._accepting = False
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Methods, all of them coroutines or asynchronous generators."""
+        """Add methods. All of them must be coroutine functions or asynchronous generators."""
         self._generic_handlers.extend(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
-        """Nothing to do: generated code adds the same methods as generic handlers."""
+        """Do nothing: generated code adds the same methods as generic handlers."""
 
     def add_insecure_port(self, address: str) -> int:
-        """Listen on ``host:port``; the port, which is chosen where it is 0.
+        """Listen on ``host:port`` and return the port, a free one if ``port`` is 0.
 
         Raises:
-            RuntimeError: it is taken, or there is no such address.
+            RuntimeError: the port is taken, or there is no such address.
         """
         return self._add_port(address)
 
     def add_secure_port(self, address: str, credentials: grpc.ServerCredentials) -> int:
-        """The same with TLS.
+        """Listen on ``host:port`` with TLS and return the port.
 
         Raises:
-            RuntimeError: it is taken, or there is no such address; or core takes none of the
+            RuntimeError: the port is taken, there is no such address, or core rejects the
                 certificates.
         """
         return self._add_port(address, credentials._credentials)  # type: ignore[attr-defined]
@@ -63,11 +64,11 @@ class Server:
         """Accept calls."""
         self._core.start()
         self._accepting = True
-        for _ in range(_ASKED_FOR):
+        for _ in range(_OPEN_REQUESTS):
             self._request_call()
 
     async def stop(self, grace_s: float | None) -> None:
-        """No new calls; those under way are cancelled after the grace period."""
+        """Accept no new calls, and cancel those in flight after ``grace_s`` seconds."""
         if self._accepting:
             self._accepting = False
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,9 +87,9 @@ class Server:
         return port
 
     def _request_call(self) -> None:
-        self._core.request_call(self._events.core, self._events.core, self._called)
+        self._core.request_call(self._events.core, self._events.core, self._handle_call)
 
-    def _called(self, event: Any) -> None:
+    def _handle_call(self, event: Any) -> None:
         if not event.success:
             return  # The server is shutting down.
         if self._accepting:
@@ -99,7 +100,7 @@ class Server:
         method = event.call_details.method
         handler = self._handlers.get(method)
         if handler is None:
-            # A path may be any bytes.
+            # A path may hold bytes that are not UTF-8.
             details = _CallDetails(method.decode(errors="replace"), event.invocation_metadata)
             for generic in self._generic_handlers:
                 handler = generic.service(details)

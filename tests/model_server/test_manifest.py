@@ -20,7 +20,7 @@ MANIFEST = "assets.extra/manifest.json"
 
 def _seal(version: Path) -> None:
     """As the trainer does."""
-    listed = disk.checksums(version)
+    listed = disk.digests(version)
     (version / MANIFEST).write_text(json.dumps({"files": listed}))
 
 

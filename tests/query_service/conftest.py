@@ -23,6 +23,9 @@ from serving_contract import BY_ITEM, BY_USER, BY_USER_AND_HISTORY, SEEN_SCHEMA
 from tests.query_service.redis_server import RedisServer
 from tfserving_subset.v1 import prediction_pb2 as pb
 
+#: Behaviour has to be the same on both gRPC servers.
+TRANSPORTS = ("fast", "aio")
+
 _INPUTS = {
     BY_USER: {"user_id", "k"},
     BY_ITEM: {"item_id", "k"},

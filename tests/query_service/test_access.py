@@ -21,16 +21,16 @@ from grpc_status import rpc_status
 from query_service import server
 from query_service.cli import main as cli
 from query_service.client import RetrievalClient
-from query_service.errors import RateLimited, StartError, Unauthenticated, UnusableFile
-from query_service.settings import RUNTIMES, Settings
+from query_service.settings import Settings
 from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from rpc import exposure, tokens
+from rpc.errors import RateLimited, StartError, Unauthenticated, UnusableFile
 from rpc.guard import INTERVAL_S, Guard
 from rpc.rate_limit import RateLimit
 from tests.conftest import running
-from tests.query_service.conftest import FakeModelServer, Service
+from tests.query_service.conftest import TRANSPORTS, FakeModelServer, Service
 from tools.waiting import until
 
 Serve = Callable[..., Service]
@@ -54,9 +54,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture(params=TRANSPORTS)
 def guarded(request: pytest.FixtureRequest, serve: Serve, file: Path, seen_path: Path) -> Service:
-    return serve(runtime=request.param, tokens=str(file), seen_store=f"sqlite:{seen_path}")
+    return serve(transport=request.param, tokens=str(file), seen_store=f"sqlite:{seen_path}")
 
 
 def _calls(service: Service) -> dict[str, Callable[..., Any]]:
@@ -186,13 +186,13 @@ def test_a_broken_file_changes_nothing(file: Path, caplog: pytest.LogCaptureFixt
         file.unlink() if broken is None else file.write_bytes(broken)
         caplog.clear()
         for _ in range(3):
-            asyncio.run(guard.look())
+            asyncio.run(guard.reload())
         (record,) = caplog.records
         assert record.levelno == logging.ERROR
         assert str(file) in record.getMessage()
         guard.admit(_header(_TOKEN))
     file.write_text(_table("web", _NEW))
-    asyncio.run(guard.look())
+    asyncio.run(guard.reload())
     guard.admit(_header(_NEW))
     with pytest.raises(Unauthenticated):
         guard.admit(_header(_TOKEN))
@@ -245,7 +245,7 @@ def test_a_limit(guarded: Service, file: Path, caplog: pytest.LogCaptureFixture)
             except grpc.RpcError as raised:
                 error = raised
         assert error.code() is _EXHAUSTED  # type: ignore[unreachable]
-        assert error.details() == "web may ask 5 requests a second"
+        assert error.details() == "web is limited to 5 requests per second"
         wait_s = _retry_after_s(error)
         assert 0 < wait_s <= 0.2
         # Others have limits of their own, or none.
@@ -253,7 +253,7 @@ def test_a_limit(guarded: Service, file: Path, caplog: pytest.LogCaptureFixture)
         time.sleep(wait_s)
         assert client.for_user("u1").model_version == 7
     # The log says it once a second, and not of each request.
-    until(lambda: "1 calls of web were refused: it may ask 5 requests a second" in caplog.text)
+    until(lambda: "1 calls of web were refused: its limit is 5 requests per second" in caplog.text)
     assert "request failed" not in caplog.text
 
 
@@ -266,10 +266,10 @@ def _retry_after_s(error: Any) -> float:
     return float(retry.retry_delay.ToNanoseconds() / 1e9)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_batch_counts_as_many_as_it_holds(serve: Serve, file: Path, runtime: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_batch_counts_as_many_as_it_holds(serve: Serve, file: Path, transport: str) -> None:
     file.write_text(_table("web", _TOKEN, 0.5))
-    service = serve(runtime=runtime, tokens=str(file))
+    service = serve(transport=transport, tokens=str(file))
     one = pb.RetrieveRequest(user_id="u1")
     batch = pb.BatchRetrieveRequest(requests=[one] * 50)
     results = service.stub.BatchRetrieve(batch, timeout=5, metadata=_header(_TOKEN)).results
@@ -307,7 +307,7 @@ def test_workers_share_a_limit(file: Path) -> None:
     guard = Guard(str(file), workers=4)
     guard.admit(_header(_TOKEN))
     guard.admit(_header(_TOKEN))
-    with pytest.raises(RateLimited, match="web may ask 8 requests a second"):
+    with pytest.raises(RateLimited, match="web is limited to 8 requests per second"):
         guard.admit(_header(_TOKEN))
 
 
@@ -316,7 +316,7 @@ def test_a_limit_is_not_filled_again_by_a_new_file(file: Path) -> None:
     guard = Guard(str(file))
     guard.admit(_header(_TOKEN))
     file.write_text(_table("web", _TOKEN, 0.01) + _table("batch", _OTHER))
-    asyncio.run(guard.look())
+    asyncio.run(guard.reload())
     guard.admit(_header(_OTHER))
     with pytest.raises(RateLimited):
         guard.admit(_header(_TOKEN))
@@ -363,18 +363,21 @@ def test_several_workers_look_at_the_file(model_server: FakeModelServer, file: P
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "there is no token in it"),
+        ("", "the file holds no token"),
         ("[web", "Expected ']'"),
         ("web = 1", "web must be a table"),
         ("[web]", "[web]: token_sha256 must be 64 hexadecimal digits"),
         ('[web]\ntoken_sha256 = "secret"', "[web]: token_sha256 must be 64 hexadecimal digits"),
         ("[web]\ntoken_sha256 = 1", "[web]: token_sha256 must be 64 hexadecimal digits"),
-        ('[web]\ntoken = "secret"', "[web]: no setting token; there are token_sha256 and requ"),
-        (_table("web", _TOKEN, -1), "[web]: requests_per_s must be a number of more than 0"),
+        (
+            '[web]\ntoken = "secret"',
+            "[web]: unknown setting token; known are token_sha256",
+        ),
+        (_table("web", _TOKEN, -1), "[web]: requests_per_s must be a number greater than 0"),
         (_table("web", _TOKEN) + "requests_per_s = 0", "[web]: requests_per_s must be a number"),
         (_table("web", _TOKEN) + "requests_per_s = true", "[web]: requests_per_s must be"),
         (_table("web", _TOKEN) + "requests_per_s = inf", "[web]: requests_per_s must be"),
-        (_table("web", _TOKEN) + _table("two", _TOKEN), "[web] and [two] have one token"),
+        (_table("web", _TOKEN) + _table("two", _TOKEN), "[web] and [two] have the same token"),
         (_table("web", _TOKEN) + _table("web", _NEW), "line 3"),
     ],
 )
@@ -422,7 +425,7 @@ def test_a_new_token_for_every_command(
     capsys.readouterr()
     assert cli.main(["ask", "--user", "u1", "--address", address]) == 1
     assert capsys.readouterr().err == (
-        f"error: {token_file}: there is no token in it, or more than one\n"
+        f"error: {token_file}: the file must hold exactly one token\n"
     )
 
 
@@ -446,7 +449,9 @@ def test_what_is_loopback(host: str, loopback: bool) -> None:
 
 def test_a_host_that_there_is_not() -> None:
     with pytest.raises(StartError, match=r"cannot listen on nowhere\.invalid:50051: "):
-        exposure.check_exposure(Settings(host="nowhere.invalid"))
+        exposure.check_exposure(
+            "nowhere.invalid", 50051, tls=False, client_certificates=False, tokens=False
+        )
 
 
 @pytest.fixture
@@ -467,8 +472,8 @@ _TLS = ("--tls-cert", "c", "--tls-key", "k")
 @pytest.mark.parametrize(
     ("flags", "warning"),
     [
-        ((*_TLS,), "anyone who reaches 0.0.0.0 may ask"),
-        (("--tokens", "t"), "tokens can be read on their way to 0.0.0.0"),
+        ((*_TLS,), "anyone who reaches 0.0.0.0 can call the service"),
+        (("--tokens", "t"), "there is no TLS"),
         ((*_TLS, "--tls-client-ca", "a"), None),
         ((*_TLS, "--tokens", "t"), None),
         (("--insecure",), None),

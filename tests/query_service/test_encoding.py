@@ -6,7 +6,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_service.api.encoding import encoded
+from query_service.api.encoding import encode_response
 from query_service.core.query import Candidates, Source
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import MAX_ID_BYTES
@@ -32,13 +32,13 @@ def test_the_bytes_are_those_of_protobuf(
         origin=pb.ORIGIN_MODEL if source is Source.MODEL else pb.ORIGIN_POPULARITY,
         model_version=version,
     )
-    assert encoded(Candidates(ids, scores, source, version)) == response.SerializeToString()
+    assert encode_response(Candidates(ids, scores, source, version)) == response.SerializeToString()
 
 
 def test_every_length_and_special_scores() -> None:
     ids = [b"x" * length for length in range(1, MAX_ID_BYTES + 1)]
     scores = [0.0, -0.0, math.inf, -math.inf, 1e-45, *range(5, MAX_ID_BYTES)]
-    read = pb.RetrieveResponse.FromString(encoded(Candidates(ids, scores, Source.MODEL, 1)))
+    read = pb.RetrieveResponse.FromString(encode_response(Candidates(ids, scores, Source.MODEL, 1)))
     assert [one.item_id.encode() for one in read.candidates] == ids
     found = [struct.pack("<f", one.score) for one in read.candidates]
     assert found == [struct.pack("<f", one) for one in scores]

@@ -10,9 +10,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from query_service.settings import RUNTIMES
 from tests.query_service import test_hostile_http2 as http2
-from tests.query_service.conftest import FakeModelServer, Service
+from tests.query_service.conftest import TRANSPORTS, FakeModelServer, Service
 from tools.waiting import until
 
 Serve = Callable[..., Service]
@@ -23,9 +22,9 @@ _SERVING, _NOT_SERVING, _UNKNOWN = 1, 2, 3
 _WATCH = b"/grpc.health.v1.Health/Watch"
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture(params=TRANSPORTS)
 def start(request: pytest.FixtureRequest, serve: Serve) -> Serve:
-    return lambda **settings: serve(runtime=request.param, **settings)
+    return lambda **settings: serve(transport=request.param, **settings)
 
 
 def _stub(service: Service) -> Any:

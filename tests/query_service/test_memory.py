@@ -44,7 +44,7 @@ def test_cycles_are_collected_now_and_then(monkeypatch: pytest.MonkeyPatch) -> N
 #: Ten threads that hold memory at the same time, and then how many heaps glibc has.
 _HEAPS = """
 import ctypes, sys, threading
-from query_service.workers.memory import limit_arenas
+from query_service.process.memory import limit_arenas
 if sys.argv[1] == "limited":
     limit_arenas()
 together, libc = threading.Barrier(10), ctypes.CDLL(None)

@@ -33,7 +33,7 @@ class Blocker:
         if name.partition(".")[0] in {"tensorflow", "numpy", "pandas", "trainer", "model_server"}:
             raise ImportError(f"{name} is not installed here")
 sys.meta_path.insert(0, Blocker())
-import query_service.server, query_service.cli, query_service.ask, query_service.bench.command
+import query_service.server, query_service.cli.main, query_service.load_test.command
 assert not {"tensorflow", "numpy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
@@ -144,7 +144,7 @@ def test_ask_with_recent_items(
     assert model_server.histories == [[["i5", "i3"]]]
     with pytest.raises(SystemExit):
         cli.main([*ask, "--item", "i1", "--recent", "i3"])
-    assert "--recent goes with --user" in capsys.readouterr().err
+    assert "--recent can only be used with --user" in capsys.readouterr().err
 
 
 def test_ask_says_what_failed(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +165,7 @@ def test_ask_what_cannot_be_sent(
     service: Service, wrong: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["ask", "--address", service.address, *wrong]) == 1
-    assert capsys.readouterr().err.startswith("error: this cannot be asked: ")
+    assert capsys.readouterr().err.startswith("error: the request cannot be sent: ")
 
 
 @pytest.mark.parametrize(
@@ -270,6 +270,6 @@ def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Empty is as good as not there.
     monkeypatch.setenv("SHORTLIST_PORT", "")
     monkeypatch.setenv("SHORTLIST_SEEN_STORE", "")
-    parsed = cli._parser().parse_args(["serve", "--model", "retrieval"])
+    parsed = cli.make_parser().parse_args(["serve", "--model", "retrieval"])
     assert (parsed.default_candidates, parsed.model) == (7, "retrieval")
     assert (parsed.port, parsed.seen_store) == (50051, "none")

@@ -14,6 +14,7 @@ import pytest
 
 from query_service.api.retrieval_servicer import RetrievalServicer
 from query_service.cli import main as cli
+from query_service.cli import serve as serve_command
 from query_service.telemetry.request_log import LINES_A_SECOND
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
@@ -120,14 +121,14 @@ def test_the_model_server_goes_and_comes_and_the_service_ends(
 
     with _serving(model_server, "--lame-duck-s", "0.1", "--grace-s", "3"):
         model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
-        until(lambda: heard("ready: NOT_SERVING"))
+        until(lambda: heard("on the model server: NOT_SERVING"))
         model_server.error = None
-        until(lambda: heard("ready: SERVING"))
+        until(lambda: heard("on the model server: SERVING"))
     assert heard("draining")
     assert [line.split(" ", 1)[1] for line in said.splitlines()] == [
-        "WARNING the model server does not have the model ready: NOT_SERVING",
-        "INFO the model server has the model ready: SERVING",
-        "INFO draining: NOT_SERVING, the port closes after 0.1 s, and calls under way have 3 s",
+        "WARNING the model is not available on the model server: NOT_SERVING",
+        "INFO the model is available on the model server: SERVING",
+        "INFO draining: NOT_SERVING, the port closes after 0.1 s, and calls in flight have 3 s",
     ]
 
 
@@ -258,7 +259,7 @@ def test_a_bug_is_logged_by_place_and_class(
 def test_wrong_settings_are_refused(
     wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_serve_with", lambda _: pytest.fail("it would have started"))
+    monkeypatch.setattr(serve_command, "_serve", lambda _: pytest.fail("it would have started"))
     with pytest.raises(SystemExit):
         cli.main(["serve", *wrong])
     assert wrong[0] in capsys.readouterr().err.splitlines()[-1]

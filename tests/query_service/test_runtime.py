@@ -11,8 +11,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from query_service import transport as runtime
-from query_service.transport import failures
+from query_service import transport
+from query_service.transport import failure_log
 
 SERVICE = "test.Service"
 
@@ -132,7 +132,7 @@ _OPTIONS = [
     ("grpc.server.max_pending_requests_hard_limit", 10_000),
 ]
 _SERVERS = {
-    "core": lambda: runtime.Server(_OPTIONS),
+    "core": lambda: transport.Server(_OPTIONS),
     "aio": lambda: grpc.aio.server(options=_OPTIONS),
 }
 
@@ -202,18 +202,18 @@ def test_bytes_that_are_no_message(core: Running, caplog: pytest.LogCaptureFixtu
 
 def test_tracebacks_are_never_too_many(core: Running, caplog: pytest.LogCaptureFixture) -> None:
     began = time.monotonic()
-    for _ in range(10 * failures.MOST_A_SECOND):
+    for _ in range(10 * failure_log.LINES_PER_S):
         _code(lambda: core.call("fail"))
     seconds = int(time.monotonic() - began) + 2
     lines = [one for one in caplog.records if one.getMessage() == "a handler failed"]
-    assert 1 <= len(lines) <= seconds * failures.MOST_A_SECOND
+    assert 1 <= len(lines) <= seconds * failure_log.LINES_PER_S
     time.sleep(1.1)
     _code(lambda: core.call("fail"))
     # What was written before this test, in the same second, was counted there.
     rest = [int(one.getMessage().split()[0]) for one in caplog.records if not one.exc_info]
     written = sum(one.exc_info is not None for one in caplog.records)
     assert rest
-    assert sum(rest) + written == 10 * failures.MOST_A_SECOND + 1
+    assert sum(rest) + written == 10 * failure_log.LINES_PER_S + 1
 
 
 def test_an_abort_carries_metadata(server: Running) -> None:
@@ -271,7 +271,7 @@ def test_many_calls_at_once(core: Running) -> None:
 def test_a_call_without_a_message_is_refused(core: Running) -> None:
     empty = core.channel.stream_unary(f"/{SERVICE}/echo")
     code, details = _code(lambda: empty(iter([]), timeout=10))
-    assert (code, details) == (grpc.StatusCode.INTERNAL, "there is no request message")
+    assert (code, details) == (grpc.StatusCode.INTERNAL, "the call has no request message")
 
 
 def test_stopping_lets_calls_end_and_takes_no_new_ones(server: Running) -> None:
@@ -303,7 +303,7 @@ def test_after_the_grace_period_calls_are_cancelled(server: Running) -> None:
 
 def test_a_taken_port_is_refused(core: Running) -> None:
     async def bind() -> None:
-        second = runtime.Server(_OPTIONS)
+        second = transport.Server(_OPTIONS)
         try:
             with pytest.raises(RuntimeError, match="failed to bind"):
                 second.add_insecure_port(f"127.0.0.1:{core.port}")

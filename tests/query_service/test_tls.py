@@ -18,10 +18,9 @@ from cryptography.hazmat.primitives import serialization
 
 from query_service.cli import main as cli
 from query_service.client import RetrievalClient
-from query_service.settings import RUNTIMES
 from tests.conftest import ROOT, running
 from tests.query_service.certificates import Authority, Pair
-from tests.query_service.conftest import FakeModelServer, Service
+from tests.query_service.conftest import TRANSPORTS, FakeModelServer, Service
 
 Serve = Callable[..., Service]
 
@@ -37,8 +36,8 @@ def other(tmp_path: Path) -> Authority:
     return Authority(tmp_path / "other")
 
 
-@pytest.fixture(params=RUNTIMES)
-def runtime(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -80,17 +79,17 @@ def _head(chain: str) -> str:
     return chain.partition(end)[0] + end
 
 
-def test_a_certificate_of_the_authority(serve: Serve, authority: Authority, runtime: str) -> None:
-    service = serve(runtime=runtime, **_serving(authority.issue("server")))
+def test_a_certificate_of_the_authority(serve: Serve, authority: Authority, transport: str) -> None:
+    service = serve(transport=transport, **_serving(authority.issue("server")))
     assert _ask(service.address, authority.pem) == 7
     # Without TLS there is no way in, and over TLS none to a service without it.
     _refused(service.address, None)
-    _refused(serve(runtime=runtime).address, authority.pem)
+    _refused(serve(transport=transport).address, authority.pem)
 
 
 @pytest.mark.parametrize("wrong", ["expired", "self-signed", "of another authority", "other name"])
 def test_a_service_that_callers_do_not_believe(
-    serve: Serve, authority: Authority, other: Authority, runtime: str, wrong: str
+    serve: Serve, authority: Authority, other: Authority, transport: str, wrong: str
 ) -> None:
     pair = {
         "expired": lambda: authority.issue("server", expired=True),
@@ -98,17 +97,17 @@ def test_a_service_that_callers_do_not_believe(
         "of another authority": lambda: other.issue("server"),
         "other name": lambda: authority.issue("server", "elsewhere.example"),
     }[wrong]()
-    service = serve(runtime=runtime, **_serving(pair))
+    service = serve(transport=transport, **_serving(pair))
     _refused(service.address, authority.pem)
     if wrong == "other name":
         assert _ask(service.address, authority.pem, server_name="elsewhere.example") == 7
 
 
 def test_callers_must_show_a_certificate(
-    serve: Serve, authority: Authority, other: Authority, tmp_path: Path, runtime: str
+    serve: Serve, authority: Authority, other: Authority, tmp_path: Path, transport: str
 ) -> None:
     clients = Authority(tmp_path / "clients")
-    service = serve(runtime=runtime, **_serving(authority.issue("server"), clients))
+    service = serve(transport=transport, **_serving(authority.issue("server"), clients))
     assert _ask(service.address, authority.pem, clients.issue("good")) == 7
     _refused(service.address, authority.pem)
     for pair in (
@@ -160,16 +159,21 @@ class _Load:
         return True
 
 
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    messages = [one.getMessage() for one in caplog.records]
+    return [one for one in messages if "keeps using the previous files" in one]
+
+
 def test_certificates_change_under_load(
     serve: Serve,
     authority: Authority,
     other: Authority,
-    runtime: str,
+    transport: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pair, first = authority.issue("server"), authority.issue("first")
     pair.take(first)
-    service = serve(runtime=runtime, **_serving(pair))
+    service = serve(transport=transport, **_serving(pair))
     load = _Load(service.address, authority.pem + other.pem)
     with contextlib.ExitStack() as stack:
         stack.callback(load.stop)
@@ -190,35 +194,43 @@ def test_certificates_change_under_load(
         pair.take(first)
         load.until_more()
         assert _shown(service.address) == _first(first)
-    said = [one.getMessage() for one in caplog.records if "files of before" in one.getMessage()]
+    said = [
+        one.getMessage()
+        for one in caplog.records
+        if "keeps using the previous files" in one.getMessage()
+    ]
     assert sum("no certificate in PEM" in one for one in said) == 1
     assert sum("No such file" in one for one in said) == 1
     assert "BEGIN" not in caplog.text
 
 
 def test_a_key_of_another_certificate_is_not_taken(
-    serve: Serve, authority: Authority, runtime: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, authority: Authority, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair, first, second = (authority.issue(stem) for stem in ("server", "first", "second"))
     pair.take(first)
-    service = serve(runtime=runtime, **_serving(pair))
+    service = serve(transport=transport, **_serving(pair))
     pair.key.write_bytes(second.key.read_bytes())
     for _ in range(3):
         assert _shown(service.address) == _first(first)
-    said = [one.getMessage() for one in caplog.records if "files of before" in one.getMessage()]
+    said = [
+        one.getMessage()
+        for one in caplog.records
+        if "keeps using the previous files" in one.getMessage()
+    ]
     assert len(said) == 1
-    assert f"{pair.key}: not the key of the certificate in {pair.cert}" in said[0]
+    assert f"{pair.key}: this is not the key of the certificate in {pair.cert}" in said[0]
     pair.cert.write_bytes(second.cert.read_bytes())
     assert _shown(service.address) == _first(second)
 
 
 def test_callers_authorities_change(
-    serve: Serve, authority: Authority, other: Authority, runtime: str
+    serve: Serve, authority: Authority, other: Authority, transport: str
 ) -> None:
     clients = authority.file.with_name("clients.pem")
     clients.write_bytes(authority.pem)
     settings = _serving(authority.issue("server")) | {"tls_client_ca": str(clients)}
-    service = serve(runtime=runtime, **settings)
+    service = serve(transport=transport, **settings)
     old, new = authority.issue("old"), other.issue("new")
     _refused(service.address, authority.pem, new)
     clients.write_bytes(authority.pem + other.pem)
@@ -284,10 +296,10 @@ def _spoilt(what: str, pair: Pair, authority: Authority) -> tuple[Path, str]:
         return pair.key, "Is a directory"
     if what == "other key":
         pair.key.write_bytes(authority.issue("another").key.read_bytes())
-        return pair.key, f"not the key of the certificate in {pair.cert}"
+        return pair.key, f"this is not the key of the certificate in {pair.cert}"
     if what == "exchanged":
         pair.cert.write_bytes(pair.key.read_bytes())
-        return pair.cert, "there is no certificate in PEM in it"
+        return pair.cert, "the file holds no certificate in PEM"
     if what == "password":
         key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
         pair.key.write_bytes(
@@ -297,9 +309,9 @@ def _spoilt(what: str, pair: Pair, authority: Authority) -> tuple[Path, str]:
                 serialization.BestAvailableEncryption(b"secret"),
             )
         )
-        return pair.key, "there is no private key in PEM without a password in it"
+        return pair.key, "the file holds no private key in PEM without a password"
     authority.file.write_text("nothing")
-    return authority.file, "there is no certificate in PEM in it"
+    return authority.file, "the file holds no certificate in PEM"
 
 
 @pytest.mark.parametrize("side", ["service", "model server", "caller"])

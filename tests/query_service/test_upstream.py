@@ -11,7 +11,6 @@ import pytest
 
 from query_service.backend import batching as joining
 from query_service.backend import circuit_breaker as breaker
-from query_service.backend.addresses import target
 from query_service.backend.batching import JoiningModel
 from query_service.backend.circuit_breaker import BreakingModel
 from query_service.backend.fallback import PopularItems
@@ -26,6 +25,7 @@ from query_service.errors import (
 )
 from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2 as pb
+from rpc.addresses import grpc_target
 from tests.query_service.conftest import FakeModelServer, Service
 from tools.waiting import until
 
@@ -43,12 +43,12 @@ Code = grpc.StatusCode
     ],
 )
 def test_names_of_model_servers(addresses: str, name: str) -> None:
-    assert target(addresses) == name
+    assert grpc_target(addresses) == name
 
 
 @pytest.mark.parametrize("addresses", ["a:1,b:1", "10.0.0.1:1,[::1]:1", "10.0.0.1,10.0.0.2", "1,"])
 def test_several_model_servers_are_ip_addresses(addresses: str) -> None:
-    with pytest.raises(ValueError, match="several model servers"):
+    with pytest.raises(ValueError, match="several addresses"):
         Settings(model_server=addresses)
 
 

@@ -19,9 +19,9 @@ import pytest
 
 from query_service.cli import main as cli
 from query_service.errors import StartError
+from query_service.process.cpus import usable_cpus
 from query_service.process.sockets import reserve
 from query_service.process.supervisor import next_delay_s
-from query_service.settings import usable_cpus
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
@@ -188,11 +188,11 @@ def test_how_long_a_worker_is_away() -> None:
     waits: list[float] = []
     last_s = None
     for _ in range(9):
-        last_s = next_delay_s(last_s, lived_s=1.0)
+        last_s = next_delay_s(last_s, lifetime_s=1.0)
         waits.append(last_s)
     assert waits == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5])
-    assert next_delay_s(5.0, lived_s=29.0) == 5
-    assert next_delay_s(5.0, lived_s=31.0) == 0
+    assert next_delay_s(5.0, lifetime_s=29.0) == 5
+    assert next_delay_s(5.0, lifetime_s=31.0) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -327,7 +327,7 @@ def _failing(*arguments: str) -> "subprocess.CompletedProcess[str]":
 _SUPERVISED = """
 import os, signal, sys, time
 from query_service.errors import StartError
-from query_service.workers.supervisor import supervise
+from query_service.process.supervisor import supervise
 
 def run(worker, port, ready):
 {run}
@@ -336,7 +336,7 @@ def announce(port):
     print("ready", flush=True)
 
 try:
-    status = supervise(2, run, "127.0.0.1", 0, grace_s=0.0, ready=announce)
+    status = supervise(2, run, "127.0.0.1", 0, grace_s=0.0, on_ready=announce)
 except StartError as error:
     sys.exit(f"error: {{error}}")
 sys.exit(status)
@@ -448,7 +448,7 @@ def test_auto_is_the_number_of_usable_cpus(tmp_path: Path) -> None:
 
 def test_workers_from_flag_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     def workers(*arguments: str) -> int:
-        parsed = cli._parser().parse_args(["serve", *arguments])
+        parsed = cli.make_parser().parse_args(["serve", *arguments])
         return int(parsed.workers)
 
     assert workers() == 1

@@ -1,28 +1,19 @@
-"""Answer one request: ``python -m trainer.probe REQUEST_FILE``.
+"""What the fresh process does: prints a JSON object of measurements for each model.
 
-The response is written beside the request. If a model fails a check, the process prints the
-reason to standard error and exits with status 1.
+    python -m trainer.probe STAGING_DIR QUESTIONS_DIR
+
+Ends with 1 and a reason if a model answers wrongly.
 """
 
+import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from trainer.errors import TrainerError
-from trainer.probe import exported_models, rankings, stored_version
-from trainer.probe.protocol import RESPONSE, Message
+from trainer.errors import VerificationError
+from trainer.probe.checks import check
 
-ANSWERS: dict[str, Callable[[Message], Message]] = {
-    exported_models.CHECK: exported_models.answer,
-    rankings.CHECK: rankings.answer,
-    stored_version.CHECK: stored_version.answer,
-}
-
-if __name__ == "__main__":
-    request_file = Path(sys.argv[1])
-    request = Message.read(request_file)
-    try:
-        response = ANSWERS[request.values["check"]](request)
-    except TrainerError as error:
-        sys.exit(str(error))
-    response.write(request_file.with_name(RESPONSE))
+try:
+    measurements = check(Path(sys.argv[1]), Path(sys.argv[2]))
+except VerificationError as failure:
+    sys.exit(str(failure))
+sys.stdout.write(json.dumps(measurements) + "\n")

@@ -1,82 +1,63 @@
-"""Changes which version is served: adds new versions, promotes, and rolls back."""
+"""Which version is served, and which ones are kept: promote, roll back, collect."""
 
-from trainer.errors import GateFailed, StoreError
-from trainer.registry import checksums
-from trainer.registry.store import StagedVersion, Store
-from trainer.registry.version_record import VersionRecord
-
-
-class ServedVersionChanged(Exception):
-    """Another command promoted a version while this one was being judged."""
+from trainer.errors import Refused, StoreError
+from trainer.registry import checksums as sealing
+from trainer.registry import version_record as record
+from trainer.registry.store import Staged, Store
+from trainer.registry.version_record import Record
 
 
-def add(
-    store: Store,
-    staged: StagedVersion,
-    record: VersionRecord,
-    *,
-    served: int | None,
-    override: str | None = None,
-) -> bool:
-    """Add a staged version, and serve it if it passed its gate or the gate is overridden.
-
-    Args:
-        store: where the version is added.
-        staged: the version, complete but for its record.
-        record: the version's record, with the results of its gate.
-        served: the version that was served when the gate was evaluated.
-        override: the reason to serve the version even if its gate failed, or None.
+def admit(
+    store: Store, staged: Staged, judged: Record, serving: int | None, override: str | None
+) -> bool | None:
+    """Keep a staged version, and serve it if it passed its gate or ``override`` says why.
 
     Returns:
-        whether the version is served now.
-
-    Raises:
-        ServedVersionChanged: ``served`` is no longer the served version; nothing was changed.
+        whether it is served; None, and nothing is done, where it is no longer
+        ``serving`` that is.
     """
     with store.lock():
-        if store.current() != served:
-            raise ServedVersionChanged
-        record.write(staged.directory)
-        store.add(staged)
-        if record.failures and override is None:
+        if store.current() != serving:
+            return None
+        judged.write(staged.directory)
+        store.keep(staged)
+        if judged.failed and override is None:
             return False
-        reason = override if record.failures else None
-        _serve(store, staged.version, record.source, _history(store, staged.version), reason)
+        reason = override if judged.failed else None
+        _serve(store, staged.version, judged.source, _before(store, staged.version), reason)
         return True
 
 
 def promote(store: Store, version: int, reason: str | None = None) -> int | None:
-    """Serve ``version`` and return the version that was served before, if any.
+    """Serve ``version``; the one that was served before.
 
     Raises:
-        GateFailed: the version did not pass its gate, and no ``reason`` was given.
-        StoreError: there is no such version, its files have changed, or it is served already.
+        Refused: it did not pass its gate, and there is no ``reason`` to serve it.
+        StoreError: there is no such version, its files are not those that were published,
+            or it is served already.
     """
     directory = store.existing(version)
-    record = VersionRecord.read(directory)
-    if record.failures and reason is None:
-        raise GateFailed(
-            f"version {version} did not pass its gate: {'; '.join(record.failures)}. "
-            f'Add --reason "TEXT" to serve it anyway'
+    found = record.read(directory)
+    if found.failed and reason is None:
+        raise Refused(
+            f"version {version} did not pass its gate: {'; '.join(found.failed)}. "
+            f'With --reason "TEXT" it is published all the same'
         )
-    checksums.verify(directory, record)
+    sealing.check(directory, found)
     with store.lock():
         before = store.current()
-        _require_not_served(version, before)
-        _serve(store, version, "promote", _history(store, version), reason)
+        _not_current(version, before)
+        _serve(store, version, "promote", _before(store, version), reason)
     return before
 
 
 def rollback(store: Store, to: int | None = None, reason: str | None = None) -> tuple[int, int]:
-    """Serve the previously served version, or ``to``, again.
+    """Serve what was served before, or ``to``; the version gone back to, and the one before.
 
-    Repeated rollbacks go further back, and never to a version that was rolled back from.
-
-    Returns:
-        the version that is served now, and the one that was served before.
+    Repeated, it goes further back: never to a version that was rolled back from.
 
     Raises:
-        StoreError: no version was served before this one, or ``to`` was never served.
+        StoreError: there is nothing to go back to, or ``to`` was never served.
     """
     with store.lock():
         before = store.current()
@@ -86,47 +67,60 @@ def rollback(store: Store, to: int | None = None, reason: str | None = None) -> 
         if target is None:
             raise StoreError(
                 f"no version was served before version {before}; "
-                f"use `promote` to serve any other version that passed its gate"
+                f"`promote` serves any other that passed its gate"
             )
-        _require_not_served(target, before)
-        if not VersionRecord.read(store.existing(target)).promotions:
-            raise StoreError(f"version {target} was never served; use `promote` to serve it")
+        _not_current(target, before)
+        if not record.read(store.existing(target)).promotions:
+            raise StoreError(f"version {target} was never served; `promote` publishes it")
         _serve(store, target, "rollback", _previous(store, target), reason)
     return target, before
 
 
 def rollback_target(store: Store) -> int | None:
-    """Return the version that :func:`rollback` would serve, or None if there is none."""
+    """What :func:`rollback` goes back to; None where there is nothing."""
     current = store.current()
     if current is None:
         return None
-    previous = _previous(store, current)
-    return next((version for version in previous if store.directory(version).is_dir()), None)
+    there = [one for one in _previous(store, current) if store.directory(one).is_dir()]
+    return there[0] if there else None
+
+
+def collect(store: Store, keep: int) -> list[int]:
+    """Remove all but the ``keep`` newest versions; which ones are gone.
+
+    The served one stays, and the one that a rollback would go to.
+    """
+    with store.lock():
+        stays = {*store.versions()[-keep:], store.current(), rollback_target(store)}
+        gone = [version for version in store.versions() if version not in stays]
+        for version in gone:
+            store.remove(version)
+    return gone
 
 
 def _serve(store: Store, version: int, by: str, previous: list[int], reason: str | None) -> None:
-    """Record the promotion of ``version``, then serve it. The caller holds the lock."""
+    """Record that ``version`` is promoted, then serve it. Holds the lock: the caller."""
     directory = store.existing(version)
-    VersionRecord.read(directory).with_promotion(by, previous, reason).write(directory)
+    record.read(directory).promoted(by, previous, reason).write(directory)
     store.switch(version)
 
 
-def _history(store: Store, version: int) -> list[int]:
-    """Return the versions to roll back to once ``version`` is served, latest first."""
+def _before(store: Store, version: int) -> list[int]:
+    """What can be gone back to once ``version`` is served: the served one, and before it."""
     current = store.current()
     if current is None:
         return []
-    existing = store.versions()
+    there = store.versions()
     chain = [current, *_previous(store, current)]
-    return [one for one in chain if one in existing and one != version]
+    return [one for one in chain if one in there and one != version]
 
 
 def _previous(store: Store, version: int) -> list[int]:
-    """Return the versions to roll back to, as recorded when ``version`` was last promoted."""
-    promotions = VersionRecord.read(store.existing(version)).promotions
+    """As of when ``version`` was promoted last."""
+    promotions = record.read(store.existing(version)).promotions
     return promotions[-1].previous if promotions else []
 
 
-def _require_not_served(version: int, current: int | None) -> None:
+def _not_current(version: int, current: int | None) -> None:
     if version == current:
         raise StoreError(f"version {version} is served already")

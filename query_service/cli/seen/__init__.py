@@ -10,7 +10,7 @@ import os
 from query_service.stores import FORMS, NONE
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions, and their options."""
     store = argparse.ArgumentParser(add_help=False)
     store.add_argument(

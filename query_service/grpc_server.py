@@ -1,0 +1,58 @@
+"""Chooses the gRPC server: our fast transport, or grpc.aio."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from query_service.errors import StartError
+
+logger = logging.getLogger(__name__)
+
+#: The releases of grpcio with which the test suite has been run on the fast transport. It uses
+#: private parts of grpcio, so ``--transport auto`` uses it with these releases only.
+TESTED_GRPCIO = ("1.85.1",)
+
+
+def make_server(transport: str, options: Sequence[tuple[str, Any]]) -> Any:
+    """Return a server with the methods of ``grpc.aio.Server``.
+
+    Args:
+        transport: ``fast``, ``aio``, or ``auto``: fast if it works with the installed grpcio, else
+            grpc.aio with a warning in the log.
+        options: channel arguments of gRPC core.
+
+    Raises:
+        StartError: ``fast`` was asked for and does not work with the installed grpcio.
+    """
+    if transport == "fast":
+        try:
+            return _fast_server(options)
+        except Exception as error:
+            raise StartError(
+                f"--transport fast does not work with grpcio {grpc.__version__} ({error}): "
+                "use --transport auto or aio"
+            ) from error
+    if transport == "auto":
+        reason = f"it is tested with {' and '.join(TESTED_GRPCIO)} only"
+        if grpc.__version__ in TESTED_GRPCIO:
+            try:
+                return _fast_server(options)
+            # A private part of grpcio may be missing in any way.
+            except Exception as error:  # noqa: BLE001
+                reason = str(error)
+        logger.warning(
+            "the fast transport cannot be used with grpcio %s (%s): the service runs on grpc.aio, "
+            "at about half the rate",
+            *(grpc.__version__, reason),
+        )
+    return grpc.aio.server(options=options)
+
+
+def _fast_server(options: Sequence[tuple[str, Any]]) -> Any:
+    # Imported only here: a release of grpcio that breaks it must not break grpc.aio as well.
+    from query_service.transport import Server
+
+    return Server(options)
