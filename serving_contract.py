@@ -1,9 +1,10 @@
-"""The names on which trainer, model server and query service agree.
+"""The names that trainer, model server and query service share.
 
-Signatures and their tensors, and the files under MODELS_DIR. Everything here is
-part of a published contract: other programs rely on it. Standard library only.
+Signatures and their tensors, and the files under MODELS_DIR. All of them are part of a published
+contract that other programs rely on, so they may be added to, but not renamed. This module uses
+the standard library only.
 
-Signatures (B: batch size, K: the largest ``k`` of the batch):
+Signatures (B: batch size, K: the largest ``k`` of the batch, D: dimensions of the embeddings):
 
 =============================  ==================================  ==========================
 signature                      inputs                              outputs
@@ -11,7 +12,7 @@ signature                      inputs                              outputs
 ``by_user``,                   ``user_id`` string [B], ``k``       ``item_id`` string [B, K],
 ``serving_default``            int32 [B]                           ``score`` float32 [B, K],
                                                                    ``known`` bool [B]
-``by_item``                    ``item_id`` string [B], ``k``       the same; without the item
+``by_item``                    ``item_id`` string [B], ``k``       the same, without the item
                                int32 [B]                           itself
 ``by_history``                 ``history`` string [B, H], ``k``    the same
                                int32 [B]
@@ -22,17 +23,17 @@ signature                      inputs                              outputs
                                int32 [B]
 =============================  ==================================  ==========================
 
-Models that were made of vectors alone have ``by_vector`` and ``by_item`` only.
+Models that were built from vectors alone have only ``by_vector`` and ``by_item``.
 
-A row with fewer than K results is filled up at its end with item id ``""`` and
-score ``-inf``. ``known`` is false where nothing in the query is in the
-vocabulary; for all but ``by_item`` the row then holds the most popular items.
+Results are sorted, best first. A row with fewer than K results ends in item ids ``""`` with the
+score ``-inf``. ``known`` is false if no id of the query is in the vocabulary. Such a row holds the
+most popular items, except for ``by_item``, where it is empty.
 
-``history`` is what a user did last, newest last; H is any width, 0 included, and
-``""`` is padding; an item that comes twice counts where it comes last.
-``by_user_and_history`` joins it with what the model knows of the user, and is the newer
-part; for an unknown user it stands alone, and ``known`` is true where any of its items
-is in the vocabulary.
+``history`` lists the items that a user interacted with most recently, the newest last. H may be
+any width, 0 included, and ``""`` is padding. If an item occurs more than once, its last occurrence
+counts. ``by_user_and_history`` appends ``history`` to the history that the model stores for the
+user; for an unknown user it uses ``history`` alone, and ``known`` is true if any of its items is in
+the vocabulary.
 """
 
 from typing import Final
@@ -54,13 +55,13 @@ K: Final = "k"
 SCORE: Final = "score"
 KNOWN: Final = "known"
 
-#: Fills the end of a row that has fewer results, or a shorter history, than the widest row.
+#: Pads rows that have fewer results, or a shorter history, than the widest row of the batch.
 FILLER_ITEM_ID: Final = ""
 
-#: The largest ``k`` that a signature accepts; above it: INVALID_ARGUMENT.
+#: The largest ``k`` that a signature accepts. A larger one is an INVALID_ARGUMENT.
 MAX_K: Final = 1_000_000
 
-#: An id longer than this is refused, by the trainer and by the service.
+#: The longest id, in bytes of UTF-8, that trainer and query service accept.
 MAX_ID_BYTES: Final = 256
 
 # Models, as named in models.config and in requests.
@@ -76,7 +77,8 @@ TOWERS: Final = "towers"
 ITEMS_CSV: Final = "items.csv"
 SEEN_SQLITE: Final = "seen.sqlite"
 
-#: Whole versions, and the link to the one that is served. The names above lead through it.
+#: The directory of all versions, and the symbolic link to the version that is served. The other
+#: files under MODELS_DIR are links that lead through it.
 VERSIONS: Final = "versions"
 CURRENT: Final = "current"
 
@@ -84,10 +86,10 @@ CURRENT: Final = "current"
 ASSETS_EXTRA: Final = "assets.extra"
 WARMUP_REQUESTS: Final = "tf_serving_warmup_requests"
 MANIFEST_JSON: Final = "manifest.json"
-#: In manifest.json: SHA-256, in hexadecimal, of the version's other files, by path from there.
+#: Entry of manifest.json: hexadecimal SHA-256 of each other file of the model, by relative path.
 MANIFEST_FILES: Final = "files"
 
-#: Schema of seen.sqlite. ``ROWID`` is left out: the primary key is the table.
+#: Schema of seen.sqlite. Without ROWID, the index of the primary key is the table itself.
 SEEN_SCHEMA: Final = """
 CREATE TABLE seen (
     user_id TEXT NOT NULL,

@@ -117,15 +117,13 @@ def sizes(metrics: Mapping[str, Any]) -> str:
     )
 
 
-_INDEX = {
-    "kind": ("kind", "{}"),
+# Heading and format of the columns of operating points whose key does not speak for itself.
+_INDEX_COLUMNS = {
     "items": ("items", "{:,}"),
     "leaves": ("partitions", "{:,}"),
-    "dimensions_per_block": ("dimensions per block", "{}"),
     "anisotropic_threshold": ("threshold", "{:g}"),
     "k": ("k", "{:,}"),
     "leaves_searched": ("partitions searched", "{:,}"),
-    "rescored": ("rescored", "{:,}"),
     "recall": ("recall", "{:.4f}"),
     "milliseconds": ("ms, one query", "{:.3f}"),
     "queries_per_second_of_32": ("queries/s, batch of 32", "{:,.0f}"),
@@ -133,13 +131,19 @@ _INDEX = {
 
 
 def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of indexes that were tried; of what none has, no column."""
-    names = [name for name in _INDEX if any(name in point for point in points)]
+    """Return headings and rows of a table of operating points, with a column for each key."""
+    # The point with the most keys comes first, because it has them in the best order.
+    by_length = sorted(points, key=len, reverse=True)
+    names = list(dict.fromkeys(name for point in by_length for name in point))
+    columns = [_INDEX_COLUMNS.get(name, (name.replace("_", " "), "{}")) for name in names]
     rows = [
-        [_INDEX[name][1].format(point[name]) if name in point else "" for name in names]
+        [
+            text.format(point[name]) if name in point else ""
+            for name, (_, text) in zip(names, columns, strict=True)
+        ]
         for point in points
     ]
-    return [_INDEX[name][0] for name in names], rows
+    return [heading for heading, _ in columns], rows
 
 
 def refreshed(metrics: Mapping[str, Any]) -> str | None:

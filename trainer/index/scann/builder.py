@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from trainer.config import ScannConfig
 from trainer.index.base import IndexBuilder, Notify, Queries
 from trainer.index.scann.index import ScannIndex
-from trainer.index.scann.tuner import tune
+from trainer.index.scann.tuner import Tuner
 
 # Copies of the vectors at the peak of building: the given one, the searcher's, the tensors that the
 # searcher is serialized into, the variables that are saved, and those made by saving.
@@ -36,8 +36,8 @@ class ScannBuilder(IndexBuilder):
     ) -> ScannIndex:
         """See :meth:`IndexBuilder.build`."""
         notify(f"Searching for the fastest index that finds {target_recall:.0%}")
-        tuned = tune(vectors, queries, self._kind, self._config, target_recall, notify)
-        return ScannIndex(vectors, tuned)
+        tuner = Tuner(vectors, queries, self._kind, self._config, target_recall, notify)
+        return ScannIndex(vectors, tuner.tune())
 
     def bytes_to_build(self, items: int, dim: int) -> int:
         """See :meth:`IndexBuilder.bytes_to_build`."""

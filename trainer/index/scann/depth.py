@@ -28,7 +28,7 @@ class Depth:
 class DepthTable(tf.Module):
     """Search depth for any k, interpolated linearly between the values of k that were tuned.
 
-    Beyond the largest tuned k, depth grows in proportion to k.
+    Beyond the largest tuned k, depth grows in steps of that k.
     """
 
     def __init__(self, depths: Sequence[Depth], *, size: int, leaves: int) -> None:
@@ -43,20 +43,10 @@ class DepthTable(tf.Module):
         self._largest_k = depths[-1].k
         self._size, self._leaves = size, leaves
         ks = np.array([depth.k for depth in depths])
-        self._leaves_searched = _by_k(ks, [depth.leaves_searched for depth in depths])
-        self._rescored = _by_k(ks, [depth.rescored for depth in depths])
+        leaves_searched = _by_k(ks, [depth.leaves_searched for depth in depths])
+        rescored = _by_k(ks, [depth.rescored for depth in depths])
         # One table, and so one gather, because every op adds to the latency of a request.
-        self._table = tf.constant(np.stack([self._leaves_searched, self._rescored], axis=1))
-
-    def at(self, k: int) -> Depth:
-        """Return the depth for one k, at least 1. Same as :meth:`lookup`, in NumPy."""
-        multiple = 1 + (max(k, 1) - 1) // self._largest_k
-        row = min(k, self._largest_k)
-        return Depth(
-            k,
-            min(int(self._leaves_searched[row]) * multiple, self._leaves),
-            min(max(int(self._rescored[row]) * multiple, k), self._size),
-        )
+        self._table = tf.constant(np.stack([leaves_searched, rescored], axis=1))
 
     def lookup(self, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return leaves searched and candidates rescored, int32 scalars, for k, at least 1."""

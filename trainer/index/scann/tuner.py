@@ -65,42 +65,9 @@ class _Tried(NamedTuple):
     point: OperatingPoint
 
 
-def tune(
-    vectors: NDArray[np.float32],
-    queries: Queries,
-    kind: str,
-    config: ScannConfig,
-    target_recall: float,
-    notify: Notify = lambda _: None,
-) -> TuningResult:
-    """Build the fastest searcher that finds ``target_recall`` of the true best.
+class Tuner:
+    """Builds the fastest searcher that finds ``target_recall`` of the true best."""
 
-    Args:
-        vectors: candidate vectors, float32 [N, D].
-        queries: queries to tune with; the target is reached for each kind of them.
-        kind: kind of searcher, or "auto" to try those that suit N.
-        config: settings that are fixed rather than tuned.
-        target_recall: from 0 to 1.
-        notify: called with progress messages.
-
-    Raises:
-        IndexTuningError: the settings do not suit N, or no searcher reaches the target.
-    """
-    started = time.perf_counter()
-    tuner = _Tuner(vectors, queries, kind, config, target_recall, notify)
-    (searcher, point), reason = tuner.choose()
-    return TuningResult(
-        searcher=searcher,
-        by_k=tuner.tune_depths(searcher, point),
-        tried=tuner.tried,
-        frontier=frontier(tuner.workload, searcher, point.depth),
-        target_recall=target_recall,
-        reason=reason,
-        seconds=time.perf_counter() - started,
-    )
-
-
-class _Tuner:
     def __init__(
         self,
         vectors: NDArray[np.float32],
@@ -108,21 +75,50 @@ class _Tuner:
         kind: str,
         config: ScannConfig,
         target_recall: float,
-        notify: Notify,
+        notify: Notify = lambda _: None,
     ) -> None:
+        """Prepare for tuning.
+
+        Args:
+            vectors: candidate vectors, float32 [N, D].
+            queries: queries to tune with; the target is reached for each kind of them.
+            kind: kind of searcher; "auto" tries those that suit N.
+            config: settings; those that are 0 are tuned.
+            target_recall: from 0 to 1.
+            notify: called with progress messages.
+
+        Raises:
+            IndexTuningError: the settings do not suit N.
+        """
+        self._started = time.perf_counter()
         self._config, self._target, self._notify = config, target_recall, notify
-        self._queries = queries
-        self._size = len(vectors)
+        self._queries, self._size, self._k = queries, len(vectors), min(K, len(vectors))
         _check_size(self._size, kind, config)
-        self.workload = Workload(vectors, queries, TUNED_KS)
-        self._k = min(K, self._size)
+        self._workload = Workload(vectors, queries, TUNED_KS)
         self._automatic = kind == "auto"
         self._kinds = _kinds_for(self._size) if self._automatic else [kind]
         self._depth_tuner = DepthTuner(target_recall)
-        self.tried: list[OperatingPoint] = []
+        self._tried: list[OperatingPoint] = []
 
-    def choose(self) -> tuple[_Tried, str]:
-        """Return the best searcher at k = 100, and the reason for the choice."""
+    def tune(self) -> TuningResult:
+        """Choose the searcher and its search depths.
+
+        Raises:
+            IndexTuningError: no searcher reaches the target; the message names the nearest.
+        """
+        searcher, point = self._choose()
+        return TuningResult(
+            searcher=searcher,
+            by_k=self._tune_depths(searcher, point),
+            tried=self._tried,
+            frontier=frontier(self._workload, searcher, point.depth),
+            target_recall=self._target,
+            reason=self._reason(searcher.design.kind),
+            seconds=time.perf_counter() - self._started,
+        )
+
+    def _choose(self) -> _Tried:
+        """Return the best searcher at k = 100."""
         best: _Tried | None = None
         for kind in self._kinds:
             self._notify(f"Trying {kind.replace('_', ' ')}")
@@ -140,19 +136,19 @@ class _Tuner:
                 f"{', '.join(self._kinds)}: {kind} came nearest, with {recall:.4f}. Lower the "
                 f"target, or set index.kind to {BRUTE_FORCE}, which is exact"
             )
-        return best, self._reason(best.point.design.kind)
+        return best
 
-    def tune_depths(self, searcher: Searcher, at_k: OperatingPoint) -> list[OperatingPoint]:
+    def _tune_depths(self, searcher: Searcher, at_k: OperatingPoint) -> list[OperatingPoint]:
         """Return the cheapest operating point for each k; ``at_k`` is that for k = 100."""
         if searcher.design.kind in EXHAUSTIVE:
             return [at_k]
         self._notify("Tuning the search depth for other values of k")
         points: list[OperatingPoint] = []
-        for k in self.workload.ks:
+        for k in self._workload.ks:
             if k == self._k:
                 points.append(at_k)
                 continue
-            point = self._depth_tuner.cheapest(self.workload, searcher, k)
+            point = self._depth_tuner.cheapest(self._workload, searcher, k)
             if point is None:
                 raise IndexTuningError(
                     f"index.target_recall {self._target:g} is reached at k = {self._k}, but not "
@@ -163,7 +159,7 @@ class _Tuner:
 
     def _reason(self, kind: str) -> str:
         if not self._automatic:
-            return "set"
+            return "set by index.kind"
         if len(self._kinds) == 1:
             return f"the only kind for {self._size:,} items"
         if kind == BRUTE_FORCE:
@@ -172,12 +168,12 @@ class _Tuner:
 
     def _try_kind(self, kind: str) -> _Tried | None:
         design = replace(self._hashing, kind=kind, leaves=0) if kind == HASHING else Design(kind)
-        return self._try(self.workload, design)
+        return self._try(self._workload, design)
 
     def _try_partitions(self) -> _Tried | None:
         """Try the given number of leaves, or the best of several, found on a sample."""
         if self._config.leaves:
-            return self._try(self.workload, replace(self._hashing, leaves=self._config.leaves))
+            return self._try(self._workload, replace(self._hashing, leaves=self._config.leaves))
         sample = self._sample(_PARTITIONS_SAMPLE)
         best: _Tried | None = None
         best_factor = 0.0
@@ -186,10 +182,10 @@ class _Tuner:
             tried = self._try(sample, replace(self._hashing, leaves=leaves))
             if tried and (best is None or tried.point.cost < best.point.cost):
                 best, best_factor = tried, factor
-        if best is None or sample is self.workload:
+        if best is None or sample is self._workload:
             return best
         leaves = round(best_factor * math.sqrt(self._size))
-        return self._try(self.workload, replace(self._hashing, leaves=leaves))
+        return self._try(self._workload, replace(self._hashing, leaves=leaves))
 
     @cached_property
     def _hashing(self) -> Design:
@@ -209,16 +205,15 @@ class _Tuner:
         designs = [Design(kind, leaves, *parameters) for parameters in sorted(candidates)]
         if len(designs) == 1:
             return designs[0]
-        tried = [self._try(sample, design) for design in designs]
-        points = [one.point for one in tried if one]
+        points = [tried.point for design in designs if (tried := self._try(sample, design))]
         return min(points, key=lambda point: point.cost).design if points else designs[0]
 
     def _sample(self, items: int) -> Workload:
         """Return a workload over up to so many items of the catalogue."""
         if self._size <= items:
-            return self.workload
+            return self._workload
         rows = np.sort(np.random.default_rng(0).choice(self._size, items, replace=False))
-        return Workload(self.workload.vectors[rows], self._queries, [self._k])
+        return Workload(self._workload.vectors[rows], self._queries, [self._k])
 
     def _try(self, workload: Workload, design: Design) -> _Tried | None:
         """Build a searcher and find its cheapest depth at k = 100; None if none suffices."""
@@ -227,7 +222,7 @@ class _Tuner:
         point = self._depth_tuner.cheapest(workload, searcher, self._k, max_leaves_share)
         if point is None:
             return None
-        self.tried.append(point)
+        self._tried.append(point)
         return _Tried(searcher, point)
 
 

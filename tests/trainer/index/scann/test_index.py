@@ -18,7 +18,7 @@ from trainer.index import kinds
 from trainer.index.scann.depth import Depth
 from trainer.index.scann.index import ScannIndex
 from trainer.index.scann.operating_points import TuningResult
-from trainer.index.scann.tuner import tune
+from trainer.index.scann.tuner import Tuner
 from trainer.index.workload import Workload
 
 ITEMS = 20_000
@@ -32,7 +32,7 @@ def vectors() -> np.ndarray:
 
 @pytest.fixture(scope="module", params=["hashing", "partitions"])
 def tuned(request: pytest.FixtureRequest, vectors: np.ndarray) -> TuningResult:
-    return tune(vectors, {"queries": clustered(600, 2)}, request.param, HASHING, 0.95)
+    return Tuner(vectors, {"queries": clustered(600, 2)}, request.param, HASHING, 0.95).tune()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tests.trainer.index.clustered import clustered
 from trainer.config import ScannConfig
 from trainer.index import IndexTuningError
 from trainer.index.scann.operating_points import TuningResult
-from trainer.index.scann.tuner import tune
+from trainer.index.scann.tuner import Tuner
 from trainer.index.workload import Latency, Workload
 
 
@@ -18,7 +18,7 @@ def _tune(
     vectors: np.ndarray, kind: str = "auto", target_recall: float = 0.95, **settings: Any
 ) -> TuningResult:
     queries = {"queries": clustered(600, 2)}
-    return tune(vectors, queries, kind, ScannConfig(**settings), target_recall)
+    return Tuner(vectors, queries, kind, ScannConfig(**settings), target_recall).tune()
 
 
 def _fake_latency(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
