@@ -26,7 +26,7 @@ def left_out_notice(retrievable: NDArray[np.bool_]) -> str | None:
         return None
     return (
         f"Left out of the models: {count:,} {'item' if count == 1 else 'items'} without training "
-        f"interactions and without features that the model knows"
+        f"rows and without features that the model knows"
     )
 
 

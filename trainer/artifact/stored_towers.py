@@ -114,7 +114,7 @@ def load(directory: Path) -> StoredTowers:
     except FileNotFoundError as error:
         raise DataError(
             f"{error.filename}: no such file; the version was published by a release that did not "
-            f"store towers, so train a new version with `run`"
+            f"store towers, so it has to be trained again with `run`"
         ) from error
     except (OSError, EOFError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
         raise DataError(f"{directory} cannot be read: {error}") from error

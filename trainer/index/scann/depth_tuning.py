@@ -8,7 +8,7 @@ import numpy as np
 from trainer.index.scann.depth import Depth
 from trainer.index.scann.operating_points import OperatingPoint
 from trainer.index.scann.searcher import EXHAUSTIVE, Searcher
-from trainer.index.workload import Workload
+from trainer.index.workload import RecallEstimate, Workload
 
 # Candidates rescored per result. The first tuple is tried from the largest to the smallest; the
 # second only where even the largest of the first does not reach the target.
@@ -28,76 +28,74 @@ _FRONTIER_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class DepthTuner:
-    """Finds the cheapest search depth of a searcher that reaches a recall target.
+    """Finds the cheapest search depths at which one searcher reaches a recall target.
 
     Attributes:
-        best_miss: the highest recall below the target so far, and the kind of its searcher.
+        best_miss: the highest recall below the target that has been measured.
     """
 
-    def __init__(self, target_recall: float) -> None:
-        self._target = target_recall
-        self.best_miss = (0.0, "none")
+    def __init__(self, workload: Workload, searcher: Searcher, target_recall: float) -> None:
+        """Prepare to tune ``searcher``, which was built over the vectors of ``workload``."""
+        self._workload, self._searcher, self._target = workload, searcher, target_recall
+        self.best_miss = 0.0
 
-    def cheapest(
-        self, workload: Workload, searcher: Searcher, k: int, max_leaves_share: float = 1.0
-    ) -> OperatingPoint | None:
+    def cheapest(self, k: int, max_leaves_share: float = 1.0) -> OperatingPoint | None:
         """Return the cheapest operating point for k results that reaches the target.
 
-        Args:
-            workload: queries over the vectors of the searcher.
-            searcher: the searcher.
-            k: number of results.
-            max_leaves_share: largest share of the leaves that may be searched.
-
-        Returns:
-            None if no depth within ``max_leaves_share`` reaches the target.
+        None means that no depth reaches it with up to this share of the leaves searched.
         """
-        points = [
-            OperatingPoint(
-                searcher.design,
-                searcher.size,
-                depth,
-                recall,
-                workload.latency(partial(searcher.search, depth=depth)),
-            )
-            for depth, recall in self._sufficient_depths(workload, searcher, k, max_leaves_share)
-        ]
+        points = [self._point(*found) for found in self._sufficient_depths(k, max_leaves_share)]
         return min(points, key=lambda point: point.cost, default=None)
 
-    def _sufficient_depths(
-        self, workload: Workload, searcher: Searcher, k: int, max_leaves_share: float
-    ) -> list[tuple[Depth, float]]:
+    def frontier(self, chosen: Depth) -> list[OperatingPoint]:
+        """Measure smaller and larger depths than the chosen one, to plot recall against speed.
+
+        An exhaustive searcher has none, because it has no depth.
+        """
+        if not chosen.rescored:
+            return []
+        depths: list[Depth] = []
+        for factor in _FRONTIER_FACTORS:
+            leaves = round(chosen.leaves_searched * factor)
+            leaves = min(max(leaves, 1), self._searcher.design.leaves)
+            rescored = round(chosen.rescored * math.sqrt(factor))
+            rescored = min(max(rescored, chosen.k), self._searcher.size)
+            depth = Depth(chosen.k, leaves, rescored)
+            if depth not in depths:
+                depths.append(depth)
+        return [self._point(depth, self._recall(depth).mean) for depth in depths]
+
+    def _sufficient_depths(self, k: int, max_leaves_share: float) -> list[tuple[Depth, float]]:
         """Return depths that reach the target, with their recall.
 
         There is one for each number of rescored candidates, with the fewest leaves that suffice.
         """
-        size, leaves = searcher.size, searcher.design.leaves
-        if searcher.design.kind in EXHAUSTIVE:
+        size, design = self._searcher.size, self._searcher.design
+        if design.kind in EXHAUSTIVE:
             depth = Depth(k, 0, 0)
-            recall = self._sufficient_recall(workload, searcher, depth)
+            recall = self._sufficient_recall(depth)
             return [] if recall is None else [(depth, recall)]
         if k == size:
-            return [(Depth(k, leaves, size), 1.0)]
-        leaf_counts = _leaf_counts(leaves, max_leaves_share)
+            return [(Depth(k, design.leaves, size), 1.0)]
+        leaf_counts = _leaf_counts(design.leaves, max_leaves_share)
         found: list[tuple[Depth, float]] = []
         first = 0
         for per_k in _RESCORED_PER_K:
             rescored = min(max(round(per_k * k), _MIN_RESCORED), size)
-            fewest = self._fewest_leaves(workload, searcher, k, rescored, leaf_counts[first:])
+            fewest = self._fewest_leaves(k, rescored, leaf_counts[first:])
             if fewest is None:
                 break
             found.append(fewest)
             # With fewer rescored candidates, at least as many leaves are needed.
             first = leaf_counts.index(fewest[0].leaves_searched)
         for per_k in _MORE_RESCORED_PER_K:
-            if not found:
-                rescored = min(round(per_k * max(k, _MIN_K_FOR_MORE)), size)
-                fewest = self._fewest_leaves(workload, searcher, k, rescored, leaf_counts)
-                found += [fewest] if fewest else []
+            rescored = min(round(per_k * max(k, _MIN_K_FOR_MORE)), size)
+            if not found and (fewest := self._fewest_leaves(k, rescored, leaf_counts)):
+                found.append(fewest)
         return found
 
     def _fewest_leaves(
-        self, workload: Workload, searcher: Searcher, k: int, rescored: int, leaf_counts: list[int]
+        self, k: int, rescored: int, leaf_counts: list[int]
     ) -> tuple[Depth, float] | None:
         """Find the smallest sufficient leaf count by binary search: recall grows with leaves."""
         best: tuple[Depth, float] | None = None
@@ -105,7 +103,7 @@ class DepthTuner:
         middle = high - 1  # Check first that any leaf count suffices.
         while low < high:
             depth = Depth(k, leaf_counts[middle], rescored)
-            recall = self._sufficient_recall(workload, searcher, depth)
+            recall = self._sufficient_recall(depth)
             if recall is not None:
                 best, high = (depth, recall), middle
             elif best is None:
@@ -115,39 +113,21 @@ class DepthTuner:
             middle = (low + high) // 2
         return best
 
-    def _sufficient_recall(
-        self, workload: Workload, searcher: Searcher, depth: Depth
-    ) -> float | None:
+    def _sufficient_recall(self, depth: Depth) -> float | None:
         """Return the recall at a depth if it reaches the target, else None."""
-        recall, error = workload.recall(partial(searcher.search, depth=depth), depth.k)
+        recall, error = self._recall(depth)
         if recall - _STANDARD_ERRORS * error >= self._target:
             return recall
-        self.best_miss = max(self.best_miss, (recall, searcher.design.kind))
+        self.best_miss = max(self.best_miss, recall)
         return None
 
+    def _recall(self, depth: Depth) -> RecallEstimate:
+        return self._workload.recall(partial(self._searcher.search, depth=depth), depth.k)
 
-def frontier(workload: Workload, searcher: Searcher, chosen: Depth) -> list[OperatingPoint]:
-    """Measure smaller and larger depths than the chosen one, for the plot of recall against speed.
-
-    The list is empty for exhaustive searchers, which have no depth.
-    """
-    if not chosen.rescored:
-        return []
-    depths: list[Depth] = []
-    for factor in _FRONTIER_FACTORS:
-        leaves = min(max(round(chosen.leaves_searched * factor), 1), searcher.design.leaves)
-        rescored = round(chosen.rescored * math.sqrt(factor))
-        rescored = min(max(rescored, chosen.k), searcher.size)
-        depth = Depth(chosen.k, leaves if chosen.leaves_searched else 0, rescored)
-        if depth not in depths:
-            depths.append(depth)
-    points: list[OperatingPoint] = []
-    for depth in depths:
-        search = partial(searcher.search, depth=depth)
-        recall = workload.recall(search, depth.k).mean
-        latency = workload.latency(search)
-        points.append(OperatingPoint(searcher.design, searcher.size, depth, recall, latency))
-    return points
+    def _point(self, depth: Depth, recall: float) -> OperatingPoint:
+        latency = self._workload.latency(partial(self._searcher.search, depth=depth))
+        searcher = self._searcher
+        return OperatingPoint(searcher.design, searcher.size, depth, recall, latency)
 
 
 def _leaf_counts(leaves: int, max_share: float) -> list[int]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from trainer.config import ScannConfig
 from trainer.index import IndexTuningError
 from trainer.index.base import Notify, Queries
-from trainer.index.scann.depth_tuning import DepthTuner, frontier
+from trainer.index.scann.depth_tuning import DepthTuner
 from trainer.index.scann.operating_points import OperatingPoint, TuningResult
 from trainer.index.scann.searcher import (
     BRUTE_FORCE,
@@ -97,7 +97,7 @@ class Tuner:
         self._workload = Workload(vectors, queries, TUNED_KS)
         self._automatic = kind == "auto"
         self._kinds = _kinds_for(self._size) if self._automatic else [kind]
-        self._depth_tuner = DepthTuner(target_recall)
+        self._best_miss = (0.0, "none")
         self._tried: list[OperatingPoint] = []
 
     def tune(self) -> TuningResult:
@@ -107,11 +107,12 @@ class Tuner:
             IndexTuningError: no searcher reaches the target; the message names the nearest.
         """
         searcher, point = self._choose()
+        depth_tuner = DepthTuner(self._workload, searcher, self._target)
         return TuningResult(
             searcher=searcher,
-            by_k=self._tune_depths(searcher, point),
+            by_k=self._tune_depths(depth_tuner, point),
             tried=self._tried,
-            frontier=frontier(self._workload, searcher, point.depth),
+            frontier=depth_tuner.frontier(point.depth),
             target_recall=self._target,
             reason=self._reason(searcher.design.kind),
             seconds=time.perf_counter() - self._started,
@@ -130,7 +131,7 @@ class Tuner:
             if best is None or tried.point.cost * speedup < best.point.cost:
                 best = tried
         if best is None:
-            recall, kind = self._depth_tuner.best_miss
+            recall, kind = self._best_miss
             raise IndexTuningError(
                 f"index.target_recall {self._target:g} at k = {self._k} is not reached by "
                 f"{', '.join(self._kinds)}: {kind} came nearest, with {recall:.4f}. Lower the "
@@ -138,9 +139,9 @@ class Tuner:
             )
         return best
 
-    def _tune_depths(self, searcher: Searcher, at_k: OperatingPoint) -> list[OperatingPoint]:
+    def _tune_depths(self, depth_tuner: DepthTuner, at_k: OperatingPoint) -> list[OperatingPoint]:
         """Return the cheapest operating point for each k; ``at_k`` is that for k = 100."""
-        if searcher.design.kind in EXHAUSTIVE:
+        if at_k.design.kind in EXHAUSTIVE:
             return [at_k]
         self._notify("Tuning the search depth for other values of k")
         points: list[OperatingPoint] = []
@@ -148,7 +149,7 @@ class Tuner:
             if k == self._k:
                 points.append(at_k)
                 continue
-            point = self._depth_tuner.cheapest(self._workload, searcher, k)
+            point = depth_tuner.cheapest(k)
             if point is None:
                 raise IndexTuningError(
                     f"index.target_recall {self._target:g} is reached at k = {self._k}, but not "
@@ -219,8 +220,10 @@ class Tuner:
         """Build a searcher and find its cheapest depth at k = 100; None if none suffices."""
         searcher = Searcher(workload.vectors, design)
         max_leaves_share = 1.0 if len(self._kinds) == 1 else _MAX_LEAVES_SHARE
-        point = self._depth_tuner.cheapest(workload, searcher, self._k, max_leaves_share)
+        depth_tuner = DepthTuner(workload, searcher, self._target)
+        point = depth_tuner.cheapest(self._k, max_leaves_share)
         if point is None:
+            self._best_miss = max(self._best_miss, (depth_tuner.best_miss, design.kind))
             return None
         self._tried.append(point)
         return _Tried(searcher, point)
