@@ -61,8 +61,8 @@ class QueryModule(tf.Module):
                 unknown ids are ignored. None for queries without a history.
 
         Returns:
-            Query vectors float32 [B, D], and ``known`` bool [B]: true if the user or at least one
-            item of the history is in the vocabulary.
+            Query vectors float32 [B, D], and ``known`` bool [B]: true if the user is in the
+            vocabulary or, in a tower that uses histories, at least one item of the history is.
         """
         batch = tf.shape(history if user_id is None else user_id)[0]
         users = tf.fill([batch], -1) if user_id is None else self._users.rows(user_id)
@@ -104,7 +104,7 @@ class QueryModule(tf.Module):
 
 
 def _keep_last_occurrences(histories: tf.RaggedTensor, items: int) -> tf.RaggedTensor:
-    """Keep only the last occurrence of each item of a row: ragged int32 [B, any], below items."""
+    """Keep the last occurrence of each item of a row: ragged int32 [B, any], values < items."""
     values = histories.values
     _, pair = tf.unique(histories.value_rowids() * items + tf.cast(values, tf.int64))
     position = tf.range(tf.size(values))

@@ -197,8 +197,7 @@ def _validated_width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:
         tf.debugging.assert_non_negative(k, message="k must not be negative"),
         tf.debugging.assert_less_equal(k, MAX_K, message=f"k must be at most {MAX_K}"),
     ]
-    # assert_rank returns None if the rank is already known to be right while tracing.
-    with tf.control_dependencies([check for check in checks if check is not None]):
+    with tf.control_dependencies(checks):
         return tf.reduce_max(tf.concat([k, [0]], axis=0))
 
 
