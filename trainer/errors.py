@@ -1,33 +1,63 @@
-"""What can be wrong with a command on versions.
+"""The errors that the trainer's commands report to their users.
 
-LifecycleError
-├── StoreError      MODELS_DIR is not as it must be, or has no such version
-│   ├── DiskFull    it has no room; what was served is still served
-│   └── Locked      another command is at work in it
-├── Refused         the version did not pass its gate
-└── VerificationError   an exported model does not answer as it must
+TrainerError
+├── ConfigError            a setting is unknown or has an invalid value
+├── DataError              input data cannot be used
+│   └── DataUnavailable    a data set is neither on this machine nor can be downloaded
+├── IndexTuningError       no index reaches the target recall
+├── TuningError            a hyperparameter search ended without a finished trial
+├── VerificationError      an exported model cannot be loaded or answers wrongly
+└── RegistryError          a command on the versions in MODELS_DIR failed
+    ├── StoreError         MODELS_DIR is malformed, or has no such version
+    │   ├── DiskFull       MODELS_DIR has no space left
+    │   └── StoreLocked    another command is changing MODELS_DIR
+    └── GateFailed         a version did not pass its quality gate
 """
 
 
-class LifecycleError(Exception):
-    """The message is one line that says what to do."""
+class TrainerError(Exception):
+    """An error whose message tells the user what was wrong, where, and what to do."""
 
 
-class StoreError(LifecycleError):
-    """MODELS_DIR is not as it must be, or has no such version."""
+class ConfigError(TrainerError):
+    """A setting is unknown or has an invalid value."""
+
+
+class DataError(TrainerError):
+    """Input data cannot be used."""
+
+
+class DataUnavailable(DataError):
+    """A data set is neither on this machine nor can be downloaded."""
+
+
+class IndexTuningError(TrainerError):
+    """No index of the allowed kinds reaches the target recall."""
+
+
+class TuningError(TrainerError):
+    """A hyperparameter search ended without a finished trial."""
+
+
+class VerificationError(TrainerError):
+    """An exported model cannot be loaded or answers wrongly."""
+
+
+class RegistryError(TrainerError):
+    """A command on the versions in MODELS_DIR failed."""
+
+
+class StoreError(RegistryError):
+    """MODELS_DIR is malformed, or has no such version."""
 
 
 class DiskFull(StoreError):
-    """There is no room in MODELS_DIR."""
+    """MODELS_DIR has no space left. The version that was served is still served."""
 
 
-class Locked(StoreError):
-    """Another command holds MODELS_DIR."""
+class StoreLocked(StoreError):
+    """Another command is changing MODELS_DIR."""
 
 
-class Refused(LifecycleError):
-    """A version did not pass its gate."""
-
-
-class VerificationError(LifecycleError):
-    """An exported model does not answer as it must."""
+class GateFailed(RegistryError):
+    """A version did not pass its quality gate."""

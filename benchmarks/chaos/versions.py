@@ -113,7 +113,9 @@ class _Publisher:
 
         A damaged one loses half of its model after it has passed the quality gate.
         """
-        from trainer.registry import checksums, promotion, version_record
+        from trainer.registry import checksums, layout, promotion
+        from trainer.registry.garbage_collection import collect_garbage
+        from trainer.registry.version_record import VersionRecord, utc_now
 
         with self._store.staging() as staged:
             source = self._pair[staged.version % 2]
@@ -122,10 +124,10 @@ class _Publisher:
                 shutil.copytree(version / name / version.name, staged.directory / name)
             for name in (ITEMS_CSV, SEEN_SQLITE):
                 shutil.copy2(version / name, staged.directory / name)
-            checksums.arrange(staged)
-            record = version_record.Record(
+            layout.arrange(staged)
+            record = VersionRecord(
                 version=staged.version,
-                created=version_record.now(),
+                created=utc_now(),
                 source="chaos",
                 dataset="",
                 items=_ITEMS,
@@ -133,14 +135,14 @@ class _Publisher:
                 index_recall_at_100=1.0,
                 checks={},
                 test_rows=None,
-                files=checksums.digests(staged),
+                files=checksums.compute(staged),
             )
             if damaged:
                 graph = staged.directory / RETRIEVAL / f"{staged.version}" / "saved_model.pb"
                 graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
                 self.damaged.add(staged.version)
-            promotion.admit(self._store, staged, record, self._store.current(), None)
-        promotion.collect(self._store, _KEPT_VERSIONS)
+            promotion.add(self._store, staged, record, served=self._store.current())
+        collect_garbage(self._store, _KEPT_VERSIONS)
         return staged.version
 
     def roll_back(self) -> int:

@@ -29,13 +29,13 @@ from benchmarks.service.catalogue import (
     user_ids,
 )
 from serving_contract import ITEMS_CSV, SEEN_SQLITE
-from trainer.artifact import side_files as companions
+from trainer.artifact import side_files
 from trainer.artifact.servable import Servable
 from trainer.config import Config, as_dict
 from trainer.data.histories import Histories
 from trainer.model.towers.query import QueryWeights
-from trainer.pipelines import build
-from trainer.registry import publication as publishing
+from trainer.pipelines.publishing import publication
+from trainer.registry.publication import NewVersion
 from trainer.registry.store import Store
 from trainer.report import metrics
 
@@ -63,18 +63,11 @@ def make(
         histories=Histories(np.zeros(users + 1, np.int64), np.zeros(0, np.int32)),
         popularity=np.ones(items, np.float32),
     )
-    settings = Config()
     store = Store(models_dir)
     store.prepare()
-    measures = {
-        "dataset": {"name": DATASET, "items": items, "dimensions": dims},
-        "config": as_dict(settings),
-        "versions": metrics.versions(),
-    }
-    with store.staging() as staged:
-        manifest = {"version": staged.version, **measures}
-        indexes = build.build(servable, staged.directory, settings.index, manifest, console.print)
-        companions.write_items(staged.directory / ITEMS_CSV, zip(ids, ids, strict=True))
+
+    def write_side_files(directory: Path) -> None:
+        side_files.write_items(directory / ITEMS_CSV, zip(ids, ids, strict=True))
         nearest = vectors.neighbours(item_vectors, user_vectors[:FIRST_SCATTERED], HEAVY_SEEN)
         random = np.random.default_rng(0)
         seen = dict(enumerate(nearest))
@@ -84,26 +77,28 @@ def make(
             block = vectors.neighbours(item_vectors, user_vectors[start : start + 1000], SEEN_AMONG)
             for number, row in enumerate(block, start):
                 seen[number] = random.choice(row, SEEN, replace=False)
-        companions.write_seen(
-            staged.directory / SEEN_SQLITE,
+        side_files.write_seen(
+            directory / SEEN_SQLITE,
             (
                 (servable.user_ids[number], ids[item])
                 for number, row in seen.items()
                 for item in row
             ),
         )
-        outcome = publishing.publish(
-            store,
-            staged,
-            servable,
-            measures | {"index": indexes},
-            settings,
-            console,
-            source="benchmark",
-            rows=None,
-        )
-    publishing.conclude(outcome, models_dir, console)
-    return staged.version
+
+    settings = Config()
+    new = NewVersion(
+        source="benchmark",
+        settings=settings,
+        servable=servable,
+        metrics={
+            "dataset": {"name": DATASET, "items": items, "dimensions": dims},
+            "config": as_dict(settings),
+            "versions": metrics.versions(),
+        },
+        write_side_files=write_side_files,
+    )
+    return publication(store, console).publish(new)
 
 
 def main() -> None:

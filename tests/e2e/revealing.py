@@ -15,15 +15,15 @@ import numpy as np
 
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
+from tests.trainer.registry.fake_versions import complete
 from trainer import config
-from trainer.artifact import side_files as companions
+from trainer.artifact import side_files
 from trainer.artifact.servable import Servable
 from trainer.data.histories import Histories
 from trainer.model.towers.query import QueryWeights
 from trainer.pipelines import build
-from trainer.registry import checksums as sealing
-from trainer.registry.store import Staged, Store
-from trainer.registry.version_record import Check, Record
+from trainer.registry.store import StagedVersion, Store
+from trainer.registry.version_record import VersionRecord
 
 ITEMS, USERS = 400, 8
 SEED = "seed"
@@ -64,34 +64,22 @@ def _servable(version: int) -> Servable:
     )
 
 
-def stage(staged: Staged) -> Record:
-    """A whole version in ``staged``; its record."""
+def stage(staged: StagedVersion) -> VersionRecord:
+    """Write a complete version into ``staged``; return its record."""
     settings = config.load("default", ["index.kind=brute_force"])
     servable = _servable(staged.version)
     build.build(servable, staged.directory, settings.index, {}, lambda _: None)
     (staged.directory / "reports").mkdir()
-    companions.write_items(staged.directory / "items.csv", [])
-    companions.write_seen(staged.directory / "seen.sqlite", [])
-    sealing.arrange(staged)
-    return Record(
-        version=staged.version,
-        created="",
-        source="run",
-        dataset="",
-        items=ITEMS,
-        unseen_top_100=None,
-        index_recall_at_100=1.0,
-        checks={"recall": Check(True, "")},
-        test_rows=None,
-        files=sealing.digests(staged),
-    )
+    side_files.write_items(staged.directory / "items.csv", [])
+    side_files.write_seen(staged.directory / "seen.sqlite", [])
+    return complete(staged, items=ITEMS)
 
 
 def keep(store: Store) -> int:
     """The next version, made and not served; its number."""
     with store.staging() as staged, store.lock():
         stage(staged).write(staged.directory)
-        store.keep(staged)
+        store.add(staged)
     return staged.version
 
 

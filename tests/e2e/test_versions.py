@@ -10,11 +10,11 @@ from pathlib import Path
 from query_service.stores.sqlite import SqliteSeenStore
 from tests.conftest import running
 from tests.model_server.conftest import Stubs, predict_request, save_version
-from trainer.artifact import side_files as companions
-from trainer.registry import checksums as sealing
-from trainer.registry import promotion as switching
+from tests.trainer.registry.fake_versions import complete
+from trainer.artifact import side_files
+from trainer.registry import promotion
+from trainer.registry.garbage_collection import collect_garbage
 from trainer.registry.store import Store
-from trainer.registry.version_record import Check, Record
 
 MODELS = ("retrieval", "retrieval_exact")
 POLL_S = 0.2
@@ -32,22 +32,9 @@ def _publish(store: Store) -> int:
             manifest = staged.directory / name / "assets.extra" / "manifest.json"
             manifest.write_text(json.dumps({}))
         (staged.directory / "reports").mkdir()
-        companions.write_items(staged.directory / "items.csv", [("i", f"{staged.version}")])
-        companions.write_seen(staged.directory / "seen.sqlite", [("u", f"{staged.version}")])
-        sealing.arrange(staged)
-        record = Record(
-            version=staged.version,
-            created="",
-            source="run",
-            dataset="",
-            items=1,
-            unseen_top_100=None,
-            index_recall_at_100=1.0,
-            checks={"recall": Check(True, "")},
-            test_rows=None,
-            files=sealing.digests(staged),
-        )
-        switching.admit(store, staged, record, store.current(), None)
+        side_files.write_items(staged.directory / "items.csv", [("i", f"{staged.version}")])
+        side_files.write_seen(staged.directory / "seen.sqlite", [("u", f"{staged.version}")])
+        promotion.add(store, staged, complete(staged), served=store.current())
     return staged.version
 
 
@@ -104,21 +91,21 @@ def test_no_request_fails_while_versions_come_and_go(tmp_path: Path) -> None:
     ):
         load.wait_for(1)
         load.wait_for(_publish(store))
-        assert switching.rollback(store) == (1, 2)
+        assert promotion.rollback(store) == (1, 2)
         load.wait_for(1)
         # An old version comes back although it was unloaded, with its higher number.
-        switching.promote(store, 2)
+        promotion.promote(store, 2)
         load.wait_for(2)
         assert _publish(store) == 3
         load.wait_for(3)
-        assert switching.rollback(store, to=1) == (1, 3)
+        assert promotion.rollback(store, to=1) == (1, 3)
         load.wait_for(1)
-        assert switching.collect(store, 1) == [2]
+        assert collect_garbage(store, 1) == [2]
         # Changes faster than the server looks.
         for _ in range(10):
-            switching.promote(store, 3)
-            switching.rollback(store)
-        switching.promote(store, 3)
+            promotion.promote(store, 3)
+            promotion.rollback(store)
+        promotion.promote(store, 3)
         load.wait_for(3)
     assert load.failed == []
     assert set(load.answered) == {"1 Ada", "2 Ada", "3 Ada"}
@@ -133,10 +120,10 @@ def test_the_seen_store_and_the_titles_change_with_the_version(tmp_path: Path) -
         seen = SqliteSeenStore(store.models_dir / "seen.sqlite")
         items = store.models_dir / "items.csv"
         assert await seen.seen("u") == {b"2"}
-        switching.rollback(store)
+        promotion.rollback(store)
         assert await seen.seen("u") == {b"1"}
         assert items.read_text().splitlines()[1] == "i,1"
-        switching.promote(store, 2)
+        promotion.promote(store, 2)
         assert await seen.seen("u") == {b"2"}
         assert items.read_text().splitlines()[1] == "i,2"
         await seen.close()

@@ -12,7 +12,8 @@ from tests.e2e import revealing
 from tests.model_server.conftest import Stubs, model_status
 from tools.waiting import until
 from trainer.errors import StoreError
-from trainer.registry import promotion as switching
+from trainer.registry import promotion
+from trainer.registry.garbage_collection import collect_garbage
 from trainer.registry.store import Store
 
 MODELS = ("retrieval", "retrieval_exact")
@@ -33,7 +34,7 @@ def store(made: Store, tmp_path: Path) -> Store:
     """The same, for one test; version 1 is served."""
     store = Store(tmp_path / "models")
     shutil.copytree(made.models_dir, store.models_dir)
-    switching.promote(store, 1)
+    promotion.promote(store, 1)
     return store
 
 
@@ -79,25 +80,25 @@ def _serve_unchecked(store: Store, version: int) -> None:
 
 def test_published_and_rolled_back(store: Store) -> None:
     with _loaded(store.models_dir) as (load, _):
-        switching.promote(store, 2)
+        promotion.promote(store, 2)
         load.wait_for(2)
-        assert switching.rollback(store) == (1, 2)
+        assert promotion.rollback(store) == (1, 2)
         load.wait_for(1)
         # An old version comes back although it was unloaded.
-        switching.promote(store, 3)
+        promotion.promote(store, 3)
         load.wait_for(3)
-        switching.promote(store, 2)
+        promotion.promote(store, 2)
         load.wait_for(2)
         # Changes faster than the server looks.
         for _ in range(10):
-            switching.promote(store, 4)
-            switching.rollback(store)
-        switching.promote(store, 4)
+            promotion.promote(store, 4)
+            promotion.rollback(store)
+        promotion.promote(store, 4)
         load.wait_for(4)
         # What is not served can go.
-        assert switching.collect(store, 1) == [1, 3]
+        assert collect_garbage(store, 1) == [1, 3]
         load.wait_for(4)
-        assert switching.rollback(store) == (2, 4)
+        assert promotion.rollback(store) == (2, 4)
         load.wait_for(2)
 
 
@@ -112,7 +113,7 @@ def test_broken_versions_are_not_served(store: Store) -> None:
     with _loaded(store.models_dir) as (load, stubs):
         for version in (2, 3):
             with pytest.raises(StoreError, match="is not the file that was published"):
-                switching.promote(store, version)
+                promotion.promote(store, version)
         _serve_unchecked(store, 2)
         for model in MODELS:
             said = _ended_with(stubs, model, 2)
@@ -125,7 +126,7 @@ def test_broken_versions_are_not_served(store: Store) -> None:
         until(lambda: _states(stubs, "retrieval").get(3) == AVAILABLE)
         assert _states(stubs, "retrieval_exact")[1] == AVAILABLE
         # The next good one mends it.
-        switching.promote(store, 4)
+        promotion.promote(store, 4)
         load.wait_for(4)
 
 

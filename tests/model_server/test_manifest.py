@@ -20,7 +20,7 @@ MANIFEST = "assets.extra/manifest.json"
 
 def _seal(version: Path) -> None:
     """As the trainer does."""
-    listed = disk.digests(version)
+    listed = disk.checksums(version)
     (version / MANIFEST).write_text(json.dumps({"files": listed}))
 
 

@@ -1,37 +1,50 @@
-"""``refresh`` on the command line."""
+"""The command ``refresh``."""
 
 import argparse
 from pathlib import Path
 
 from rich.console import Console
 
-from trainer.data.types import DataError
+from trainer.cli.arguments import add_models_dir
+from trainer.errors import DataError
+
+HELP = "Publish a version with added, changed or removed items, without training."
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The command and its arguments; ``manages`` is what it does."""
-    command = commands.add_parser("refresh", help="add, change and remove items without training")
-    command.set_defaults(manages=_refresh)
-    command.add_argument("--models-dir", type=Path, metavar="DIR", required=True)
-    command.add_argument(
-        "--items", type=Path, metavar="FILE", help="new and changed ones: item_id, title, features"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_models_dir(parser)
+    parser.add_argument(
+        "--items",
+        type=Path,
+        metavar="FILE",
+        help="Add and update the items in this .csv or .parquet file, with the columns item_id, "
+        "every feature that the model uses and, optionally, title.",
     )
-    command.add_argument("--remove", type=Path, metavar="FILE", help="item_id of those to remove")
-    command.add_argument(
-        "--version", type=int, metavar="V", help="start from it; default: the served one"
+    parser.add_argument(
+        "--remove",
+        type=Path,
+        metavar="FILE",
+        help="Remove the items in this .csv or .parquet file, with the column item_id.",
+    )
+    parser.add_argument(
+        "--version",
+        type=int,
+        metavar="V",
+        help="Start from this version. The default is the served one.",
     )
 
 
-def _refresh(parsed: argparse.Namespace, console: Console) -> None:
-    if parsed.items is None and parsed.remove is None:
-        raise DataError("refresh takes --items, --remove, or both")
-    # TensorFlow takes seconds to import: after everything that can be mistyped.
-    from trainer.pipelines import refresh as refreshing
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Publish a version with changed items."""
+    if arguments.items is None and arguments.remove is None:
+        raise DataError("refresh needs --items, --remove, or both")
+    from trainer.pipelines.refresh import refresh
 
-    refreshing.refresh(
-        parsed.models_dir,
+    refresh(
+        arguments.models_dir,
         console,
-        items=parsed.items,
-        remove=parsed.remove,
-        version=parsed.version,
+        items=arguments.items,
+        remove=arguments.remove,
+        version=arguments.version,
     )

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from config_fields import shown, suggestion
 from trainer.config.presets import PRESETS
 from trainer.config.sections import Config
+from trainer.errors import ConfigError as ConfigError
 
 Section = TypeVar("Section")
 
@@ -21,10 +22,6 @@ _DEFAULT_PRESET = "default"
 _MAX_FILE_BYTES = 1_000_000
 #: ``section.key`` has one dot. A key with more dots is reported as unknown by its first two parts.
 _MAX_DOTS = 2
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used. The message names the field."""
 
 
 def load(

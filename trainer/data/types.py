@@ -6,13 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-
-class DataError(Exception):
-    """Input that cannot be used. The message says where and what to do."""
-
-
-class DataUnavailable(DataError):
-    """A data set that is neither here nor can be downloaded."""
+from trainer.errors import DataError as DataError
+from trainer.errors import DataUnavailable as DataUnavailable
 
 
 @dataclass(frozen=True, eq=False)

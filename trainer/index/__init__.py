@@ -15,6 +15,6 @@ Importing this package does not import TensorFlow, and importing its modules oth
 not import ScaNN, which has no wheels for some systems.
 """
 
+from trainer.errors import IndexTuningError
 
-class IndexTuningError(Exception):
-    """The requested index cannot be built, or does not reach the recall target."""
+__all__ = ["IndexTuningError"]

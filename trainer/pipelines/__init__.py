@@ -1,1 +1,9 @@
-"""What the commands do, from their input to a published version: `run`, `index` and `refresh`."""
+"""What `run`, `index` and `refresh` do, from their input to a published version.
+
+run               trains a model on interactions
+index             takes vectors that another program made
+refresh           changes the items of a published version without training
+catalogue_change  adds, updates and removes items of a stored catalogue
+build             tunes the index and exports both models
+publishing        connects the registry's publication with the build, the checks and the report
+"""

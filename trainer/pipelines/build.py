@@ -15,7 +15,7 @@ from trainer.config import IndexConfig
 from trainer.index import kinds, memory
 from trainer.index.base import Queries
 from trainer.index.exact import ExactBuilder
-from trainer.probe.questions import asked
+from trainer.probe.questions import sample
 
 # Fewer queries than this are not split; the same ones then tune and verify the index.
 _MIN_QUERIES_TO_SPLIT = 200
@@ -90,7 +90,7 @@ def _tuning_queries(servable: VectorServable, queries: NDArray[np.float32] | Non
 
 def _not_asked(count: int, items: int) -> NDArray[np.int64]:
     """Return rows below ``count`` that verification does not ask, or all if too few remain."""
-    others = np.setdiff1d(np.arange(count), asked(count, items), assume_unique=True)
+    others = np.setdiff1d(np.arange(count), sample(count, items), assume_unique=True)
     chosen = others if len(others) >= _MIN_QUERIES_TO_SPLIT else np.arange(count)
     spread = np.linspace(0, len(chosen) - 1, min(_MAX_TUNING_QUERIES, len(chosen)))
     return chosen[spread.astype(np.int64)]

@@ -1,4 +1,4 @@
-"""Publishes vectors that were made elsewhere, so that any model can be served."""
+"""Publishes vectors that another program made, so that any model can be served."""
 
 import resource
 import time
@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.artifact import side_files as companions
+from trainer.artifact import side_files
 from trainer.artifact.servable import VectorServable
 from trainer.config import Config, as_dict
-from trainer.data.types import DataError
+from trainer.errors import DataError
 from trainer.index import kinds, memory
 from trainer.pipelines import build
-from trainer.registry import publication as publishing
+from trainer.pipelines.publishing import publication
+from trainer.registry.publication import NewVersion
 from trainer.registry.store import Store
 from trainer.report import metrics
 
@@ -28,70 +29,63 @@ def index(
     models_dir: Path,
     console: Console,
 ) -> int:
-    """Tune, build, export, verify and publish an index; the number of the new version.
+    """Publish an index of vectors and return its version.
 
-    Its models have the signatures ``by_vector`` and ``by_item`` only.
+    The models have only the signatures ``by_vector`` and ``by_item``.
 
     Args:
-        name: what it is called in reports.
+        name: what reports call the data.
         item_ids: UTF-8 [N], distinct.
         embeddings: float32 [N, D], in the order of the ids.
-        queries: float32 [M, D], like those to come; half of them tune the index and half judge it,
-            or all do both where there are under 200.
-            Without them the items' own vectors do.
-        settings: ``index``; there is nothing else to set.
-        models_dir: where to publish.
-        console: for what goes on.
+        queries: float32 [M, D], typical query vectors. One half tunes the index and the other
+            half measures its recall; fewer than 200 do both. None uses the items' own vectors.
+        settings: the configuration, of which only ``index`` is used.
+        models_dir: where the version is published.
+        console: where progress is printed.
 
     Raises:
-        DataError: the sizes do not agree.
-        IndexTuningError: no index finds as much as it is to.
-        StoreError: the version cannot be put into ``models_dir``.
-        VerificationError: the export does not answer as it must; nothing is published.
-        Refused: it falls short of the gate; it is kept, and not published.
+        DataError: the numbers of ids, vectors or dimensions do not match.
+        IndexTuningError: no index reaches the target recall.
+        StoreError: the version cannot be added to ``models_dir``.
+        VerificationError: a model cannot be loaded or answers wrongly. Nothing is published.
+        GateFailed: the version did not pass its gate. It is kept, but not served.
     """
     started = time.perf_counter()
     if len(item_ids) != len(embeddings):
         raise DataError(f"{len(item_ids):,} ids for {len(embeddings):,} vectors")
-    if queries is not None and queries.shape[1] != embeddings.shape[1]:
-        raise DataError(
-            f"queries have {queries.shape[1]} dimensions, vectors {embeddings.shape[1]}"
-        )
+    dimensions = embeddings.shape[1]
+    if queries is not None and queries.shape[1] != dimensions:
+        raise DataError(f"queries have {queries.shape[1]} dimensions, vectors {dimensions}")
     store = Store(models_dir)
     store.prepare()
-    to_tune, to_judge = build.split_queries(queries)
-    servable = VectorServable(item_ids=item_ids, candidate_vectors=embeddings)
-    console.print(f"{len(item_ids):,} vectors of {embeddings.shape[1]} dimensions")
-    measures = {
-        "dataset": {"name": name, "items": len(item_ids), "dimensions": embeddings.shape[1]},
-        "config": as_dict(settings),
-        "versions": metrics.versions(),
-    }
-    with store.staging() as staged:
-        manifest = {"version": staged.version, **measures}
-        indexes = build.build(
-            servable, staged.directory, settings.index, manifest, console.print, to_tune
-        )
-        companions.write_ids(staged.directory, item_ids)
-        outcome = publishing.publish(
-            store,
-            staged,
-            servable,
-            measures | {"index": indexes},
-            settings,
-            console,
-            source="index",
-            rows=None,
-            queries=to_judge,
-        )
-    publishing.conclude(outcome, models_dir, console)
+    console.print(f"{len(item_ids):,} vectors of {dimensions} dimensions")
+    tuning_queries, verification_queries = build.split_queries(queries)
+    new = NewVersion(
+        source="index",
+        settings=settings,
+        servable=VectorServable(item_ids=item_ids, candidate_vectors=embeddings),
+        metrics={
+            "dataset": {"name": name, "items": len(item_ids), "dimensions": dimensions},
+            "config": as_dict(settings),
+            "versions": metrics.versions(),
+        },
+        write_side_files=lambda directory: side_files.write_ids(directory, item_ids),
+        tuning_queries=tuning_queries,
+        verification_queries=verification_queries,
+    )
+    version = publication(store, console).publish(new)
     builder = kinds.builder(settings.index)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    serving_gib = memory.bytes_to_serve(builder, *embeddings.shape) / 2**30
     console.print(
-        f"In {time.perf_counter() - started:,.0f} s, with {peak:.1f} GiB of memory at the most, "
-        f"{children:.1f} GiB to verify. A model server needs some "
-        f"{memory.bytes_to_serve(builder, *embeddings.shape) / 2**30:.1f} GiB for it",
+        f"Took {time.perf_counter() - started:,.0f} s and up to "
+        f"{_peak_gib(resource.RUSAGE_SELF):.1f} GiB of memory, and the verification up to "
+        f"{_peak_gib(resource.RUSAGE_CHILDREN):.1f} GiB. A model server needs about "
+        f"{serving_gib:.1f} GiB for this version",
         soft_wrap=True,
     )
-    return staged.version
+    return version
+
+
+def _peak_gib(who: int) -> float:
+    """Return the peak memory of this process or of the largest of its children, in GiB."""
+    return resource.getrusage(who).ru_maxrss / 2**20

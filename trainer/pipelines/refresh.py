@@ -1,4 +1,4 @@
-"""One refresh, from a published version to the next, without training."""
+"""Publishes a version with changed items, without training."""
 
 import json
 import sqlite3
@@ -10,15 +10,14 @@ import numpy as np
 from rich.console import Console
 
 from serving_contract import ITEMS_CSV, METRICS_JSON, REPORTS, SEEN_SQLITE, TOWERS
-from trainer.artifact import side_files as companions
-from trainer.artifact import stored_towers
+from trainer.artifact import side_files, stored_towers
 from trainer.artifact.retrievable import left_out_notice, retrievable_items
 from trainer.artifact.stored_towers import StoredTowers
 from trainer.data import files
-from trainer.data.types import DataError
-from trainer.pipelines import build
+from trainer.errors import DataError
 from trainer.pipelines.catalogue_change import Counts, change, unread
-from trainer.registry import publication as publishing
+from trainer.pipelines.publishing import publication
+from trainer.registry.publication import NewVersion
 from trainer.registry.store import Store
 from trainer.report import metrics
 
@@ -31,80 +30,75 @@ def refresh(
     remove: Path | None = None,
     version: int | None = None,
 ) -> int:
-    """Publish a version with other items; its number.
+    """Publish a version with changed items and return its number.
 
     Args:
-        models_dir: where versions are.
-        console: for what goes on.
-        items: new items, and known ones with new features: the file's columns are
-            ``item_id``, optionally ``title``, and all that the model reads as features.
-        remove: a file with the column ``item_id``.
-        version: which one to start from; without it, the one that is served.
+        models_dir: contains the versions.
+        console: where progress is printed.
+        items: a file of new items, and of known items with new features. Its columns are
+            ``item_id``, optionally ``title``, and every feature that the model uses.
+        remove: a file of items to remove, with the column ``item_id``.
+        version: the version to start from; None starts from the served one.
 
     Raises:
-        DataError: a file cannot be used, no version is served, or nothing would be left.
-        IndexTuningError: no index finds as much as it is to.
-        StoreError: there is no such version, or the new one cannot be put there.
-        VerificationError: the export does not answer as it must; nothing is published.
-        Refused: it falls short of the gate; it is kept, and not published.
+        DataError: a file cannot be used, no version is served, or no item would be left.
+        IndexTuningError: no index reaches the target recall.
+        StoreError: there is no such version, or the new one cannot be added.
+        VerificationError: a model cannot be loaded or answers wrongly. Nothing is published.
+        GateFailed: the version did not pass its gate. It is kept, but not served.
     """
-    store = Store.opened(models_dir)
+    store = Store.open_existing(models_dir)
     number = store.current() if version is None else version
     if number is None:
-        raise DataError(f"{models_dir} has no version to refresh: train one with `run`")
+        raise DataError(f"{models_dir} has no version to refresh; train one with `run`")
     before = store.existing(number)
+    new, counts = _changed_catalogue(before, items, remove, console)
+    mask = retrievable_items(new.servable)
+    if notice := left_out_notice(mask):
+        console.print(notice, soft_wrap=True)
+    served = new.keep_items(mask)
+
+    def write_side_files(directory: Path) -> None:
+        stored_towers.save(directory / TOWERS, new)
+        rows = zip(new.servable.item_ids, new.titles, strict=True)
+        side_files.write_items(directory / ITEMS_CSV, rows)
+        _copy_database(before / SEEN_SQLITE, directory / SEEN_SQLITE)
+
+    return publication(store, console).publish(
+        NewVersion(
+            source="refresh",
+            settings=new.config,
+            servable=served.servable,
+            metrics=_metrics(number, before, new, served, counts),
+            write_side_files=write_side_files,
+        )
+    )
+
+
+def _changed_catalogue(
+    before: Path, items: Path | None, remove: Path | None, console: Console
+) -> tuple[StoredTowers, Counts]:
+    """Load a version's catalogue, change it as the files say, and print what was changed."""
     old = stored_towers.load(before / TOWERS)
     columns = [column.name for column in old.items.encoder.columns]
     given = None if items is None else files.load_items(items, columns)
     removed = np.zeros(0, object) if remove is None else files.load_item_ids(remove)
     new, counts = change(old, given, removed)
-    _say(console, f"Refreshing version {number}", counts)
+    changes = ", ".join(f"{count:,} {name}" for name, count in vars(counts).items())
+    notices = [f"Refreshing version {before.name}: items {changes}"]
     if given is not None and len(given.ids) and (unknown := unread(new, given)):
-        console.print(
-            f"{items}: no value that the model knows in {', '.join(unknown)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        notices.append(f"{items}: the model knows no value in the column {', '.join(unknown)}")
     if absent := len(removed) - counts.removed:
-        console.print(
-            f"{remove}: {absent:,} of the items were not there", markup=False, soft_wrap=True
-        )
-    shown = retrievable_items(new.servable)
-    if notice := left_out_notice(shown):
-        console.print(notice, soft_wrap=True)
-    served = new.keep_items(shown)
-    measures = _measures(number, before, new, served, counts)
-    with store.staging() as staged:
-        indexes = build.build(
-            served.servable,
-            staged.directory,
-            new.config.index,
-            {**measures, "version": staged.version},
-            console.print,
-        )
-        stored_towers.save(staged.directory / TOWERS, new)
-        companions.write_items(
-            staged.directory / ITEMS_CSV, zip(new.servable.item_ids, new.titles, strict=True)
-        )
-        _copy_seen(before / SEEN_SQLITE, staged.directory / SEEN_SQLITE)
-        outcome = publishing.publish(
-            store,
-            staged,
-            served.servable,
-            {**measures, "index": indexes},
-            new.config,
-            console,
-            source="refresh",
-            rows=None,
-        )
-    publishing.conclude(outcome, models_dir, console)
-    return staged.version
+        notices.append(f"{remove}: {absent:,} of the items are not in the catalogue")
+    for notice in notices:
+        console.print(notice, markup=False, soft_wrap=True)
+    return new, counts
 
 
-def _measures(
+def _metrics(
     number: int, before: Path, new: StoredTowers, served: StoredTowers, counts: Counts
 ) -> dict[str, Any]:
-    """metrics.json but for the index: of the version before, marked, with what is other now."""
+    """Return the metrics of version ``number``, updated by what the refresh has changed."""
     metrics_json = before / REPORTS / str(number) / METRICS_JSON
     try:
         old = json.loads(metrics_json.read_text(encoding="utf-8"))
@@ -129,19 +123,14 @@ def _measures(
     }
 
 
-def _copy_seen(path: Path, copy: Path) -> None:
-    """As it is at one moment, whoever writes to it."""
-    address = f"{path.resolve().as_uri()}?mode=ro"
+def _copy_database(source: Path, copy: Path) -> None:
+    """Copy an SQLite database consistently, even while another process writes to it."""
+    address = f"{source.resolve().as_uri()}?mode=ro"
     try:
         with (
-            closing(sqlite3.connect(address, uri=True)) as seen,
+            closing(sqlite3.connect(address, uri=True)) as old,
             closing(sqlite3.connect(copy)) as new,
         ):
-            seen.backup(new)
+            old.backup(new)
     except sqlite3.Error as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def _say(console: Console, what: str, counts: Counts) -> None:
-    changed = ", ".join(f"{count:,} {done}" for done, count in vars(counts).items())
-    console.print(f"{what}: items {changed}", markup=False, soft_wrap=True)
+        raise DataError(f"{source} cannot be copied: {error}") from error

@@ -1,4 +1,4 @@
-"""One run, from rows to a published version."""
+"""Trains a model on interactions and publishes it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,7 @@ from rich.console import Console
 
 from serving_contract import TOWERS
 from trainer import config, evaluation, report
-from trainer.artifact import side_files as companions
-from trainer.artifact import stored_towers
+from trainer.artifact import side_files, stored_towers
 from trainer.artifact.retrievable import keep_items, left_out_notice, retrievable_items
 from trainer.artifact.servable import Servable
 from trainer.artifact.stored_towers import StoredTowers
@@ -19,9 +18,9 @@ from trainer.data.types import Dataset, Split
 from trainer.evaluation import baselines
 from trainer.model import item_to_item, training
 from trainer.model.training import TrainedModel
-from trainer.pipelines import build
-from trainer.registry import publication as publishing
-from trainer.registry.quality_gate import TestRows
+from trainer.pipelines.publishing import publication
+from trainer.registry.publication import NewVersion
+from trainer.registry.quality_gate import HeldOutRows
 from trainer.registry.store import Store
 from trainer.report import metrics
 
@@ -34,24 +33,24 @@ def run(
     log_dir: Path | None = None,
     override_gate: str | None = None,
 ) -> int:
-    """Train, evaluate, export, verify and publish; the number of the new version.
+    """Train, evaluate and publish a model; return its version.
 
     Args:
-        dataset: what to learn from.
-        settings: of everything.
-        models_dir: where to publish.
-        console: for what goes on.
-        log_dir: for TensorBoard's logs.
-        override_gate: why the version is to be published even if it falls short.
+        dataset: the interactions and features to train on.
+        settings: the configuration.
+        models_dir: where the version is published.
+        console: where progress is printed.
+        log_dir: where TensorBoard's logs are written; None writes none.
+        override_gate: the reason to publish the version even if its gate fails, or None.
 
     Raises:
         DataError: the data cannot be split as the configuration asks.
-        IndexTuningError: no index finds as much as it is to.
-        StoreError: the version cannot be put into ``models_dir``.
-        VerificationError: the export does not answer as it must; nothing is published.
-        Refused: it falls short of the gate; it is kept, and not published.
+        IndexTuningError: no index reaches the target recall.
+        StoreError: the version cannot be added to ``models_dir``.
+        VerificationError: a model cannot be loaded or answers wrongly. Nothing is published.
+        GateFailed: the version did not pass its gate. It is kept, but not served.
     """
-    # Before anything slow: a directory that cannot be written should not cost a wait.
+    # This comes before the training, so that an unusable directory fails at once.
     store = Store(models_dir)
     store.prepare()
     parts = split.split(
@@ -60,32 +59,25 @@ def run(
     console.print(f"Training on {len(parts.train):,} interactions of {dataset.name}")
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
-    measures = _measured(dataset, parts, trained, servable, settings, console)
-    shown = retrievable_items(servable)
-    if notice := left_out_notice(shown):
+    measured = _metrics(dataset, parts, trained, servable, settings, console)
+    mask = retrievable_items(servable)
+    if notice := left_out_notice(mask):
         console.print(notice, soft_wrap=True)
-    served = keep_items(servable, shown)
-    with store.staging() as staged:
-        manifest = {"version": staged.version, **measures}
-        indexes = build.build(served, staged.directory, settings.index, manifest, console.print)
-        companions.write(staged.directory, dataset)
-        stored_towers.save(
-            staged.directory / TOWERS,
-            StoredTowers(servable, dataset.titles, trained.items, trained.config),
-        )
-        outcome = publishing.publish(
-            store,
-            staged,
-            served,
-            measures | {"index": indexes},
-            settings,
-            console,
-            source="run",
-            rows=TestRows(dataset, parts),
-            override=override_gate,
-        )
-    publishing.conclude(outcome, models_dir, console)
-    return staged.version
+
+    def write_side_files(directory: Path) -> None:
+        side_files.write(directory, dataset)
+        towers = StoredTowers(servable, dataset.titles, trained.items, trained.config)
+        stored_towers.save(directory / TOWERS, towers)
+
+    new = NewVersion(
+        source="run",
+        settings=settings,
+        servable=keep_items(servable, mask),
+        metrics=measured,
+        write_side_files=write_side_files,
+        test_rows=HeldOutRows(dataset, parts),
+    )
+    return publication(store, console).publish(new, override=override_gate)
 
 
 def _servable(
@@ -95,11 +87,11 @@ def _servable(
     settings: config.Config,
     console: Console,
 ) -> Servable:
-    """What is exported: the towers, the known users and their histories."""
+    """Return what is exported: the towers, the known users and their histories."""
     known = np.flatnonzero(trained.known_users)
     item_queries = None
     if settings.item_to_item.trained:
-        console.print("Training similar items on what users did next")
+        console.print("Training similar items on the next interactions of users")
         item_queries = item_to_item.train(
             trained.histories,
             trained.candidate_vectors,
@@ -110,7 +102,7 @@ def _servable(
     return Servable(
         query=trained.query.of_users(known),
         user_ids=dataset.user_ids[known],
-        # Nothing that is served asks how much anything was liked.
+        # Ratings matter for training only.
         histories=replace(trained.histories.take(known), ratings=None),
         candidate_vectors=trained.candidate_vectors,
         item_ids=dataset.item_ids,
@@ -119,7 +111,7 @@ def _servable(
     )
 
 
-def _measured(
+def _metrics(
     dataset: Dataset,
     parts: Split,
     trained: TrainedModel,
@@ -127,7 +119,7 @@ def _measured(
     settings: config.Config,
     console: Console,
 ) -> dict[str, Any]:
-    """metrics.json, but for what only the export can tell."""
+    """Evaluate the model beside the baselines; return metrics.json without the index."""
     vectors = servable.candidate_vectors
     ours = trained.scorer(servable.popularity)
     others = baselines.choose(parts.train, len(dataset.user_ids), len(vectors), settings.seed)
@@ -136,8 +128,8 @@ def _measured(
         {report.OURS: lambda: ours, **others.builders}, parts.train, parts.test, len(vectors)
     )
     return {
-        "dataset": metrics.described(dataset, parts),
-        **metrics.compared(compared, others.left_out),
+        "dataset": metrics.dataset(dataset, parts),
+        **metrics.comparison(compared, others.left_out),
         "item_to_item": metrics.item_to_item(vectors, servable.item_queries, parts),
         "learning_curve": metrics.learning_curve(trained.curve),
         "similar_items": metrics.similar_items(

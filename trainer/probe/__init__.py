@@ -1,46 +1,14 @@
-"""Loads what was exported, in a fresh process, and compares its answers with NumPy's.
+"""Asks exported models in a fresh process, which shares no state with the one that wrote them.
 
-A process writes the questions (:mod:`trainer.probe.questions`), another loads the models
-(:mod:`trainer.probe.loaded_model`) and checks their answers (:mod:`trainer.probe.checks`).
+Every check sends a request to ``python -m trainer.probe REQUEST_FILE`` and gets a response back.
+Its module holds both sides: a function for the caller, and ``answer``, which the fresh process
+runs.
+
+protocol         requests and responses, and the process that answers them
+loaded_model     a loaded SavedModel: its signatures, warm-up requests and response times
+exported_models  newly exported models: do they answer as NumPy computes it, and how fast?
+questions        what newly exported models are asked, and the query vectors they must use
+numpy_oracle     the scores and best items of a catalogue, computed with NumPy
+stored_version   the models of a stored version: are they sound, and what is their recall?
+rankings         the items that exact models recommend to given users
 """
-
-import json
-import tempfile
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from trainer.artifact.servable import VectorServable
-from trainer.probe import fresh_process, questions
-
-__all__ = ["verify"]
-
-
-def verify(
-    staging: Path, servable: VectorServable, queries: NDArray[np.float32] | None = None
-) -> dict[str, Any]:
-    """Check ``staging/retrieval`` and ``staging/retrieval_exact`` in a fresh process.
-
-    Args:
-        staging: the directory that holds both.
-        servable: what was exported.
-        queries: float32 [M, D], for ``by_vector``, of which up to 512 are asked; without them
-            the query vectors of known users, or of items.
-
-    Returns:
-        by model name: ``recall_at_10``, ``_100`` and ``_1000`` of the queries and
-        ``by_item_recall_at_100`` (of all where there are fewer), against the exact answer, with
-        ``recall_at_100_error``, its standard error;
-        ``milliseconds`` of one query and ``queries_per_second_of_32``, through the exported
-        signature; how many ``queries``.
-
-    Raises:
-        VerificationError: with the reason.
-    """
-    with tempfile.TemporaryDirectory(dir=staging, prefix=".questions-") as scratch:
-        questions.write(servable, Path(scratch), queries)
-        printed = fresh_process.run("trainer.probe", str(staging), scratch)
-    measured: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
-    return measured

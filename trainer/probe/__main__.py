@@ -1,19 +1,28 @@
-"""What the fresh process does: prints a JSON object of measurements for each model.
+"""Answer one request: ``python -m trainer.probe REQUEST_FILE``.
 
-    python -m trainer.probe STAGING_DIR QUESTIONS_DIR
-
-Ends with 1 and a reason if a model answers wrongly.
+The response is written beside the request. If a model fails a check, the process prints the
+reason to standard error and exits with status 1.
 """
 
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from trainer.errors import VerificationError
-from trainer.probe.checks import check
+from trainer.errors import TrainerError
+from trainer.probe import exported_models, rankings, stored_version
+from trainer.probe.protocol import RESPONSE, Message
 
-try:
-    measurements = check(Path(sys.argv[1]), Path(sys.argv[2]))
-except VerificationError as failure:
-    sys.exit(str(failure))
-sys.stdout.write(json.dumps(measurements) + "\n")
+ANSWERS: dict[str, Callable[[Message], Message]] = {
+    exported_models.CHECK: exported_models.answer,
+    rankings.CHECK: rankings.answer,
+    stored_version.CHECK: stored_version.answer,
+}
+
+if __name__ == "__main__":
+    request_file = Path(sys.argv[1])
+    request = Message.read(request_file)
+    try:
+        response = ANSWERS[request.values["check"]](request)
+    except TrainerError as error:
+        sys.exit(str(error))
+    response.write(request_file.with_name(RESPONSE))

@@ -1,7 +1,9 @@
-"""A version's files: put in their places, listed with their digests, checked later.
+"""SHA-256 checksums of a version's files.
 
-``seen.sqlite`` has no digest, since what is known of a person may be erased from it. SQLite looks
-whether it is whole.
+They are in two places. Each model's ``manifest.json`` lists the model's other files, so that a
+model server can check what it loads. ``version.json`` lists all remaining files, manifests
+included. ``seen.sqlite`` has no checksum because a person's rows may be erased from it later;
+SQLite checks its integrity instead.
 """
 
 import json
@@ -9,126 +11,90 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from serving_contract import (
-    ASSETS_EXTRA,
-    ITEMS_CSV,
-    MANIFEST_FILES,
-    MANIFEST_JSON,
-    MODEL_NAMES,
-    MODELS_CONFIG,
-    SEEN_SQLITE,
-)
+from serving_contract import ASSETS_EXTRA, MANIFEST_FILES, MANIFEST_JSON, MODEL_NAMES, SEEN_SQLITE
 from trainer.errors import StoreError
 from trainer.registry import disk
-from trainer.registry.store import NUMBERED, Staged
-from trainer.registry.version_record import VERSION_JSON, Record
-
-
-def arrange(staged: Staged) -> None:
-    """``retrieval`` becomes ``retrieval/<v>``, and so on; manifests list their models' files.
-
-    Raises:
-        StoreError: a part of the version is not there.
-    """
-    (staged.directory / MODELS_CONFIG).write_text(models_config(), encoding="utf-8")
-    for name in (*NUMBERED, ITEMS_CSV, SEEN_SQLITE):
-        if not (staged.directory / name).exists():
-            raise StoreError(f"{staged.directory} has no {name}: it is not a whole version")
-    for name in NUMBERED:
-        aside = staged.directory / f".{name}"
-        (staged.directory / name).rename(aside)
-        (staged.directory / name).mkdir()
-        aside.rename(staged.directory / name / str(staged.version))
-    for manifest in _manifests(staged.directory, staged.version):
-        model = _model_of(manifest)
-        values = json.loads(manifest.read_text(encoding="utf-8"))
-        values[MANIFEST_FILES] = _without(disk.digests(model), _MANIFEST)
-        manifest.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def digests(staged: Staged) -> dict[str, str]:
-    """What the record lists: see :class:`Record`. After :func:`arrange`."""
-    models = {_model_of(one) for one in _manifests(staged.directory, staged.version)}
-    listed = (
-        path
-        for path in sorted(staged.directory.rglob("*"))
-        if path.is_file() and not models & set(path.parents)
-    )
-    manifests = _manifests(staged.directory, staged.version)
-    return {
-        path.relative_to(staged.directory).as_posix(): disk.digest(path)
-        for path in (*listed, *manifests)
-        if path.name not in (VERSION_JSON, SEEN_SQLITE)
-    }
-
-
-def check(directory: Path, record: Record) -> int:
-    """Compare all files with their digests, and look at the database; how many there are.
-
-    Raises:
-        StoreError: one is missing or damaged, or is not the one that was published; or a model
-            has one more.
-    """
-    _check_database(directory / SEEN_SQLITE)
-    # A version of an earlier release has a digest of the database, too.
-    listed = {directory / path: one for path, one in record.files.items() if path != SEEN_SQLITE}
-    for path, digest in listed.items():
-        _check(path, digest)
-    models: dict[Path, str] = {}
-    # Only now: a manifest is to be believed when it is the one that was published.
-    for manifest in _manifests(directory, record.version):
-        if manifest not in listed:
-            raise StoreError(f"{manifest} is not listed in {directory / VERSION_JSON}")
-        files = json.loads(manifest.read_text(encoding="utf-8"))[MANIFEST_FILES]
-        models |= {_model_of(manifest) / path: digest for path, digest in files.items()}
-    for path, digest in models.items():
-        _check(path, digest)
-    for manifest in _manifests(directory, record.version):
-        for path in sorted(_model_of(manifest).rglob("*")):
-            if path.is_file() and path not in models and path != manifest:
-                raise StoreError(f"{path} is not one of the files that were published")
-    return len(listed) + len(models) + 1
-
-
-def models_config() -> str:
-    """TensorFlow Serving's ``--model_config_file`` for both models, under /models."""
-    entries = "".join(
-        f'  config {{\n    name: "{name}"\n    base_path: "/models/{name}"\n'
-        f'    model_platform: "tensorflow"\n  }}\n'
-        for name in MODEL_NAMES
-    )
-    return f"model_config_list {{\n{entries}}}\n"
-
+from trainer.registry.store import StagedVersion
+from trainer.registry.version_record import VERSION_JSON, VersionRecord
 
 _MANIFEST = f"{ASSETS_EXTRA}/{MANIFEST_JSON}"
 
 
-def _manifests(directory: Path, version: int) -> list[Path]:
-    return [directory / name / str(version) / _MANIFEST for name in MODEL_NAMES]
+def compute(staged: StagedVersion) -> dict[str, str]:
+    """Write each model's checksums into its manifest; return those for ``version.json``.
+
+    The version must have been arranged by :func:`trainer.registry.layout.arrange`.
+    """
+    models = _model_directories(staged.directory, staged.version)
+    for model in models:
+        manifest = model / _MANIFEST
+        values = json.loads(manifest.read_text(encoding="utf-8"))
+        files = disk.checksums(model)
+        files.pop(_MANIFEST)
+        values[MANIFEST_FILES] = files
+        manifest.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    outside = (
+        path
+        for path in sorted(staged.directory.rglob("*"))
+        if path.is_file() and not set(models) & set(path.parents)
+    )
+    return {
+        path.relative_to(staged.directory).as_posix(): disk.checksum(path)
+        for path in (*outside, *(model / _MANIFEST for model in models))
+        if path.name not in (VERSION_JSON, SEEN_SQLITE)
+    }
 
 
-def _model_of(manifest: Path) -> Path:
-    return manifest.parent.parent
+def verify(directory: Path, record: VersionRecord) -> int:
+    """Compare all files of a version with their checksums, and check the SQLite database.
+
+    Returns:
+        the number of files checked.
+
+    Raises:
+        StoreError: a file is missing, damaged or changed, or a model has an additional file.
+    """
+    _check_database(directory / SEEN_SQLITE)
+    # Versions of an earlier release have a checksum of the database, too.
+    listed = {directory / path: sha for path, sha in record.files.items() if path != SEEN_SQLITE}
+    for path, checksum in listed.items():
+        _check_file(path, checksum)
+    models = _model_directories(directory, record.version)
+    in_models: dict[Path, str] = {}
+    # Manifests can be trusted only now, after their own checksums were compared.
+    for model in models:
+        manifest = model / _MANIFEST
+        if manifest not in listed:
+            raise StoreError(f"{manifest} is not listed in {directory / VERSION_JSON}")
+        files = json.loads(manifest.read_text(encoding="utf-8"))[MANIFEST_FILES]
+        in_models |= {model / path: checksum for path, checksum in files.items()}
+    for path, checksum in in_models.items():
+        _check_file(path, checksum)
+    for model in models:
+        for path in sorted(model.rglob("*")):
+            if path.is_file() and path not in in_models and path != model / _MANIFEST:
+                raise StoreError(f"{path} was not published with the version; remove it")
+    return len(listed) + len(in_models) + 1
 
 
-def _without(values: dict[str, str], key: str) -> dict[str, str]:
-    return {name: value for name, value in values.items() if name != key}
+def _model_directories(directory: Path, version: int) -> list[Path]:
+    return [directory / name / str(version) for name in MODEL_NAMES]
 
 
 def _check_database(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            [found] = database.execute("PRAGMA quick_check(1)").fetchone()
+            [result] = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
-    if found != "ok":
-        raise StoreError(f"{path} is damaged: {found}")
+    if result != "ok":
+        raise StoreError(f"{path} is damaged: {result}")
 
 
-def _check(path: Path, digest: str) -> None:
+def _check_file(path: Path, expected: str) -> None:
     try:
-        found = disk.digest(path)
+        found = disk.checksum(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    if found != digest:
+    if found != expected:
         raise StoreError(f"{path} is not the file that was published: its SHA-256 differs")

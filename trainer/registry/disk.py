@@ -1,4 +1,4 @@
-"""What files are asked beside reading and writing: to last, their digests, what is full."""
+"""Durable writes, checksums of files, and one error for every report of a full disk."""
 
 import errno
 import hashlib
@@ -9,32 +9,38 @@ from pathlib import Path
 
 from trainer.errors import DiskFull
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-# TensorFlow and SQLite have errors of their own for it.
-_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+# TensorFlow and SQLite report a full disk with exceptions of their own.
+_DISK_FULL_MESSAGES = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "database or disk is full",
+)
 
 
 @contextmanager
-def reported(models_dir: Path) -> Iterator[None]:
-    """Turn every library's error about a full disk into one.
+def disk_full_errors(models_dir: Path) -> Iterator[None]:
+    """Turn every library's error about a full disk into DiskFull.
 
     Raises:
-        DiskFull: instead of it.
+        DiskFull: the block failed because ``models_dir`` has no space left.
     """
     try:
         yield
     except Exception as error:
         code = error.errno if isinstance(error, OSError) else None
-        if code not in _FULL and not any(word in str(error) for word in _WORDS):
+        if code not in _DISK_FULL_ERRNOS and not any(
+            message in str(error) for message in _DISK_FULL_MESSAGES
+        ):
             raise
         raise DiskFull(
-            f"no space left in {models_dir}: what was served there still is. "
+            f"no space left in {models_dir}. The version that was served is still served. "
             f"`python -m trainer gc --models-dir {models_dir}` removes old versions"
         ) from error
 
 
 def sync(path: Path) -> None:
-    """Have the content of a file, or the names in a directory, outlast a loss of power."""
+    """Flush a file's content, or a directory's entries, so that they survive a power loss."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -43,34 +49,34 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """:func:`sync` for everything below ``directory``, and itself."""
+    """Call :func:`sync` for ``directory`` and everything below it."""
     for path in (*directory.rglob("*"), directory):
         sync(path)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file anew: by one rename, and to last."""
-    unfinished = path.with_name(f".{path.name}")
-    with unfinished.open("w", encoding="utf-8") as file:
+    """Replace a file's content atomically, and durably, by a rename."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
+    temporary.replace(path)
     sync(path.parent)
 
 
-def digests(directory: Path) -> dict[str, str]:
-    """SHA-256 in hexadecimal of every file below ``directory``, by its path from there."""
+def checksums(directory: Path) -> dict[str, str]:
+    """Return the checksum of every file below ``directory``, by its relative path."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): digest(path) for path in files}
+    return {path.relative_to(directory).as_posix(): checksum(path) for path in files}
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size_bytes(directory: Path) -> int:
-    """Of all the files below."""
+    """Return the total size of all files below ``directory``."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -1,63 +1,82 @@
-"""Which version is served, and which ones are kept: promote, roll back, collect."""
+"""Changes which version is served: adds new versions, promotes, and rolls back."""
 
-from trainer.errors import Refused, StoreError
-from trainer.registry import checksums as sealing
-from trainer.registry import version_record as record
-from trainer.registry.store import Staged, Store
-from trainer.registry.version_record import Record
+from trainer.errors import GateFailed, StoreError
+from trainer.registry import checksums
+from trainer.registry.store import StagedVersion, Store
+from trainer.registry.version_record import VersionRecord
 
 
-def admit(
-    store: Store, staged: Staged, judged: Record, serving: int | None, override: str | None
-) -> bool | None:
-    """Keep a staged version, and serve it if it passed its gate or ``override`` says why.
+class ServedVersionChanged(Exception):
+    """Another command promoted a version while this one was being judged."""
+
+
+def add(
+    store: Store,
+    staged: StagedVersion,
+    record: VersionRecord,
+    *,
+    served: int | None,
+    override: str | None = None,
+) -> bool:
+    """Add a staged version, and serve it if it passed its gate or the gate is overridden.
+
+    Args:
+        store: where the version is added.
+        staged: the version, complete but for its record.
+        record: the version's record, with the results of its gate.
+        served: the version that was served when the gate was evaluated.
+        override: the reason to serve the version even if its gate failed, or None.
 
     Returns:
-        whether it is served; None, and nothing is done, where it is no longer
-        ``serving`` that is.
+        whether the version is served now.
+
+    Raises:
+        ServedVersionChanged: ``served`` is no longer the served version; nothing was changed.
     """
     with store.lock():
-        if store.current() != serving:
-            return None
-        judged.write(staged.directory)
-        store.keep(staged)
-        if judged.failed and override is None:
+        if store.current() != served:
+            raise ServedVersionChanged
+        record.write(staged.directory)
+        store.add(staged)
+        if record.failures and override is None:
             return False
-        reason = override if judged.failed else None
-        _serve(store, staged.version, judged.source, _before(store, staged.version), reason)
+        reason = override if record.failures else None
+        _serve(store, staged.version, record.source, _history(store, staged.version), reason)
         return True
 
 
 def promote(store: Store, version: int, reason: str | None = None) -> int | None:
-    """Serve ``version``; the one that was served before.
+    """Serve ``version`` and return the version that was served before, if any.
 
     Raises:
-        Refused: it did not pass its gate, and there is no ``reason`` to serve it.
-        StoreError: there is no such version, its files are not those that were published,
-            or it is served already.
+        GateFailed: the version did not pass its gate, and no ``reason`` was given.
+        StoreError: there is no such version, its files have changed, or it is served already.
     """
     directory = store.existing(version)
-    found = record.read(directory)
-    if found.failed and reason is None:
-        raise Refused(
-            f"version {version} did not pass its gate: {'; '.join(found.failed)}. "
-            f'With --reason "TEXT" it is published all the same'
+    record = VersionRecord.read(directory)
+    if record.failures and reason is None:
+        raise GateFailed(
+            f"version {version} did not pass its gate: {'; '.join(record.failures)}. "
+            f'Add --reason "TEXT" to serve it anyway'
         )
-    sealing.check(directory, found)
+    checksums.verify(directory, record)
     with store.lock():
         before = store.current()
-        _not_current(version, before)
-        _serve(store, version, "promote", _before(store, version), reason)
+        _require_not_served(version, before)
+        _serve(store, version, "promote", _history(store, version), reason)
     return before
 
 
 def rollback(store: Store, to: int | None = None, reason: str | None = None) -> tuple[int, int]:
-    """Serve what was served before, or ``to``; the version gone back to, and the one before.
+    """Serve the previously served version, or ``to``, again.
 
-    Repeated, it goes further back: never to a version that was rolled back from.
+    Repeated rollbacks go further back, and never to a version that was rolled back from.
+
+    Returns:
+        the version that is served now, and the one that was served before.
 
     Raises:
-        StoreError: there is nothing to go back to, or ``to`` was never served.
+        StoreError: no version was served before this one, or ``to`` was never served.
     """
     with store.lock():
         before = store.current()
@@ -67,60 +86,47 @@ def rollback(store: Store, to: int | None = None, reason: str | None = None) -> 
         if target is None:
             raise StoreError(
                 f"no version was served before version {before}; "
-                f"`promote` serves any other that passed its gate"
+                f"use `promote` to serve any other version that passed its gate"
             )
-        _not_current(target, before)
-        if not record.read(store.existing(target)).promotions:
-            raise StoreError(f"version {target} was never served; `promote` publishes it")
+        _require_not_served(target, before)
+        if not VersionRecord.read(store.existing(target)).promotions:
+            raise StoreError(f"version {target} was never served; use `promote` to serve it")
         _serve(store, target, "rollback", _previous(store, target), reason)
     return target, before
 
 
 def rollback_target(store: Store) -> int | None:
-    """What :func:`rollback` goes back to; None where there is nothing."""
+    """Return the version that :func:`rollback` would serve, or None if there is none."""
     current = store.current()
     if current is None:
         return None
-    there = [one for one in _previous(store, current) if store.directory(one).is_dir()]
-    return there[0] if there else None
-
-
-def collect(store: Store, keep: int) -> list[int]:
-    """Remove all but the ``keep`` newest versions; which ones are gone.
-
-    The served one stays, and the one that a rollback would go to.
-    """
-    with store.lock():
-        stays = {*store.versions()[-keep:], store.current(), rollback_target(store)}
-        gone = [version for version in store.versions() if version not in stays]
-        for version in gone:
-            store.remove(version)
-    return gone
+    previous = _previous(store, current)
+    return next((version for version in previous if store.directory(version).is_dir()), None)
 
 
 def _serve(store: Store, version: int, by: str, previous: list[int], reason: str | None) -> None:
-    """Record that ``version`` is promoted, then serve it. Holds the lock: the caller."""
+    """Record the promotion of ``version``, then serve it. The caller holds the lock."""
     directory = store.existing(version)
-    record.read(directory).promoted(by, previous, reason).write(directory)
+    VersionRecord.read(directory).with_promotion(by, previous, reason).write(directory)
     store.switch(version)
 
 
-def _before(store: Store, version: int) -> list[int]:
-    """What can be gone back to once ``version`` is served: the served one, and before it."""
+def _history(store: Store, version: int) -> list[int]:
+    """Return the versions to roll back to once ``version`` is served, latest first."""
     current = store.current()
     if current is None:
         return []
-    there = store.versions()
+    existing = store.versions()
     chain = [current, *_previous(store, current)]
-    return [one for one in chain if one in there and one != version]
+    return [one for one in chain if one in existing and one != version]
 
 
 def _previous(store: Store, version: int) -> list[int]:
-    """As of when ``version`` was promoted last."""
-    promotions = record.read(store.existing(version)).promotions
+    """Return the versions to roll back to, as recorded when ``version`` was last promoted."""
+    promotions = VersionRecord.read(store.existing(version)).promotions
     return promotions[-1].previous if promotions else []
 
 
-def _not_current(version: int, current: int | None) -> None:
+def _require_not_served(version: int, current: int | None) -> None:
     if version == current:
         raise StoreError(f"version {version} is served already")

@@ -1,7 +1,7 @@
-"""Through the gate: a staged version is verified, judged, kept and, if it passes, served."""
+"""Builds, verifies and judges a new version, and serves it if it passes its gate."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,155 +11,184 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from serving_contract import REPORTS, RETRIEVAL, RETRIEVAL_EXACT
-from trainer import probe as verify
-from trainer import report
 from trainer.artifact.servable import VectorServable
-from trainer.config import Config
-from trainer.errors import Refused
-from trainer.registry import checksums as sealing
-from trainer.registry import disk
-from trainer.registry import promotion as switching
-from trainer.registry import quality_gate as quality
-from trainer.registry import version_record as record
-from trainer.registry.quality_gate import TestRows
-from trainer.registry.store import Staged, Store
-from trainer.registry.version_record import Check, Record
+from trainer.config import Config, GateConfig, IndexConfig
+from trainer.errors import GateFailed, VerificationError
+from trainer.registry import checksums, disk, layout, promotion
+from trainer.registry.quality_gate import HeldOutRows, check_recall, compare_quality
+from trainer.registry.store import StagedVersion, Store
+from trainer.registry.version_record import CheckResult, VersionRecord, utc_now
 
-# Of the recall that is measured on a sample of the queries.
-_STANDARD_ERRORS = 2.0
+Metrics = Mapping[str, Any]
+Queries = NDArray[np.float32] | None
+Notice = Callable[[str], object]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a version.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NewVersion:
+    """What a pipeline publishes.
 
     Attributes:
-        record: what was found of it.
-        metrics: what metrics.json holds.
-        published: whether it is served now. If not, it is kept all the same.
+        source: the command that made it: ``run``, ``refresh`` or ``index``.
+        settings: the run's configuration, of which ``index`` and ``gate`` are used here.
+        servable: what both models are exported from.
+        metrics: the content of metrics.json except ``version`` and ``index``; ``dataset`` has
+            at least ``name`` and ``items``.
+        write_side_files: writes ``items.csv``, ``seen.sqlite`` and whatever else belongs to the
+            version into the given directory.
+        test_rows: the held-out rows, on which quality is compared; None skips the comparison.
+        tuning_queries: float32 [M, D], what the index is tuned with; None lets the build choose.
+        verification_queries: float32 [M, D], what its recall is measured with; None lets the
+            verification choose.
     """
 
-    record: Record
-    metrics: dict[str, Any]
-    published: bool
+    source: str
+    settings: Config
+    servable: VectorServable
+    metrics: Metrics
+    write_side_files: Callable[[Path], None]
+    test_rows: HeldOutRows | None = None
+    tuning_queries: Queries = None
+    verification_queries: Queries = None
 
 
-def publish(
-    store: Store,
-    staged: Staged,
-    servable: VectorServable,
-    metrics: Mapping[str, Any],
-    settings: Config,
-    console: Console,
-    *,
-    source: str,
-    rows: TestRows | None,
-    queries: NDArray[np.float32] | None = None,
-    override: str | None = None,
-) -> Outcome:
-    """Publish what ``staged.directory`` holds, if it passes; else keep it unpublished.
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The steps of a publication that other packages implement.
 
-    Args:
-        store: where to.
-        staged: has ``retrieval`` and ``retrieval_exact``, as ``saved_model.save`` writes them,
-            ``items.csv`` and ``seen.sqlite``. Everything else is written here.
-        servable: what the models were exported from.
-        metrics: metrics.json but for ``version`` and what is measured here; ``index``
-            holds each index's parameters by model name, ``dataset`` at least ``name``
-            and ``items``.
-        settings: ``index.target_recall`` and ``gate``.
-        console: what goes on is said there.
-        source: the command, for the record.
-        rows: what was held out; None where nothing was, and then quality is no part of
-            the gate.
-        queries: as :func:`trainer.probe.verify` takes them.
-        override: why it is to be published even if recall or quality fall short.
-
-    Raises:
-        VerificationError: a model cannot be loaded or answers wrongly: it is not kept.
-        StoreError: as of :meth:`Store.lock`, or something is missing in ``staged``.
+    Attributes:
+        build_models: writes both models into a directory, given the servable, the directory, the
+            index configuration, the manifest, a callback for progress messages and the tuning
+            queries; returns a description of each index by model name.
+        verify_models: measures the models in a directory, given the servable and the queries;
+            returns the measurements by model name, or raises VerificationError.
+        write_report: writes the report on the metrics into a directory, which it creates.
+        show_report: prints the metrics.
+        compare_quality: compares the new exact model with the served version.
     """
-    console.print("Verifying the exported models in a fresh process")
-    measured = verify.verify(staged.directory, servable, queries)
-    index = {name: measured[name] | metrics["index"][name] for name in measured}
-    written = {**metrics, "version": staged.version, "index": index}
-    report.write(staged.directory / REPORTS, written)
-    sealing.arrange(staged)
-    exact = staged.directory / RETRIEVAL_EXACT / str(staged.version)
-    found = Record(
-        version=staged.version,
-        created=record.now(),
-        source=source,
-        dataset=metrics["dataset"]["name"],
-        items=metrics["dataset"]["items"],
-        unseen_top_100=metrics["test"]["unseen_items"]["top_100"] if "test" in metrics else None,
-        index_recall_at_100=index[RETRIEVAL]["recall_at_100"],
-        checks={},
-        test_rows=rows.fingerprint() if rows else None,
-        files=sealing.digests(staged),
-    )
-    disk.sync_tree(staged.directory)
-    while True:
-        serving = store.current()
-        checks = {
-            "recall": _recall(index[RETRIEVAL], settings.index.target_recall),
-            "quality": _quality(store, serving, exact, rows, settings, console),
-        }
-        judged = replace(found, checks=checks)
-        published = switching.admit(store, staged, judged, serving, override)
-        # Another version is served by now: this one is measured against that.
-        if published is not None:
-            kept = record.read(store.directory(staged.version))
-            return Outcome(kept, written, published)
+
+    build_models: Callable[
+        [VectorServable, Path, IndexConfig, Metrics, Notice, Queries], dict[str, Any]
+    ]
+    verify_models: Callable[[Path, VectorServable, Queries], dict[str, Any]]
+    write_report: Callable[[Path, Metrics], None]
+    show_report: Callable[[Console, Metrics], None]
+    compare_quality: Callable[[Path, Path, HeldOutRows, GateConfig], CheckResult] = compare_quality
 
 
-def conclude(outcome: Outcome, models_dir: Path, console: Console) -> None:
-    """Show what was measured and what became of the version.
+class Publication:
+    """Publishes new versions into one store."""
 
-    Raises:
-        Refused: it is not published; with the reason and what can be done.
-    """
-    report.show(console, outcome.metrics)
-    for check in outcome.record.checks.values():
-        console.print(
-            f"{'passed' if check.passed else 'FAILED'}: {check.text}", markup=False, soft_wrap=True
+    def __init__(self, store: Store, console: Console, steps: Steps) -> None:
+        self._store = store
+        self._console = console
+        self._steps = steps
+
+    def publish(self, new: NewVersion, override: str | None = None) -> int:
+        """Build, verify and judge a version, and serve it if it passes; return its number.
+
+        Args:
+            new: the version.
+            override: the reason to serve it even if its gate fails, or None.
+
+        Raises:
+            IndexTuningError: no index reaches the target recall.
+            VerificationError: a model cannot be loaded or answers wrongly. It is not kept.
+            StoreError: the version cannot be added to the store.
+            GateFailed: the version did not pass its gate. It is kept, but not served.
+        """
+        with self._store.staging() as staged:
+            try:
+                metrics = self._build(new, staged)
+                record, served = self._judge(new, staged, metrics, override)
+            except VerificationError as error:
+                raise VerificationError(f"not published: {error}") from error
+        self._steps.show_report(self._console, metrics)
+        for check in record.checks.values():
+            verdict = "passed" if check.passed else "FAILED"
+            self._console.print(f"{verdict}: {check.text}", markup=False, soft_wrap=True)
+        if not served:
+            raise GateFailed(self._refusal(record))
+        self._console.print(f"Published version {record.version} in {self._store.models_dir}")
+        return record.version
+
+    def _build(self, new: NewVersion, staged: StagedVersion) -> Metrics:
+        """Write all files of the version but its record; return what metrics.json holds."""
+        steps, directory = self._steps, staged.directory
+        manifest = {**new.metrics, "version": staged.version}
+        indexes = steps.build_models(
+            new.servable,
+            directory,
+            new.settings.index,
+            manifest,
+            self._console.print,
+            new.tuning_queries,
         )
-    if not outcome.published:
-        raise Refused(refusal(outcome, models_dir))
-    console.print(f"Published version {outcome.record.version} in {models_dir}")
+        new.write_side_files(directory)
+        self._console.print("Verifying the exported models in a fresh process")
+        measured = steps.verify_models(directory, new.servable, new.verification_queries)
+        metrics = manifest | {"index": {name: measured[name] | indexes[name] for name in measured}}
+        steps.write_report(directory / REPORTS, metrics)
+        layout.arrange(staged)
+        return metrics
 
+    def _judge(
+        self, new: NewVersion, staged: StagedVersion, metrics: Metrics, override: str | None
+    ) -> tuple[VersionRecord, bool]:
+        """Add the version, and serve it if it passes; return its record and whether it is served.
 
-def refusal(outcome: Outcome, models_dir: Path) -> str:
-    """Why it was not published, and what can be done."""
-    version = outcome.record.version
-    return (
-        f"version {version} is not published: {'; '.join(outcome.record.failed)}. It is kept: "
-        f"python -m trainer promote {version} --models-dir {shlex.quote(str(models_dir))} "
-        f"--reason TEXT publishes it all the same"
-    )
+        If another version is promoted in the meantime, the comparison is repeated with that one.
+        """
+        index = metrics["index"][RETRIEVAL]
+        record = VersionRecord(
+            version=staged.version,
+            created=utc_now(),
+            source=new.source,
+            dataset=metrics["dataset"]["name"],
+            items=metrics["dataset"]["items"],
+            unseen_top_100=(
+                metrics["test"]["unseen_items"]["top_100"] if "test" in metrics else None
+            ),
+            index_recall_at_100=index["recall_at_100"],
+            checks={},
+            test_rows=new.test_rows.fingerprint() if new.test_rows else None,
+            files=checksums.compute(staged),
+        )
+        disk.sync_tree(staged.directory)
+        while True:
+            current = self._store.current()
+            checks = {
+                "recall": check_recall(index, new.settings.index.target_recall),
+                "quality": self._check_quality(new, staged, current),
+            }
+            record = replace(record, checks=checks)
+            try:
+                served = promotion.add(
+                    self._store, staged, record, served=current, override=override
+                )
+            except promotion.ServedVersionChanged:
+                continue
+            return record, served
 
+    def _check_quality(
+        self, new: NewVersion, staged: StagedVersion, current: int | None
+    ) -> CheckResult:
+        if new.test_rows is None:
+            return CheckResult(True, "quality was not compared: there are no test rows")
+        if current is None:
+            return CheckResult(True, "quality was not compared: no version was served before")
+        self._console.print(f"Comparing with version {current}, which is served")
+        return self._steps.compare_quality(
+            staged.directory / RETRIEVAL_EXACT / str(staged.version),
+            self._store.existing(current),
+            new.test_rows,
+            new.settings.gate,
+        )
 
-def _recall(index: Mapping[str, Any], target: float) -> Check:
-    """Below the target by no more than chance is not below it."""
-    value, error = index["recall_at_100"], index.get("recall_at_100_error", 0.0)
-    text = f"recall@100 of the index is {value:.4f}, {target:g} is asked for"
-    passed = value + _STANDARD_ERRORS * error >= target
-    if passed and value < target:
-        text += f"; measured to within {_STANDARD_ERRORS * error:.4f}"
-    return Check(passed, text, {"recall_at_100": value, "standard_error": error, "target": target})
-
-
-def _quality(
-    store: Store,
-    serving: int | None,
-    exact: Path,
-    rows: TestRows | None,
-    settings: Config,
-    console: Console,
-) -> Check:
-    if rows is None:
-        return Check(True, "quality was not compared: there are no test rows")
-    if serving is None:
-        return Check(True, "quality was not compared: no version was served before")
-    console.print(f"Comparing with version {serving}, which is served")
-    return quality.compare(exact, store.existing(serving), rows, settings.gate)
+    def _refusal(self, record: VersionRecord) -> str:
+        """Return why a version is not served, and the command that serves it anyway."""
+        return (
+            f"version {record.version} is not published: {'; '.join(record.failures)}. It is "
+            f"kept. To serve it anyway: python -m trainer promote {record.version} "
+            f"--models-dir {shlex.quote(str(self._store.models_dir))} --reason TEXT"
+        )

@@ -1,8 +1,14 @@
-"""A new version beside the served one, on the same test rows, both through their exports."""
+"""Decides whether a new version may be served: by its index's recall and by its quality.
+
+Quality is compared with the version that is served. Both exported exact models rank the catalogue
+for the same users, and both rankings are evaluated on the same test rows.
+"""
 
 import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,110 +16,140 @@ from numpy.typing import NDArray
 
 from serving_contract import ITEMS_CSV, RETRIEVAL_EXACT, SEEN_QUERY, SEEN_SQLITE
 from trainer import evaluation
-from trainer.artifact import side_files as companions
+from trainer.artifact import side_files
 from trainer.config import GateConfig
 from trainer.data.types import Dataset, Interactions, Split
 from trainer.errors import StoreError, VerificationError
 from trainer.evaluation.ranking import DEPTH
-from trainer.probe import user_answers as answers
-from trainer.registry import version_record as record
-from trainer.registry.version_record import Check
+from trainer.probe.rankings import Rankings, rank
+from trainer.registry.version_record import CheckResult, VersionRecord
 
-# Two versions of other data are not compared, nor versions on fewer rows than tell anything.
-_LEAST_SHARED = 0.1
-_LEAST_ROWS = 100
-# How many items that the data no longer has are looked past, at the most, for each user.
-_MOST_RETIRED = 1000
+# Recall is measured on a sample of queries. A shortfall within this many standard errors passes.
+_STANDARD_ERRORS = 2.0
+# Versions with a smaller share of common users or items were trained on unrelated data.
+_MIN_SHARED = 0.1
+# Fewer test rows than this are too few for a comparison.
+_MIN_ROWS = 100
+# Items that the served version knows and the new data does not have take up places in its
+# rankings. We ask for up to this many more candidates to make up for them.
+_MAX_RETIRED = 1000
+
+#: The signature of :func:`trainer.probe.rankings.rank`.
+Ranker = Callable[
+    [list[Path], NDArray[np.object_], NDArray[np.int64], NDArray[np.object_]], list[Rankings]
+]
+
+
+class _NotComparable(Exception):
+    """Quality cannot be compared with the served version. The message is the reason."""
 
 
 @dataclass(frozen=True, eq=False)
-class TestRows:
-    """What a run held out."""
-
-    __test__ = False  # Not one of pytest's.
+class HeldOutRows:
+    """A run's data set and the split that holds out its test rows."""
 
     dataset: Dataset
     parts: Split
 
     def fingerprint(self) -> str:
-        """The same for the same pairs of ids, in whatever order."""
+        """Return a text that is equal for equal sets of (user id, item id) test rows."""
         users, items = (
             pd.util.hash_array(ids.astype(object))
             for ids in (self.dataset.user_ids, self.dataset.item_ids)
         )
         rows = self.parts.test
-        # An odd factor keeps (a, b) and (b, a) apart; unsigned integers wrap.
+        # Multiplying by an odd constant distinguishes (a, b) from (b, a). Overflow wraps around.
         pairs = (users[rows.users] * np.uint64(0x9E3779B97F4A7C15)) ^ items[rows.items]
         mixed = pairs * (pairs >> np.uint64(32) | np.uint64(1))
         return f"{len(rows)}-{int(mixed.sum(dtype=np.uint64)):016x}"
 
 
-def compare(new: Path, serving: Path, rows: TestRows, settings: GateConfig) -> Check:
-    """Whether the new version's ``unseen_items.top_100`` is near enough the served version's.
-
-    Rows that the served version was trained on are left out: all of its data, unless
-    it held out the very same rows. A served version that cannot be read or asked is no
-    reason to keep another one back.
+def check_recall(index: Mapping[str, Any], target: float) -> CheckResult:
+    """Check the measured recall of the approximate index.
 
     Args:
-        new: the exact model of the new version.
-        serving: the directory of the version that is served.
-        rows: of the new version.
-        settings: the margin, and how many users are asked for.
+        index: ``recall_at_100`` and, if it was measured on a sample, ``recall_at_100_error``,
+            its standard error.
+        target: the recall to reach. A shortfall of up to two standard errors passes.
+    """
+    recall, error = index["recall_at_100"], index.get("recall_at_100_error", 0.0)
+    passed = recall + _STANDARD_ERRORS * error >= target
+    text = f"recall@100 of the index is {recall:.4f}; the target is {target:g}"
+    if passed and recall < target:
+        text += f", and the measurement is accurate to {_STANDARD_ERRORS * error:.4f}"
+    values = {"recall_at_100": recall, "standard_error": error, "target": target}
+    return CheckResult(passed, text, values)
+
+
+def compare_quality(
+    new: Path, served: Path, rows: HeldOutRows, settings: GateConfig, rank: Ranker = rank
+) -> CheckResult:
+    """Check that a new version's ``unseen_items.top_100`` is close to the served version's.
+
+    If the served version held out other rows, those that it has seen are left out. If it cannot
+    be read or does not answer, or has too little in common with the new data, the check passes:
+    a broken version must not keep its successor from being served.
+
+    Args:
+        new: the directory of the new version's exact model.
+        served: the directory of the served version.
+        rows: the new version's data.
+        settings: the allowed loss and the largest number of users to compare.
+        rank: asks exported models for rankings.
 
     Raises:
-        VerificationError: the new one does not answer.
+        VerificationError: the new version does not answer.
     """
+    version = int(served.name)
     try:
-        return _compare(new, serving, rows, settings)
+        return _compare(version, new, served, rows, settings, rank)
     except (StoreError, OSError, sqlite3.Error) as error:
-        return _not_compared(int(serving.name), f"it cannot be read: {error}")
+        reason = f"it cannot be read: {error}"
+    except _NotComparable as error:
+        reason = str(error)
+    text = f"quality was not compared with version {version}: {reason}"
+    return CheckResult(True, text, {"serving_version": version})
 
 
-def _compare(new: Path, serving: Path, rows: TestRows, settings: GateConfig) -> Check:
-    served = record.read(serving)
-    number = served.version
-    sampled = _sampled(rows.parts.test, settings.users)
-    test = sampled
-    if served.test_rows != rows.fingerprint():
-        test = _fresh(sampled, rows.dataset, serving / SEEN_SQLITE)
-        if len(test) < _LEAST_ROWS:
-            return _not_compared(
-                number,
-                f"it was trained on other rows; only {len(test)} of these are new to it",
-            )
-    known_items = companions.read_item_ids(serving / ITEMS_CSV)
-    shared_items = float(pd.Series(rows.dataset.item_ids).isin(known_items).mean())
-    if shared_items < _LEAST_SHARED:
-        return _not_compared(number, f"it knows only {shared_items:.1%} of the items")
+def _compare(
+    version: int,
+    new: Path,
+    served: Path,
+    rows: HeldOutRows,
+    settings: GateConfig,
+    rank: Ranker,
+) -> CheckResult:
+    test = _rows_to_compare(served, rows, settings.users)
+    catalogue = rows.dataset.item_ids
+    served_items = side_files.read_item_ids(served / ITEMS_CSV)
+    shared_items = float(pd.Series(catalogue).isin(served_items).mean())
+    if shared_items < _MIN_SHARED:
+        raise _NotComparable(f"it knows only {shared_items:.1%} of the items")
     users = np.unique(test.users)
-    retired = len(known_items) - round(shared_items * len(rows.dataset.item_ids))
-    exact = serving / RETRIEVAL_EXACT / str(number)
-    question = (
+    retired = max(0, len(served_items) - round(shared_items * len(catalogue)))
+    questions = (
         rows.dataset.user_ids[users],
-        DEPTH + _counts(rows.parts.train, users) + min(max(0, retired), _MOST_RETIRED),
-        rows.dataset.item_ids,
+        DEPTH + _training_rows(rows.parts.train, users) + min(retired, _MAX_RETIRED),
+        catalogue,
     )
     try:
-        ours, theirs = answers.ask([new, exact], *question)
+        ours, theirs = rank([new, served / RETRIEVAL_EXACT / str(version)], *questions)
     except VerificationError as error:
-        answers.ask([new], *question)
-        return _not_compared(number, f"it does not answer: {error}")
+        # This raises if it was the new version that did not answer.
+        rank([new], *questions)
+        raise _NotComparable(f"it does not answer: {error}") from error
     shared_users = float(theirs.known.mean())
-    if shared_users < _LEAST_SHARED:
-        return _not_compared(number, f"it knows only {shared_users:.1%} of the users")
-    value, before = (_top_100(one, users, rows, test) for one in (ours, theirs))
-    text = (
-        f"unseen_items top-100 is {value:.4f}, version {number}'s {before:.4f} on the same "
-        f"{len(test):,} rows of {len(users):,} users; up to {settings.max_quality_loss:g} less "
-        f"is allowed"
-    )
-    return Check(
+    if shared_users < _MIN_SHARED:
+        raise _NotComparable(f"it knows only {shared_users:.1%} of the users")
+    value, before = (_unseen_top_100(one, users, rows, test) for one in (ours, theirs))
+    return CheckResult(
         value >= before - settings.max_quality_loss,
-        text,
+        f"unseen_items top-100 is {value:.4f}, and version {version}'s is {before:.4f} on the "
+        f"same {len(test):,} test rows of {len(users):,} users; a loss of up to "
+        f"{settings.max_quality_loss:g} is allowed",
         {
             "unseen_items_top_100": value,
-            "serving_version": number,
+            "serving_version": version,
             "serving_unseen_items_top_100": before,
             "max_quality_loss": settings.max_quality_loss,
             "rows": len(test),
@@ -122,24 +158,33 @@ def _compare(new: Path, serving: Path, rows: TestRows, settings: GateConfig) -> 
     )
 
 
-def _not_compared(version: int, why: str) -> Check:
-    text = f"quality was not compared with version {version}: {why}"
-    return Check(True, text, {"serving_version": version})
-
-
-def _sampled(test: Interactions, most: int) -> Interactions:
-    users = np.unique(test.users)
-    if len(users) <= most:
+def _rows_to_compare(served: Path, rows: HeldOutRows, max_users: int) -> Interactions:
+    """Return the test rows of up to ``max_users`` users that the served version has not seen."""
+    test = _sample_users(rows.parts.test, max_users)
+    if VersionRecord.read(served).test_rows == rows.fingerprint():
         return test
-    return test.take(np.isin(test.users, np.random.default_rng(0).choice(users, most, False)))
+    unseen = _unseen_rows(test, rows.dataset, served / SEEN_SQLITE)
+    if len(unseen) < _MIN_ROWS:
+        raise _NotComparable(
+            f"it was trained on other rows, and only {len(unseen)} of these test rows are new to it"
+        )
+    return unseen
 
 
-def _fresh(test: Interactions, dataset: Dataset, seen: Path) -> Interactions:
-    """The rows that are not in a seen store."""
-    connection = sqlite3.connect(f"{seen.resolve().as_uri()}?mode=ro", uri=True)
+def _sample_users(test: Interactions, max_users: int) -> Interactions:
+    users = np.unique(test.users)
+    if len(users) <= max_users:
+        return test
+    sample = np.random.default_rng(0).choice(users, max_users, replace=False)
+    return test.take(np.isin(test.users, sample))
+
+
+def _unseen_rows(test: Interactions, dataset: Dataset, seen_sqlite: Path) -> Interactions:
+    """Return the rows that are not in a version's database of seen items."""
+    connection = sqlite3.connect(f"{seen_sqlite.resolve().as_uri()}?mode=ro", uri=True)
     try:
         seen_by = {
-            user: {one for (one,) in connection.execute(SEEN_QUERY, [dataset.user_ids[user]])}
+            user: {item for (item,) in connection.execute(SEEN_QUERY, [dataset.user_ids[user]])}
             for user in np.unique(test.users).tolist()
         }
     finally:
@@ -148,22 +193,23 @@ def _fresh(test: Interactions, dataset: Dataset, seen: Path) -> Interactions:
     return test.take(np.array([item not in seen_by[user] for user, item in pairs], bool))
 
 
-def _counts(train: Interactions, users: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Training rows of each of ``users``."""
+def _training_rows(train: Interactions, users: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the number of training rows of each of ``users``."""
     return np.bincount(train.users, minlength=int(users[-1]) + 1)[users].astype(np.int64)
 
 
-def _top_100(
-    given: answers.Answers, users: NDArray[np.int32], rows: TestRows, test: Interactions
+def _unseen_top_100(
+    rankings: Rankings, users: NDArray[np.int32], rows: HeldOutRows, test: Interactions
 ) -> float:
+    """Evaluate rankings of ``users``, which are sorted, on ``test``."""
     items = len(rows.dataset.item_ids)
 
-    def score(asked: NDArray[np.int32]) -> NDArray[np.float32]:
-        # The place in the answer, the first the highest; what was not answered is nowhere.
-        scores = np.full((len(asked), items), -np.inf, np.float32)
-        for row, user in enumerate(np.searchsorted(users, asked)):
-            found = given.of(int(user))
-            scores[row, found] = -np.arange(len(found))
+    def score(wanted: NDArray[np.int32]) -> NDArray[np.float32]:
+        # An item's score is its negated rank; items that were not returned score -inf.
+        scores = np.full((len(wanted), items), -np.inf, np.float32)
+        for row, user in enumerate(np.searchsorted(users, wanted)):
+            ranking = rankings.of_user(int(user))
+            scores[row, ranking] = -np.arange(len(ranking))
         return scores
 
     train = rows.parts.train.take(np.isin(rows.parts.train.users, users))

@@ -1,13 +1,14 @@
-"""MODELS_DIR: whole versions, and one link that says which of them is served.
+"""The versions in MODELS_DIR, and the symbolic link to the one that is served.
 
     versions/<v>/          retrieval/<v>/, retrieval_exact/<v>/, reports/<v>/, items.csv,
                            seen.sqlite, models.config, version.json
     current             -> versions/<v>
-    retrieval           -> current/retrieval, and so on for every name of the contract
+    retrieval           -> current/retrieval, and likewise for every other served name
 
-A version is built in a ``.staging-*`` directory and renamed to ``versions/<v>``; what is
-served changes by a rename over ``current``. So whenever a process is killed, all that
-belongs to a version is there or nothing of it, and all that is served belongs to one.
+A version is built in a ``.staging-*`` directory and then renamed to ``versions/<v>``. The served
+version changes when a new link is renamed over ``current``. Both changes are atomic: even if a
+process is killed, a version is there completely or not at all, and everything that is served
+belongs to one version.
 """
 
 import fcntl
@@ -28,27 +29,28 @@ from serving_contract import (
     SEEN_SQLITE,
     VERSIONS,
 )
-from trainer.errors import Locked, StoreError
+from trainer.errors import StoreError, StoreLocked
 from trainer.registry import disk
 
-#: Per version, in a directory with its number.
+#: Directories whose content is in a subdirectory named after the version's number.
 NUMBERED = (*MODEL_NAMES, REPORTS)
-#: The names under MODELS_DIR that lead to what is served.
-PUBLIC = (*NUMBERED, ITEMS_CSV, SEEN_SQLITE, MODELS_CONFIG)
+#: The names in MODELS_DIR that link to files of the served version.
+SERVED_NAMES = (*NUMBERED, ITEMS_CSV, SEEN_SQLITE, MODELS_CONFIG)
 
 _STAGING = ".staging-"
 _LOCK = ".lock"
 _LOCK_WAIT_S = 30.0
+_LOCK_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Staged:
+class StagedVersion:
     """A version that is being built.
 
     Attributes:
-        version: the number it will have.
-        directory: where to put ``retrieval``, ``retrieval_exact``, ``items.csv`` and
-            ``seen.sqlite``. It is on MODELS_DIR's file system.
+        version: the number that it will have.
+        directory: where ``retrieval``, ``retrieval_exact``, ``items.csv`` and ``seen.sqlite``
+            are to be written. It is on the same file system as MODELS_DIR.
     """
 
     version: int
@@ -56,18 +58,18 @@ class Staged:
 
 
 class Store:
-    """The versions under one MODELS_DIR."""
+    """The versions in one MODELS_DIR."""
 
     def __init__(self, models_dir: Path, lock_wait_s: float = _LOCK_WAIT_S) -> None:
         self.models_dir = models_dir
         self._lock_wait_s = lock_wait_s
 
     @classmethod
-    def opened(cls, models_dir: Path) -> "Store":
-        """A store that is there: a mistyped MODELS_DIR is not made.
+    def open_existing(cls, models_dir: Path) -> "Store":
+        """Return the store in a directory that must exist.
 
         Raises:
-            StoreError: there is no such directory, or as of :meth:`prepare`.
+            StoreError: there is no such directory, or as for :meth:`prepare`.
         """
         if not models_dir.is_dir():
             raise StoreError(f"{models_dir}: no such directory")
@@ -76,46 +78,49 @@ class Store:
         return store
 
     def prepare(self) -> None:
-        """Make MODELS_DIR where there is none.
+        """Create MODELS_DIR if it does not exist.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
             StoreError: it has the layout of an earlier release.
         """
         self.models_dir.mkdir(parents=True, exist_ok=True)
-        for name in PUBLIC:
+        for name in SERVED_NAMES:
             path = self.models_dir / name
             if path.exists() and not path.is_symlink():
                 raise StoreError(
-                    f"{path} is not a link: {self.models_dir} was written by an earlier release, "
-                    f"or by hand. Move it away, or name another directory"
+                    f"{path} is not a symbolic link: {self.models_dir} was written by an earlier "
+                    f"release, or by hand. Move it away, or name another directory"
                 )
 
     def directory(self, version: int) -> Path:
-        """Where a version is, or would be."""
+        """Return the directory of a version, which need not exist."""
         return self.models_dir / VERSIONS / str(version)
 
     def existing(self, version: int) -> Path:
-        """Where a version is.
+        """Return the directory of a version that must exist.
 
         Raises:
             StoreError: there is no such version.
         """
         directory = self.directory(version)
         if not directory.is_dir():
-            there = ", ".join(map(str, self.versions())) or "none"
-            raise StoreError(f"no version {version} in {self.models_dir}; there is: {there}")
+            found = ", ".join(map(str, self.versions())) or "none"
+            raise StoreError(f"no version {version} in {self.models_dir}; found: {found}")
         return directory
 
     def versions(self) -> list[int]:
-        """Every version that is there, the lowest first."""
-        return sorted(_numbers(self.models_dir / VERSIONS))
+        """Return the numbers of all versions, in ascending order."""
+        directory = self.models_dir / VERSIONS
+        if not directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in directory.iterdir() if _is_number(path.name))
 
     def current(self) -> int | None:
-        """The version that is served; None before the first.
+        """Return the number of the served version, or None if no version is served yet.
 
         Raises:
-            StoreError: the link leads elsewhere.
+            StoreError: ``current`` is not a link to a version.
         """
         link = self.models_dir / CURRENT
         try:
@@ -125,40 +130,43 @@ class Store:
         except OSError as error:
             raise StoreError(f"{link} is not a link to a version: {error.strerror}") from error
         if target.parent != Path(VERSIONS) or not _is_number(target.name):
-            raise StoreError(f"{link} is not a link to a version, but to {target}")
+            raise StoreError(f"{link} is not a link to a version; it points to {target}")
         return int(target.name)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """MODELS_DIR for this process alone: to be held shortly, for a change of what is there.
+        """Hold MODELS_DIR's lock while the block changes versions or links.
 
-        What killed processes have left is removed first.
+        What killed processes have left behind is removed first. Hold the lock briefly: other
+        commands wait for it.
 
         Raises:
-            Locked: another process holds it, for longer than is sound.
-            DiskFull: there is no room for the change.
-            StoreError: as of :meth:`prepare`.
+            StoreLocked: another process held the lock for too long.
+            DiskFull: the change does not fit on the disk.
+            StoreError: as for :meth:`prepare`.
         """
         self.prepare()
-        with disk.reported(self.models_dir):
+        with disk.disk_full_errors(self.models_dir):
             handle = os.open(self.models_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 self._acquire(handle)
-                self._clean()
+                self._remove_leftovers()
                 yield
             finally:
                 os.close(handle)
 
     @contextmanager
-    def staging(self) -> Iterator[Staged]:
-        """The next version, to be built and then :meth:`keep` kept, or else removed.
+    def staging(self) -> Iterator[StagedVersion]:
+        """Reserve the next version number and a directory to build the version in.
 
-        No two runs get one number. The lock on its directory says that it is in use, and
-        ends with the process, however that ends.
+        Call :meth:`add` to keep the version; otherwise its directory is removed at the end of
+        the block. Concurrent runs get different numbers. The directory is locked, so that other
+        commands know it is in use; the lock ends with the process, even if that is killed.
 
         Raises:
-            DiskFull: what is built does not fit; whoever met it, TensorFlow and SQLite too.
-            StoreError: as of :meth:`lock`.
+            DiskFull: the block failed because the disk is full, even if TensorFlow or SQLite
+                reported it.
+            StoreError: as for :meth:`lock`.
         """
         with self.lock():
             version = self._next_number()
@@ -167,14 +175,14 @@ class Store:
             handle = os.open(directory, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX)
         try:
-            with disk.reported(self.models_dir):
-                yield Staged(version, directory)
+            with disk.disk_full_errors(self.models_dir):
+                yield StagedVersion(version, directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
             os.close(handle)
 
-    def keep(self, staged: Staged) -> None:
-        """Make a staged version one of the versions: by one rename. Holds the lock: the caller."""
+    def add(self, staged: StagedVersion) -> None:
+        """Add a staged version to the versions, by one rename. The caller holds the lock."""
         versions = self.models_dir / VERSIONS
         if not versions.is_dir():
             versions.mkdir()
@@ -184,60 +192,60 @@ class Store:
         disk.sync(self.models_dir)
 
     def switch(self, version: int) -> None:
-        """Serve ``version``: by one rename. Holds the lock: the caller."""
+        """Serve ``version``, by one rename. The caller holds the lock."""
         self.existing(version)
-        for name in PUBLIC:
+        for name in SERVED_NAMES:
             path = self.models_dir / name
             if not path.is_symlink():
                 path.symlink_to(Path(CURRENT, name))
-        unfinished = self.models_dir / f"{_STAGING}{CURRENT}"
-        unfinished.symlink_to(Path(VERSIONS, str(version)))
-        unfinished.replace(self.models_dir / CURRENT)
+        new_link = self.models_dir / f"{_STAGING}{CURRENT}"
+        new_link.symlink_to(Path(VERSIONS, str(version)))
+        new_link.replace(self.models_dir / CURRENT)
         disk.sync(self.models_dir)
 
     def remove(self, version: int) -> None:
-        """Remove a version that is not served. Holds the lock: the caller."""
-        # First out of the versions, by one rename: half a version is none.
+        """Remove a version that is not served. The caller holds the lock."""
+        # The rename comes first, so that a killed process leaves no partial version.
         removed = self.models_dir / f"{_STAGING}{version}-removed"
         self.directory(version).rename(removed)
         disk.sync(self.models_dir / VERSIONS)
         shutil.rmtree(removed)
 
     def _next_number(self) -> int:
-        staged = {path.name.removeprefix(_STAGING) for path in self._staged()}
+        staged = (path.name.removeprefix(_STAGING) for path in self._staging_paths())
         return max((*self.versions(), *map(int, filter(_is_number, staged))), default=0) + 1
 
-    def _staged(self) -> list[Path]:
+    def _staging_paths(self) -> list[Path]:
         return list(self.models_dir.glob(f"{_STAGING}*"))
 
     def _acquire(self, handle: int) -> None:
-        until = time.monotonic() + self._lock_wait_s
+        deadline = time.monotonic() + self._lock_wait_s
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() > until:
-                    raise Locked(
-                        f"another command is at work in {self.models_dir}; try again later"
+                if time.monotonic() > deadline:
+                    raise StoreLocked(
+                        f"another command is changing {self.models_dir}; try again later"
                     ) from None
-                time.sleep(0.05)
+                time.sleep(_LOCK_POLL_S)
             else:
                 return
 
-    def _clean(self) -> None:
-        for path in self._staged():
+    def _remove_leftovers(self) -> None:
+        for path in self._staging_paths():
             if path.is_symlink():
                 path.unlink()
             else:
                 with suppress(FileNotFoundError, BlockingIOError):
-                    _remove_unused(path)
+                    _remove_if_unused(path)
 
 
-def _remove_unused(directory: Path) -> None:
+def _remove_if_unused(directory: Path) -> None:
     """Remove a staging directory.
 
     Raises:
-        BlockingIOError: a living process holds it.
+        BlockingIOError: a running process uses it.
     """
     handle = os.open(directory, os.O_RDONLY)
     try:
@@ -245,12 +253,6 @@ def _remove_unused(directory: Path) -> None:
         shutil.rmtree(directory)
     finally:
         os.close(handle)
-
-
-def _numbers(directory: Path) -> list[int]:
-    if not directory.is_dir():
-        return []
-    return [int(path.name) for path in directory.iterdir() if _is_number(path.name)]
 
 
 def _is_number(name: str) -> bool:

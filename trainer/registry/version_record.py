@@ -1,4 +1,4 @@
-"""``version.json``: what a version is, how it was judged, when it was served."""
+"""``version.json``: what a version is, how it was judged, and when it was served."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -13,13 +13,13 @@ VERSION_JSON = "version.json"
 
 
 @dataclass(frozen=True)
-class Check:
-    """One part of the gate.
+class CheckResult:
+    """The result of one check of the quality gate.
 
     Attributes:
-        passed: whether the version may be published, as far as this goes.
-        text: what was found, for people.
-        values: the numbers in it, for programs.
+        passed: whether this check allows the version to be served.
+        text: what was measured, in a sentence for people.
+        values: the measured numbers, for programs.
     """
 
     passed: bool
@@ -29,13 +29,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Promotion:
-    """One time that a version became the served one.
+    """One occasion on which a version became the served one.
 
     Attributes:
-        at: UTC, ISO 8601.
-        by: the command: ``run``, ``promote``, ``rollback`` and so on.
-        previous: the versions to go back to, the first one first.
-        reason: why, where somebody gave one.
+        at: the time in UTC, ISO 8601.
+        by: the command that promoted it: ``run``, ``promote``, ``rollback`` and so on.
+        previous: the versions that a rollback may return to, in the order it tries them.
+        reason: the reason that the user gave, or None.
     """
 
     at: str
@@ -45,23 +45,22 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class Record:
-    """What version.json holds.
+class VersionRecord:
+    """The content of ``version.json``.
 
     Attributes:
-        version: the number.
-        created: UTC, ISO 8601.
-        source: the command that made it: ``run``, ``refresh``, ``index``.
-        dataset: the name of its data.
-        items: in its catalogue.
-        unseen_top_100: the report's figure; None where there were no test rows.
-        index_recall_at_100: of the ScaNN index.
-        checks: the gate's, by name.
-        test_rows: a fingerprint of the rows held out; None where there were none.
-        files: SHA-256 by path, of all files but the models' and version.json. Each model
-            has its own list in manifest.json, and that file is in this one.
-        promotions: the last one last. Written before the link is changed, so a process
-            that was killed in between may leave one more than there were.
+        version: the version's number.
+        created: the time of its creation in UTC, ISO 8601.
+        source: the command that made it: ``run``, ``refresh`` or ``index``.
+        dataset: the name of the data set.
+        items: the number of items in the catalogue.
+        unseen_top_100: the quality in the version's report; None without test rows.
+        index_recall_at_100: the recall of the approximate index.
+        checks: the results of the quality gate, by name.
+        test_rows: a fingerprint of the held-out rows; None without test rows.
+        files: SHA-256 by path; see :mod:`trainer.registry.checksums`.
+        promotions: every promotion, oldest first. Each is written before the served version
+            changes, so a process killed in between may leave one that never took effect.
     """
 
     version: int
@@ -71,49 +70,50 @@ class Record:
     items: int
     unseen_top_100: float | None
     index_recall_at_100: float
-    checks: dict[str, Check]
+    checks: dict[str, CheckResult]
     test_rows: str | None
     files: dict[str, str] = field(default_factory=dict)
     promotions: list[Promotion] = field(default_factory=list)
 
+    @classmethod
+    def read(cls, directory: Path) -> "VersionRecord":
+        """Return the record of the version in ``directory``.
+
+        Raises:
+            StoreError: ``version.json`` is missing or malformed.
+        """
+        path = directory / VERSION_JSON
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            checks = {name: CheckResult(**check) for name, check in values.pop("checks").items()}
+            promotions = [Promotion(**one) for one in values.pop("promotions")]
+            return cls(checks=checks, promotions=promotions, **values)
+        # Deeply nested JSON raises RecursionError.
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise StoreError(f"{path} is not the record of a version: {error}") from error
+
+    def write(self, directory: Path) -> None:
+        """Write ``version.json`` into the version's directory atomically."""
+        disk.replace_text(directory / VERSION_JSON, json.dumps(asdict(self), indent=2) + "\n")
+
     @property
-    def failed(self) -> list[str]:
-        """What the gate found wanting, for people."""
+    def failures(self) -> list[str]:
+        """The texts of the checks that failed."""
         return [check.text for check in self.checks.values() if not check.passed]
 
     @property
     def gate(self) -> str:
-        """In a word: passed, overridden or failed."""
-        if not self.failed:
+        """The gate's verdict: ``passed``, ``overridden`` or ``failed``."""
+        if not self.failures:
             return "passed"
         return "overridden" if any(one.reason for one in self.promotions) else "failed"
 
-    def promoted(self, by: str, previous: list[int], reason: str | None) -> "Record":
-        """With one more promotion, now."""
-        return replace(self, promotions=[*self.promotions, Promotion(now(), by, previous, reason)])
-
-    def write(self, directory: Path) -> None:
-        """Into the version's directory, by one rename."""
-        disk.replace_text(directory / VERSION_JSON, json.dumps(asdict(self), indent=2) + "\n")
+    def with_promotion(self, by: str, previous: list[int], reason: str | None) -> "VersionRecord":
+        """Return the record with one more promotion, made now."""
+        promotion = Promotion(utc_now(), by, previous, reason)
+        return replace(self, promotions=[*self.promotions, promotion])
 
 
-def read(directory: Path) -> Record:
-    """The record of the version in ``directory``.
-
-    Raises:
-        StoreError: there is none, or it is not one.
-    """
-    path = directory / VERSION_JSON
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        checks = {name: Check(**check) for name, check in values.pop("checks").items()}
-        promotions = [Promotion(**one) for one in values.pop("promotions")]
-        return Record(checks=checks, promotions=promotions, **values)
-    # The last of them where it is nested without end.
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise StoreError(f"{path} is not the record of a version: {error}") from error
-
-
-def now() -> str:
-    """UTC, to the second."""
+def utc_now() -> str:
+    """Return the current time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

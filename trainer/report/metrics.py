@@ -18,27 +18,27 @@ from trainer.report.tables import OURS
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy", "implicit")
 
 
-def described(dataset: Dataset, parts: Split) -> dict[str, Any]:
+def dataset(data: Dataset, parts: Split) -> dict[str, Any]:
     """``dataset``: its name, its sizes and how it was split."""
     return {
-        "name": dataset.name,
-        "users": len(dataset.user_ids),
-        "items": len(dataset.item_ids),
+        "name": data.name,
+        "users": len(data.user_ids),
+        "items": len(data.item_ids),
         "train": len(parts.train),
         "test": len(parts.test),
         "split": parts.name,
     }
 
 
-def compared(comparison: Comparison, left_out: Mapping[str, str]) -> dict[str, Any]:
+def comparison(compared: Comparison, left_out: Mapping[str, str]) -> dict[str, Any]:
     """``test``, ``baselines``, ``baselines_left_out``, ``slices`` and ``coverage``."""
-    quality = {name: one.as_dict() for name, one in comparison.quality.items()}
+    quality = {name: one.as_dict() for name, one in compared.quality.items()}
     return {
         "test": quality.pop(OURS),
         "baselines": quality,
         "baselines_left_out": dict(left_out),
-        "slices": comparison.slices,
-        "coverage": comparison.coverage,
+        "slices": compared.slices,
+        "coverage": compared.coverage,
     }
 
 

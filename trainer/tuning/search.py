@@ -10,6 +10,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from trainer.errors import TuningError as TuningError
+
 # Before the sampler learns from them; Optuna's own ten are random but for the first. That one is
 # a good guess, and a search has tens of trials rather than hundreds: it looks around there first.
 _UNGUIDED_TRIALS = 1
@@ -18,10 +20,6 @@ _REASON = "reason"
 #: A trial's parameters, and what to ask after every epoch whether there is time for another,
 #: in; the trial's value out, higher is better.
 Judge = Callable[[Mapping[str, Any], Callable[[], bool]], float]
-
-
-class TuningError(Exception):
-    """A search that found nothing. The message says why."""
 
 
 class TrialFailed(Exception):

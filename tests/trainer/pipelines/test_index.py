@@ -12,14 +12,14 @@ import scann  # noqa: F401  (registers the ops)
 import tensorflow as tf
 
 from tests.trainer.index.clustered import clustered
-from trainer.cli import main as cli
+from trainer.cli.main import main
 
 
 def test_only_the_index_can_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = _write(tmp_path)
     more = ["--set", "training.epochs=5"]
     assert _index(files, tmp_path / "models", "vectors.npy", "ids.txt", *more) == 1
-    assert "only index. can be set" in capsys.readouterr().err
+    assert "settings that begin with 'index.'" in capsys.readouterr().err
 
 
 def _write(directory: Path, count: int = 500) -> dict[str, Path]:
@@ -39,7 +39,7 @@ def _write(directory: Path, count: int = 500) -> dict[str, Path]:
 
 def _index(files: dict[str, Path], models: Path, embeddings: str, ids: str, *more: str) -> int:
     given = ["--embeddings", str(files[embeddings]), "--ids", str(files[ids])]
-    return cli.main(["index", *given, "--models-dir", str(models), *more])
+    return main(["index", *given, "--models-dir", str(models), *more])
 
 
 @pytest.mark.parametrize(

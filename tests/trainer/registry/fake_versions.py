@@ -1,4 +1,4 @@
-"""Versions of a few small files, published as real ones are. Imports nothing slow."""
+"""Publishes tiny fake versions with the registry's own code. Imports nothing slow."""
 
 import json
 import sqlite3
@@ -6,38 +6,44 @@ from contextlib import closing
 from pathlib import Path
 
 from serving_contract import SEEN_SCHEMA
-from trainer.registry import checksums as sealing
-from trainer.registry import disk
-from trainer.registry import promotion as switching
-from trainer.registry.store import PUBLIC, Staged, Store
-from trainer.registry.version_record import Check, Record
+from trainer.registry import checksums, disk, layout, promotion
+from trainer.registry.store import SERVED_NAMES, StagedVersion, Store
+from trainer.registry.version_record import CheckResult, VersionRecord
 
 MODELS = ("retrieval", "retrieval_exact")
+#: The number of files of a fake version, ``version.json`` excepted.
+FILES = 8
 
 
 def publish(store: Store, *, passed: bool = True, override: str | None = None) -> int:
-    """A version whose every file holds its number; the number."""
+    """Publish a version whose every file contains its number; return the number."""
     with store.staging() as staged:
         build(staged)
-        sealing.arrange(staged)
-        record = Record(
-            version=staged.version,
-            created="2026-01-02T03:04:05+00:00",
-            source="run",
-            dataset="fake",
-            items=2,
-            unseen_top_100=0.5,
-            index_recall_at_100=1.0,
-            checks={"quality": Check(passed, "as good as it was meant to be")},
-            test_rows=None,
-            files=sealing.digests(staged),
-        )
+        record = complete(staged, passed=passed)
         disk.sync_tree(staged.directory)
-        switching.admit(store, staged, record, store.current(), override)
+        promotion.add(store, staged, record, served=store.current(), override=override)
     return staged.version
 
 
-def build(staged: Staged) -> None:
+def complete(staged: StagedVersion, *, passed: bool = True, items: int = 2) -> VersionRecord:
+    """Arrange a staged version's files, and return a record for it."""
+    layout.arrange(staged)
+    return VersionRecord(
+        version=staged.version,
+        created="2026-01-02T03:04:05+00:00",
+        source="run",
+        dataset="fake",
+        items=items,
+        unseen_top_100=0.5,
+        index_recall_at_100=1.0,
+        checks={"quality": CheckResult(passed, "a made-up quality check")},
+        test_rows=None,
+        files=checksums.compute(staged),
+    )
+
+
+def build(staged: StagedVersion) -> None:
+    """Write all the files that a pipeline writes into a staged version."""
     text = str(staged.version)
     for name in MODELS:
         extra = staged.directory / name / "assets.extra"
@@ -52,10 +58,13 @@ def build(staged: Staged) -> None:
         seen.execute("INSERT INTO seen VALUES (?, 'i')", (text,))
 
 
-def served(models_dir: Path) -> set[str]:
-    """What every part that is served says its version is, read as servers read it."""
+def served_versions(models_dir: Path) -> set[str]:
+    """Return the versions that the served files say they are, read as servers read them.
+
+    A missing file counts as ``""``.
+    """
     found = set()
-    for name in PUBLIC:
+    for name in SERVED_NAMES:
         path = models_dir / name
         if name == "models.config":
             found |= {path.parent.joinpath("current").readlink().name} if path.is_file() else {""}

@@ -1,11 +1,14 @@
 """The command line says what was wrong in one line, and leaves nothing behind."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from trainer import config
-from trainer.cli import main as cli
+from trainer.cli import training_data
+from trainer.cli.main import main, parser
 
 
 @pytest.mark.parametrize(
@@ -14,7 +17,7 @@ from trainer.cli import main as cli
         (["--dataset", "synthetic", "--set", "training.epoch=3"], "did you mean"),
         (["--dataset", "synthetic", "--config", "tutorail"], "did you mean 'tutorial'"),
         (["--interactions", "absent.csv"], "absent.csv: no such file"),
-        (["--dataset", "synthetic", "--items", "i.csv"], "go with --interactions"),
+        (["--dataset", "synthetic", "--items", "i.csv"], "need --interactions"),
         (["--dataset", "movielens-100k", "--data-dir", "absent"], "is not MovieLens 100K"),
     ],
 )
@@ -22,22 +25,28 @@ def test_mistakes(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models_dir = tmp_path / "models"
-    assert cli.main(["run", *arguments, "--models-dir", str(models_dir)]) == 1
+    assert main(["run", *arguments, "--models-dir", str(models_dir)]) == 1
     assert message in capsys.readouterr().err
     assert not models_dir.exists()
 
 
-def test_a_file_called_like_a_preset_is_not_configured_by_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("arguments", "preset"),
+    [
+        (["--interactions", "tutorial.csv"], "default"),
+        (["--interactions", "tutorial.csv", "--config", "tutorial"], "tutorial"),
+        (["--dataset", "synthetic"], "default"),
+    ],
+)
+def test_file_named_like_a_preset_does_not_select_it(
+    arguments: list[str], preset: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    used: list[config.Config] = []
-    monkeypatch.setattr(
-        cli, "_run", lambda _parsed, _dataset, settings, _console: used.append(settings) or 0
-    )
-    clicks = tmp_path / "tutorial.csv"
-    clicks.write_text("user_id,item_id\na,x\n")
-    assert cli.main(["run", "--interactions", str(clicks), "--models-dir", str(tmp_path)]) == 0
-    assert used == [config.PRESETS["default"]]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tutorial.csv").write_text("user_id,item_id\na,x\n")
+    parsed = parser().parse_args(["run", *arguments, "--models-dir", "models"])
+    _, settings = training_data.load(parsed, Console(file=io.StringIO()))
+    assert settings == config.PRESETS[preset]
+    assert parsed.config == preset
 
 
 def test_a_directory_that_cannot_be_made(
@@ -45,7 +54,7 @@ def test_a_directory_that_cannot_be_made(
 ) -> None:
     (tmp_path / "file").write_text("")
     models_dir = tmp_path / "file" / "models"
-    assert cli.main(["run", "--dataset", "synthetic", "--models-dir", str(models_dir)]) == 1
+    assert main(["run", "--dataset", "synthetic", "--models-dir", str(models_dir)]) == 1
     assert str(models_dir) in capsys.readouterr().err
 
 
@@ -58,8 +67,8 @@ def test_a_catalogue_of_two(tmp_path: Path) -> None:
     models_dir = tmp_path / "models"
     small = ["--set", "training.batch_size=2", "--set", "training.epochs=1"]
     arguments = ["run", "--interactions", str(clicks), "--models-dir", str(models_dir), *small]
-    assert cli.main(arguments) == 0
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
+    assert main(arguments) == 0
     assert [path.name for path in (models_dir / "retrieval").iterdir()] == ["2"]
     assert sorted(path.name for path in (models_dir / "versions").iterdir()) == ["1", "2"]
 
@@ -77,6 +86,6 @@ def test_data_that_nothing_can_be_learnt_from(
     (tmp_path / "clicks.csv").write_text("user_id,item_id\n" + rows)
     models_dir = tmp_path / "models"
     arguments = ["run", "--interactions", str(tmp_path / "clicks.csv"), "--models-dir"]
-    assert cli.main([*arguments, str(models_dir)]) == 1
+    assert main([*arguments, str(models_dir)]) == 1
     assert message in capsys.readouterr().err
     assert not list(models_dir.iterdir())

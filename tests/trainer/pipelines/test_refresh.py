@@ -21,15 +21,15 @@ from trainer.artifact import stored_towers
 from trainer.artifact.retrievable import keep_items, retrievable_items
 from trainer.artifact.servable import Servable
 from trainer.artifact.stored_towers import StoredTowers
-from trainer.cli import main as cli
+from trainer.cli.main import main
 from trainer.data import files, synthetic
 from trainer.data.histories import Histories
 from trainer.data.types import DataError, Dataset
 from trainer.model import training
 from trainer.model.towers.query import QueryWeights
-from trainer.pipelines import refresh as refreshing
-from trainer.pipelines import run
 from trainer.pipelines.catalogue_change import Counts, change, unread
+from trainer.pipelines.refresh import refresh
+from trainer.pipelines.run import run
 
 TASTES = 4
 ITEMS = 80
@@ -69,7 +69,7 @@ def models_dir(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("refresh") / "models"
     settings = config.load("default", [*SETTINGS, "item_to_item.trained=true"])
     console = Console(file=io.StringIO(), width=200)
-    run.run(data, settings, directory, console)
+    run(data, settings, directory, console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Left out of the models: 1 item without training rows" in said
     return directory
@@ -222,9 +222,9 @@ def test_others_stay_to_the_last_bit(first: StoredTowers) -> None:
     same = ~np.isin(after.servable.item_ids, ["new", "i3"])
     _assert_same(
         after.keep_items(same).servable.candidate_vectors,
-        first.keep(untouched).servable.candidate_vectors,
+        first.keep_items(untouched).servable.candidate_vectors,
     )
-    _assert_same(after.keep_items(same), first.keep(untouched))
+    _assert_same(after.keep_items(same), first.keep_items(untouched))
     _assert_same(change(first, None, NONE)[0], first)
 
 
@@ -395,7 +395,7 @@ def second(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
     arguments = ["refresh", "--models-dir", str(models_dir)]
     arguments += ["--items", str(_write(scratch / "new.csv", new))]
     arguments += ["--remove", str(_write(scratch / "gone.csv", "item_id\ni5\ni5\nnever\n"))]
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
     return max(int(path.name) for path in (models_dir / "versions").iterdir())
 
 
@@ -503,9 +503,7 @@ def test_nothing_new_changes_nothing(models_dir: Path, second: int, tmp_path: Pa
     """Of the served version, and of an older one where that is asked for."""
     nothing = _write(tmp_path / "none.csv", "item_id,taste,year\n")
     for version in (None, 1):
-        number = refreshing.refresh(
-            models_dir, Console(file=io.StringIO()), items=nothing, version=version
-        )
+        number = refresh(models_dir, Console(file=io.StringIO()), items=nothing, version=version)
         assert number > second
         _assert_same(_stored(models_dir, number), _stored(models_dir, version or second))
         metrics = json.loads((models_dir / "reports" / str(number) / "metrics.json").read_text())
@@ -516,7 +514,7 @@ def test_nothing_new_changes_nothing(models_dir: Path, second: int, tmp_path: Pa
 @pytest.mark.parametrize(
     ("items", "remove", "message"),
     [
-        (None, None, "refresh takes --items, --remove, or both"),
+        (None, None, "refresh needs --items, --remove, or both"),
         ("item_id,year\na,1\n", None, "new.csv: no column taste; found: item_id, year"),
         ("taste,year\nt1,1\n", None, "new.csv: no column item_id"),
         ("item_id,taste,year\na,,\nb,,\na,,\n", None, "new.csv, line 4, column item_id: 'a' is"),
@@ -541,7 +539,7 @@ def test_mistakes(
     if remove is not None:
         arguments += ["--remove", str(_write(tmp_path / "gone.csv", remove))]
     before = sorted(models_dir.rglob("*"))
-    assert cli.main(arguments) == 1
+    assert main(arguments) == 1
     assert message in capsys.readouterr().err
     assert sorted(models_dir.rglob("*")) == before
 
@@ -556,6 +554,6 @@ def test_versions_that_are_not_there(
         ([str(tmp_path / "empty")], "empty has no version to refresh"),
         ([str(models_dir), "--version", "77"], "no version 77 in"),
     ):
-        assert cli.main(["refresh", "--remove", gone, "--models-dir", *arguments]) == 1
+        assert main(["refresh", "--remove", gone, "--models-dir", *arguments]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "mistyped").exists()

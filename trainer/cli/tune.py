@@ -1,0 +1,71 @@
+"""The command ``tune``."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+
+from trainer import config
+from trainer.cli import training_data
+from trainer.cli.arguments import positive_float, positive_int
+from trainer.tuning import measures
+
+HELP = "Search for better settings within a time budget."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    training_data.add_arguments(parser)
+    parser.add_argument(
+        "--budget-minutes",
+        type=positive_float,
+        metavar="N",
+        required=True,
+        help="Stop the search after this many minutes.",
+    )
+    parser.add_argument(
+        "--trials",
+        type=positive_int,
+        metavar="N",
+        help="Run at most this many trials. The default is no limit.",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=measures.METRICS,
+        default=measures.DEFAULT,
+        help="Maximize this metric on validation rows. The default is %(default)s.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.toml",
+        required=True,
+        help="Write the best settings to this file, for the flag --config of `run`.",
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Search for better settings and print the command that trains with them."""
+    dataset, settings = training_data.load(arguments, console)
+    from trainer.tuning import search, tune
+
+    goal = tune.Goal(
+        arguments.metric,
+        search.Limits(arguments.budget_minutes * 60, arguments.trials),
+        arguments.output,
+        config.preset_of(arguments.config),
+    )
+    tune.tune(dataset, settings, goal, console)
+    console.print(f"Wrote {arguments.output}. To train with it:", markup=False)
+    console.print(_run_command(arguments), markup=False, soft_wrap=True)
+
+
+def _run_command(arguments: argparse.Namespace) -> str:
+    """Return the command that trains on the same data with the settings that were found."""
+    words = ["python", "-m", "trainer", "run"]
+    for name in ("dataset", "data_dir", "interactions", "items", "users"):
+        if (value := getattr(arguments, name)) is not None:
+            words += ["--" + name.replace("_", "-"), str(value)]
+    words += ["--config", str(arguments.output), "--models-dir", "models"]
+    return shlex.join(words)

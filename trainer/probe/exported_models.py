@@ -1,0 +1,192 @@
+"""Checks newly exported models against NumPy, and measures their recall and speed."""
+
+import gc
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving_contract import (
+    BY_HISTORY,
+    BY_ITEM,
+    BY_USER,
+    BY_USER_AND_HISTORY,
+    BY_VECTOR,
+    HISTORY,
+    ITEM_ID,
+    KNOWN,
+    RETRIEVAL,
+    RETRIEVAL_EXACT,
+    SCORE,
+    SERVING_DEFAULT,
+    USER_ID,
+    VECTOR,
+)
+from trainer.artifact.servable import VectorServable
+from trainer.probe.loaded_model import Arrays, LoadedModel
+from trainer.probe.numpy_oracle import NumpyOracle
+from trainer.probe.protocol import Message, ask
+from trainer.probe.questions import MAX_QUERIES, prepare_questions
+
+CHECK = "exported_models"
+
+_UNKNOWN_ID = "\x00 unknown"
+_K = 100
+# Recall is measured at these k. Those above 100 need a catalogue of that size.
+_RECALL_KS = (10, 100, 1_000)
+# NumPy computes at most this many scores per signature, but for at least this many queries.
+_MAX_CHECKED_SCORES = 200_000_000
+_MIN_CHECKED = 8
+
+
+def check_exported_models(
+    directory: Path, servable: VectorServable, queries: NDArray[np.float32] | None = None
+) -> dict[str, Any]:
+    """Check ``directory/retrieval`` and ``directory/retrieval_exact`` in a fresh process.
+
+    Args:
+        directory: contains both models.
+        servable: what they were exported from.
+        queries: float32 [M, D], vectors to measure recall with, of which up to 512 are used;
+            None to use the query vectors of known users or, without users, of items.
+
+    Returns:
+        measurements by model name: ``recall_at_10``, ``recall_at_100``, ``recall_at_1000`` (of
+        a catalogue that is large enough) and ``by_item_recall_at_100``, against the exact
+        answers; ``recall_at_100_error``, its standard error; ``milliseconds``, the median time
+        of one query, and ``queries_per_second_of_32`` in batches of 32; and ``queries``, the
+        number of queries that recall was measured with.
+
+    Raises:
+        VerificationError: a model cannot be loaded or answers wrongly.
+    """
+    values = {"check": CHECK, "directory": str(directory.absolute())}
+    response = ask(Message(values, prepare_questions(servable, queries)), scratch_parent=directory)
+    return dict(response.values)
+
+
+def answer(request: Message) -> Message:
+    """Check and measure both models."""
+    directory, asked = Path(request.values["directory"]), request.arrays
+    size = len(asked["vectors"])
+    ks = {k: min(k, size) for k in _RECALL_KS if k <= max(size, _K)}
+    exact = _ExportedModel(directory, RETRIEVAL_EXACT, asked, exact=True)
+    exact.check()
+    best = exact.by_vector(max(ks.values()))[SCORE]
+    best_similar = exact.similar_items()[SCORE]
+    measured = {RETRIEVAL_EXACT: exact.times()}
+    del exact
+    gc.collect()  # Frees the first model before the second one is loaded.
+    model = _ExportedModel(directory, RETRIEVAL, asked, exact=False)
+    model.check()
+    measured[RETRIEVAL] = model.times()
+    recalls = {
+        f"recall_at_{name}": model.oracle.recall(
+            asked["queries"], model.by_vector(k), best[:, k - 1]
+        )
+        for name, k in ks.items()
+    }
+    if best_similar.shape[1]:
+        recalls["by_item_recall_at_100"] = model.oracle.recall(
+            asked["item_queries"], model.similar_items(), best_similar[:, -1]
+        )
+    means = {name: float(recall.mean()) for name, recall in recalls.items()}
+    at_100 = recalls["recall_at_100"]
+    error = {"recall_at_100_error": float(at_100.std() / math.sqrt(len(at_100)))}
+    count = {"queries": len(asked["queries"])}
+    measured[RETRIEVAL] |= means | error | count
+    measured[RETRIEVAL_EXACT] |= dict.fromkeys(means, 1.0) | count
+    return Message(measured)
+
+
+class _ExportedModel:
+    """One of the two models, what it is asked, and what NumPy expects of its answers."""
+
+    def __init__(self, directory: Path, name: str, asked: Mapping[str, Any], *, exact: bool):
+        self._asked = asked
+        self._size = len(asked["vectors"])
+        self._model = LoadedModel(directory / name, name, self._size)
+        self._require = self._model.require
+        self.oracle = NumpyOracle(asked["vectors"], asked["item_ids"], self._require, exact=exact)
+
+    def by_vector(self, k: int) -> Arrays:
+        """Return the answer to all query vectors."""
+        return self._model.ask(BY_VECTOR, {VECTOR: self._asked["queries"]}, k)
+
+    def similar_items(self) -> Arrays:
+        """Return up to 100 items similar to each of the items that are asked about."""
+        ids = self.oracle.ids(self._asked["items"])
+        return self._model.ask(BY_ITEM, {ITEM_ID: ids}, min(_K, self._size - 1))
+
+    def times(self) -> dict[str, float]:
+        """Measure response times through the signature that serves most requests."""
+        inputs, signature = {VECTOR: self._asked["queries"]}, BY_VECTOR
+        if "user_ids" in self._asked:
+            inputs, signature = {USER_ID: self._asked["user_ids"]}, BY_USER
+        one, of_32 = (self._model.median_seconds(signature, inputs, batch, _K) for batch in (1, 32))
+        return {"milliseconds": one * 1e3, "queries_per_second_of_32": 32 / of_32}
+
+    def check(self) -> None:
+        """Ask every signature, and compare the answers with NumPy's."""
+        checked = max(_MIN_CHECKED, min(MAX_QUERIES, _MAX_CHECKED_SCORES // self._size))
+        # Memory-mapped arrays become ordinary ones of the rows that are checked.
+        whole = ("vectors", "item_ids", "uses_history", "popularity")
+        asked = {name: self._asked[name][:checked] for name in self._asked if name not in whole}
+        self._check_vectors(asked["queries"])
+        self._check_items(asked["items"], asked["item_queries"])
+        if "user_ids" in asked:
+            self._check_users(asked)
+        self._require(any(self._model.warmup_requests()), "has no warm-up requests")
+
+    def _check_vectors(self, queries: NDArray[np.float32]) -> None:
+        answer = self._ask(BY_VECTOR, {VECTOR: queries})
+        self._require(bool(answer[KNOWN].all()), "by_vector: a vector is not known")
+        self.oracle.check(BY_VECTOR, answer, queries)
+
+    def _check_items(self, items: NDArray[np.int64], queries: NDArray[np.float32]) -> None:
+        answer = self._ask(BY_ITEM, {ITEM_ID: self.oracle.ids(items)})
+        self._require(bool(answer[KNOWN].all()), "by_item: an item of the catalogue is not known")
+        itself = self.oracle.rows(answer[ITEM_ID]) == items[:, None]
+        self._require(not itself.any(), "by_item: returns the query item itself")
+        self.oracle.check(BY_ITEM, answer, queries, excluded=items)
+        unknown = self._ask(BY_ITEM, {ITEM_ID: np.array([_UNKNOWN_ID])})
+        self._require(
+            not unknown[KNOWN].any() and bool((unknown[ITEM_ID] == b"").all()),
+            "by_item: returns items for an unknown item",
+        )
+
+    def _check_users(self, asked: Mapping[str, Any]) -> None:
+        users, history = {USER_ID: asked["user_ids"]}, {HISTORY: asked["history"]}
+        answer = self._ask(BY_USER, users)
+        self._require(bool(answer[KNOWN].all()), "by_user: a known user is not known")
+        self.oracle.check(BY_USER, answer, asked["queries"])
+        default = self._ask(SERVING_DEFAULT, users)
+        self._require(
+            np.array_equal(default[ITEM_ID], answer[ITEM_ID]),
+            "serving_default: does not answer like by_user",
+        )
+        combined = self._ask(BY_USER_AND_HISTORY, users | history)
+        self.oracle.check(BY_USER_AND_HISTORY, combined, asked["combined_queries"])
+        recent = self._ask(BY_HISTORY, history)
+        if self._asked["uses_history"]:
+            self.oracle.check(BY_HISTORY, recent, asked["history_queries"])
+        else:
+            self._check_popular(BY_HISTORY, recent)
+        unknown = np.array([_UNKNOWN_ID])
+        self._check_popular(BY_USER, self._ask(BY_USER, {USER_ID: unknown}))
+        self._check_popular(BY_HISTORY, self._ask(BY_HISTORY, {HISTORY: unknown[:, None]}))
+
+    def _check_popular(self, signature: str, answer: Arrays) -> None:
+        """Require the most popular items, as for queries of which nothing is known."""
+        popular = -np.sort(-self._asked["popularity"])[:_K]
+        self._require(not answer[KNOWN].any(), f"{signature}: an unknown id is known")
+        self._require(
+            bool((answer[SCORE][:, : len(popular)] == popular).all()),
+            f"{signature}: does not return the most popular items for an unknown id",
+        )
+
+    def _ask(self, signature: str, inputs: Arrays) -> Arrays:
+        return self._model.ask(signature, inputs, _K)

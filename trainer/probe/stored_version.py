@@ -1,0 +1,172 @@
+"""Checks the models of a stored version without what they were made from.
+
+The models answer their own warm-up requests, and the approximate index is compared with the
+exact one for some of the version's users or, in a version without users, of its items.
+"""
+
+import csv
+import itertools
+import math
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving_contract import (
+    BY_ITEM,
+    BY_USER,
+    ITEM_ID,
+    ITEMS_CSV,
+    KNOWN,
+    MODEL_NAMES,
+    RETRIEVAL,
+    RETRIEVAL_EXACT,
+    SCORE,
+    SEEN_SQLITE,
+    USER_ID,
+    K,
+)
+from trainer.errors import StoreError
+from trainer.probe.loaded_model import Arrays, LoadedModel, WarmupRequest
+from trainer.probe.protocol import Message, ask
+
+CHECK = "stored_version"
+
+_K = 100
+_MAX_USERS = 512
+# Fewer than users, because a version without users may have a very large catalogue.
+_MAX_ITEMS = 64
+
+
+def probe_stored_version(directory: Path, version: int, items: int) -> dict[str, Any]:
+    """Check and measure both models of a version in a fresh process.
+
+    Args:
+        directory: the version's directory.
+        version: its number.
+        items: the size of its catalogue.
+
+    Returns:
+        ``requests``, the number of warm-up requests answered; ``recall_at_100`` of the
+        approximate index, its ``standard_error``, and ``queries``, the number of queries that
+        it was measured with. Recall is None if no known user or item is stored.
+
+    Raises:
+        VerificationError: a model cannot be loaded or answers wrongly.
+    """
+    values = {
+        "check": CHECK,
+        "directory": str(directory.absolute()),
+        "version": version,
+        "items": items,
+    }
+    return dict(ask(Message(values)).values)
+
+
+def answer(request: Message) -> Message:
+    """Check and measure both models of the version."""
+    directory, version = Path(request.values["directory"]), request.values["version"]
+    items = request.values["items"]
+    users, some_items = _sample_users(directory / SEEN_SQLITE), _sample_items(directory, items)
+    requests = 0
+    candidates: dict[str, list[set[bytes]]] = {}
+    for name in MODEL_NAMES:
+        model = LoadedModel(directory / name / str(version), name, items)
+        requests += _replay_warmup(model)
+        candidates[name] = (
+            _candidates(model, BY_USER, USER_ID, users)
+            if BY_USER in model.signatures
+            else _candidates(model, BY_ITEM, ITEM_ID, some_items)
+        )
+    recalls = [
+        len(approximate & exact) / len(exact)
+        for approximate, exact in zip(
+            candidates[RETRIEVAL], candidates[RETRIEVAL_EXACT], strict=True
+        )
+        if exact
+    ]
+    return Message(
+        {
+            "requests": requests,
+            "recall_at_100": float(np.mean(recalls)) if recalls else None,
+            "standard_error": float(np.std(recalls)) / math.sqrt(len(recalls)) if recalls else 0.0,
+            "queries": len(recalls),
+        }
+    )
+
+
+def _replay_warmup(model: LoadedModel) -> int:
+    """Send every warm-up request and check the answers; return the number of requests."""
+    signatures = set()
+    requests = 0
+    for request in model.warmup_requests():
+        inputs = {name: values for name, values in request.inputs.items() if name != K}
+        _check_answer(model, request, model.ask_batch(request.signature, inputs, request.inputs[K]))
+        signatures.add(request.signature)
+        requests += 1
+    missing = {BY_ITEM, *model.signatures} - signatures
+    model.require(not missing, f"has no warm-up request for {', '.join(sorted(missing))}")
+    return requests
+
+
+def _check_answer(model: LoadedModel, request: WarmupRequest, answer: Arrays) -> None:
+    """Require the shapes, dtypes and order that ``serving_contract`` promises."""
+    signature, ks = request.signature, request.inputs[K]
+    model.require(
+        set(answer) == {ITEM_ID, SCORE, KNOWN}, f"{signature}: has the outputs {sorted(answer)}"
+    )
+    items, scores, known = answer[ITEM_ID], answer[SCORE], answer[KNOWN]
+    shape = (len(ks), int(ks.max(initial=0)))
+    model.require(
+        items.shape == scores.shape == shape and known.shape == shape[:1],
+        f"{signature}: shapes are {items.shape}, {scores.shape} and {known.shape} instead of "
+        f"{shape}, {shape} and {shape[:1]}",
+    )
+    model.require(
+        scores.dtype == np.float32 and known.dtype == np.bool_, f"{signature}: wrong dtypes"
+    )
+    filler = items == b""
+    model.require(
+        bool((scores[filler] == -np.inf).all() and np.isfinite(scores[~filler]).all()),
+        f"{signature}: a score is not finite",
+    )
+    model.require(
+        bool((scores[:, 1:] <= scores[:, :-1]).all()), f"{signature}: the best are not first"
+    )
+    for row in items:
+        ids = row[row != b""]
+        model.require(len(set(ids)) == len(ids), f"{signature}: returns an item twice")
+
+
+def _candidates(
+    model: LoadedModel, signature: str, input_name: str, ids: list[str]
+) -> list[set[bytes]]:
+    """Return the 100 best items for every id; an empty set for an id that is not known."""
+    if not ids:
+        return []
+    answer = model.ask(signature, {input_name: np.array(ids, object)}, _K)
+    return [
+        set(items) - {b""} if known else set()
+        for items, known in zip(answer[ITEM_ID], answer[KNOWN], strict=True)
+    ]
+
+
+def _sample_users(seen_sqlite: Path) -> list[str]:
+    """Return up to 512 evenly spaced user ids of a version's database of seen items."""
+    try:
+        with closing(sqlite3.connect(f"{seen_sqlite.as_uri()}?mode=ro", uri=True)) as database:
+            rows = database.execute("SELECT DISTINCT user_id FROM seen ORDER BY user_id")
+            users = [user for (user,) in rows]
+    except sqlite3.Error as error:
+        raise StoreError(f"{seen_sqlite} cannot be read: {error}") from error
+    return users[:: max(1, len(users) // _MAX_USERS)][:_MAX_USERS]
+
+
+def _sample_items(directory: Path, items: int) -> list[str]:
+    """Return up to 64 evenly spaced item ids of a version's catalogue."""
+    step = max(1, items // _MAX_ITEMS)
+    with (directory / ITEMS_CSV).open(encoding="utf-8", newline="") as file:
+        rows = itertools.islice(csv.DictReader(file), 0, None, step)
+        return [row["item_id"] for row in rows][:_MAX_ITEMS]

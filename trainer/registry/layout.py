@@ -1,0 +1,32 @@
+"""Moves the files of a staged version to where servers look for them."""
+
+from serving_contract import ITEMS_CSV, MODEL_NAMES, MODELS_CONFIG, SEEN_SQLITE
+from trainer.errors import StoreError
+from trainer.registry.store import NUMBERED, StagedVersion
+
+
+def arrange(staged: StagedVersion) -> None:
+    """Move ``retrieval`` to ``retrieval/<version>`` and so on, and write ``models.config``.
+
+    Raises:
+        StoreError: a required file or directory of the version is missing.
+    """
+    (staged.directory / MODELS_CONFIG).write_text(_models_config(), encoding="utf-8")
+    for name in (*NUMBERED, ITEMS_CSV, SEEN_SQLITE):
+        if not (staged.directory / name).exists():
+            raise StoreError(f"{staged.directory} has no {name}, so the version is incomplete")
+    for name in NUMBERED:
+        temporary = staged.directory / f".{name}"
+        (staged.directory / name).rename(temporary)
+        (staged.directory / name).mkdir()
+        temporary.rename(staged.directory / name / str(staged.version))
+
+
+def _models_config() -> str:
+    """Return TensorFlow Serving's ``--model_config_file`` for both models under /models."""
+    entries = "".join(
+        f'  config {{\n    name: "{name}"\n    base_path: "/models/{name}"\n'
+        f'    model_platform: "tensorflow"\n  }}\n'
+        for name in MODEL_NAMES
+    )
+    return f"model_config_list {{\n{entries}}}\n"
