@@ -1,4 +1,4 @@
-"""Anyone's own interactions, items and users, from CSV or Parquet."""
+"""Reads interactions, items and users from CSV or Parquet files of the user."""
 
 import math
 from collections.abc import Sequence
@@ -15,26 +15,29 @@ from trainer.data.columns import seconds_since_epoch
 from trainer.data.tables import place
 from trainer.data.types import DataError, Dataset, Interactions
 
+_MAX_SHOWN_CHARACTERS = 40
+
 
 def load(interactions: Path, items: Path | None = None, users: Path | None = None) -> Dataset:
-    """Read a data set from files whose suffix is .csv or .parquet.
+    """Read a data set from files whose names end in .csv or .parquet.
+
+    Ids of any type become strings: ``007`` in a CSV file stays ``007``.
 
     Args:
-        interactions: columns ``user_id``, ``item_id`` and optionally ``timestamp``, seconds
-            since the epoch or a date, and ``rating``, a number. Others are not looked at.
-        items: columns ``item_id``, optionally ``title``, and features. The catalogue is
-            these items and those of the interactions.
+        interactions: columns ``user_id``, ``item_id``, optionally ``timestamp`` (seconds since the
+            epoch or a date) and ``rating`` (a number). Other columns are ignored.
+        items: columns ``item_id``, optionally ``title``, and features. The catalogue consists of
+            these items and of those of the interactions.
         users: column ``user_id``, and features.
 
-    Ids of any type are read as strings: ``007`` in a CSV file stays ``007``.
-
     Raises:
-        DataError: a file cannot be read; a column is missing; an id is empty, over 256
-            bytes, or twice in ``items`` or ``users``. It names file, line and column.
+        DataError: a file cannot be read; a column is missing; an id is empty, longer than 256
+            bytes, or occurs twice in ``items`` or ``users``. The message names file, line and
+            column.
     """
     rows = tables.read(interactions, ["user_id", "item_id"], ["timestamp", "rating"])
     if not len(rows):
-        raise DataError(f"{interactions}: no rows")
+        raise DataError(f"{interactions} has no rows")
     row_users = _ids(rows, "user_id", interactions)
     row_items = _ids(rows, "item_id", interactions)
     user_ids, user_features = _entities("user_id", users, row_users)
@@ -61,12 +64,12 @@ def load(interactions: Path, items: Path | None = None, users: Path | None = Non
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """M items of a file.
+    """The M items of one file.
 
     Attributes:
         ids: str objects [M], distinct.
-        titles: str objects [M]; None where the file says none.
-        table: one row per item, every column but ``item_id``.
+        titles: str objects [M]; None for an item without a title.
+        table: one row per item, with every column but ``item_id``.
     """
 
     ids: NDArray[np.object_]
@@ -75,97 +78,103 @@ class Items:
 
 
 def load_items(path: Path, columns: Sequence[str]) -> Items:
-    """Read items: columns ``item_id``, optionally ``title``, and all of ``columns``.
+    """Read items from a file with the columns ``item_id``, optionally ``title``, and ``columns``.
 
     Raises:
-        DataError: as of :func:`load`.
+        DataError: as in :func:`load`.
     """
-    ids, table = _distinct("item_id", path, columns)
+    ids, table = _distinct_rows("item_id", path, columns)
     titles = np.full(len(ids), None, object)
     if "title" in table:
         given = table["title"]
-        there = (given.notna() & (given != "")).to_numpy(bool)
-        titles[there] = given[there].astype(str)
+        present = (given.notna() & (given != "")).to_numpy(bool)
+        titles[present] = given[present].astype(str)
     return Items(ids.to_numpy(object), titles, table)
 
 
 def load_item_ids(path: Path) -> NDArray[np.object_]:
-    """The ids in the column ``item_id``, each once: str objects.
+    """Read the column ``item_id`` and return its distinct ids as str objects.
 
     Raises:
-        DataError: as of :func:`load`.
+        DataError: as in :func:`load`.
     """
     ids: NDArray[np.object_] = _ids(tables.read(path, ["item_id"], []), "item_id", path).unique()
     return ids
 
 
 def _ids(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
-    """A column of ids as strings, each checked."""
+    """Return a column of ids as validated strings."""
     codes, values = pd.factorize(table[column], use_na_sentinel=True)
-    names = pd.Series([_text(value) for value in values], dtype=object)
-    wrong = np.array([not 0 < _size_bytes(name) <= MAX_ID_BYTES for name in names], bool)
-    # Missing values have code -1: the last place.
-    bad = np.append(wrong, True)[codes]
+    ids = pd.Series([_id_text(value) for value in values], dtype=object)
+    invalid = np.array([not 0 < _size_bytes(text) <= MAX_ID_BYTES for text in ids], bool)
+    # Missing values have code -1, which selects the appended element.
+    bad = np.append(invalid, True)[codes]
     if bad.any():
         row = int(np.argmax(bad))
-        text = "" if codes[row] < 0 else names[codes[row]]
+        text = "" if codes[row] < 0 else ids[codes[row]]
         raise DataError(
-            f"{place(path, row)}, column {column}: an id is 1 to {MAX_ID_BYTES} bytes of text, "
-            f"not {text[:40]!r}"
+            f"{place(path, row)}, column {column}: an id must be text of 1 to {MAX_ID_BYTES} "
+            f"bytes, not {_shown(text)}"
         )
-    return names.take(codes).reset_index(drop=True)
+    return ids.take(codes).reset_index(drop=True)
 
 
-def _text(value: object) -> str:
+def _id_text(value: object) -> str:
+    """Return an id as a string; an empty string, which is invalid, for NaN and infinity."""
     if isinstance(value, float):
-        # Infinity is nobody's id.
-        return (str(int(value)) if value.is_integer() else str(value)) * math.isfinite(value)
+        if not math.isfinite(value):
+            return ""
+        return str(int(value)) if value.is_integer() else str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="surrogateescape")
     return str(value)
 
 
 def _size_bytes(text: str) -> int:
-    """Bytes in UTF-8; -1 for text that has no UTF-8."""
+    """Return the length of ``text`` in UTF-8; -1 if it cannot be encoded."""
     try:
         return len(text.encode("utf-8"))
     except UnicodeEncodeError:
         return -1
 
 
+def _shown(value: object) -> str:
+    return repr(str(value)[:_MAX_SHOWN_CHARACTERS])
+
+
 def _entities(
-    column: str, path: Path | None, seen: pd.Series
+    column: str, path: Path | None, in_rows: pd.Series
 ) -> tuple[np.ndarray, pd.DataFrame | None]:
-    """Ids of a file, then the others in order of first appearance; their features."""
-    appeared = pd.Index(seen.unique(), dtype=object)
+    """Return the ids of a file, then those that are only in interactions, and their features."""
+    from_rows = pd.Index(in_rows.unique(), dtype=object)
     if path is None:
-        return appeared.to_numpy(object), None
-    ids, table = _distinct(column, path)
-    known = pd.Index(ids, dtype=object)
-    every = known.append(appeared[~appeared.isin(known)])
-    features = table.set_axis(known).reindex(every).reset_index(drop=True)
+        return from_rows.to_numpy(object), None
+    ids, table = _distinct_rows(column, path)
+    from_file = pd.Index(ids, dtype=object)
+    every = from_file.append(from_rows[~from_rows.isin(from_file)])
+    features = table.set_axis(from_file).reindex(every).reset_index(drop=True)
     return every.to_numpy(object), features
 
 
-def _distinct(
-    column: str, path: Path, others: Sequence[str] = ()
+def _distinct_rows(
+    column: str, path: Path, required: Sequence[str] = ()
 ) -> tuple[pd.Series, pd.DataFrame]:
-    """Ids, each checked and none twice; the file's other columns, of which some must be there."""
-    table = tables.read(path, [column, *others])
+    """Return a file's ids, which must be distinct, and its other columns."""
+    table = tables.read(path, [column, *required])
     ids = _ids(table, column, path)
-    twice = ids.duplicated()
-    if twice.any():
-        row = int(np.argmax(twice))
+    duplicate = ids.duplicated()
+    if duplicate.any():
+        row = int(np.argmax(duplicate))
         first = int(np.argmax(ids == ids[row]))
         raise DataError(
             f"{place(path, row)}, column {column}: {ids[row]!r} is already in "
-            f"{place(path, first).rpartition(', ')[2]}"
+            f"{place(path, first).rpartition(', ')[2]}; every id may occur only once"
         )
     return ids, table.drop(columns=column)
 
 
 def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
-    """Seconds since the epoch, int64; None without the column."""
+    """Return seconds since the epoch as int64; None without the column."""
     if "timestamp" not in rows:
         return None
     values = rows["timestamp"]
@@ -177,24 +186,23 @@ def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"{place(path, row)}, column timestamp: seconds since the epoch or an ISO 8601 date, "
-            f"not {str(values.iloc[row])[:40]!r}"
+            f"{place(path, row)}, column timestamp: a time must be in seconds since the epoch or "
+            f"an ISO 8601 date such as 2024-12-31T23:59:59Z, not {_shown(values.iloc[row])}"
         )
     return seconds.to_numpy(np.float64).astype(np.int64)
 
 
 def _ratings(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
-    """Float32; None without the column."""
+    """Return ratings as float32; None without the column."""
     if "rating" not in rows:
         return None
-    with np.errstate(over="ignore"):  # Infinity is found below.
-        ratings = pd.to_numeric(rows["rating"], errors="coerce").to_numpy(np.float32)
+    with np.errstate(over="ignore"):  # Numbers that overflow to infinity are reported below.
+        ratings: np.ndarray = pd.to_numeric(rows["rating"], errors="coerce").to_numpy(np.float32)
     bad = ~np.isfinite(ratings)
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"{place(path, row)}, column rating: a number, "
-            f"not {str(rows['rating'].iloc[row])[:40]!r}"
+            f"{place(path, row)}, column rating: a rating must be a finite number, "
+            f"not {_shown(rows['rating'].iloc[row])}; leave the column out if there are no ratings"
         )
-    result: np.ndarray = ratings
-    return result
+    return ratings

@@ -1,4 +1,4 @@
-"""What every user did, in time order: the input of the query tower."""
+"""The items of every user in time order: the input of the query tower."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from trainer.data.types import Interactions
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """The items of U users, oldest first, end to end.
+    """The items of U users, each user's oldest item first, in one array (compressed rows).
 
     Attributes:
-        offsets: int64 [U + 1]; user u has the items at ``offsets[u]:offsets[u + 1]``.
+        offsets: int64 [U + 1]; the items of user u are ``items[offsets[u]:offsets[u + 1]]``.
         items: int32 [N], positions in the catalogue.
-        ratings: float32 [N], how much each was liked; None where nobody said.
+        ratings: float32 [N], how much each item was liked; None without ratings.
     """
 
     offsets: NDArray[np.int64]
@@ -24,49 +24,49 @@ class Histories:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The number of items of every user, int64 [U]."""
+        """The number of items of each user, int64 [U]."""
         return np.diff(self.offsets)
 
     def take(self, users: NDArray[np.integer]) -> "Histories":
-        """The histories of some users, int [B], in that order."""
+        """Return the histories of ``users``, int [B], in that order."""
         lengths = self.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        place = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][users] - offsets[:-1], lengths)
-        return self._at(offsets, place)
+        shifts = self.offsets[:-1][users] - offsets[:-1]
+        return self._select(offsets, np.arange(offsets[-1]) + np.repeat(shifts, lengths))
 
     def rows(self) -> NDArray[np.int64]:
-        """The user of every item: int64 [N], as positions in these histories."""
+        """Return the user of each item as a position in these histories, int64 [N]."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
 
     def ages(self) -> NDArray[np.int64]:
-        """How many of the same user's items are newer: int64 [N], 0 for the newest."""
+        """Return how many of the same user's items are newer than each item, int64 [N]."""
         return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
 
     def keep(self, kept: NDArray[np.bool_]) -> "Histories":
-        """Without the items where ``kept``, bool [N], is false."""
-        passed = np.concatenate([[0], np.cumsum(kept)])
-        return self._at(passed[self.offsets], kept)
+        """Return the histories without the items where ``kept``, bool [N], is false."""
+        kept_before = np.concatenate([[0], np.cumsum(kept)])
+        return self._select(kept_before[self.offsets], kept)
 
     def newest(self, length: int) -> "Histories":
-        """At most ``length`` items of every user: the newest."""
+        """Return the ``length`` newest items of every user."""
         return self.keep(self.ages() < length)
 
-    def _at(
-        self, offsets: NDArray[np.int64], place: NDArray[np.int64] | NDArray[np.bool_]
+    def _select(
+        self, offsets: NDArray[np.int64], selection: NDArray[np.int64] | NDArray[np.bool_]
     ) -> "Histories":
-        ratings = None if self.ratings is None else self.ratings[place]
-        return Histories(offsets, self.items[place], ratings)
+        ratings = None if self.ratings is None else self.ratings[selection]
+        return Histories(offsets, self.items[selection], ratings)
 
 
 def of(rows: Interactions, users: int) -> Histories:
-    """The histories of ``users`` users; an item done twice counts as done the last time.
+    """Return the histories of ``users`` users; of a repeated item only the newest row counts.
 
-    Rows without timestamps, or of the same second, keep their order.
+    Rows of the same second, or without timestamps, count in the order in which they are given.
     """
     times = np.zeros(len(rows), np.int64) if rows.timestamps is None else rows.timestamps
     order = np.lexsort((times, rows.users))
     by_user, items = rows.users[order], rows.items[order]
-    # The last of equal pairs: the first one from the end.
+    # np.unique finds the first of equal pairs, which in reversed order is the newest.
     pair = by_user.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
     _, from_end = np.unique(pair[::-1], return_index=True)
     last = np.sort(len(pair) - 1 - from_end)

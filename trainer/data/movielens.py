@@ -1,7 +1,7 @@
-"""MovieLens 100K: 943 users, 1,682 films, 100,000 ratings, read as interactions.
+"""Downloads and reads MovieLens 100K: 100,000 ratings of 1,682 films by 943 users.
 
-Harper and Konstan, "The MovieLens datasets: history and context" (TiiS 2015).
-The item key is the item's id: 18 titles occur twice.
+Harper and Konstan, "The MovieLens datasets: history and context" (TiiS 2015). Items are identified
+by their id, because 18 titles occur twice.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 
 _FILES = ("u.data", "u.item", "u.user")
 _CONNECT_TIMEOUT_S = 10
-#: Ten times the largest of them.
+#: Ten times the size of the largest file of the data set.
 _MAX_FILE_BYTES = 20_000_000
 _GENRES = [
     *("unknown", "action", "adventure", "animation", "childrens", "comedy", "crime"),
@@ -34,17 +34,17 @@ def load(
     url: str = URL,
     sha256: str = SHA256,
 ) -> Dataset:
-    """Read the data set, downloading it where it is not at hand.
+    """Read the data set, and download it first if it is not on this machine.
 
     Args:
-        data_dir: the unpacked archive; without it ``download_dir/ml-100k``.
-        download_dir: where a download is unpacked.
-        url: where the archive is.
-        sha256: of the archive.
+        data_dir: the directory of the unpacked archive; None for ``download_dir/ml-100k``.
+        download_dir: the directory that a download is unpacked into.
+        url: the address of the archive.
+        sha256: the archive's SHA-256 checksum, in hexadecimal.
 
     Raises:
-        DataUnavailable: it is not at hand and cannot be downloaded.
-        DataError: a file is missing or not what it should be.
+        DataUnavailable: the data set is not on this machine and cannot be downloaded.
+        DataError: a file is missing or malformed.
     """
     if data_dir is None:
         data_dir = download_dir / "ml-100k"
@@ -52,7 +52,9 @@ def load(
             _download(download_dir, url, sha256)
     missing = [name for name in _FILES if not (data_dir / name).is_file()]
     if missing:
-        raise DataError(f"{data_dir} is not MovieLens 100K: {', '.join(missing)} not found")
+        raise DataError(
+            f"{data_dir} does not contain MovieLens 100K: {', '.join(missing)} not found"
+        )
     items = _table(
         data_dir / "u.item",
         "|",
@@ -83,7 +85,7 @@ def load(
 
 
 def _item_features(items: pd.DataFrame) -> pd.DataFrame:
-    """Title, year of release, and the genres that have a 1."""
+    """Return title, year of release and genres, which the file has as a flag each."""
     genres = [
         "|".join(genre for genre, has in zip(_GENRES, row, strict=True) if has == "1")
         for row in items[_GENRES].itertuples(index=False)
@@ -109,18 +111,16 @@ def _download(directory: Path, url: str, sha256: str) -> None:
             downloader=fetch,
             processor=pooch.Unzip(extract_dir="."),
         )
-    # An OSError where there is no network or no such page; a ValueError where the
-    # hash differs.
+    # OSError: no network or no such page. ValueError: the checksum differs.
     except (OSError, ValueError) as error:
         raise DataUnavailable(
-            f"MovieLens 100K could not be had from {url}: {error}\n"
-            f"Download and unpack it by hand and pass --data-dir DIR, "
-            f"or use --dataset synthetic."
+            f"MovieLens 100K could not be downloaded from {url}: {error}\n"
+            "Download and unpack it by hand and pass --data-dir DIR, or use --dataset synthetic."
         ) from error
 
 
 class _Progress:
-    """Shows a download's progress, in the shape that pooch asks for."""
+    """Shows the progress of a download; pooch expects the interface of a tqdm progress bar."""
 
     def __init__(self) -> None:
         from rich.progress import DownloadColumn, Progress
@@ -141,20 +141,24 @@ class _Progress:
 
 
 def _table(path: Path, separator: str, columns: list[str], *, distinct: bool) -> pd.DataFrame:
-    """All columns as text, the first of them ids; ``distinct``: none of them is there twice."""
+    """Read all columns as text. The first one holds ids, which may have to be ``distinct``."""
     with path.open(encoding="latin-1") as file:
         text = file.read(_MAX_FILE_BYTES + 1)
     if len(text) > _MAX_FILE_BYTES:
-        raise DataError(f"{path}: more than {_MAX_FILE_BYTES:,} bytes: not MovieLens 100K")
-    # Not splitlines(): a title may have what that takes for the end of a line.
+        raise DataError(
+            f"{path} has more than {_MAX_FILE_BYTES:,} bytes and so is not of MovieLens 100K"
+        )
+    # splitlines() would also split at characters that occur in titles.
     fields = [line.split(separator) for line in text.removesuffix("\n").split("\n")]
     ids: dict[str, int] = {}
     for number, line in enumerate(fields, start=1):
         if len(line) != len(columns):
-            raise DataError(f"{path}, line {number}: {len(line)} fields, not {len(columns)}")
+            raise DataError(
+                f"{path}, line {number}: the line has {len(line)} fields instead of {len(columns)}"
+            )
         if not 0 < len(line[0].encode()) <= MAX_ID_BYTES:
             raise DataError(
-                f"{path}, line {number}: {columns[0]} is 1 to {MAX_ID_BYTES} bytes of text"
+                f"{path}, line {number}: {columns[0]} must be text of 1 to {MAX_ID_BYTES} bytes"
             )
         if distinct and ids.setdefault(line[0], number) != number:
             raise DataError(
@@ -167,7 +171,10 @@ def _positions(ids: pd.Series, known: np.ndarray, path: Path) -> np.ndarray:
     positions = pd.Index(known).get_indexer(ids)
     if (positions < 0).any():
         line = int(np.argmax(positions < 0))
-        raise DataError(f"{path}, line {line + 1}: {ids.name} {ids.iloc[line][:40]!r} is unknown")
+        raise DataError(
+            f"{path}, line {line + 1}: there is no {ids.name} {ids.iloc[line][:40]!r} "
+            f"in u.{'item' if ids.name == 'item_id' else 'user'}"
+        )
     result: np.ndarray = positions.astype(np.int32)
     return result
 
@@ -178,8 +185,8 @@ def _numbers(values: pd.Series, path: Path) -> np.ndarray:
     if bad.any():
         line = int(np.argmax(bad))
         raise DataError(
-            f"{path}, line {line + 1}: {values.name} is a whole number, not "
-            f"{values.iloc[line][:40]!r}"
+            f"{path}, line {line + 1}: {values.name} must be a whole number, "
+            f"not {values.iloc[line][:40]!r}"
         )
     result: np.ndarray = numbers.to_numpy(np.int64)
     return result

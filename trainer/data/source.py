@@ -1,4 +1,4 @@
-"""Chooses among the data sets that a run can use."""
+"""Chooses the reader for the data set that a command asks for."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +19,19 @@ def load(
     data_dir: Path | None = None,
     notice: Callable[[str], None],
 ) -> Dataset:
-    """Load a named data set, or files where ``interactions`` is given.
+    """Load a named data set, or the user's own files.
 
-    ``auto`` is MovieLens 100K where it is at hand or can be downloaded, else the
-    synthetic set; ``notice`` then gets a sentence that says so.
+    Args:
+        dataset: a name in :data:`DATASETS`. ``auto`` is MovieLens 100K if it is on this machine or
+            can be downloaded, and else the synthetic data set.
+        interactions: a file of interactions, which is read instead of ``dataset``.
+        items: a file of items that goes with ``interactions``.
+        users: a file of users that goes with ``interactions``.
+        data_dir: the directory of an unpacked MovieLens 100K archive.
+        notice: called with a message if ``auto`` falls back to the synthetic data set.
 
     Raises:
-        DataError: no such data set, or it cannot be used.
+        DataError: there is no such data set, or it cannot be used.
     """
     if interactions is not None:
         return files.load(interactions, items, users)
@@ -34,9 +40,14 @@ def load(
     if dataset == synthetic.NAME:
         return synthetic.load()
     if dataset != AUTO:
-        raise DataError(f"no data set {dataset!r}; there are: {', '.join(DATASETS)}")
+        raise DataError(
+            f"there is no data set {dataset!r}; the data sets are {', '.join(DATASETS)}"
+        )
     try:
         return movielens.load(data_dir)
     except DataUnavailable as error:
-        notice(f"{error}\nGoing on with the SYNTHETIC data set: its figures are not MovieLens'.")
+        notice(
+            f"{error}\nUsing the SYNTHETIC data set instead. Its figures cannot be compared with "
+            "those of MovieLens."
+        )
         return synthetic.load()

@@ -1,4 +1,4 @@
-"""Holds rows out for the test. No row is on both sides, and none is lost."""
+"""Holds rows out for evaluation. Every row is either a training row or a test row."""
 
 from typing import Literal
 
@@ -10,10 +10,10 @@ Kind = Literal["random", "temporal", "temporal_per_user"]
 
 
 def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split:
-    """Split ``rows`` by one of the functions below; ``seed`` matters to the random one.
+    """Split ``rows`` in the way that ``kind`` names; only ``random`` depends on ``seed``.
 
     Raises:
-        DataError: a temporal split without timestamps, or one side would be empty.
+        DataError: a temporal split of rows without timestamps, or one side would be empty.
     """
     if kind == "random":
         result = random_split(rows, test_share, seed)
@@ -23,22 +23,24 @@ def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split
         result = temporal_per_user_split(rows, test_share)
     if not len(result.train) or not len(result.test):
         raise DataError(
-            f"a {kind} split of {len(rows)} rows with test share {test_share} "
-            f"leaves {len(result.train)} rows to train on and {len(result.test)} to test"
+            f"a {kind} split of {len(rows)} rows with a test share of {test_share:g} leaves "
+            f"{len(result.train)} training rows and {len(result.test)} test rows; use more data "
+            "or another share"
         )
     return result
 
 
 def random_split(rows: Interactions, test_share: float, seed: int) -> Split:
-    """Hold out random rows: for MovieLens 100K and 0.2 the tutorial's 80,000 and 20,000."""
+    """Hold out random rows, like the 20,000 of MovieLens 100K in the tutorial."""
     order = np.random.default_rng(seed).permutation(len(rows))
-    return _cut(rows, order, round(len(rows) * test_share), f"random, seed {seed}")
+    test, train = np.split(order, [round(len(rows) * test_share)])
+    return Split(f"random, seed {seed}", rows.take(train), rows.take(test))
 
 
 def temporal_split(rows: Interactions, test_share: float) -> Split:
-    """Hold out the rows from a point in time on: about ``test_share`` of them.
+    """Hold out about ``test_share`` of the rows: all rows from a point in time on.
 
-    Rows at that very second are all held out, so no second is on both sides.
+    Rows of the same second are all on the same side.
     """
     times = _timestamps(rows)
     if not len(rows):
@@ -51,24 +53,23 @@ def temporal_split(rows: Interactions, test_share: float) -> Split:
 def temporal_per_user_split(rows: Interactions, test_share: float) -> Split:
     """Hold out the last ``test_share`` of every user's rows, rounded down.
 
-    Rows of the same second keep their order.
+    Rows of the same second count in the order in which they are given.
     """
     order = np.lexsort((_timestamps(rows), rows.users))
     users = rows.users[order]
     counts = np.bincount(users) if len(users) else np.zeros(0, np.int64)
     starts = np.cumsum(counts) - counts
-    place = np.arange(len(users)) - starts[users]
+    position = np.arange(len(users)) - starts[users]
     kept = counts - np.floor(counts * test_share).astype(np.int64)
     held_out = np.zeros(len(rows), bool)
-    held_out[order] = place >= kept[users]
+    held_out[order] = position >= kept[users]
     return Split("temporal_per_user", rows.take(~held_out), rows.take(held_out))
-
-
-def _cut(rows: Interactions, order: np.ndarray, test: int, name: str) -> Split:
-    return Split(name, rows.take(order[test:]), rows.take(order[:test]))
 
 
 def _timestamps(rows: Interactions) -> np.ndarray:
     if rows.timestamps is None:
-        raise DataError("a temporal split needs a timestamp column; use split.kind=random")
+        raise DataError(
+            "the interactions have no timestamp column, which a temporal split needs; "
+            "set split.kind=random"
+        )
     return rows.timestamps

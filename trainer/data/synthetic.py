@@ -1,4 +1,4 @@
-"""A seeded data set with known structure, for where no data can be had and for tests."""
+"""A random data set with known structure, for tests and for machines without other data."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from trainer.data.types import Dataset, Interactions
 
 NAME = "synthetic"
 
-#: How much likelier an item of the user's own taste is than an equally popular other.
+#: How much more likely a user is to pick an item of the own taste than an equally popular one.
 _TASTE_LIFT = 20.0
 _POPULARITY_EXPONENT = 0.8
 _START = 1_700_000_000
@@ -22,19 +22,22 @@ def load(
     tastes: int = 8,
     seed: int = 0,
 ) -> Dataset:
-    """Make a data set: taste clusters, popularity skew, time order.
+    """Generate a data set with clusters of taste, skewed popularity and timestamps.
 
-    Every user and every item has one taste, in the column ``taste`` of their features.
-    An item's popularity falls with its place in a random order (Zipf); a user draws
-    distinct items by popularity, those of the own taste 20 times as likely. Users have
-    unequal numbers of rows, at least two, and are active in a window of a year.
+    Every user and every item has one taste, which is the column ``taste`` of their features. The
+    popularity of items follows Zipf's law. A user draws distinct items by popularity, and those of
+    the own taste are 20 times as likely. Users have different numbers of rows, but at least two,
+    and become active at some time within a year.
 
     Args:
         users: number of users U.
         items: number of items I, at least 2.
-        interactions: about this many rows; at most U * I / 2.
-        tastes: number of clusters.
+        interactions: approximate number of rows; at least 2 * U and at most U * I / 2.
+        tastes: number of clusters of taste.
         seed: the same seed gives the same data.
+
+    Raises:
+        ValueError: the numbers do not fit together.
     """
     if users < 1 or items < 2 or tastes < 1 or not 2 * users <= interactions <= users * items / 2:
         raise ValueError("2 * users <= interactions <= users * items / 2 must hold")
@@ -48,8 +51,8 @@ def load(
     chosen = []
     for user in range(users):
         weight = popularity * np.where(item_taste == user_taste[user], _TASTE_LIFT, 1.0)
-        # The largest of these keys are a draw without replacement by weight
-        # (Efraimidis and Spirakis, 2006), in the order drawn.
+        # Taking the largest keys draws without replacement by weight (Efraimidis and
+        # Spirakis, 2006).
         keys = np.log(random.random(items)) / weight
         best = np.argpartition(-keys, counts[user])[: counts[user]]
         chosen.append(best[np.argsort(-keys[best])])

@@ -1,5 +1,7 @@
-"""Vectors that were made elsewhere: embeddings of items, their ids, and queries."""
+"""Reads embeddings that were made elsewhere: vectors of items, their ids, and queries."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 
@@ -11,96 +13,107 @@ from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
 from trainer.data import tables
-from trainer.data.tables import MAX_LINE_BYTES, in_a_line
+from trainer.data.tables import MAX_LINE_BYTES, one_line
 from trainer.data.types import DataError
+
+_VECTOR_COLUMNS = ("vector", "embedding")
+_CHUNK_ROWS = 100_000
 
 
 def load(path: Path) -> NDArray[np.float32]:
-    """Vectors, float32 [N, D], from NumPy's .npy or from the lists of a .parquet file.
+    """Read vectors, float32 [N, D], from a NumPy file (.npy) or a Parquet file (.parquet).
 
-    A Parquet file has them in a column ``vector`` or ``embedding``, or has one column only.
+    A Parquet file has a column of lists that is named ``vector`` or ``embedding``, or that is its
+    only column.
 
     Raises:
-        DataError: the file cannot be read, holds something else, or a number that is not
+        DataError: the file cannot be read, does not hold vectors, or holds a number that is not
             finite.
     """
-    try:
+    with _errors_of_file(path):
         if path.suffix == ".npy":
-            vectors: NDArray[np.generic] = _mapped(path)
+            vectors: NDArray[np.generic] = _load_numpy(path)
         elif path.suffix == ".parquet":
-            vectors = _from_lists(path)
+            vectors = _load_lists(path)
         else:
-            raise DataError(f"{path}: the name must end in .npy or .parquet")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-        raise DataError(f"{path}: {in_a_line(error)}") from error
+            raise DataError(f"{path} cannot be read: the file name must end in .npy or .parquet")
     if vectors.ndim != 2 or not vectors.size or vectors.dtype.kind not in "fiu":
         raise DataError(
-            f"{path}: must hold numbers in rows and columns, not {vectors.dtype} "
-            f"{list(vectors.shape)}"
+            f"{path} must hold a two-dimensional array of numbers, one row per vector, "
+            f"not {vectors.dtype} {list(vectors.shape)}"
         )
-    with np.errstate(over="ignore"):  # Infinity is found below.
+    with np.errstate(over="ignore"):  # Numbers that overflow to infinity are reported below.
         found = np.ascontiguousarray(vectors, np.float32)
-    for start in range(0, len(found), 100_000):
-        some = found[start : start + 100_000]
-        good = np.isfinite(np.einsum("nd,nd->n", some, some))
-        if not good.all():
+    for start in range(0, len(found), _CHUNK_ROWS):
+        chunk = found[start : start + _CHUNK_ROWS]
+        # The squared length is finite only if every number is.
+        finite = np.isfinite(np.einsum("nd,nd->n", chunk, chunk))
+        if not finite.all():
             raise DataError(
-                f"{path}, row {start + int(np.argmin(good))}: not a finite number, or too large"
+                f"{path}, row {start + int(np.argmin(finite))}, counted from 0: the vector has a "
+                "number that is not finite or is too large"
             )
     return found
 
 
 def load_ids(path: Path) -> NDArray[np.bytes_]:
-    """Ids in UTF-8, bytes [N].
+    """Read ids as UTF-8 bytes [N].
 
-    From a .txt file, one in each line; a .csv or .parquet file with a column ``item_id``; or an
-    array of strings in NumPy's .npy.
+    A .txt file has one id per line, a .csv or .parquet file a column ``item_id``, and a NumPy file
+    (.npy) a one-dimensional array of strings.
 
     Raises:
-        DataError: the file cannot be read; an id is empty, over 256 bytes, or there twice.
+        DataError: the file cannot be read; an id is empty, longer than 256 bytes, or occurs twice.
     """
-    try:
+    with _errors_of_file(path):
         ids = _read_ids(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-        raise DataError(f"{path}: {in_a_line(error)}") from error
     sizes = pa.compute.binary_length(ids).fill_null(0).to_numpy()
     if not len(ids):
-        raise DataError(f"{path}: no ids")
-    # NumPy's strings end at the last byte that is not zero.
-    zero = pa.compute.ends_with(ids, pattern=b"\0").fill_null(False)
-    bad = (sizes == 0) | (sizes > MAX_ID_BYTES) | zero.to_numpy(zero_copy_only=False)
+        raise DataError(f"{path} has no ids")
+    # NumPy's byte strings drop zero bytes at their end.
+    ends_in_zero = pa.compute.ends_with(ids, pattern=b"\0").fill_null(False)
+    bad = (sizes == 0) | (sizes > MAX_ID_BYTES) | ends_in_zero.to_numpy(zero_copy_only=False)
     if bad.any():
-        row = int(np.argmax(bad))
         raise DataError(
-            f"{_place(path, row)}: an id is 1 to {MAX_ID_BYTES} bytes of text, the last not zero"
+            f"{_place(path, int(np.argmax(bad)))}: an id must be text of 1 to {MAX_ID_BYTES} "
+            "bytes that does not end in a zero byte"
         )
     if len(ids.unique()) < len(ids):
         counts = ids.value_counts()
-        twice = counts.field(0)[int(np.argmax(counts.field(1).to_numpy()))]
-        raise DataError(f"{path}: id {twice.as_py().decode(errors='replace')!r} is there twice")
+        duplicate = counts.field(0)[int(np.argmax(counts.field(1).to_numpy()))]
+        raise DataError(
+            f"{path}: the id {duplicate.as_py().decode(errors='replace')!r} occurs more than once"
+        )
     found = np.empty(len(ids), f"S{int(sizes.max())}")
-    for start in range(0, len(ids), 100_000):
-        found[start : start + 100_000] = ids.slice(start, 100_000).to_pylist()
+    for start in range(0, len(ids), _CHUNK_ROWS):
+        found[start : start + _CHUNK_ROWS] = ids.slice(start, _CHUNK_ROWS).to_pylist()
     return found
 
 
+@contextmanager
+def _errors_of_file(path: Path) -> Iterator[None]:
+    """Turn the errors of NumPy, Arrow and the operating system into DataError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
+
+
 def _place(path: Path, row: int) -> str:
-    """Where an id is: the line of a text, the row of a table, the position in an array."""
+    """Return where the id number ``row``, counted from 0, is in a file."""
     if path.suffix == ".txt":
         return f"{path}, line {row + 1}"
     return f"{path}, row {row}" if path.suffix == ".npy" else tables.place(path, row)
 
 
-def _mapped(path: Path) -> NDArray[np.generic]:
-    """A .npy file's array; it is read once, in order."""
+def _load_numpy(path: Path) -> NDArray[np.generic]:
+    """Map a .npy file into memory, because it is read once and in order."""
     try:
         with np.errstate(over="ignore"):
             found: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
-    # Its header is a piece of Python, so whatever Python's own parser raises.
+    # The header is a Python literal, so a malformed one raises the errors of Python's parser.
     except (
         TokenError,
         SyntaxError,
@@ -109,59 +122,69 @@ def _mapped(path: Path) -> NDArray[np.generic]:
         MemoryError,
         RecursionError,
     ) as error:
-        raise DataError(f"{path}: not an array of NumPy's: {error}") from error
+        raise DataError(f"{path} is not a valid NumPy file: {error}") from error
     return found
 
 
-def _check_lines(path: Path) -> None:
-    """Refuse what has no end of line for very long, before it is in memory."""
+def _check_line_lengths(path: Path) -> None:
+    """Refuse a file with an overlong line before it is read into memory."""
     lines = 0
     with path.open("rb") as file:
         while block := file.read(MAX_LINE_BYTES):
             if len(block) == MAX_LINE_BYTES and b"\n" not in block:
-                raise DataError(f"{path}, line {lines + 1}: more than {MAX_LINE_BYTES:,} bytes")
+                raise DataError(
+                    f"{path}, line {lines + 1}: the line has more than {MAX_LINE_BYTES:,} bytes"
+                )
             lines += block.count(b"\n")
 
 
-def _from_lists(path: Path) -> NDArray[np.generic]:
+def _load_lists(path: Path) -> NDArray[np.generic]:
     with pyarrow.parquet.ParquetFile(path) as file:
-        every = file.schema_arrow.names
-        named = [name for name in ("vector", "embedding") if name in every]
-        if not named and len(every) != 1:
+        names = file.schema_arrow.names
+        named = [name for name in _VECTOR_COLUMNS if name in names]
+        if not named and len(names) != 1:
             raise DataError(
-                f"{path}: no column vector or embedding; found: {', '.join(every)[:1000]}"
+                f"{path} has no column {' or '.join(_VECTOR_COLUMNS)}; "
+                f"the columns are {', '.join(names)[:1000]}"
             )
-        (name,) = named[:1] or every
-        if every.count(name) > 1:
-            raise DataError(f"{path}: there is more than one column {name!r}")
+        (name,) = named[:1] or names
+        if names.count(name) > 1:
+            raise DataError(f"{path} has more than one column {name!r}")
         column = file.read(columns=[name])[0].combine_chunks()
-    widths = pa.compute.list_value_length(column)
-    low, high = pa.compute.min_max(widths).values()
+    lengths = pa.compute.list_value_length(column)
+    low, high = pa.compute.min_max(lengths).values()
     if column.null_count or low != high:
-        raise DataError(f"{path}: the vectors are not all of one length")
+        raise DataError(
+            f"{path}, column {name}: all vectors must have the same number of dimensions"
+        )
     flat: NDArray[np.generic] = column.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(column), -1)
 
 
 def _read_ids(path: Path) -> pa.Array:
-    """Ids as Arrow's large_binary."""
+    """Return the ids as an Arrow array of large_binary."""
     if path.suffix == ".npy":
-        ids = _mapped(path)
+        ids = _load_numpy(path)
         if ids.ndim != 1 or ids.dtype.kind not in "SUiu":
-            raise DataError(f"{path}: must hold strings in a row, not {ids.dtype} {ids.shape}")
+            raise DataError(
+                f"{path} must hold a one-dimensional array of strings or whole numbers, "
+                f"not {ids.dtype} {list(ids.shape)}"
+            )
         column = pa.array(ids)
     elif path.suffix == ".txt":
-        _check_lines(path)
+        _check_line_lengths(path)
         text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
         whole = pa.array([text.removesuffix(b"\n")], pa.large_binary())
         column = pa.compute.split_pattern(whole, "\n").flatten()
     elif path.suffix in (".csv", ".parquet"):
         column = tables.read_arrow(path, ["item_id"], [])["item_id"]
     else:
-        raise DataError(f"{path}: the name must end in .txt, .csv, .npy or .parquet")
+        raise DataError(
+            f"{path} cannot be read: the file name must end in .txt, .csv, .npy or .parquet"
+        )
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if isinstance(column, pa.ChunkedArray):
-        raise DataError(f"{path}: too many ids")
-    # By way of text: what is not UTF-8 is an error here.
+        raise DataError(f"{path} has more ids than fit into one Arrow array")
+    # The cast to text raises an error for bytes that are not UTF-8.
     return column.cast(pa.large_string()).cast(pa.large_binary())

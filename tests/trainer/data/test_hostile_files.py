@@ -1,4 +1,4 @@
-"""Files that nobody vouches for: each is read, or refused with its place, in bounded memory."""
+"""Untrusted files are either read or refused with the place of the problem, in bounded memory."""
 
 import csv
 import datetime
@@ -33,22 +33,31 @@ GOOD = b"user_id,item_id\n1,2\n"
         (b"\xef\xbb\xbf", "no rows"),
         (b"user_id,item_id", "no rows"),
         (b"user_id,item_id,item_id\n1,2,3\n", "more than one column 'item_id'"),
-        (b"user_id,other\n1,2\n", "no column item_id; found: user_id, other"),
-        (b"user_id;item_id\n1;2\n", "no column user_id, item_id; found: user_id;item_id"),
-        (GOOD + b"1\n", "line 3: 1 values, the header has 2 columns"),
-        (GOOD + b"1,2,3\n", "line 3: 3 values, the header has 2 columns"),
-        (GOOD + b"\r\n\n1,2,3\n", "line 5: 3 values, the header has 2 columns"),
-        (b'user_id,item_id\n"a\nb",2\n1,2,3\n', "line 4: 3 values, the header has 2 columns"),
-        (GOOD + b"caf\xe9,2\n", "line 3, column user_id: not UTF-8"),
-        (GOOD + b"1,\xed\xa0\x80\n", "line 3, column item_id: not UTF-8"),
-        (b"user\xff,item_id\n1,2\n", "line 1: not UTF-8"),
-        ("user_id,item_id\n1,2\n".encode("utf-16"), "line 1: not UTF-8"),
-        (GOOD + b'1,"2\n3,4\n', 'line 3: a quote " that is not closed'),
-        (b"user_id,item_id,other\n1,2,3\n" + b'1,2,"3\n4,5,6\n', 'line 3: a quote " that is'),
-        (GOOD + b"1,2\n" * 99 + b"1," + b"x" * 3_000_000, "line 101: after it, a line of more"),
-        (GOOD + b'1,"' + b"x\n" * 2_000_000, "line 2: after it, a line of more"),
-        (GOOD + b"1," + b"x" * 257, "line 3, column item_id: an id is 1 to 256 bytes"),
-        (GOOD + b'1,""\n', "line 3, column item_id: an id is 1 to 256 bytes of text, not ''"),
+        (b"user_id,other\n1,2\n", "has no column item_id; the columns are user_id, other"),
+        (
+            b"user_id;item_id\n1;2\n",
+            "has no column user_id, item_id; the columns are user_id;item_id",
+        ),
+        (GOOD + b"1\n", "line 3: the line has 1 values, but the header has 2 columns"),
+        (GOOD + b"1,2,3\n", "line 3: the line has 3 values, but the header has 2 columns"),
+        (GOOD + b"\r\n\n1,2,3\n", "line 5: the line has 3 values, but the header has 2 columns"),
+        (
+            b'user_id,item_id\n"a\nb",2\n1,2,3\n',
+            "line 4: the line has 3 values, but the header has 2 columns",
+        ),
+        (GOOD + b"caf\xe9,2\n", "line 3, column user_id: the text is not UTF-8"),
+        (GOOD + b"1,\xed\xa0\x80\n", "line 3, column item_id: the text is not UTF-8"),
+        (b"user\xff,item_id\n1,2\n", "line 1: the header is not UTF-8"),
+        ("user_id,item_id\n1,2\n".encode("utf-16"), "line 1: the file is UTF-16"),
+        (GOOD + b'1,"2\n3,4\n', 'line 3: a quote (") is never closed'),
+        (b"user_id,item_id,other\n1,2,3\n" + b'1,2,"3\n4,5,6\n', 'line 3: a quote (") is never'),
+        (
+            GOOD + b"1,2\n" * 99 + b"1," + b"x" * 3_000_000,
+            "line 101: it is followed by a line of more",
+        ),
+        (GOOD + b'1,"' + b"x\n" * 2_000_000, "line 2: it is followed by a line of more"),
+        (GOOD + b"1," + b"x" * 257, "line 3, column item_id: an id must be text of 1 to 256 bytes"),
+        (GOOD + b'1,""\n', "line 3, column item_id: an id must be text of 1 to 256 bytes, not ''"),
         (b"user_id,item_id,timestamp\n1,2,nan\n", "line 2, column timestamp"),
         (b"user_id,item_id,timestamp\n1,2,inf\n", "line 2, column timestamp"),
         (b"user_id,item_id,timestamp\n1,2," + b"9" * 400, "line 2, column timestamp"),
@@ -59,17 +68,17 @@ GOOD = b"user_id,item_id\n1,2\n"
         (b"user_id,item_id,rating\n1,2,\n", "line 2, column rating"),
     ],
 )
-def test_a_run_refuses_a_file_with_its_place(
+def test_run_reports_the_place_of_a_problem_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
 ) -> None:
     path, models = tmp_path / "clicks.csv", tmp_path / "models"
     path.write_bytes(content)
     code = cli.main(["run", "--interactions", str(path), "--models-dir", str(models)])
-    said = capsys.readouterr().err
+    message_shown = capsys.readouterr().err
     assert code == 1
-    assert said.startswith(f"error: {path}")
-    assert message in said
-    assert said.count("\n") == 1
+    assert message_shown.startswith(f"error: {path}")
+    assert message in message_shown
+    assert message_shown.count("\n") == 1
     assert not models.exists()
 
 
@@ -85,7 +94,7 @@ def test_a_run_refuses_a_file_with_its_place(
         b"user_id,other,item_id,other\n1,3,2,4\n",
     ],
 )
-def test_what_a_csv_file_may_look_like(tmp_path: Path, content: bytes) -> None:
+def test_csv_dialects_that_can_be_read(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "clicks.csv"
     path.write_bytes(content)
     found = files.load(path)
@@ -100,7 +109,7 @@ def test_quotes_zeros_and_line_breaks_are_part_of_an_id(tmp_path: Path) -> None:
     assert found.item_ids.tolist() == ["x\0y", '5" disk']
 
 
-def test_dates_of_any_year(tmp_path: Path) -> None:
+def test_dates_of_any_year_become_seconds(tmp_path: Path) -> None:
     path = tmp_path / "clicks.csv"
     path.write_text("user_id,item_id,timestamp\n1,2,9999-12-31\n1,3,0001-01-01T00:00:00Z\n1,4,7\n")
     found = files.load(path).interactions.timestamps
@@ -116,18 +125,18 @@ from pathlib import Path
 from trainer.data import files, movielens, vectors
 from trainer.data.types import DataError
 from trainer import config
-def most():
-    # ru_maxrss of a child begins with its parent's size.
+def peak_kb():
+    # Not ru_maxrss, which a child process inherits from its parent.
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
-before = most()
+before = peak_kb()
 path = Path(sys.argv[1])
 try:
     {"csv": files.load, "txt": vectors.load_ids, "toml": lambda path: config.load(str(path)),
      "data": lambda path: movielens.load(path.parent)}[path.suffix[1:]](path)
 except (DataError, config.ConfigError) as error:
     print(error)
-print(most() - before)
+print(peak_kb() - before)
 """
 
 
@@ -142,13 +151,13 @@ print(most() - before)
         ("u.data", b"1\t2\t3\t4\n"),
     ],
 )
-def test_a_line_without_an_end_costs_little_memory(tmp_path: Path, name: str, head: bytes) -> None:
+def test_endless_line_is_refused_in_bounded_memory(tmp_path: Path, name: str, head: bytes) -> None:
     (tmp_path / "u.item").write_bytes(_ITEM % b"2")
     (tmp_path / "u.user").write_bytes(b"1|24|M|t|8\n")
     path = tmp_path / name
     with path.open("wb") as file:
         file.write(head)
-        # All zeros, of which the disk has none.
+        # A sparse file of zeros, which takes no disk space.
         file.truncate(_LINE_BYTES)
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, str(path)],
@@ -188,8 +197,8 @@ _COLUMNS = {
     "broken text": pa.StringArray.from_buffers(2, *pa.array([b"a", b"\xff"]).buffers()[1:]),
 }
 _TEXT = {"int8 with a gap", "large integers", "not a number", "infinity", "decimals", "words"}
-#: What is read; of all else it is said what is wrong.
-_READ = {
+#: The types that each column can be read from; all other types are refused.
+_READABLE = {
     "user_id": {"large integers", "words"},
     "item_id": {"large integers", "words"},
     "timestamp": {"dates", "distant times", "more distant times"},
@@ -203,7 +212,7 @@ _READ = {
 @pytest.mark.parametrize(
     "column", ["user_id", "item_id", "timestamp", "rating", "title", "feature"]
 )
-def test_columns_of_any_type(tmp_path: Path, column: str, kind: str) -> None:
+def test_columns_of_any_type_are_read_or_refused(tmp_path: Path, column: str, kind: str) -> None:
     path, clicks = tmp_path / "any.parquet", tmp_path / "clicks.csv"
     clicks.write_bytes(GOOD)
     two = {"user_id": pa.array(["a", "b"]), "item_id": pa.array(["c", "d"])}
@@ -214,16 +223,16 @@ def test_columns_of_any_type(tmp_path: Path, column: str, kind: str) -> None:
     except DataError as error:
         assert str(error).startswith(str(path))  # noqa: PT017
         assert f"column {column}" in str(error)  # noqa: PT017
-        assert kind not in _READ[column]
+        assert kind not in _READABLE[column]
         return
-    assert kind in _READ[column]
+    assert kind in _READABLE[column]
     assert all(type(one) is str for one in (*found.user_ids, *found.item_ids, *found.titles))
     for kind in ("auto", *(f"{column}:{one}" for one in ("category", "tags", "number", "text"))):
         if of_items:
             features.fit(found.item_features, [kind], "items").encode(found.item_features)
 
 
-def test_a_parquet_file_that_was_cut_or_changed(tmp_path: Path) -> None:
+def test_damaged_parquet_file_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "clicks.parquet"
     table = pa.table({"user_id": ["a", "b"], "item_id": ["c", "d"], "timestamp": [1, 2]})
     pyarrow.parquet.write_table(table, path)
@@ -238,7 +247,7 @@ def test_a_parquet_file_that_was_cut_or_changed(tmp_path: Path) -> None:
     assert refused > len(whole) / 7
 
 
-def test_columns_of_one_name_and_notes_for_pandas(tmp_path: Path) -> None:
+def test_duplicate_column_is_refused_and_pandas_metadata_ignored(tmp_path: Path) -> None:
     path = tmp_path / "clicks.parquet"
     arrays = [pa.array([one]) for one in ("a", "b", "c")]
     twice = pa.Table.from_arrays(arrays, names=["user_id", "item_id", "item_id"])
@@ -251,7 +260,7 @@ def test_columns_of_one_name_and_notes_for_pandas(tmp_path: Path) -> None:
 
 
 def _is_refused(load: Callable[[Path], Any], path: Path) -> bool:
-    """Anything but a DataError is a traceback."""
+    """Return True if ``load`` raises DataError; any other error fails the test."""
     try:
         load(path)
     except DataError as error:
@@ -275,7 +284,7 @@ _cells = st.one_of(
     end=st.sampled_from(["\n", "\r\n", "\r"]),
     broken=st.one_of(st.none(), st.tuples(st.integers(0, 200), st.binary(max_size=3))),
 )
-def test_any_csv_file(
+def test_random_csv_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory,
     header: list[str],
     rows: list[list[str]],
@@ -298,7 +307,7 @@ _ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60
 
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.tuples(_ids, _ids), min_size=1, max_size=5))
-def test_whatever_was_written_as_csv_is_read(
+def test_ids_survive_a_csv_file(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
 ) -> None:
     path = tmp_path_factory.mktemp("csv") / "clicks.csv"
@@ -313,18 +322,26 @@ def test_whatever_was_written_as_csv_is_read(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("u.data", b"", "u.data, line 1: 1 fields, not 4"),
-        ("u.data", b"1\t2\tinf\t4\n", "u.data, line 1: rating is a whole number, not 'inf'"),
-        ("u.data", b"1\t2\t3.7\t4\n", "u.data, line 1: rating is a whole number, not '3.7'"),
-        ("u.data", b"1\t2\t5\t1e300\n", "u.data, line 1: timestamp is a whole number"),
-        ("u.data", b"1\t2\t5\t4\n1\t2\t5\t\n", "u.data, line 2: timestamp is a whole number"),
+        ("u.data", b"", "u.data, line 1: the line has 1 fields instead of 4"),
+        ("u.data", b"1\t2\tinf\t4\n", "u.data, line 1: rating must be a whole number, not 'inf'"),
+        ("u.data", b"1\t2\t3.7\t4\n", "u.data, line 1: rating must be a whole number, not '3.7'"),
+        ("u.data", b"1\t2\t5\t1e300\n", "u.data, line 1: timestamp must be a whole number"),
+        ("u.data", b"1\t2\t5\t4\n1\t2\t5\t\n", "u.data, line 2: timestamp must be a whole number"),
         ("u.item", _ITEM % b"2" + _ITEM % b"2", "u.item, line 2: item_id '2' is already in line 1"),
-        ("u.item", _ITEM % b"2" + _ITEM % b"", "u.item, line 2: item_id is 1 to 256 bytes"),
-        ("u.user", b"x" * 257 + b"|24|M|t|8\n", "u.user, line 1: user_id is 1 to 256 bytes"),
+        (
+            "u.item",
+            _ITEM % b"2" + _ITEM % b"",
+            "u.item, line 2: item_id must be text of 1 to 256 bytes",
+        ),
+        (
+            "u.user",
+            b"x" * 257 + b"|24|M|t|8\n",
+            "u.user, line 1: user_id must be text of 1 to 256 bytes",
+        ),
         ("u.user", b"1|24|M|t|8\n1|24|M|t|8\n", "u.user, line 2: user_id '1' is already in line 1"),
     ],
 )
-def test_movielens_files_of_another_content(
+def test_malformed_movielens_file_is_refused_with_its_line(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     good = {"u.data": b"1\t2\t5\t4\n", "u.item": _ITEM % b"2", "u.user": b"1|24|M|t|8\n"}
@@ -350,7 +367,7 @@ _PIECES = [
     changes=st.lists(st.tuples(st.integers(0, 140), st.sampled_from(_PIECES)), max_size=3),
     kept=st.integers(0, 200),
 )
-def test_any_numpy_file(
+def test_random_numpy_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory,
     array: Any,
     changes: list[tuple[int, bytes]],

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data import split
@@ -22,10 +22,10 @@ def interactions(draw: st.DrawFn) -> Interactions:
     )
 
 
-def _rows(*parts: Interactions) -> list[tuple[int, ...]]:
+def _rows(*parts_of_rows: Interactions) -> list[tuple[int, ...]]:
     return sorted(
         row
-        for part in parts
+        for part in parts_of_rows
         if part.timestamps is not None
         for row in zip(
             part.users.tolist(), part.items.tolist(), part.timestamps.tolist(), strict=True
@@ -33,40 +33,45 @@ def _rows(*parts: Interactions) -> list[tuple[int, ...]]:
     )
 
 
+@settings(deadline=None)
 @given(interactions(), st.floats(0.01, 0.9), st.integers(0, 5))
-def test_no_row_is_lost_or_on_both_sides(rows: Interactions, share: float, seed: int) -> None:
-    for made in (
+def test_every_row_is_on_exactly_one_side(rows: Interactions, share: float, seed: int) -> None:
+    for parts in (
         split.random_split(rows, share, seed),
         split.temporal_split(rows, share),
         split.temporal_per_user_split(rows, share),
     ):
-        assert _rows(made.train, made.test) == _rows(rows)
+        assert _rows(parts.train, parts.test) == _rows(rows)
 
 
+@settings(deadline=None)
 @given(interactions(), st.floats(0.01, 0.9))
-def test_temporal_has_no_second_on_both_sides(rows: Interactions, share: float) -> None:
-    made = split.temporal_split(rows, share)
-    assert made.train.timestamps is not None
-    assert made.test.timestamps is not None
-    if len(made.train) and len(made.test):
-        assert made.train.timestamps.max() < made.test.timestamps.min()
+def test_temporal_split_has_no_second_on_both_sides(rows: Interactions, share: float) -> None:
+    parts = split.temporal_split(rows, share)
+    assert parts.train.timestamps is not None
+    assert parts.test.timestamps is not None
+    if len(parts.train) and len(parts.test):
+        assert parts.train.timestamps.max() < parts.test.timestamps.min()
 
 
+@settings(deadline=None)
 @given(interactions(), st.floats(0.01, 0.9))
-def test_temporal_per_user_trains_on_each_users_past(rows: Interactions, share: float) -> None:
-    made = split.temporal_per_user_split(rows, share)
-    assert made.train.timestamps is not None
-    assert made.test.timestamps is not None
+def test_temporal_per_user_split_trains_on_the_past_of_each_user(
+    rows: Interactions, share: float
+) -> None:
+    parts = split.temporal_per_user_split(rows, share)
+    assert parts.train.timestamps is not None
+    assert parts.test.timestamps is not None
     for user in np.unique(rows.users):
-        past = made.train.timestamps[made.train.users == user]
-        future = made.test.timestamps[made.test.users == user]
-        assert len(past), "a user keeps some rows to train on"
+        past = parts.train.timestamps[parts.train.users == user]
+        future = parts.test.timestamps[parts.test.users == user]
+        assert len(past), "every user keeps a training row"
         assert len(future) == int((rows.users == user).sum() * share)
         if len(future):
             assert past.max() <= future.min()
 
 
-def test_random_is_seeded_and_has_the_tutorials_sizes() -> None:
+def test_random_split_depends_on_the_seed_and_has_the_sizes_of_the_tutorial() -> None:
     rows = Interactions(np.arange(100_000, dtype=np.int32), np.zeros(100_000, np.int32))
     one, same, other = (split.split(rows, "random", 0.2, seed) for seed in (1, 1, 2))
     assert (len(one.train), len(one.test)) == (80_000, 20_000)
@@ -74,9 +79,9 @@ def test_random_is_seeded_and_has_the_tutorials_sizes() -> None:
     assert not np.array_equal(one.test.users, other.test.users)
 
 
-def test_a_temporal_split_needs_timestamps_and_two_sides() -> None:
+def test_split_without_timestamps_or_with_an_empty_side_is_refused() -> None:
     rows = Interactions(np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
-    with pytest.raises(DataError, match="timestamp"):
+    with pytest.raises(DataError, match=r"no timestamp column.*set split\.kind=random"):
         split.split(rows, "temporal", 0.2, 0)
-    with pytest.raises(DataError, match="0 to test"):
+    with pytest.raises(DataError, match="5 training rows and 0 test rows"):
         split.split(rows, "random", 0.01, 0)
