@@ -45,23 +45,11 @@ class ExactBuilder(IndexBuilder):
     """Builds an :class:`ExactIndex`; there is nothing to tune."""
 
     def build(
-        self,
-        vectors: NDArray[np.float32],
-        queries: Queries,  # noqa: ARG002
-        target_recall: float,  # noqa: ARG002
-        notify: Notify,  # noqa: ARG002
+        self, vectors: NDArray[np.float32], queries: Queries, target_recall: float, notify: Notify
     ) -> ExactIndex:
         """See :meth:`IndexBuilder.build`."""
+        del queries, target_recall, notify
         return ExactIndex(vectors)
-
-    def bytes_to_build(self, items: int, dim: int) -> int:
-        """See :meth:`IndexBuilder.bytes_to_build`."""
-        # The given vectors, the variable, and the copy that saving makes.
-        return 3 * 4 * items * dim
-
-    def bytes_to_serve(self, items: int, dim: int) -> int:
-        """See :meth:`IndexBuilder.bytes_to_serve`."""
-        return 4 * items * dim
 
 
 def kth_best_scores(

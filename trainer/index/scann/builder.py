@@ -28,11 +28,7 @@ class ScannBuilder(IndexBuilder):
         self._kind, self._config = kind, config
 
     def build(
-        self,
-        vectors: NDArray[np.float32],
-        queries: Queries,
-        target_recall: float,
-        notify: Notify,
+        self, vectors: NDArray[np.float32], queries: Queries, target_recall: float, notify: Notify
     ) -> ScannIndex:
         """See :meth:`IndexBuilder.build`."""
         notify(f"Searching for the fastest index that finds {target_recall:.0%}")
