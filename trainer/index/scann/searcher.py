@@ -31,7 +31,7 @@ _QUERIES_PER_THREAD = 256
 
 @dataclass(frozen=True)
 class Design:
-    """How a searcher is built.
+    """Kind and parameters of a searcher.
 
     Attributes:
         kind: ``BRUTE_FORCE`` scores every vector, ``QUANTIZED`` every vector with 8 bits per
@@ -57,7 +57,7 @@ class Searcher:
     """A ScaNN searcher in this process.
 
     Attributes:
-        design: how it was built.
+        design: its kind and parameters.
         size: number of vectors, N.
     """
 
