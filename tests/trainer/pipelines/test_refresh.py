@@ -24,7 +24,8 @@ from trainer.artifact.stored_towers import StoredTowers
 from trainer.cli.main import main
 from trainer.data import files, synthetic
 from trainer.data.histories import Histories
-from trainer.data.types import DataError, Dataset
+from trainer.data.types import Dataset
+from trainer.errors import DataError
 from trainer.model import training
 from trainer.model.towers.query import QueryWeights
 from trainer.pipelines.catalogue_change import Counts, change, unread
