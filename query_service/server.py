@@ -18,9 +18,9 @@ from query_service.api.methods import Methods
 from query_service.api.retrieval_servicer import SERVICE as RETRIEVAL_SERVICE
 from query_service.api.retrieval_servicer import RetrievalServicer
 from query_service.api.validation import MAX_EXCLUSIONS, Limits
-from query_service.backend.batching import JoiningModel
+from query_service.backend.batching import BatchingModel
 from query_service.backend.cache import CachingModel
-from query_service.backend.circuit_breaker import BreakingModel
+from query_service.backend.circuit_breaker import CircuitBreaker
 from query_service.backend.fallback import PopularItems
 from query_service.backend.tf_serving import TfServingClient
 from query_service.core.filters import standard_filters
@@ -31,11 +31,12 @@ from query_service.heartbeat import Heartbeat
 from query_service.process.memory import tend_garbage
 from query_service.settings import Settings
 from query_service.telemetry import logs, tracing
+from query_service.telemetry.decorators import ObservedModel, ObservedSeenStore, observe_predict
 from query_service.telemetry.metrics import Metrics
-from query_service.telemetry.observer import ObservedSeenStore, Observer
-from query_service.telemetry.process_metrics import tell_process
+from query_service.telemetry.observer import Observer
+from query_service.telemetry.process_metrics import report_process_metrics
 from query_service.telemetry.request_log import RequestLog
-from query_service.telemetry.shared_samples import Rows
+from query_service.telemetry.shared_samples import SharedSamples
 from rpc.addresses import host_port
 from rpc.guard import Guard
 from rpc.reflection import add_reflection
@@ -60,12 +61,14 @@ _SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Server:
     """The running service of one process: :meth:`start`, then :meth:`stop`."""
 
-    def __init__(self, settings: Settings, *, rows: Rows | None = None, worker: int = 0) -> None:
+    def __init__(
+        self, settings: Settings, *, samples: SharedSamples | None = None, worker: int = 0
+    ) -> None:
         """Create the parts. Must be called in a running event loop.
 
         Args:
             settings: the settings of the service.
-            rows: the metrics of all workers that share the ports; None if this is the only one.
+            samples: the metrics of all workers that share the ports; None if this is the only one.
             worker: the number of this worker.
 
         Raises:
@@ -77,17 +80,17 @@ class Server:
         self._credentials = server_credentials(settings.tls_files)
         self._guard = Guard(settings.tokens, settings.workers) if settings.tokens else None
         self._observer = Observer(
-            Metrics(rows, worker),
-            tracing.tracer(os.environ),
+            Metrics(samples, worker),
+            tracing.make_tracer(os.environ),
             RequestLog(settings.slow_ms / 1000 if settings.slow_ms else None),
         )
         self._store = stores.open_store(settings.seen_store)
         self._model_server = TfServingClient(
             settings.model_server,
             settings.model,
-            self._observer,
-            channel_credentials(settings.model_server_tls_files),
-            settings.model_server_name,
+            credentials=channel_credentials(settings.model_server_tls_files),
+            server_name=settings.model_server_name,
+            observe_predict=observe_predict(self._observer, settings.model_server),
         )
         self._health = HealthMonitor(
             self._model_server,
@@ -128,14 +131,14 @@ class Server:
             from query_service.telemetry.exporter import Exporter
 
             self._exporter = Exporter(
-                self._observer.metrics.sheet,
+                self._observer.metrics.registry,
                 settings.metrics_host,
                 settings.metrics_port,
                 reuse_port=settings.workers > 1,
             )
         await self._server.start()
         self._run_in_background(self._health.run())
-        self._run_in_background(tell_process(self._observer.metrics))
+        self._run_in_background(report_process_metrics(self._observer.metrics))
         if settings.fallback == "popular":
             self._run_in_background(self._popular.run())
         if self._guard:
@@ -167,23 +170,27 @@ class Server:
     def _retriever(self) -> Retriever:
         """Return the core, with everything between it and the model server."""
         settings, observer = self._settings, self._observer
-        breaker = BreakingModel(self._model_server)
-        model: Model = JoiningModel(
-            breaker, settings.model_servers, observer=observer, check=breaker.check
+        breaker = CircuitBreaker(self._model_server)
+        batching = BatchingModel(
+            breaker,
+            settings.model_servers,
+            check=breaker.check,
+            on_queue_change=observer.metrics.waiting.add,
         )
+        model: Model = ObservedModel(batching, observer)
         if settings.cache_size:
             model = self._cache = CachingModel(
                 model,
                 lambda: self._model_server.version,
                 settings.cache_size,
                 settings.cache_age_s,
-                observer,
+                observer.metrics.cache_lookup,
             )
         return Retriever(
             model,
             standard_filters(ObservedSeenStore(self._store, observer)),
             popular_for_unknown_users=settings.unknown_user == "popularity",
-            popular_items=lambda: self._popular.row,
+            popular_items=lambda: self._popular.ranking,
         )
 
     def _listen(self, address: str) -> int:
@@ -233,20 +240,20 @@ async def serve(
     settings: Settings,
     on_ready: Callable[[int], None],
     *,
-    rows: Rows | None = None,
+    samples: SharedSamples | None = None,
     worker: int = 0,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Calls ``on_ready`` with the port once it is open.
 
-    ``rows`` and ``worker`` are those of :class:`Server`, which says what is raised.
+    ``samples`` and ``worker`` are those of :class:`Server`, which says what is raised.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(logs.loop_failed)
+    loop.set_exception_handler(logs.log_loop_error)
     for number in _SHUTDOWN_SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     try:
-        server = Server(settings, rows=rows, worker=worker)
+        server = Server(settings, samples=samples, worker=worker)
         await server.start()
         tending = asyncio.create_task(tend_garbage())
         on_ready(server.port)

@@ -1,10 +1,16 @@
-"""The way to the model server, each part a ``Model`` or what stands behind one.
+"""The way from the core to TensorFlow Serving, as a chain of models.
 
-caching.py          remembers rows
-joining.py          makes one Predict of many queries
-breaker.py          stops asking who does not answer
-model_client.py     speaks TensorFlow Serving
-channel.py          which server is asked, and what is asked again
-popular.py          the most popular items, for when none answers
-tensor_content.py   reads the packed form of its tensors
+The core asks for one query at a time. The cache answers repeated queries, batching collects the
+others into Predicts, the circuit breaker fails early while the model server does not answer, and
+the client sends what is left.
+
+cache.py            remembers rankings
+batching.py         collects queries into batches
+batch.py            one batch while its Predict is in flight
+circuit_breaker.py  stops sending Predicts to a model server that does not answer
+fallback.py         keeps the most popular items for when the model server is unavailable
+tf_serving.py       the TensorFlow Serving client
+channel.py          the gRPC channel: load balancing, retries, keepalive
+tensors.py          builds the tensors of requests, reads rankings from responses
+tensor_content.py   decodes the packed encoding of tensors
 """

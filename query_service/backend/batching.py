@@ -1,300 +1,171 @@
-"""Joins queries: those that come while a Predict is under way go into the next one together.
+"""Request batching: queries that arrive while a Predict is in flight share the next one.
 
-There is no timer. A query that comes while nothing is under way is asked at once, together with
-those of the same turn of the loop; under load the time of one Predict is what the next one's
-queries have to come in, and the more they are, the less each costs.
+There is no timer. A query that arrives while nothing is in flight is sent at once, together with
+those of the same iteration of the event loop. Under load, queries collect while a Predict is in
+flight, so that batches grow with the load and each query costs less.
 
-Only what costs about the same is joined: queries of one kind whose depths are within a factor of
-two, because the deepest of a batch sets the width of all its rows.
+Only queries of similar cost share a batch: those of one kind, whose depths differ by less than a
+factor of two. The deepest query of a batch sets the width of all its rows.
 """
 
 import asyncio
-import copy
-import logging
-import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
+from query_service.backend.batch import Batch, BatchModel, PendingQuery
 from query_service.core.query import Query, QueryKind, RankedItems
-from query_service.errors import ModelServerFault, OutOfTime, Overloaded, RetrievalError
-from query_service.telemetry.instruments import Gauge
-from query_service.telemetry.observer import (
-    MODEL_SERVER,
-    ObservedRequest,
-    Observer,
-    current,
-    joined,
-)
+from query_service.errors import OutOfTime, Overloaded
 
-logger = logging.getLogger(__name__)
-
-#: Queries of one Predict.
-MAX_ROWS = 256
-#: Rows times the deepest depth of one Predict: some 3 MB of answer.
+#: The most queries of one Predict.
+MAX_QUERIES = 256
+#: The largest product of queries and deepest depth of one Predict: about 3 MB of answer.
 MAX_CELLS = 131_072
-#: Up to here depth costs next to nothing.
+#: All depths up to this one may share a batch: they cost next to nothing.
 _SHALLOW = 64
-#: How much the newest Predict counts in what Predicts take of late.
-_NEWEST = 0.25
-#: So close to its deadline a Predict is left to end by that: it is too slow, rather than unwanted.
-_ENDING_S = 0.05
-#: Queries of a failed Predict that fail by themselves, too, until the others are taken to.
-_FAULTS = 3
+#: The weight of the latest Predict in the moving average of durations.
+_LATEST_WEIGHT = 0.25
 
 
-class BatchModel(Protocol):
-    """Ranks the catalogue for many queries at once."""
-
-    async def fetch_batch(
-        self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
-    ) -> Sequence[RankedItems]:
-        """The ``depths[i]`` best for each query, all of one kind.
-
-        ``deadline`` is in seconds of ``loop.time()``.
-        """
-
-
-@dataclass(eq=False, slots=True)
-class _Order:
-    query: Query
-    depth: int
-    deadline: float
-    row: "asyncio.Future[RankedItems]"
-    request: ObservedRequest | None = None
-    predict: "_Predict | None" = None
-
-
-class JoiningModel:
-    """A :class:`query_service.core.retriever.Model` that asks a :class:`BatchModel`."""
+class BatchingModel:
+    """A :class:`query_service.core.retriever.Model` that sends queries to a BatchModel."""
 
     def __init__(
         self,
         model: BatchModel,
-        under_way: int = 1,
-        observer: Observer | None = None,
+        max_in_flight: int = 1,
+        *,
         check: Callable[[], None] = lambda: None,
+        on_queue_change: Callable[[int], None] = lambda _change: None,
     ) -> None:
-        """``under_way`` Predicts may be under way at a time, of each kind and depth.
+        """Put request batching in front of a model.
 
-        ``check`` raises for who comes while the model is not asked at all.
+        Args:
+            model: Gets the batches.
+            max_in_flight: The most Predicts in flight for each queue.
+            check: Called for each query; raises RetrievalError if the model is not to be asked.
+            on_queue_change: Called with the change in the number of queries that wait in a queue.
         """
         self._model = model
+        self._max_in_flight = max_in_flight
         self._check = check
-        self._waiting = (observer or Observer()).metrics.waiting
-        self._under_way = under_way
-        self._lanes: dict[tuple[QueryKind, int], _Lane] = defaultdict(self._lane)
+        self._on_queue_change = on_queue_change
+        self._queues: dict[tuple[QueryKind, int], _Queue] = defaultdict(self._new_queue)
         self._deadlines = _Deadlines()
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
-        """As part of the next Predict that its like goes into.
+        """Return the ``depth`` best items for a query, fetched with a batch of similar queries.
 
         Raises:
-            OutOfTime: the deadline passed, whatever becomes of the others.
-            Overloaded: so many are waiting that the deadline would pass.
-            RetrievalError: as the model says, or ``check``.
+            OutOfTime: The deadline passed; the rest of the batch is not affected.
+            Overloaded: So many queries are waiting that the deadline would pass.
+            RetrievalError: Raised by ``check`` or by the model.
         """
         self._check()
-        request, began_s = current(), time.perf_counter()
-        row: asyncio.Future[RankedItems] = asyncio.get_running_loop().create_future()
-        order = _Order(query, depth, deadline, row, request)
-        self._lanes[query.kind, max(depth, _SHALLOW).bit_length()].add(order)
-        self._deadlines.add(order)
+        ranking: asyncio.Future[RankedItems] = asyncio.get_running_loop().create_future()
+        pending = PendingQuery(query, depth, deadline, ranking)
+        self._queues[query.kind, max(depth, _SHALLOW).bit_length()].add(pending)
+        self._deadlines.add(pending)
         try:
-            return await order.row
+            return await ranking
         finally:
-            if request is not None:
-                request.waited(MODEL_SERVER, began_s)
-            self._deadlines.remove(order)
-            if order.predict is not None:
-                order.predict.left()
-                # No cycle may hold the rows until someone looks for cycles.
-                order.predict = None
+            self._deadlines.remove(pending)
+            if pending.batch is not None:
+                pending.batch.leave()
+                # Break the cycle: it would keep the rankings until the next garbage collection.
+                pending.batch = None
 
-    def _lane(self) -> "_Lane":
-        return _Lane(self._model, self._under_way, self._waiting)
+    def _new_queue(self) -> "_Queue":
+        return _Queue(self._model, self._max_in_flight, self._on_queue_change)
 
 
 class _Deadlines:
-    """Ends the orders whose time is over: one timer for all, which nearly always finds none."""
+    """Fails queries whose deadline passes, with one timer for all of them."""
 
     def __init__(self) -> None:
-        self._orders: set[_Order] = set()
+        self._pending: set[PendingQuery] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, order: _Order) -> None:
-        self._orders.add(order)
-        if self._timer is None or order.deadline < self._timer.when():
-            self._wake_at(order.deadline)
+    def add(self, pending: PendingQuery) -> None:
+        self._pending.add(pending)
+        if self._timer is None or pending.deadline < self._timer.when():
+            self._wake_at(pending.deadline)
 
-    def remove(self, order: _Order) -> None:
-        self._orders.discard(order)
+    def remove(self, pending: PendingQuery) -> None:
+        self._pending.discard(pending)
 
     def _wake_at(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self._end_overdue)
+        self._timer = asyncio.get_running_loop().call_at(when, self._fail_overdue)
 
-    def _end_overdue(self) -> None:
+    def _fail_overdue(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        overdue = {one for one in self._orders if one.deadline <= now}
-        self._orders -= overdue
-        for order in overdue:
-            if not order.row.done():
-                order.row.set_exception(
-                    OutOfTime("the deadline passed while the model server was asked")
-                )
-        if self._orders:
-            self._wake_at(min(one.deadline for one in self._orders))
+        overdue = {one for one in self._pending if one.deadline <= now}
+        self._pending -= overdue
+        for one in overdue:
+            one.fail(OutOfTime("the deadline passed while the model server was asked"))
+        if self._pending:
+            self._wake_at(min(one.deadline for one in self._pending))
 
 
-class _Lane:
-    """Queries that may be joined, in the order in which they came."""
-
-    def __init__(self, model: BatchModel, under_way: int, counted: Gauge) -> None:
-        self._model = model
-        self._counted = counted
-        self._under_way = self._free = under_way
-        self._waiting: deque[_Order] = deque()
-        self._woken = False
-        #: Seconds that a Predict takes, of late, and when the last one was begun.
-        self._duration_s = 0.0
-        self._begun = 0.0
-
-    def add(self, order: _Order) -> None:
-        """Have it asked. Raises Overloaded where its answer would come too late."""
-        if not self._free and self._expected() > order.deadline:
-            raise Overloaded("too many requests are waiting for the model server")
-        self._waiting.append(order)
-        self._counted.add()
-        if self._free and not self._woken:
-            self._woken = True
-            # After the others of this turn.
-            asyncio.get_running_loop().call_soon(self._ask)
-
-    def _expected(self) -> float:
-        """When one that comes now has its answer, if Predicts take as long as of late."""
-        now = asyncio.get_running_loop().time()
-        ahead = len(self._waiting) // (MAX_ROWS * self._under_way)
-        return max(now, self._begun + self._duration_s) + (ahead + 1) * self._duration_s
-
-    def _ask(self) -> None:
-        self._woken = False
-        while self._free and (batch := self._next()):
-            self._free -= 1
-            self._begun = asyncio.get_running_loop().time()
-            _Predict(self._model, batch, self._done)
-
-    def _done(self, seconds: float | None) -> None:
-        """One more may be asked; ``seconds``: what this one took, None without an answer."""
-        self._free += 1
-        if seconds is not None:
-            self._duration_s += (seconds - self._duration_s) * _NEWEST
-        self._ask()
-
-    def _next(self) -> list[_Order]:
-        """As many as one Predict takes; those that nobody waits for any more are left out."""
-        batch: list[_Order] = []
-        deepest = 0
-        while self._waiting and len(batch) < MAX_ROWS:
-            order = self._waiting[0]
-            if not order.row.done():
-                deepest = max(deepest, order.depth)
-                if batch and (len(batch) + 1) * deepest > MAX_CELLS:
-                    break
-                batch.append(order)
-            self._waiting.popleft()
-            self._counted.add(-1)
-        return batch
-
-
-class _Predict:
-    """One Predict under way: gives every order its row or its error."""
+class _Queue:
+    """Queries that may share a batch, in the order of their arrival."""
 
     def __init__(
-        self, model: BatchModel, orders: list[_Order], done: Callable[[float | None], None]
+        self, model: BatchModel, max_in_flight: int, on_change: Callable[[int], None]
     ) -> None:
         self._model = model
-        self._orders = orders
-        self._waited_for = len(orders)
-        self._deadline = max(one.deadline for one in orders)
-        self._done = done
-        for order in orders:
-            order.predict = self
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._on_change = on_change
+        self._max_in_flight = self._free = max_in_flight
+        self._waiting: deque[PendingQuery] = deque()
+        self._scheduled = False
+        #: The moving average of what a Predict takes, and when the latest one began.
+        self._duration_s = 0.0
+        self._began_s = 0.0
 
-    def left(self) -> None:
-        """One order is no longer waited for; without any there is nothing to do."""
-        self._waited_for -= 1
-        if self._waited_for:
-            return
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._deadline - _ENDING_S:
-            self._task.cancel()
-        else:
-            loop.call_at(self._deadline + _ENDING_S, self._task.cancel)
+    def add(self, pending: PendingQuery) -> None:
+        """Enqueue a query. Raises Overloaded if its ranking would arrive after its deadline."""
+        if not self._free and self._expected_end_s() > pending.deadline:
+            raise Overloaded("too many requests are waiting for the model server")
+        self._waiting.append(pending)
+        self._on_change(1)
+        if self._free and not self._scheduled:
+            self._scheduled = True
+            # Runs after the other queries of this iteration of the event loop have been added.
+            asyncio.get_running_loop().call_soon(self._send)
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        begun, seconds = loop.time(), None
-        try:
-            if await self._ask(self._orders) is None:
-                seconds = loop.time() - begun
-        finally:
-            self._done(seconds)
+    def _expected_end_s(self) -> float:
+        """Estimate when a query that arrives now would have its ranking, in loop time."""
+        now = asyncio.get_running_loop().time()
+        batches_ahead = len(self._waiting) // (MAX_QUERIES * self._max_in_flight)
+        in_flight_end_s = max(now, self._began_s + self._duration_s)
+        return in_flight_end_s + (batches_ahead + 1) * self._duration_s
 
-    async def _ask(self, orders: list[_Order]) -> Exception | None:
-        """Why not all of them have got rows."""
-        joined([one.request for one in orders])
-        try:
-            rows = await self._model.fetch_batch(
-                orders[0].query.kind,
-                [one.query for one in orders],
-                [one.depth for one in orders],
-                # Each order watches its own.
-                max(one.deadline for one in orders),
-            )
-        except ModelServerFault as error:
-            if len(orders) == 1:
-                _fail(orders, error)
-            else:
-                await self._ask_each(orders, error)
-            return error
-        except Exception as error:
-            # A bug; all the same nobody may wait for ever.
-            if not isinstance(error, RetrievalError):
-                logger.exception("a Predict failed")
-            _fail(orders, error)
-            return error
-        for order, row in zip(orders, rows, strict=True):
-            if not order.row.done():
-                order.row.set_result(row)
-        return None
+    def _send(self) -> None:
+        self._scheduled = False
+        while self._free and (pending := self._next_batch()):
+            self._free -= 1
+            self._began_s = asyncio.get_running_loop().time()
+            Batch(self._model, pending, self._batch_done)
 
-    async def _ask_each(self, orders: list[_Order], error: Exception) -> None:
-        """It may be one query's fault alone; where it is none's, not each has to be tried."""
-        faults = 0
-        for order in orders:
-            if order.row.done():
-                continue
-            if faults == _FAULTS:
-                _fail([order], error)
-                continue
-            failed = await self._ask([order])
-            if failed is None:
-                # The others are worth it.
-                faults = -len(orders)
-            # The others may have more time; whatever else it is, it is the newest to be known.
-            elif not isinstance(failed, OutOfTime):
-                error, faults = failed, faults + 1
+    def _batch_done(self, seconds: float | None) -> None:
+        self._free += 1
+        if seconds is not None:
+            self._duration_s += (seconds - self._duration_s) * _LATEST_WEIGHT
+        self._send()
 
-
-def _fail(orders: list[_Order], error: Exception) -> None:
-    for order in orders:
-        if not order.row.done():
-            # Each raises it by itself; where it comes from is in the first one's traceback.
-            own = copy.copy(error)
-            own.__cause__ = error
-            order.row.set_exception(own)
+    def _next_batch(self) -> list[PendingQuery]:
+        """Dequeue as many queries as fit into one Predict, and drop those already resolved."""
+        batch: list[PendingQuery] = []
+        deepest = 0
+        while self._waiting and len(batch) < MAX_QUERIES:
+            pending = self._waiting[0]
+            if not pending.ranking.done():
+                deepest = max(deepest, pending.depth)
+                if batch and (len(batch) + 1) * deepest > MAX_CELLS:
+                    break
+                batch.append(pending)
+            self._waiting.popleft()
+            self._on_change(-1)
+        return batch

@@ -1,4 +1,4 @@
-"""Remembers what the model server gave: for users who come back before their answer changes."""
+"""A cache of rankings, for users who return before their ranking changes."""
 
 import logging
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from cachetools import TTLCache
 
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.core.retriever import Model
-from query_service.telemetry.observer import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -15,53 +14,48 @@ _Key = tuple[QueryKind, str, tuple[str, ...], int]
 
 
 class CachingModel:
-    """A :class:`query_service.core.retriever.Model` that asks another one what it does not know.
+    """A :class:`query_service.core.retriever.Model` that remembers another model's rankings.
 
-    Kept are the model's rows, per query and depth: exclusions are applied to them anew each time. A
-    row is used only while the model's version is the one that gave it.
+    Rankings are kept per query and depth, unfiltered: filters are applied to them anew each time.
+    A ranking is used only while its version is the model's current one.
     """
 
     def __init__(
         self,
         model: Model,
-        version: Callable[[], int | None],
+        current_version: Callable[[], int | None],
         size: int,
-        age_s: float,
-        observer: Observer | None = None,
+        max_age_s: float,
+        on_lookup: Callable[[bool], None] = lambda _hit: None,
     ) -> None:
-        """Put it in front of ``model``.
+        """Put a cache in front of a model.
 
         Args:
-            model: asked for what is not here.
-            version: what is known of the version that the model has now.
-            size: rows that are kept, the least recently used go first.
-            age_s: seconds after which a row is forgotten.
-            observer: told of hits and misses.
+            model: Asked for rankings that are not in the cache.
+            current_version: Returns the version of the model, or None if it is not known yet.
+            size: The number of rankings kept; the least recently used one is dropped first.
+            max_age_s: Seconds after which a ranking is dropped.
+            on_lookup: Called at each lookup with True if the cache holds the ranking.
         """
         self._model = model
-        self._metrics = (observer or Observer()).metrics
-        self._version = version
-        self._rows: TTLCache[_Key, RankedItems] = TTLCache(size, age_s)
-        #: Rows that were here, and rows that had to be asked for.
-        self.hits = 0
-        self.misses = 0
+        self._current_version = current_version
+        self._rankings: TTLCache[_Key, RankedItems] = TTLCache(size, max_age_s)
+        self._on_lookup = on_lookup
+        self._hits = self._lookups = 0
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
-        """From here, or from the model."""
+        """Return the ranking from the cache, or else from the model."""
         key = (query.kind, query.id, query.recent, depth)
-        row = self._rows.get(key)
-        if row is not None and row.version == self._version():
-            self.hits += 1
-            self._metrics.cache_hits.add()
-            return row
-        self.misses += 1
-        self._metrics.cache_misses.add()
-        row = await self._model.fetch(query, depth, deadline)
-        self._rows[key] = row
-        return row
+        ranking = self._rankings.get(key)
+        hit = ranking is not None and ranking.version == self._current_version()
+        self._lookups += 1
+        self._hits += hit
+        self._on_lookup(hit)
+        if ranking is None or not hit:
+            ranking = self._rankings[key] = await self._model.fetch(query, depth, deadline)
+        return ranking
 
     def log(self) -> None:
-        """Say how often it helped."""
-        asked = self.hits + self.misses
-        share = self.hits / asked if asked else 0.0
-        logger.info("cache: %d hits of %d (%.0f %%)", self.hits, asked, share * 100)
+        """Log the hit rate."""
+        share = self._hits / self._lookups if self._lookups else 0.0
+        logger.info("cache: %d hits of %d (%.0f %%)", self._hits, self._lookups, share * 100)

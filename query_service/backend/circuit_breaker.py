@@ -1,8 +1,8 @@
-"""Stops asking a model server that does not answer, and tries again by itself.
+"""A circuit breaker: stops sending Predicts to a model server that does not answer.
 
-The pattern is Nygard's circuit breaker (Release It!, 2007). Closed, everything is asked. After so
-many failures in a row it opens: nothing is asked for a while, and who comes is told so at once.
-Then one Predict is let through: if it succeeds the breaker closes, else it stays open for longer.
+The pattern is Nygard's (Release It!, 2007). While the breaker is closed, every batch is sent. After
+several failures in a row it opens, and batches fail immediately for a while. Then one Predict is
+sent as a trial: if it succeeds the breaker closes, otherwise it stays open for longer.
 """
 
 import asyncio
@@ -10,96 +10,103 @@ import logging
 import random
 from collections.abc import Sequence
 
-from query_service.backend.batching import BatchModel
+from query_service.backend.batch import BatchModel
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import ModelServerUnavailable, OutOfTime, RetrievalError
 
 logger = logging.getLogger(__name__)
 
+#: The breaker opens after this many failures in a row.
 FAILURES = 5
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
-#: A Predict that was given less time says nothing about the model server, unless the last failure
-#: is so long ago and there has been no answer since: what has waited for a Predict that hangs has
-#: little time left for its own.
+#: A Predict that had less time than this may have failed for lack of time, and does not count; it
+#: does count if the model server has not answered for this long since the last failure, because
+#: queries that waited for a Predict that hangs have little time left for their own.
 FAIR_TIME_S = 0.1
 
 
-class BreakingModel:
-    """A :class:`query_service.backend.batching.BatchModel` in front of another one."""
+class CircuitBreaker:
+    """A :class:`query_service.backend.batch.BatchModel` in front of another one."""
 
     def __init__(self, model: BatchModel) -> None:
         self._model = model
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
-        self._failed_at = 0.0  # in loop time, as the next; meaningless without failures
-        self._closed_from = 0.0  # meaningless with fewer
-        self._trying = False
+        #: The loop time of the last failure; meaningful only after a failure.
+        self._failed_at = 0.0
+        #: The loop time from which a trial is allowed; meaningful only while open.
+        self._trial_from = 0.0
+        self._trial_in_flight = False
 
     def check(self) -> None:
-        """For who has not joined a Predict yet: not to wait for the one that tries.
+        """Raise ModelServerUnavailable if a batch would not be sent now.
 
-        Raises:
-            ModelServerUnavailable: it would not be asked now.
+        Called before a query joins a batch, so that no query waits for the trial.
         """
-        opened = self._failures >= FAILURES
-        if opened and (self._trying or asyncio.get_running_loop().time() < self._closed_from):
+        if not self._is_open:
+            return
+        if self._trial_in_flight or asyncio.get_running_loop().time() < self._trial_from:
             raise ModelServerUnavailable("the model server has stopped answering")
 
     async def fetch_batch(
         self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[RankedItems]:
-        """From the model.
+        """Return the rankings that the model returns.
 
         Raises:
-            ModelServerUnavailable: it was not asked, because it has not answered before.
+            ModelServerUnavailable: The breaker is open, or the model raises it.
+            RetrievalError: Raised by the model.
         """
         self.check()
-        self._trying = opened = self._failures >= FAILURES
+        self._trial_in_flight = is_trial = self._is_open
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            rows = await self._model.fetch_batch(kind, queries, depths, deadline)
+            rankings = await self._model.fetch_batch(kind, queries, depths, deadline)
         except ModelServerUnavailable:
-            self._failed()
+            self._record_failure()
             raise
         except OutOfTime:
-            self._ran_out(deadline - began)
+            self._record_timeout(deadline - began)
             raise
         except asyncio.CancelledError:
-            # Before its deadline nobody wanted it any more, which is no failure.
+            # Cancelled before the deadline because nobody waits any more: that is not a failure.
             if loop.time() >= deadline:
-                self._ran_out(deadline - began)
+                self._record_timeout(deadline - began)
             raise
         except RetrievalError:
-            # An answer, if not a good one.
-            self._succeeded()
+            # The model server answered, if only with an error.
+            self._record_success()
             raise
         finally:
-            if opened:
-                self._trying = False
-        self._succeeded()
-        return rows
+            if is_trial:
+                self._trial_in_flight = False
+        self._record_success()
+        return rankings
 
-    def _ran_out(self, given_s: float) -> None:
+    @property
+    def _is_open(self) -> bool:
+        return self._failures >= FAILURES
+
+    def _record_timeout(self, given_s: float) -> None:
         silent_s = asyncio.get_running_loop().time() - self._failed_at if self._failures else 0.0
-        # Without any time it was not asked.
+        # Without any time left, the Predict was not sent.
         if given_s > 0 and max(given_s, silent_s) >= FAIR_TIME_S:
-            self._failed()
+            self._record_failure()
 
-    def _failed(self) -> None:
+    def _record_failure(self) -> None:
         self._failures += 1
         self._failed_at = asyncio.get_running_loop().time()
-        if self._failures < FAILURES:
+        if not self._is_open:
             return
         if self._failures == FAILURES:
-            logger.error("the model server has stopped answering: it is asked less often")
-        # Not all instances of the service at the same moment.
-        pause_s = self._pause_s * random.uniform(0.5, 1.0)
-        self._closed_from = self._failed_at + pause_s
+            logger.error("the model server has stopped answering; requests fail, with rare trials")
+        # A random pause keeps the instances of the service from sending trials in lockstep.
+        self._trial_from = self._failed_at + self._pause_s * random.uniform(0.5, 1.0)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
-    def _succeeded(self) -> None:
-        if self._failures >= FAILURES:
+    def _record_success(self) -> None:
+        if self._is_open:
             logger.info("the model server answers again")
         self._failures, self._pause_s = 0, FIRST_PAUSE_S

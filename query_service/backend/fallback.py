@@ -1,57 +1,69 @@
-"""The most popular items, kept for when the model server is away."""
+"""The most popular items, kept as the fallback for when the model server is unavailable."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
 
-from query_service.backend.batching import BatchModel
+from query_service.backend.batch import BatchModel
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import RetrievalError, SignatureMissing
 
 logger = logging.getLogger(__name__)
 
-#: No user of any model: it gets the most popular items.
-_NOBODY = "\0nobody"
+#: A user id that no model knows: the model answers with the most popular items.
+_UNKNOWN_USER = "\0nobody"
 _TIMEOUT_S = 2.0
 _INTERVAL_S = 0.5
 
 
 class PopularItems:
-    """What the model gives for a user it does not know, of the version that it had last."""
+    """Keeps the popularity ranking of the latest version of the model.
 
-    def __init__(self, model: BatchModel, version: Callable[[], int | None], depth: int) -> None:
-        """Keep the ``depth`` most popular of ``model``; ``version``: what is known of its own."""
+    Attributes:
+        ranking: The most popular items; None until the model has returned them.
+    """
+
+    def __init__(
+        self, model: BatchModel, current_version: Callable[[], int | None], depth: int
+    ) -> None:
+        """Keep the ``depth`` most popular items of a model.
+
+        ``current_version`` returns the version of the model, or None if it is not known yet.
+        """
         self._model = model
-        self._version = version
-        self._query = Query(QueryKind.USER, _NOBODY, depth)
-        #: None until the model has been asked.
-        self.row: RankedItems | None = None
-        self._without: int | None = None  # the version that has none
+        self._current_version = current_version
+        self._query = Query(QueryKind.USER, _UNKNOWN_USER, depth)
+        self.ranking: RankedItems | None = None
+        self._version_without_users: int | None = None
 
     async def run(self) -> None:
-        """Follow the model's versions until cancelled."""
+        """Fetch the ranking of each new version, until cancelled."""
         while True:
             with contextlib.suppress(RetrievalError):
                 await self.update()
             await asyncio.sleep(_INTERVAL_S)
 
     async def update(self) -> None:
-        """Ask, if the model has another version than before.
+        """Fetch the ranking if the model has a new version.
 
         Raises:
-            RetrievalError: it does not answer.
+            RetrievalError: The model does not answer.
         """
-        version = self._version()
-        if version in (None, self._without) or (self.row and self.row.version == version):
+        version = self._current_version()
+        if version in (None, self._version_without_users):
+            return
+        if self.ranking and self.ranking.version == version:
             return
         deadline = asyncio.get_running_loop().time() + _TIMEOUT_S
         depth = self._query.max_candidates
         try:
-            [row] = await self._model.fetch_batch(QueryKind.USER, [self._query], [depth], deadline)
+            [ranking] = await self._model.fetch_batch(
+                QueryKind.USER, [self._query], [depth], deadline
+            )
         except SignatureMissing:
-            self._without = version
-            logger.warning("version %d knows no users: there is nothing to fall back to", version)
+            self._version_without_users = version
+            logger.warning("version %d has no users, so there are no popular items", version)
             return
-        if not row.known:
-            self.row = row
+        if not ranking.known:
+            self.ranking = ranking

@@ -21,7 +21,7 @@ from query_service.process.supervisor import supervise
 from query_service.settings import Settings
 from query_service.stores import printable
 from query_service.telemetry import logs
-from query_service.telemetry.shared_samples import Rows
+from query_service.telemetry.shared_samples import SharedSamples
 from rpc.addresses import host_port
 from rpc.exposure import check_exposure
 
@@ -87,7 +87,7 @@ def _serve(settings: Settings) -> int:
         )
     Heartbeat(settings.heartbeat_file).check()
     limit_arenas()
-    rows = Rows(count)
+    samples = SharedSamples(count)
 
     def announce(port: int) -> None:
         print(  # noqa: T201
@@ -100,7 +100,7 @@ def _serve(settings: Settings) -> int:
     def run_worker(worker: int, port: int, on_ready: Callable[[int], None]) -> None:
         from query_service.server import serve
 
-        asyncio.run(serve(replace(settings, port=port), on_ready, rows=rows, worker=worker))
+        asyncio.run(serve(replace(settings, port=port), on_ready, samples=samples, worker=worker))
 
     if count == 1:
         run_worker(0, settings.port, announce)
@@ -113,6 +113,6 @@ def _serve(settings: Settings) -> int:
         *(count, run_worker, settings.host, settings.port),
         grace_s=settings.lame_duck_s + settings.grace_s,
         on_ready=announce,
-        on_end=rows.ended,
+        on_end=samples.ended,
         held=held,
     )

@@ -1,13 +1,17 @@
-"""What operators see of the service: metrics, traces, and lines about requests.
+"""What operators see of the service: metrics, traces, and log lines about requests.
 
-observer.py      what the other packages tell; the only door to the rest
-metrics.py       what is counted, under which names
-instruments.py   counters, gauges and histograms on shared numbers
-rows.py          the numbers: a row for each worker, in memory that all of them share
-exporter.py      the port that Prometheus reads; the only module that imports its client
-process.py       what a worker knows of its own process
-tracing.py       whether spans are wanted
-spans.py         OpenTelemetry's spans; imported only where they are
-request_log.py   lines about slow and failed requests
-log_format.py    how lines are written, as text or JSON, without messages of exceptions
+The other packages do not know the kinds of telemetry. Decorators observe the model and the seen
+store from outside, and an observer passes on what happens to metrics, traces and the log.
+
+observer.py         observes requests and answers
+decorators.py       observe the model, its Predicts and the seen store
+metrics.py          every metric, with its name and labels
+registry.py         counters, gauges and histograms
+shared_samples.py   the memory that holds their values, shared by all workers
+exporter.py         the HTTP port for Prometheus; the only module that imports prometheus_client
+process_metrics.py  memory and CPU time of this process
+tracing.py          decides from the environment whether spans are exported
+spans.py            OpenTelemetry spans; imported only if they are exported
+request_log.py      log lines about slow and failed requests
+logs.py             the format of log lines: text or JSON, without the messages of exceptions
 """

@@ -1,4 +1,4 @@
-"""The port that Prometheus reads. Any worker's answer is that of all of them."""
+"""The HTTP port for Prometheus. Every worker answers with the values of all workers."""
 
 import itertools
 import platform
@@ -21,77 +21,77 @@ from prometheus_client.registry import Collector
 
 from query_service import VERSION
 from query_service.errors import StartError
-from query_service.telemetry.instruments import AnyFamily, Gauge, Histogram, Sheet
+from query_service.telemetry.registry import AnyFamily, Gauge, Histogram, MetricRegistry
 from rpc.addresses import host_port
 
-#: A client that sends nothing holds a thread no longer.
-_SILENCE_S = 10.0
+#: A connection on which the client sends nothing for this long is closed.
+_IDLE_TIMEOUT_S = 10.0
 
 
 class Exporter:
-    """Serves a sheet at ``http://host:port/metrics``, from a thread."""
+    """Serves the metrics at ``http://host:port/metrics``, from a thread."""
 
-    def __init__(self, sheet: Sheet, host: str, port: int, *, reuse_port: bool) -> None:
-        """Listen.
+    def __init__(self, registry: MetricRegistry, host: str, port: int, *, reuse_port: bool) -> None:
+        """Listen on a port, which other workers may share if ``reuse_port`` is set.
 
         Raises:
-            StartError: the port is taken, or there is no such host.
+            StartError: The port is taken, or the host is unknown.
         """
-        registry = CollectorRegistry()
-        registry.register(_Reader(sheet))
+        collectors = CollectorRegistry()
+        collectors.register(_Collector(registry))
         try:
-            family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _Server(family, (str(place[0]), port), reuse_port)
+            family, *_, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._server = _Server(family, (str(found[0]), port), reuse_port)
         except OSError as error:
             where = host_port(host, port)
             raise StartError(f"cannot listen on {where}: {error.strerror}") from error
-        # Compression would hold up the loop for longer than it saves on the way.
-        self._server.set_app(make_wsgi_app(registry, disable_compression=True))
+        # Compression would block the event loop for longer than it saves in transfer.
+        self._server.set_app(make_wsgi_app(collectors, disable_compression=True))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Free the port."""
+        """Close the port."""
         self._server.shutdown()
         self._server.server_close()
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _SILENCE_S
+    timeout = _IDLE_TIMEOUT_S
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Scrapes are no news."""
+        """Do not log scrapes."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
-    def __init__(self, family: int, place: tuple[str, int], reuse_port: bool) -> None:
+    def __init__(self, family: int, host_and_port: tuple[str, int], reuse_port: bool) -> None:
         self.address_family = family
         self.allow_reuse_port = reuse_port
-        super().__init__(place, _Handler)
+        super().__init__(host_and_port, _Handler)
 
     def server_bind(self) -> None:
-        """Bind, without asking anyone for this machine's name."""
+        """Bind without looking up the name of this machine, which may take seconds."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
 
-class _Reader(Collector):
-    """The numbers as Prometheus's client wants them."""
+class _Collector(Collector):
+    """Converts our metrics to those of prometheus_client."""
 
-    def __init__(self, sheet: Sheet) -> None:
-        self._sheet = sheet
+    def __init__(self, registry: MetricRegistry) -> None:
+        self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
-        """Everything, as it is now."""
-        for family in self._sheet.families:
+        """Yield all metrics with their current values."""
+        for family in self._registry.families:
             yield self._metric(family)
-            # The loop's thread waits no longer than for one of them.
+            # Lets the event loop's thread run between two metrics.
             time.sleep(0)
         build = {"version": VERSION, "python": platform.python_version()}
-        yield InfoMetricFamily("shortlist_build", "What is running.", build)
+        yield InfoMetricFamily("shortlist_build", "Versions of the service and of Python.", build)
 
     def _metric(self, family: AnyFamily) -> Metric:
         if family.kind is Histogram:
@@ -101,13 +101,13 @@ class _Reader(Collector):
             family.name, family.text, labels=family.labels
         )
         for values, instrument in family.children.items():
-            metric.add_metric(values, self._sheet.totals(family, instrument)[0])
+            metric.add_metric(values, self._registry.totals(family, instrument)[0])
         return metric
 
     def _histogram(self, family: AnyFamily) -> Metric:
         metric = HistogramMetricFamily(family.name, family.text, labels=family.labels)
         for values, instrument in family.children.items():
-            sum_, *counts = self._sheet.totals(family, instrument)
+            sum_, *counts = self._registry.totals(family, instrument)
             bounds = [*map(str, instrument.bounds), "+Inf"]
             buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
             metric.add_metric(values, buckets, sum_)

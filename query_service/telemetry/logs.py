@@ -1,4 +1,4 @@
-"""How a line of the log is written. Messages of exceptions, which may name ids, are left out."""
+"""The format of log lines. Messages of exceptions are left out, because they may contain ids."""
 
 import asyncio
 import json
@@ -15,34 +15,34 @@ _ExceptionInfo = (
 
 
 def set_up(name: str) -> None:
-    """Write the log to standard error, as ``text`` or ``json``."""
+    """Write the log to standard error, in one of the ``FORMATS``."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if name == "json" else TextFormatter())
-    handler.addFilter(_is_no_value)
+    handler.addFilter(_holds_no_metadata)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-def _is_no_value(record: logging.LogRecord) -> bool:
-    """Not gRPC's line with what a caller sent as metadata and is no UTF-8: it may be a token."""
+def _holds_no_metadata(record: logging.LogRecord) -> bool:
+    """Return False for gRPC's line about metadata that is not UTF-8, which may repeat a token."""
     return not (record.name.startswith("grpc.") and "Invalid encoding" in str(record.msg))
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What a record says besides its message, given as ``extra={"fields": ...}``."""
+    """Return the fields of a record, which were given as ``extra={"fields": ...}``."""
     found: dict[str, Any] = getattr(record, "fields", {})
     return found
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message, ``key=value`` pairs; tracebacks in the lines below."""
+    """Formats time, level, message and ``key=value`` pairs; tracebacks follow on lines below."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
-        """RFC 3339, UTC."""
+        """Return the time in UTC, after RFC 3339."""
         time = datetime.fromtimestamp(record.created, UTC)
         return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802
-        """The frames and classes of an exception and its causes."""
+        """Return the frames and classes of an exception and its causes, without messages."""
         parts = []
         error = ei[1]
         while error is not None:
@@ -52,7 +52,7 @@ class TextFormatter(logging.Formatter):
         return "caused by ".join(parts).rstrip()
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and the traceback."""
+        """Return one line, followed by the traceback."""
         pairs = "".join(f" {key}={value}" for key, value in fields(record).items())
         time = self.formatTime(record)
         line = f"{time} {record.levelname} {record.getMessage()}{pairs}"
@@ -60,10 +60,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(TextFormatter):
-    """One object a line."""
+    """Formats one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Everything in one line."""
+        """Return one line, traceback included."""
         line = {
             "time": self.formatTime(record),
             "level": record.levelname,
@@ -76,13 +76,13 @@ class JsonFormatter(TextFormatter):
 
 
 def _name(error: BaseException) -> str:
-    """The class; of a gRPC error its status too."""
+    """Return the class of an exception, and the status of a gRPC error."""
     code = getattr(error, "code", None)
     status = getattr(code(), "name", "") if callable(code) else ""
     return f"{type(error).__qualname__} {status}".rstrip()
 
 
-def loop_failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A loop's exception handler; its own prints exceptions with their messages."""
+def log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an event loop's error. The default handler would print the exception's message."""
     error = context.get("exception")
     logger.error("%s", context["message"], exc_info=error)

@@ -1,13 +1,13 @@
-"""What is counted. docs/observability.md explains each to operators.
+"""All metrics. docs/observability.md explains each of them to operators.
 
-Every label has few values, all known at the start; none is an id.
+A label has few values, all known at startup, and no value is an id.
 """
 
-from query_service.telemetry.instruments import Counter, Histogram, Sheet
-from query_service.telemetry.shared_samples import Rows
+from query_service.telemetry.registry import Counter, Histogram, MetricRegistry
+from query_service.telemetry.shared_samples import SharedSamples
 from serving_contract import BY_ITEM, BY_USER, BY_USER_AND_HISTORY
 
-#: gRPC's, by number.
+#: The names of gRPC's status codes, by number.
 STATUSES = (
     *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND"),
     *("ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"),
@@ -26,35 +26,35 @@ _EXCLUDED = (0.0, 1.0, 10.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0)
 
 
 class MethodMetrics:
-    """Those of one method."""
+    """The metrics of one method: requests by status, and their durations."""
 
     def __init__(self, requests: dict[str, Counter], duration: Histogram) -> None:
         self.requests, self.duration = requests, duration
 
 
 class Metrics:
-    """All instruments, on one worker's row."""
+    """The metrics of one worker."""
 
-    def __init__(self, rows: Rows | None = None, worker: int = 0) -> None:
-        """Without rows it counts for itself alone."""
-        self.sheet = sheet = Sheet(rows or Rows(), worker)
-        counter, gauge, histogram = sheet.counter, sheet.gauge, sheet.histogram
+    def __init__(self, samples: SharedSamples | None = None, worker: int = 0) -> None:
+        """Declare the metrics; without ``samples`` they are those of a single worker."""
+        self.registry = registry = MetricRegistry(samples or SharedSamples(), worker)
+        counter, gauge, histogram = registry.counter, registry.gauge, registry.histogram
 
         self._requests = counter(
             "shortlist_requests_total", "Requests that have ended.", "method", "status"
         )
         self._duration = histogram(
             "shortlist_request_duration_seconds",
-            "From a request's message to its answer or status.",
+            "Time from a request's arrival to its response or status.",
             *(_SECONDS, "method"),
         )
-        self.in_flight = gauge("shortlist_requests_in_flight", "Requests under way.")
+        self.in_flight = gauge("shortlist_requests_in_flight", "Requests in flight.")
         results = counter(
             "shortlist_batch_results_total", "Users and items of BatchRetrieve.", "status"
         )
         self.batch_results = {status: results.labelled(status) for status in STATUSES}
 
-        answers = counter("shortlist_answers_total", "Lists of candidates.", "origin")
+        answers = counter("shortlist_answers_total", "Lists of candidates returned.", "origin")
         self.answers = {origin: answers.labelled(origin) for origin in ORIGINS}
         self.candidates = histogram(
             "shortlist_answer_candidates", "Candidates of an answer.", _CANDIDATES
@@ -63,45 +63,45 @@ class Metrics:
             "shortlist_excluded_items", "Item ids that an answer had to leave out.", _EXCLUDED
         ).labelled()
         self.refetches = counter(
-            "shortlist_refetches_total", "Fetches repeated deeper: exclusions left too few."
+            "shortlist_refetches_total", "Deeper fetches because filters left too few candidates."
         ).labelled()
         self.fallbacks = counter(
-            "shortlist_fallbacks_total", "Answers given in the model server's place."
+            "shortlist_fallbacks_total", "Popularity answers while the model was unavailable."
         ).labelled()
 
         predicts = counter(
-            "shortlist_predicts_total", "Calls of the model server that have ended.", "status"
+            "shortlist_predicts_total", "Predict calls to the model server that ended.", "status"
         )
         self.predicts = {status: predicts.labelled(status) for status in STATUSES}
         durations = histogram(
             "shortlist_predict_duration_seconds",
-            "Of a Predict, whatever came of it.",
+            "Duration of a Predict, whatever its status.",
             *(_SECONDS, "signature"),
         )
         self.predict_duration = {name: durations.labelled(name) for name in SIGNATURES}
         self.predict_queries = histogram(
-            "shortlist_predict_queries", "Queries joined into a Predict.", _QUERIES
+            "shortlist_predict_queries", "Queries in the batch of a Predict.", _QUERIES
         ).labelled()
         self.predict_depth = histogram(
-            "shortlist_predict_depth", "Candidates asked of a Predict for each query.", _DEPTHS
+            "shortlist_predict_depth", "Candidates that a Predict fetches for each query.", _DEPTHS
         ).labelled()
         self.waiting = gauge("shortlist_queries_waiting", "Queries that wait for a Predict.")
-        lookups = counter("shortlist_cache_lookups_total", "Looks into the cache.", "result")
+        lookups = counter("shortlist_cache_lookups_total", "Lookups in the cache.", "result")
         self.cache_hits, self.cache_misses = lookups.labelled("hit"), lookups.labelled("miss")
         self.model_version = gauge(
-            "shortlist_model_version", "The model's version; 0 before one is heard of.", max
+            "shortlist_model_version", "Version of the model; 0 before the first is known.", max
         )
         self.serving = gauge(
-            "shortlist_serving", "1 where the health of all workers is SERVING, else 0.", min
+            "shortlist_serving", "1 if the health of all workers is SERVING, else 0.", min
         )
 
         self.seen_duration = histogram(
             "shortlist_seen_store_read_duration_seconds",
-            "Of reading a user's seen items, whatever came of it.",
+            "Duration of reading a user's seen items, whether it succeeded or not.",
             _READ_SECONDS,
         ).labelled()
         errors = counter(
-            "shortlist_seen_store_errors_total", "Seen items that were not read.", "reason"
+            "shortlist_seen_store_errors_total", "Failed reads of seen items.", "reason"
         )
         self.seen_unavailable = errors.labelled("unavailable")
         self.seen_given_up = errors.labelled("given_up")
@@ -117,7 +117,11 @@ class Metrics:
             "shortlist_process_cpu_seconds_total", "CPU time of all workers."
         ).labelled()
 
+    def cache_lookup(self, hit: bool) -> None:
+        """Count a lookup in the cache."""
+        (self.cache_hits if hit else self.cache_misses).add()
+
     def method(self, name: str) -> MethodMetrics:
-        """Declare a method."""
+        """Declare the metrics of a method."""
         requests = {status: self._requests.labelled(name, status) for status in STATUSES}
         return MethodMetrics(requests, self._duration.labelled(name))

@@ -1,4 +1,4 @@
-"""What a worker knows of its own process, told once a second."""
+"""Memory and CPU time of this process, reported once a second."""
 
 import asyncio
 import time
@@ -10,22 +10,22 @@ _INTERVAL_S = 1.0
 _STATM = Path("/proc/self/statm")
 
 
-async def tell_process(metrics: Metrics) -> None:
-    """Tell until cancelled: memory, and the CPU time since the last time."""
+async def report_process_metrics(metrics: Metrics) -> None:
+    """Mark this worker as alive, and report its resource usage until cancelled."""
     metrics.worker_starts.add()
     metrics.workers.set(1)
-    metrics.sheet.begin()
-    told_s = 0.0
+    metrics.registry.mark_alive()
+    reported_s = 0.0
     while True:
         used_s = time.process_time()
-        metrics.cpu.add(used_s - told_s)
-        told_s = used_s
+        metrics.cpu.add(used_s - reported_s)
+        reported_s = used_s
         metrics.resident.set(resident_bytes())
         await asyncio.sleep(_INTERVAL_S)
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process; 0 where the system does not say (Linux does)."""
+    """Return the resident memory of this process, or 0 where /proc does not exist."""
     import resource
 
     try:

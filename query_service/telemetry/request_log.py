@@ -1,7 +1,7 @@
-"""Lines about requests that were slow or failed: no ids, and never too many.
+"""Log lines about slow and failed requests, without ids and at a limited rate.
 
-In an outage every request fails. Of each second so many are written, then how many more there
-were.
+Every request fails in an outage. Only the first requests of each second get a line of their own,
+and one more line counts the others.
 """
 
 import asyncio
@@ -9,19 +9,19 @@ import logging
 
 logger = logging.getLogger(__name__)
 
-LINES_A_SECOND = 20
+LINES_PER_SECOND = 20
 
-#: Statuses for which somebody here should look; the others are the caller's.
+#: The statuses of requests that failed through no fault of the caller.
 FAILED = frozenset({"INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 
 
 class RequestLog:
-    """Writes about requests. Inside a running event loop."""
+    """Writes lines about requests. Must be used in a running event loop."""
 
     def __init__(self, slow_s: float | None = None) -> None:
-        """``slow_s``: how long a request is slow from; None: none is."""
+        """Log requests that take ``slow_s`` seconds or longer; None: only those that fail."""
         self.slow_s = float("inf") if slow_s is None else slow_s
-        self._left = LINES_A_SECOND
+        self._left = LINES_PER_SECOND
         self._suppressed = 0
         self._second: asyncio.TimerHandle | None = None
 
@@ -35,7 +35,7 @@ class RequestLog:
         error: BaseException | None,
         trace_id: str | None,
     ) -> None:
-        """One line, unless there were enough of them in this second."""
+        """Write a line about a request, or only count it if this second has its lines already."""
         if self._second is None:
             self._second = asyncio.get_running_loop().call_later(1.0, self._next_second)
         if not self._left:
@@ -54,16 +54,16 @@ class RequestLog:
             fields["error"] = type(error).__name__
         if trace_id:
             fields["trace_id"] = trace_id
-        bug = status == "INTERNAL"
+        is_bug = status == "INTERNAL"
         logger.log(
-            logging.ERROR if bug else logging.WARNING,
+            logging.ERROR if is_bug else logging.WARNING,
             "request failed" if failed else "slow request",
             extra={"fields": fields},
-            exc_info=error if bug else None,
+            exc_info=error if is_bug else None,
         )
 
     def close(self) -> None:
-        """Say what is left to be said."""
+        """Write the count of requests that had no line of their own."""
         if self._second is not None:
             self._second.cancel()
             self._next_second()
@@ -73,4 +73,4 @@ class RequestLog:
             logger.warning(
                 "more requests were slow or failed", extra={"fields": {"count": self._suppressed}}
             )
-        self._left, self._suppressed, self._second = LINES_A_SECOND, 0, None
+        self._left, self._suppressed, self._second = LINES_PER_SECOND, 0, None

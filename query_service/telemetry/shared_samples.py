@@ -1,33 +1,35 @@
-"""Numbers that all workers share: a row for each worker, which that worker alone writes.
+"""Metric values in memory that all workers share.
 
-The rows are anonymous shared memory, made before the workers are forked: nothing is left behind
-however a process ends, any worker can read all rows, and adding to a number costs a tenth of a
-microsecond. A worker that takes a dead one's place goes on in its row, so that counters never
-fall.
+Each worker has a block of samples that it alone writes, and any worker can read all blocks. The
+memory is anonymous and mapped before the workers are forked, so that no file is left behind however
+a process ends. A worker that replaces a dead one continues with its block, so that counters never
+decrease.
 """
 
 import mmap
 from typing import TypeAlias
 
-#: What a row has room for, in 32 KiB; memory that is never written is never taken.
-NUMBERS = 4_096
-#: The first number of a row: 1 while its worker lives.
+#: The capacity of a block, in 32 KiB; the system provides only pages that are written.
+MAX_SAMPLES = 4_096
+#: The index of the sample that is 1 while the worker of a block is alive.
 ALIVE = 0
 
-Row: TypeAlias = "memoryview[float]"
+Block: TypeAlias = "memoryview[float]"
 
 
-class Rows:
-    """The rows of all workers. Make it before forking."""
+class SharedSamples:
+    """The blocks of all workers, by the number of the worker. Create it before forking."""
 
     def __init__(self, workers: int = 1) -> None:
-        size = NUMBERS * 8
-        self.all: list[Row] = [memoryview(mmap.mmap(-1, size)).cast("d") for _ in range(workers)]
+        size_bytes = MAX_SAMPLES * 8
+        self.blocks: list[Block] = [
+            memoryview(mmap.mmap(-1, size_bytes)).cast("d") for _ in range(workers)
+        ]
 
-    def alive(self) -> list[Row]:
-        """The rows of workers that live."""
-        return [row for row in self.all if row[ALIVE]]
+    def alive(self) -> list[Block]:
+        """Return the blocks of workers that are alive."""
+        return [block for block in self.blocks if block[ALIVE]]
 
     def ended(self, worker: int) -> None:
-        """The worker is no more: its gauges do not count."""
-        self.all[worker][ALIVE] = 0
+        """Note that a worker has ended, so that its gauges no longer count."""
+        self.blocks[worker][ALIVE] = 0

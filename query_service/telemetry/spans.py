@@ -1,6 +1,6 @@
-"""OpenTelemetry's spans: one for each request, one for each Predict. No ids are in them.
+"""OpenTelemetry spans: one for each request and one for each Predict, without user or item ids.
 
-Attributes are those of the semantic conventions for RPCs, with our own under ``shortlist.``.
+The attributes are those of the semantic conventions for RPCs, and our own under ``shortlist.``.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from query_service import VERSION
 from query_service.telemetry.metrics import STATUSES
 
-#: A collector that is away holds up the end no longer: less than a supervisor's patience.
+#: The longest that shutdown waits for an unavailable collector; a supervisor waits longer.
 FLUSH_S = 2.0
 _SERVICE_NAME = "shortlist-query-service"
 _PREDICT_SERVICE = "tensorflow.serving.PredictionService"
-#: Statuses for which a server is to blame, by the semantic conventions.
+#: The statuses that the semantic conventions count as errors of the server.
 _SERVER_ERRORS = {
     *("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
 }
@@ -30,9 +30,9 @@ class Tracer:
     """Makes spans and exports them in the background."""
 
     def __init__(self, exporter: str) -> None:
-        """``exporter``: otlp or console. All else is read from OTEL_* by OpenTelemetry."""
+        """Export to ``otlp`` or ``console``; OpenTelemetry reads all else from OTEL_* variables."""
         resource = Resource({"service.name": _SERVICE_NAME, "service.version": VERSION})
-        # The environment's names win over ours.
+        # A name from the environment takes precedence over ours.
         named = Resource.create()
         if str(named.attributes["service.name"]).startswith("unknown_service"):
             resource = named.merge(resource)
@@ -45,7 +45,7 @@ class Tracer:
     def request(
         self, service: str, method: str, metadata: Sequence[tuple[str, str | bytes]]
     ) -> Span:
-        """The span of a request, in the trace of its caller."""
+        """Start the span of a request, as part of its caller's trace."""
         carrier = {key: value for key, value in metadata if isinstance(value, str)}
         return self._tracer.start_span(
             f"{service}/{method}",
@@ -57,14 +57,14 @@ class Tracer:
     def predict(
         self, requests: Sequence[Span], address: str, signature: str, depths: Sequence[int]
     ) -> Span:
-        """The span of a Predict that was made for these requests.
+        """Start the span of a Predict that serves these requests.
 
-        It is in the trace of the first one that is sampled, and linked with all of them.
+        It belongs to the trace of the first sampled request, and is linked with all sampled ones.
         """
         sampled = [span for span in requests if span.get_span_context().trace_flags.sampled]
         if not sampled:
             return trace.INVALID_SPAN
-        # Which of several is asked, gRPC keeps to itself.
+        # gRPC does not tell which of several servers it asks.
         host, _, port = (address, "", "") if "," in address else address.rpartition(":")
         span = self._tracer.start_span(
             f"{_PREDICT_SERVICE}/Predict",
@@ -88,25 +88,25 @@ class Tracer:
         return span
 
     def metadata(self, span: Span) -> tuple[tuple[str, str], ...]:
-        """What carries a span's trace to the server that is asked."""
+        """Return the metadata that propagates the trace of a span to the server."""
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(span))
         return tuple(carrier.items())
 
     def trace_id(self, span: Span) -> str | None:
-        """Of a span that is sampled; None where it is not."""
+        """Return the trace id of a span, or None if the span is not sampled."""
         context = span.get_span_context()
         return trace.format_trace_id(context.trace_id) if context.trace_flags.sampled else None
 
     def end(self, span: Span, status: str, *, server: bool) -> None:
-        """End a span with a gRPC status."""
+        """End a span with a gRPC status; ``server`` tells which side of the call it is."""
         span.set_attribute("rpc.grpc.status_code", STATUSES.index(status))
         if status in _SERVER_ERRORS if server else status != "OK":
             span.set_status(Status(StatusCode.ERROR, status))
         span.end()
 
     async def close(self) -> None:
-        """Export what is left, for FLUSH_S at the most."""
+        """Export the remaining spans, for FLUSH_S at most."""
         loop = asyncio.get_running_loop()
         flushed: asyncio.Future[None] = loop.create_future()
 
@@ -115,7 +115,7 @@ class Tracer:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(flushed.set_result, None)
 
-        # A daemon: the process does not wait for it.
+        # The process does not wait for a daemon thread.
         threading.Thread(target=flush, daemon=True).start()
         await asyncio.wait([flushed], timeout=FLUSH_S)
 

@@ -1,8 +1,8 @@
-"""Whether spans are wanted: OpenTelemetry's own environment variables say so.
+"""Decides from OpenTelemetry's environment variables whether spans are exported.
 
-On: OTEL_TRACES_EXPORTER is ``otlp`` or ``console``; or it is not set, and
-OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is.
-Off: all else; OTEL_TRACES_EXPORTER=none; OTEL_SDK_DISABLED=true.
+Tracing is on if OTEL_TRACES_EXPORTER is ``otlp`` or ``console``, or if it is not set and
+OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is. OTEL_SDK_DISABLED=true
+switches it off in any case.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
-def wanted(environment: Mapping[str, str]) -> str | None:
-    """The exporter that the environment asks for; None where tracing is off.
+def requested_exporter(environment: Mapping[str, str]) -> str | None:
+    """Return the exporter that the environment asks for, or None if tracing is off.
 
     Raises:
-        StartError: it asks for one that there is not.
+        StartError: The environment asks for an exporter or a protocol that is not supported.
     """
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
@@ -43,13 +43,13 @@ def wanted(environment: Mapping[str, str]) -> str | None:
     return exporter
 
 
-def tracer(environment: Mapping[str, str]) -> Tracer | None:
-    """What makes spans; None, and nothing imported, where tracing is off.
+def make_tracer(environment: Mapping[str, str]) -> Tracer | None:
+    """Return a tracer, or None if tracing is off. OpenTelemetry is imported only if it is on.
 
     Raises:
-        StartError: see :func:`wanted`.
+        StartError: See :func:`requested_exporter`.
     """
-    exporter = wanted(environment)
+    exporter = requested_exporter(environment)
     if exporter is None:
         return None
     from query_service.telemetry.spans import Tracer

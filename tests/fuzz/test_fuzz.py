@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from query_service.api import encoding
-from query_service.backend import tf_serving as model_client
+from query_service.backend import tensors
 from query_service.core import retriever
 from query_service.core.query import RankedItems
 from retrieval.v1 import retrieval_service_pb2 as pb
@@ -162,10 +162,10 @@ def test_the_target_sees_a_bug_in_the_api(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_target_sees_a_bug_in_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = PredictAnswers()
-    monkeypatch.setattr(model_client, "decode_strings", lambda content, count: [content] * count)
+    monkeypatch.setattr(tensors, "decode_strings", lambda content, count: [content] * count)
     answer = good(as_content=True)
     answer.outputs["item_id"].tensor_content = b"\xff"
     assert not answers.run(answer.SerializeToString())
-    monkeypatch.setattr(model_client, "decode_strings", lambda *_: None)
+    monkeypatch.setattr(tensors, "decode_strings", lambda *_: None)
     with pytest.raises(TypeError):
         answers.run(answer.SerializeToString())

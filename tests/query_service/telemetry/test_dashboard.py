@@ -1,4 +1,4 @@
-"""Dashboard, alerts and documentation speak of metrics that a running service has."""
+"""The dashboard, the alerts and the documentation name only metrics that the service has."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import ROOT
 from tests.query_service.conftest import Service
-from tests.query_service.test_metrics import free_port
+from tests.query_service.telemetry.scraping import free_port
 from tests.skips import needs_program
 
 DEPLOY = ROOT / "deploy"
@@ -29,7 +29,7 @@ Labels = dict[str, set[str]]
 
 @pytest.fixture
 def served(serve: Callable[..., Service]) -> dict[str, Labels]:
-    """The samples that a service has: of each name the labels, of each label the values."""
+    """The samples of a service: the values of each label, by sample name and label name."""
     port = free_port()
     serve(metrics_port=port)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -47,7 +47,7 @@ def _panels() -> list[dict[str, Any]]:
     return panels
 
 
-def _of_the_dashboard() -> Iterator[str]:
+def _dashboard_queries() -> Iterator[str]:
     dashboard = json.loads(DASHBOARD.read_text())
     yield from (target["expr"] for panel in _panels() for target in panel.get("targets", ()))
     yield from (one["expr"] for one in dashboard["annotations"]["list"])
@@ -81,20 +81,20 @@ def _check(expression: str, served: dict[str, Labels]) -> None:
         assert set(groups.replace(" ", "").split(",")) <= labels, expression
     for opening, closing in ("()", "{}", "[]"):
         assert expression.count(opening) == expression.count(closing), expression
-    # A quantile without `le` is none.
+    # histogram_quantile() needs the label `le`.
     assert expression.count("histogram_quantile(") == len(re.findall(r"\ble\) \(", expression))
 
 
-def test_every_query_is_of_metrics_that_are_served(served: dict[str, Labels]) -> None:
-    for expression in (*_of_the_dashboard(), *(rule["expr"] for rule in _rules())):
+def test_queries_use_only_metrics_of_the_service(served: dict[str, Labels]) -> None:
+    for expression in (*_dashboard_queries(), *(rule["expr"] for rule in _rules())):
         _check(expression, served)
 
 
-def test_every_metric_is_on_the_dashboard_and_in_the_document(served: dict[str, Labels]) -> None:
+def test_every_metric_is_on_the_dashboard_and_documented(served: dict[str, Labels]) -> None:
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in served}
     shown = {
         re.sub(r"_(bucket|count|sum)$", "", name)
-        for expression in _of_the_dashboard()
+        for expression in _dashboard_queries()
         for name in re.findall(r"\bshortlist_\w+", expression)
     }
     assert shown == families
@@ -106,7 +106,7 @@ def test_every_metric_is_on_the_dashboard_and_in_the_document(served: dict[str, 
         assert set(re.findall(r"`(\w+)`", labels)) == own, name
 
 
-def test_every_alert_has_instructions() -> None:
+def test_every_alert_is_documented() -> None:
     names = [rule["alert"] for rule in _rules()]
     assert names == re.findall(r"^\| (Shortlist\w+) \|", DOCUMENT.read_text(), re.M)
     for rule in _rules():
@@ -114,7 +114,7 @@ def test_every_alert_has_instructions() -> None:
         assert rule["labels"]["severity"] in ("critical", "warning")
 
 
-def test_the_dashboard_is_in_order() -> None:
+def test_layout_of_the_dashboard_is_valid() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert dashboard["schemaVersion"] >= 36
     panels = _panels()
@@ -139,7 +139,7 @@ def test_the_dashboard_is_in_order() -> None:
             assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
-def test_compose_runs_what_is_in_deploy() -> None:
+def test_compose_mounts_the_files_of_deploy() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     for name in ("prometheus", "grafana"):
         assert services[name]["profiles"] == ["observability"]
@@ -161,9 +161,9 @@ def test_compose_runs_what_is_in_deploy() -> None:
 
 
 @needs_program("promtool", "apt-get install prometheus")
-def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_rules(tmp_path: Path) -> None:
     rules = [
-        {"record": f"one:{n}", "expr": _plain(one)} for n, one in enumerate(_of_the_dashboard())
+        {"record": f"one:{n}", "expr": _plain(one)} for n, one in enumerate(_dashboard_queries())
     ]
     queries = tmp_path / "queries.yml"
     queries.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
@@ -180,5 +180,5 @@ def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
 
 
 def _plain(expression: str) -> str:
-    """A query without Grafana's variables."""
+    """Replace the variables of Grafana in a query."""
     return expression.replace("$__rate_interval", "1m").replace("$instance", ".*")

@@ -1,4 +1,4 @@
-"""Metrics, as Prometheus reads them from a running service."""
+"""Metrics of a running service, read as Prometheus reads them."""
 
 import contextlib
 import os
@@ -14,42 +14,21 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from query_service import VERSION
-from query_service.telemetry.instruments import Sheet
 from query_service.telemetry.metrics import STATUSES, Metrics
-from query_service.telemetry.shared_samples import Rows
+from query_service.telemetry.registry import MetricRegistry
+from query_service.telemetry.shared_samples import SharedSamples
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
 from tests.query_service.conftest import FakeModelServer, Service
+from tests.query_service.telemetry.scraping import free_port, scrape
 from tests.skips import applies_if
 from tools.waiting import until
 
-Numbers = dict[str, float]
 
-
-def scrape(port: int) -> Numbers:
-    """What is served there: ``name{label="value"}``, labels by name, to number."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        text = answer.read().decode()
-    numbers = {}
-    for family in text_string_to_metric_families(text):
-        assert family.documentation
-        for sample in family.samples:
-            labels = ",".join(f'{key}="{value}"' for key, value in sorted(sample.labels.items()))
-            numbers[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
-    return numbers
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def failing(call: Callable[[], object]) -> grpc.StatusCode:
+def _failure(call: Callable[[], object]) -> grpc.StatusCode:
     with pytest.raises(grpc.RpcError) as raised:
         call()
     code: grpc.StatusCode = raised.value.code()
@@ -61,15 +40,15 @@ def port() -> int:
     return free_port()
 
 
-def test_requests_answers_and_predicts(
+def test_requests_answers_and_predicts_are_counted(
     serve: Callable[..., Service], seen_path: Path, port: int
 ) -> None:
     stub = serve(seen_store=f"sqlite:{seen_path}", metrics_port=port, cache_size=10).stub
     for _ in range(2):
         stub.Retrieve(pb.RetrieveRequest(user_id="u1", max_candidates=5))
     stub.Retrieve(pb.RetrieveRequest(user_id="u1", max_candidates=3, exclude_seen=True))
-    assert failing(lambda: stub.Retrieve(pb.RetrieveRequest(item_id="none"))).name == "NOT_FOUND"
-    assert failing(lambda: stub.Retrieve(pb.RetrieveRequest())).name == "INVALID_ARGUMENT"
+    assert _failure(lambda: stub.Retrieve(pb.RetrieveRequest(item_id="none"))).name == "NOT_FOUND"
+    assert _failure(lambda: stub.Retrieve(pb.RetrieveRequest())).name == "INVALID_ARGUMENT"
     batch = [pb.RetrieveRequest(user_id="u2", recent_item_ids=["i1"]), pb.RetrieveRequest()]
     stub.BatchRetrieve(pb.BatchRetrieveRequest(requests=batch))
 
@@ -109,7 +88,7 @@ def test_requests_answers_and_predicts(
     assert found[f'shortlist_build_info{{python="{version}",version="{VERSION}"}}'] == 1
 
 
-def test_refetches_popularity_and_failures(
+def test_refetches_popularity_and_failures_are_counted(
     serve: Callable[..., Service], model_server: FakeModelServer, port: int
 ) -> None:
     stub = serve(metrics_port=port).stub
@@ -122,9 +101,9 @@ def test_refetches_popularity_and_failures(
     model_server.known = False
     stub.Retrieve(pb.RetrieveRequest(user_id="u"))
     # No seen store is configured.
-    failing(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u", exclude_seen=True)))
+    _failure(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u", exclude_seen=True)))
     model_server.error = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
-    failing(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u")))
+    _failure(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u")))
     until(lambda: scrape(port)["shortlist_serving"] == 0)
     found = scrape(port)
     assert found["shortlist_refetches_total"] == 1
@@ -133,12 +112,14 @@ def test_refetches_popularity_and_failures(
     assert found['shortlist_seen_store_errors_total{reason="unavailable"}'] == 1
     assert found['shortlist_predicts_total{status="RESOURCE_EXHAUSTED"}'] == 1
     assert found['shortlist_requests_total{method="Retrieve",status="RESOURCE_EXHAUSTED"}'] == 1
-    # What was last known of it.
+    # The version that was known last.
     assert found["shortlist_model_version"] == 7
 
 
-def test_fallbacks(serve: Callable[..., Service], model_server: FakeModelServer, port: int) -> None:
-    # To a user whom it does not know, the model gives what the service falls back on.
+def test_fallbacks_are_counted(
+    serve: Callable[..., Service], model_server: FakeModelServer, port: int
+) -> None:
+    # A model that does not know a user returns the popularity ranking, which is the fallback.
     model_server.known = False
     stub = serve(metrics_port=port, fallback="popular").stub
     until(lambda: scrape(port)['shortlist_predicts_total{status="OK"}'] == 1)
@@ -151,21 +132,21 @@ def test_fallbacks(serve: Callable[..., Service], model_server: FakeModelServer,
 
 
 @pytest.mark.parametrize("runtime", ["core", "aio"])
-def test_what_is_refused_at_once_counts(
+def test_refused_requests_are_counted(
     serve: Callable[..., Service], model_server: FakeModelServer, port: int, runtime: str
 ) -> None:
     stub = serve(metrics_port=port, max_concurrent_requests=1, runtime=runtime).stub
     model_server.delay_s = 0.5
     first = stub.Retrieve.future(pb.RetrieveRequest(user_id="u"))
     until(lambda: scrape(port)["shortlist_requests_in_flight"] == 1)
-    refused = failing(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u2")))
+    refused = _failure(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u2")))
     assert refused.name == "RESOURCE_EXHAUSTED"
     found = scrape(port)
     assert found['shortlist_requests_total{method="Retrieve",status="RESOURCE_EXHAUSTED"}'] == 1
     first.result()
 
 
-def test_requests_under_way_and_given_up(
+def test_in_flight_cancelled_and_late_requests_are_counted(
     serve: Callable[..., Service], model_server: FakeModelServer, port: int
 ) -> None:
     stub = serve(metrics_port=port).stub
@@ -177,7 +158,7 @@ def test_requests_under_way_and_given_up(
     calls[2].cancel()
     until(lambda: scrape(port)["shortlist_requests_in_flight"] == 2)
     assert (
-        failing(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u"), timeout=0.1)).name
+        _failure(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u"), timeout=0.1)).name
         == "DEADLINE_EXCEEDED"
     )
     for call in calls[:2]:
@@ -199,7 +180,7 @@ def _workers(model_server: FakeModelServer, port: int) -> Iterator[tuple[str, ps
 
 
 def _ask(address: str, user: str = "u") -> "grpc.Future":
-    """Over a connection of its own, which may go to any worker."""
+    """Send a request over a new connection, which any worker may accept."""
     channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
     call = pb_grpc.RetrievalServiceStub(channel).Retrieve.future(
         pb.RetrieveRequest(user_id=user), timeout=10
@@ -212,25 +193,25 @@ _OK = 'shortlist_requests_total{method="Retrieve",status="OK"}'
 
 
 @applies_if(sys.platform == "linux", "Linux")
-def test_any_worker_answers_for_all_and_a_dead_one_leaves_its_counts(
+def test_every_worker_reports_all_workers_even_killed_ones(
     model_server: FakeModelServer, port: int
 ) -> None:
     with _workers(model_server, port) as (address, parent):
         for _ in range(40):
             _ask(address).result()
-        # Each over a new connection, so of either worker.
+        # Each scrape is a new connection, which either worker may accept.
         assert [scrape(port)[_OK] for _ in range(10)] == [40] * 10
         assert scrape(port)["shortlist_workers"] == 2
         model_server.delay_s = 3.0
-        under_way = [_ask(address, f"u{n}") for n in range(8)]
+        in_flight = [_ask(address, f"u{n}") for n in range(8)]
         until(lambda: scrape(port)["shortlist_requests_in_flight"] == 8)
         for worker in parent.children():
             worker.kill()
-        for call in under_way:
+        for call in in_flight:
             with pytest.raises(grpc.RpcError):
                 call.result()
 
-        def both_are_new() -> bool:
+        def both_are_replaced() -> bool:
             with contextlib.suppress(OSError):
                 found = scrape(port)
                 return (
@@ -238,9 +219,9 @@ def test_any_worker_answers_for_all_and_a_dead_one_leaves_its_counts(
                 )
             return False
 
-        until(both_are_new)
+        until(both_are_replaced)
         found = scrape(port)
-        # They died with requests under way, which are no longer.
+        # Requests of killed workers are no longer in flight.
         assert found["shortlist_requests_in_flight"] == 0
         assert found["shortlist_queries_waiting"] == 0
         assert found[_OK] == 40
@@ -249,48 +230,48 @@ def test_any_worker_answers_for_all_and_a_dead_one_leaves_its_counts(
         assert scrape(port)[_OK] == 41
 
 
-def test_a_row_of_a_worker_that_ended_has_no_gauges() -> None:
-    rows = Rows(2)
-    sheets = [Metrics(rows, worker) for worker in range(2)]
-    for metrics in sheets:
-        metrics.sheet.begin()
+def test_gauges_of_an_ended_worker_do_not_count() -> None:
+    samples = SharedSamples(2)
+    workers = [Metrics(samples, worker) for worker in range(2)]
+    for metrics in workers:
+        metrics.registry.mark_alive()
         metrics.in_flight.add(3)
         metrics.cache_hits.add(5)
-    sheet = sheets[0].sheet
-    by_name = {family.name: family for family in sheet.families}
+    registry = workers[0].registry
+    by_name = {family.name: family for family in registry.families}
 
     def total(name: str, *labels: str) -> float:
         family = by_name[name]
-        return sheet.totals(family, family.children[labels])[0]
+        return registry.totals(family, family.children[labels])[0]
 
     assert total("shortlist_requests_in_flight") == 6
-    rows.ended(1)
+    samples.ended(1)
     assert total("shortlist_requests_in_flight") == 3
     assert total("shortlist_cache_lookups_total", "hit") == 10
-    # In its place another one begins.
-    Metrics(rows, 1).sheet.begin()
+    # Its replacement uses the same block.
+    Metrics(samples, 1).registry.mark_alive()
     assert total("shortlist_requests_in_flight") == 3
     assert total("shortlist_cache_lookups_total", "hit") == 10
 
 
-def test_a_row_that_is_full_is_an_error() -> None:
-    sheet = Sheet(Rows(), 0)
+def test_too_many_metrics_are_an_error() -> None:
+    registry = MetricRegistry(SharedSamples(), 0)
     bounds = tuple(map(float, range(2_000)))
-    family = sheet.histogram("shortlist_much", "Too much.", bounds, "number")
+    family = registry.histogram("shortlist_large", "A large histogram.", bounds, "number")
     for number in ("1", "2"):
         family.labelled(number)
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(ValueError, match="more than 4096 samples"):
         family.labelled("3")
 
 
-def test_the_statuses_are_grpcs() -> None:
+def test_statuses_are_those_of_grpc() -> None:
     assert {name: number for number, name in enumerate(STATUSES)} == {
         code.name: code.value[0] for code in grpc.StatusCode
     }
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_taken_metrics_port_is_an_error(model_server: FakeModelServer, workers: str) -> None:
+def test_taken_metrics_port_fails_at_startup(model_server: FakeModelServer, workers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
@@ -310,7 +291,7 @@ def test_a_taken_metrics_port_is_an_error(model_server: FakeModelServer, workers
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_metrics_port_is_free_while_the_last_request_ends(
+def test_metrics_port_is_free_while_the_last_request_ends(
     model_server: FakeModelServer, port: int, workers: str
 ) -> None:
     serve = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
@@ -338,7 +319,7 @@ def _is_free(port: int) -> bool:
     return False
 
 
-def test_without_a_port_nothing_more_listens(model_server: FakeModelServer) -> None:
+def test_without_a_metrics_port_only_the_service_listens(model_server: FakeModelServer) -> None:
     arguments = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
     with running("query_service", *arguments) as (address, process):
         found = psutil.Process(process.pid).net_connections("tcp")
@@ -346,9 +327,7 @@ def test_without_a_port_nothing_more_listens(model_server: FakeModelServer) -> N
         assert listening == {int(address.rpartition(":")[2])}
 
 
-def test_a_scraper_that_says_nothing_holds_up_nobody(
-    serve: Callable[..., Service], port: int
-) -> None:
+def test_idle_connections_do_not_block_scrapes(serve: Callable[..., Service], port: int) -> None:
     service = serve(metrics_port=port)
     with contextlib.ExitStack() as stack:
         for _ in range(20):
@@ -359,7 +338,7 @@ def test_a_scraper_that_says_nothing_holds_up_nobody(
         scrape(port)
 
 
-def test_the_version_is_pyprojects() -> None:
+def test_version_is_that_of_pyproject() -> None:
     found = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert found
     assert found[1] == VERSION

@@ -1,4 +1,4 @@
-"""The log of a running service: slow and failed requests, and no ids whatever happens."""
+"""The log of a running service: slow and failed requests, and never an id."""
 
 import json
 import re
@@ -15,7 +15,7 @@ import pytest
 from query_service.api.retrieval_servicer import RetrievalServicer
 from query_service.cli import main as cli
 from query_service.cli import serve as serve_command
-from query_service.telemetry.request_log import LINES_A_SECOND
+from query_service.telemetry.request_log import LINES_PER_SECOND
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import running
@@ -27,7 +27,7 @@ _SECRET = "secret-1d"
 
 @contextmanager
 def _serving(model_server: FakeModelServer, *more: str) -> Iterator[pb_grpc.RetrievalServiceStub]:
-    """A service process; when the block is left it has ended and its log is whole."""
+    """Run a service process; it has ended, with its log complete, when the block is left."""
     upstream = ("--model-server", f"127.0.0.1:{model_server.port}", "--timeout-s", "1")
     with (
         running("query_service", "serve", "--port", "0", *upstream, *more) as (address, process),
@@ -38,8 +38,8 @@ def _serving(model_server: FakeModelServer, *more: str) -> Iterator[pb_grpc.Retr
         assert process.wait(10) == 0
 
 
-def _of_requests(capfd: pytest.CaptureFixture[str]) -> list[str]:
-    """The lines of the log about requests."""
+def _request_lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the lines of the log about requests."""
     lines = capfd.readouterr().err.splitlines()
     return [one for one in lines if re.search("slow request|request failed|more requests", one)]
 
@@ -52,7 +52,7 @@ def _status(call: Callable[[], object]) -> str:
     return "OK"
 
 
-def test_a_slow_and_a_failed_request(
+def test_slow_and_failed_requests_are_logged(
     model_server: FakeModelServer, seen_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     more = ("--seen-store", f"sqlite:{seen_path}", "--timeout-s", "10")
@@ -65,7 +65,7 @@ def test_a_slow_and_a_failed_request(
         seen = pb.RetrieveRequest(user_id="u1", exclude_seen=True)
         assert _status(lambda: stub.Retrieve(seen)) == "UNAVAILABLE"
         assert _status(lambda: stub.Retrieve(pb.RetrieveRequest(item_id="x"))) == "NOT_FOUND"
-    slow, failed = map(json.loads, _of_requests(capfd))
+    slow, failed = map(json.loads, _request_lines(capfd))
     age = datetime.now().astimezone() - datetime.fromisoformat(slow.pop("time"))
     assert 0 <= age.total_seconds() < 30
     assert 700 <= slow.pop("duration_ms") < 10_000
@@ -87,11 +87,13 @@ def test_a_slow_and_a_failed_request(
     }
 
 
-def test_text_lines(model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_format_of_a_text_line(
+    model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
+) -> None:
     model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
     with _serving(model_server) as stub:
         _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u1")))
-    (line,) = _of_requests(capfd)
+    (line,) = _request_lines(capfd)
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING request failed method=Retrieve "
         r"status=UNAVAILABLE duration_ms=\d+\.\d waited_for=model_server "
@@ -100,39 +102,39 @@ def test_text_lines(model_server: FakeModelServer, capfd: pytest.CaptureFixture[
     )
 
 
-def test_without_slow_ms_no_request_is_slow(
+def test_slow_ms_0_logs_no_slow_request(
     model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model_server.delay_s = 0.6
     with _serving(model_server, "--slow-ms", "0") as stub:
         stub.Retrieve(pb.RetrieveRequest(user_id="u1"))
-    assert _of_requests(capfd) == []
+    assert _request_lines(capfd) == []
 
 
-def test_the_model_server_goes_and_comes_and_the_service_ends(
+def test_changes_of_health_and_shutdown_are_logged(
     model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said = ""
+    log = ""
 
-    def heard(what: str) -> bool:
-        nonlocal said
-        said += capfd.readouterr().err
-        return what in said
+    def logged(text: str) -> bool:
+        nonlocal log
+        log += capfd.readouterr().err
+        return text in log
 
     with _serving(model_server, "--lame-duck-s", "0.1", "--grace-s", "3"):
         model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
-        until(lambda: heard("on the model server: NOT_SERVING"))
+        until(lambda: logged("on the model server: NOT_SERVING"))
         model_server.error = None
-        until(lambda: heard("on the model server: SERVING"))
-    assert heard("draining")
-    assert [line.split(" ", 1)[1] for line in said.splitlines()] == [
+        until(lambda: logged("on the model server: SERVING"))
+    assert logged("draining")
+    assert [line.split(" ", 1)[1] for line in log.splitlines()] == [
         "WARNING the model is not available on the model server: NOT_SERVING",
         "INFO the model is available on the model server: SERVING",
         "INFO draining: NOT_SERVING, the port closes after 0.1 s, and calls in flight have 3 s",
     ]
 
 
-def test_an_outage_does_not_flood_the_log(
+def test_outage_does_not_flood_the_log(
     model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model_server.error = (grpc.StatusCode.INTERNAL, "broken")
@@ -144,17 +146,17 @@ def test_an_outage_does_not_flood_the_log(
             asked += len(calls)
             assert {_status(call.result) for call in calls} == {"INTERNAL"}
     seconds = time.monotonic() - began
-    lines = [json.loads(line) for line in _of_requests(capfd)]
+    lines = [json.loads(line) for line in _request_lines(capfd)]
     written = [one for one in lines if one["message"] == "request failed"]
     more = [one for one in lines if one["message"] == "more requests were slow or failed"]
-    assert LINES_A_SECOND <= len(written) <= LINES_A_SECOND * (seconds + 1)
+    assert LINES_PER_SECOND <= len(written) <= LINES_PER_SECOND * (seconds + 1)
     assert len(written) + sum(one["count"] for one in more) == asked
-    # Where it came from, and what the model server said, less its words.
+    # The traceback names the status of the model server, but not its message.
     assert "AioRpcError INTERNAL" in written[0]["traceback"]
-    assert "in _ask" in written[0]["traceback"]
+    assert "in _rank" in written[0]["traceback"]
 
 
-def test_a_trace_is_named(
+def test_log_line_names_the_trace(
     model_server: FakeModelServer,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -165,18 +167,18 @@ def test_a_trace_is_named(
     with _serving(model_server, "--log-format", "json") as stub:
         metadata = (("traceparent", f"00-{trace}-b7ad6b7169203331-01"),)
         _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u1"), metadata=metadata))
-    first = json.loads(_of_requests(capfd)[0])
+    first = json.loads(_request_lines(capfd)[0])
     assert (first["message"], first["trace_id"]) == ("request failed", trace)
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_no_id_is_in_the_log(
+def test_log_contains_no_ids(
     model_server: FakeModelServer,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     log_format: str,
 ) -> None:
-    """Every status that a request can end with, each with ids in all of its fields."""
+    """Provoke every status that a request can end with, with ids in all fields."""
     seen = tmp_path / "seen.sqlite"
     seen.write_text("no database")
     user: dict[str, Any] = {
@@ -200,7 +202,7 @@ def test_no_id_is_in_the_log(
         ends_with("INVALID_ARGUMENT", retrieve(user_id=_SECRET * 100))
         ends_with("INVALID_ARGUMENT", retrieve(user_id=_SECRET, viewer_id=_SECRET))
         ends_with("UNAVAILABLE", retrieve(**user, exclude_seen=True))
-        # What the model server says may hold ids too.
+        # The messages of the model server may contain ids as well.
         for code, status in [
             (grpc.StatusCode.INVALID_ARGUMENT, "INTERNAL"),
             (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
@@ -227,7 +229,7 @@ def test_no_id_is_in_the_log(
     assert _SECRET not in log
 
 
-def test_a_bug_is_logged_by_place_and_class(
+def test_bug_is_logged_with_traceback_and_without_message(
     serve: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from query_service.telemetry.logs import TextFormatter
@@ -256,7 +258,7 @@ def test_a_bug_is_logged_by_place_and_class(
         ["--metrics-host", ""],
     ],
 )
-def test_wrong_settings_are_refused(
+def test_invalid_settings_are_refused(
     wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve_command, "_serve", lambda _: pytest.fail("it would have started"))

@@ -1,4 +1,4 @@
-"""The cache: off by default; when on, the same answers with fewer Predicts."""
+"""The cache: off by default, and the same answers with fewer Predicts when it is on."""
 
 import logging
 import time
@@ -9,6 +9,7 @@ import pytest
 
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service, write_seen
+from tools.waiting import until
 
 Serve = Callable[..., Service]
 
@@ -19,30 +20,29 @@ def _ids(service: Service, **fields: object) -> list[str]:
 
 
 @pytest.fixture
-def cached(serve: Serve, model_server: FakeModelServer) -> Service:
-    service = serve(cache_size=100)
-    model_server.depths.clear()
-    return service
+def cached(serve: Serve) -> Service:
+    return serve(cache_size=100)
 
 
-def test_by_default_every_request_is_asked(serve: Serve, model_server: FakeModelServer) -> None:
+def test_cache_is_off_by_default(serve: Serve, model_server: FakeModelServer) -> None:
     service = serve()
     assert _ids(service) == _ids(service)
     assert len(model_server.depths) == 2
 
 
-def test_a_row_is_asked_for_once(cached: Service, model_server: FakeModelServer) -> None:
+def test_ranking_is_fetched_once_per_query_and_depth(
+    cached: Service, model_server: FakeModelServer
+) -> None:
     assert _ids(cached) == _ids(cached) == ["i0", "i1", "i2"]
     assert len(model_server.depths) == 1
     for different in ({"user_id": "v"}, {"max_candidates": 4}, {"recent_item_ids": ["i9"]}):
         _ids(cached, **different)
-    request = pb.RetrieveRequest(item_id="u", max_candidates=3)
     model_server.ranking.append("u")
-    cached.stub.Retrieve(request)
-    assert len(model_server.depths) == 5, "another user, depth, history or kind is another row"
+    cached.stub.Retrieve(pb.RetrieveRequest(item_id="u", max_candidates=3))
+    assert len(model_server.depths) == 5, "users, depths, histories and kinds do not mix"
 
 
-def test_exclusions_are_applied_anew(
+def test_filters_are_applied_to_cached_rankings(
     serve: Serve, model_server: FakeModelServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "seen.sqlite"
@@ -50,50 +50,49 @@ def test_exclusions_are_applied_anew(
     service = serve(cache_size=100, seen_store=f"sqlite:{path}")
     assert _ids(service, exclude_seen=True) == ["i1", "i2", "i3"]
     write_seen(path, {"u": ["i1"]})
-    asked = len(model_server.depths)
+    predicts = len(model_server.depths)
     assert _ids(service, exclude_seen=True) == ["i0", "i2", "i3"]
     assert _ids(service, exclude_item_ids=["i2"]) == ["i0", "i1", "i3"]
-    assert len(model_server.depths) == asked
+    assert len(model_server.depths) == predicts
 
 
-def test_a_row_is_not_served_across_versions(
+def test_ranking_of_another_version_is_not_used(
     cached: Service, model_server: FakeModelServer
 ) -> None:
     assert _ids(cached) == ["i0", "i1", "i2"]
     model_server.version = 8
     model_server.ranking.reverse()
-    # Another user's answer says that there is a new version.
+    # The answer for another user tells of the new version.
     assert _ids(cached, user_id="v") == ["i49", "i48", "i47"]
     assert _ids(cached) == ["i49", "i48", "i47"]
-    # So does the watch over the model server, where nobody asks.
+    # Without any request, the health check does.
     model_server.version = 7
     model_server.ranking.reverse()
-    ends = time.monotonic() + 5
-    while _ids(cached) != ["i0", "i1", "i2"]:
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+    until(lambda: _ids(cached) == ["i0", "i1", "i2"], 5)
 
 
-def test_a_row_is_forgotten_with_age(serve: Serve, model_server: FakeModelServer) -> None:
+def test_old_ranking_is_dropped(serve: Serve, model_server: FakeModelServer) -> None:
     service = serve(cache_size=100, cache_age_s=0.3)
     _ids(service)
-    asked = len(model_server.depths)
+    predicts = len(model_server.depths)
     _ids(service)
-    assert len(model_server.depths) == asked
+    assert len(model_server.depths) == predicts
     time.sleep(0.35)
     _ids(service)
-    assert len(model_server.depths) == asked + 1
+    assert len(model_server.depths) == predicts + 1
 
 
-def test_no_more_rows_are_kept_than_allowed(serve: Serve, model_server: FakeModelServer) -> None:
+def test_least_recently_used_ranking_is_dropped(
+    serve: Serve, model_server: FakeModelServer
+) -> None:
     service = serve(cache_size=2)
     for user in ("a", "b", "a", "c", "a", "b"):
         _ids(service, user_id=user)
-    # a, b; a is here; c drives out b; a is here; b again.
+    # Misses: a, b, then c, which replaces b, and b again.
     assert len(model_server.depths) == 4
 
 
-def test_the_hit_rate_is_logged_at_the_end(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_hit_rate_is_logged_at_shutdown(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     service = serve(cache_size=2)
     with caplog.at_level(logging.INFO):
         for _ in range(4):

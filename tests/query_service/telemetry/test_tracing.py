@@ -1,4 +1,4 @@
-"""Traces: a real service process, a real OTLP collector."""
+"""Traces of a real service process, sent to a real OTLP collector."""
 
 import contextlib
 import subprocess
@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otl
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from query_service.errors import StartError
-from query_service.telemetry.tracing import wanted
+from query_service.telemetry.tracing import requested_exporter
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
@@ -26,7 +26,7 @@ _CALLER = "b7ad6b7169203331"
 
 
 class Collector(otlp_grpc.TraceServiceServicer):
-    """Keeps the spans that it is sent."""
+    """Collects spans."""
 
     def __init__(self) -> None:
         self.resources: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 def _serving(
     model_server: FakeModelServer, *more: str
 ) -> Iterator[tuple[pb_grpc.RetrievalServiceStub, "subprocess.Popen[str]"]]:
-    """A service process, which has drained when the block is left."""
+    """Run a service process; it has shut down gracefully when the block is left."""
     upstream = ("--model-server", f"127.0.0.1:{model_server.port}")
     arguments = ("serve", "--port", "0", *upstream, "--timeout-s", "5", *more)
     with (
@@ -84,19 +84,19 @@ _SAMPLED = (("traceparent", f"00-{_TRACE}-{_CALLER}-01"),)
 
 
 @pytest.fixture
-def seen_metadata(model_server: FakeModelServer) -> list[dict[str, str]]:
-    """The metadata of each Predict that the model server gets."""
+def received_metadata(model_server: FakeModelServer) -> list[dict[str, str]]:
+    """The metadata of each Predict that the model server receives."""
     found: list[dict[str, str]] = []
     model_server.called = lambda context: found.append(dict(context.invocation_metadata()))
     return found
 
 
-def test_a_request_continues_its_callers_trace(
-    collector: Collector, model_server: FakeModelServer, seen_metadata: list[dict[str, str]]
+def test_request_continues_the_trace_of_its_caller(
+    collector: Collector, model_server: FakeModelServer, received_metadata: list[dict[str, str]]
 ) -> None:
     with _serving(model_server) as (stub, _):
         stub.Retrieve(pb.RetrieveRequest(user_id="secret-user"), metadata=_SAMPLED)
-    # All of this arrives at the drain at the latest.
+    # Shutdown exports all spans.
     [server] = collector.of_kind(trace_pb2.Span.SPAN_KIND_SERVER)
     assert server.name == "retrieval.v1.RetrievalService/Retrieve"
     assert (server.trace_id.hex(), server.parent_span_id.hex()) == (_TRACE, _CALLER)
@@ -113,12 +113,12 @@ def test_a_request_continues_its_callers_trace(
     assert attributes["server.port"] == model_server.port
     assert attributes["rpc.grpc.status_code"] == 0
     assert (attributes["shortlist.queries"], attributes["shortlist.depth"]) == (1, 100)
-    assert seen_metadata[-1]["traceparent"] == f"00-{_TRACE}-{client.span_id.hex()}-01"
+    assert received_metadata[-1]["traceparent"] == f"00-{_TRACE}-{client.span_id.hex()}-01"
     assert collector.resources[0]["service.name"] == "shortlist-query-service"
     assert b"secret-user" not in b"".join(one.SerializeToString() for one in collector.spans)
 
 
-def test_a_predict_is_linked_with_all_its_requests(
+def test_predict_is_linked_with_all_of_its_requests(
     collector: Collector, model_server: FakeModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "candidates")
@@ -126,52 +126,54 @@ def test_a_predict_is_linked_with_all_its_requests(
     with _serving(model_server) as (stub, _):
         first = stub.Retrieve.future(pb.RetrieveRequest(user_id="u0"))
         until(lambda: len(model_server.signatures) == 1)
-        # These wait for the first one's Predict, and go into the next one.
+        # These arrive during the first Predict and share the next one.
         others = [stub.Retrieve.future(pb.RetrieveRequest(user_id=f"u{n}")) for n in range(1, 4)]
         for call in (first, *others):
             call.result(10)
     servers = {one.span_id: one for one in collector.of_kind(trace_pb2.Span.SPAN_KIND_SERVER)}
-    alone, joined = sorted(
+    single, batched = sorted(
         collector.of_kind(trace_pb2.Span.SPAN_KIND_CLIENT), key=lambda span: len(span.links)
     )
-    assert [len(alone.links), len(joined.links)] == [1, 3]
-    assert {one.span_id for one in (*alone.links, *joined.links)} == set(servers)
-    assert joined.parent_span_id == joined.links[0].span_id
-    # And from the others, whose trace is another one, to the Predict.
-    for link in joined.links[1:]:
-        assert [one.span_id for one in servers[link.span_id].links] == [joined.span_id]
+    assert [len(single.links), len(batched.links)] == [1, 3]
+    assert {one.span_id for one in (*single.links, *batched.links)} == set(servers)
+    assert batched.parent_span_id == batched.links[0].span_id
+    # The requests with other traces are linked with the Predict.
+    for link in batched.links[1:]:
+        assert [one.span_id for one in servers[link.span_id].links] == [batched.span_id]
     assert collector.resources[0]["service.name"] == "candidates"
 
 
-def test_failures(collector: Collector, model_server: FakeModelServer) -> None:
+def test_spans_have_the_status_of_failures(
+    collector: Collector, model_server: FakeModelServer
+) -> None:
     model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
     with _serving(model_server) as (stub, _):
         for request in (pb.RetrieveRequest(user_id="u"), pb.RetrieveRequest()):
             with pytest.raises(grpc.RpcError):
                 stub.Retrieve(request)
-    away, wrong = sorted(
+    unavailable, invalid = sorted(
         collector.of_kind(trace_pb2.Span.SPAN_KIND_SERVER),
         key=lambda span: -_attributes(span.attributes)["rpc.grpc.status_code"],
     )
     error = trace_pb2.Status.STATUS_CODE_ERROR
-    assert _attributes(away.attributes)["rpc.grpc.status_code"] == 14
-    assert away.status.code == error
-    # The caller's fault is none of the server's.
-    assert _attributes(wrong.attributes)["rpc.grpc.status_code"] == 3
-    assert wrong.status.code == trace_pb2.Status.STATUS_CODE_UNSET
+    assert _attributes(unavailable.attributes)["rpc.grpc.status_code"] == 14
+    assert unavailable.status.code == error
+    # An error of the caller is not an error of the server.
+    assert _attributes(invalid.attributes)["rpc.grpc.status_code"] == 3
+    assert invalid.status.code == trace_pb2.Status.STATUS_CODE_UNSET
     clients = collector.of_kind(trace_pb2.Span.SPAN_KIND_CLIENT)
     assert clients
     assert {one.status.code for one in clients} == {error}
 
 
-def test_what_the_caller_does_not_sample_is_not_exported(
-    collector: Collector, model_server: FakeModelServer, seen_metadata: list[dict[str, str]]
+def test_unsampled_traces_are_not_exported(
+    collector: Collector, model_server: FakeModelServer, received_metadata: list[dict[str, str]]
 ) -> None:
     unsampled = (("traceparent", f"00-{_TRACE}-{_CALLER}-00"),)
     with _serving(model_server) as (stub, _):
         stub.Retrieve(pb.RetrieveRequest(user_id="u"), metadata=unsampled)
     assert not collector.spans
-    assert "traceparent" not in seen_metadata[-1]
+    assert "traceparent" not in received_metadata[-1]
 
 
 def test_workers_export_their_spans(collector: Collector, model_server: FakeModelServer) -> None:
@@ -181,7 +183,7 @@ def test_workers_export_their_spans(collector: Collector, model_server: FakeMode
     assert len(collector.of_kind(trace_pb2.Span.SPAN_KIND_SERVER)) == 3
 
 
-def test_a_collector_that_is_away_harms_nothing(
+def test_unavailable_collector_does_not_affect_requests(
     model_server: FakeModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
@@ -189,7 +191,7 @@ def test_a_collector_that_is_away_harms_nothing(
         assert stub.Retrieve(pb.RetrieveRequest(user_id="u"), timeout=5).model_version == 7
 
 
-def test_nothing_of_opentelemetry_is_imported_where_it_is_off(
+def test_opentelemetry_is_not_imported_while_tracing_is_off(
     model_server: FakeModelServer,
 ) -> None:
     code = f"""
@@ -225,8 +227,10 @@ print(sorted(found & {{"opentelemetry", "prometheus_client"}}))
         ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, None),
     ],
 )
-def test_what_switches_it_on(environment: dict[str, str], exporter: str | None) -> None:
-    assert wanted(environment) == exporter
+def test_environment_selects_the_exporter(
+    environment: dict[str, str], exporter: str | None
+) -> None:
+    assert requested_exporter(environment) == exporter
 
 
 @pytest.mark.parametrize(
@@ -236,6 +240,6 @@ def test_what_switches_it_on(environment: dict[str, str], exporter: str | None) 
         {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
     ],
 )
-def test_what_there_is_not_is_an_error_at_the_start(environment: dict[str, str]) -> None:
+def test_unsupported_exporter_or_protocol_fails_at_startup(environment: dict[str, str]) -> None:
     with pytest.raises(StartError, match=list(environment)[-1]):
-        wanted(environment)
+        requested_exporter(environment)

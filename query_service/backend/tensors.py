@@ -1,0 +1,106 @@
+"""Builds the tensors of a Predict request, and reads rankings from a Predict response."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from query_service.backend.tensor_content import decode_numbers, decode_strings
+from query_service.core.query import Query, RankedItems
+from serving_contract import FILLER_ITEM_ID, ITEM_ID, KNOWN, SCORE
+from tfserving_subset.v1 import prediction_pb2 as pb
+
+_TYPES = ((ITEM_ID, pb.DT_STRING), (SCORE, pb.DT_FLOAT), (KNOWN, pb.DT_BOOL))
+
+
+def string_tensor(values: Iterable[str], shape: Sequence[int]) -> pb.Tensor:
+    """Return a string tensor; ``values`` are in row-major order."""
+    return pb.Tensor(
+        dtype=pb.DT_STRING,
+        tensor_shape=_shape(shape),
+        string_val=[one.encode("utf-8") for one in values],
+    )
+
+
+def int_tensor(values: Sequence[int]) -> pb.Tensor:
+    """Return an int32 tensor [B]."""
+    return pb.Tensor(dtype=pb.DT_INT32, tensor_shape=_shape((len(values),)), int_val=values)
+
+
+def history_tensor(queries: Sequence[Query]) -> pb.Tensor:
+    """Return the recent items of the queries, string [B, H], padded at the end of each row.
+
+    An item of padding takes two bytes on the wire. In the worst batch, one history of 1,000 items
+    beside 255 of one item, that is half a megabyte, which is not worth a second Predict.
+    """
+    width = max(len(query.recent) for query in queries)
+    rows = [(*query.recent, *[FILLER_ITEM_ID] * (width - len(query.recent))) for query in queries]
+    return string_tensor(itertools.chain.from_iterable(rows), (len(queries), width))
+
+
+def read_rankings(response: pb.PredictResponse, depths: Sequence[int]) -> list[RankedItems]:
+    """Return the ranking of each row, cut to the depth of its query.
+
+    Raises:
+        ValueError: The response breaks the serving contract.
+    """
+    item_id, score, known = (_output(response, *one) for one in _TYPES)
+    batch = len(depths)
+    sizes = [dim.size for dim in item_id.tensor_shape.dim]
+    if len(sizes) != 2 or sizes[0] != batch:
+        raise ValueError(f"item_id has shape {sizes[:4]} for {batch} queries")
+    width = sizes[1]
+    # The server chooses between two encodings of a tensor. The values are copied into lists
+    # because every access to a field of a message creates new objects.
+    if item_id.tensor_content:
+        item_ids = decode_strings(item_id.tensor_content, batch * width)
+    else:
+        item_ids = list(item_id.string_val)
+    scores = _numbers(score, "f", score.float_val)
+    knowns = _numbers(known, "b", known.bool_val)
+    if len(item_ids) != batch * width or len(scores) != batch * width or len(knowns) != batch:
+        raise ValueError("the sizes of item_id, score and known do not agree")
+    _check_utf8(item_ids)
+    # NaN and +inf show in the sum; the filler's -inf does not.
+    if not sum(scores) < math.inf:
+        raise ValueError("a score is not a finite number")
+    version = response.model_spec.version.value
+    if version < 1:
+        raise ValueError(f"version {version} is not positive")
+    rankings = []
+    for row, depth in enumerate(depths):
+        start = row * width
+        stop = start + min(depth, width)
+        row_scores = scores[start:stop]
+        if row_scores != sorted(row_scores, reverse=True):
+            raise ValueError("scores are not in descending order")
+        ranking = RankedItems(item_ids[start:stop], row_scores, bool(knowns[row]), version)
+        rankings.append(ranking)
+    return rankings
+
+
+def _shape(sizes: Sequence[int]) -> pb.TensorShape:
+    return pb.TensorShape(dim=[pb.TensorShape.Dim(size=size) for size in sizes])
+
+
+def _output(response: pb.PredictResponse, name: str, dtype: int) -> pb.Tensor:
+    if name not in response.outputs:
+        raise ValueError(f"there is no output {name}")
+    tensor = response.outputs[name]
+    if tensor.dtype != dtype:
+        raise ValueError(f"{name} has the wrong type")
+    return tensor
+
+
+def _numbers(tensor: pb.Tensor, typecode: str, values: Sequence[Any]) -> list[Any]:
+    if tensor.tensor_content:
+        return decode_numbers(tensor.tensor_content, typecode)
+    return list(values)
+
+
+def _check_utf8(item_ids: Sequence[bytes]) -> None:
+    """Raise ValueError unless all ids are UTF-8: they are sent to callers unchanged."""
+    # The separator keeps two incomplete ids from forming a valid character together.
+    joined = b"\n".join(item_ids)
+    if not joined.isascii():
+        joined.decode("utf-8")

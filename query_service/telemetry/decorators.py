@@ -1,0 +1,128 @@
+"""Decorators that observe the model, its Predicts and the seen store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence, Set
+from types import TracebackType
+from typing import Any, TypeVar
+
+from query_service.core.filters import SeenStore
+from query_service.core.query import Query, RankedItems
+from query_service.core.retriever import Model
+from query_service.errors import SeenStoreUnavailable
+from query_service.telemetry.observer import Observer, current_request, now_s
+
+#: Names in the request log of what a request waited for.
+MODEL_SERVER = "model_server"
+SEEN_STORE = "seen_store"
+
+T = TypeVar("T")
+
+
+class ObservedModel:
+    """A :class:`query_service.core.retriever.Model` that observes how long requests wait for it."""
+
+    def __init__(self, model: Model, observer: Observer) -> None:
+        self._model = model
+        self._tracer, self._spans = observer.tracer, observer.spans
+
+    async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
+        """Return what the model returns."""
+        request = current_request()
+        if request is None:
+            return await self._model.fetch(query, depth, deadline)
+        if self._tracer:
+            self._spans[id(query)] = request.span
+        began_s = now_s()
+        try:
+            return await self._model.fetch(query, depth, deadline)
+        finally:
+            request.waited(MODEL_SERVER, began_s)
+            if self._tracer:
+                self._spans.pop(id(query), None)
+
+
+def observe_predict(
+    observer: Observer, address: str
+) -> Callable[[str, Sequence[Query], Sequence[int]], ObservedPredict]:
+    """Return an observer of Predicts for the TensorFlow Serving client of ``address``."""
+
+    def observe(signature: str, queries: Sequence[Query], depths: Sequence[int]) -> ObservedPredict:
+        span = None
+        if observer.tracer:
+            spans = [observer.spans[id(one)] for one in queries if id(one) in observer.spans]
+            span = observer.tracer.predict(spans, address, signature, depths)
+        return ObservedPredict(observer, signature, depths, span)
+
+    return observe
+
+
+class ObservedPredict:
+    """Observes one Predict while its ``with`` block runs, and supplies the metadata to send."""
+
+    __slots__ = ("_began_s", "_depths", "_observer", "_signature", "_span")
+
+    def __init__(
+        self, observer: Observer, signature: str, depths: Sequence[int], span: Any
+    ) -> None:
+        self._observer, self._signature, self._depths = observer, signature, depths
+        self._span = span
+
+    def __enter__(self) -> tuple[tuple[str, str], ...] | None:
+        self._began_s = now_s()
+        tracer = self._observer.tracer
+        return tracer.metadata(self._span) if tracer else None
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        seconds = now_s() - self._began_s
+        status = "OK" if error is None else _status(error)
+        metrics = self._observer.metrics
+        metrics.predicts[status].add()
+        metrics.predict_duration[self._signature].observe(seconds)
+        metrics.predict_queries.observe(len(self._depths))
+        metrics.predict_depth.observe(max(self._depths))
+        if self._observer.tracer:
+            self._observer.tracer.end(self._span, status, server=False)
+
+
+def _status(error: object) -> str:
+    """Return the status of a failed call: a gRPC error has a code, otherwise it was cancelled."""
+    code = getattr(error, "code", None)
+    return str(code().name) if code else "CANCELLED"
+
+
+class ObservedSeenStore:
+    """A :class:`query_service.core.filters.SeenStore` that observes reading."""
+
+    def __init__(self, store: SeenStore, observer: Observer) -> None:
+        self._store, self._metrics = store, observer.metrics
+
+    async def seen(self, user_id: str, limit: int | None = None) -> Set[bytes] | None:
+        """Return what the store returns."""
+        return await self._observed(self._store.seen(user_id, limit))
+
+    async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> Set[bytes]:
+        """Return what the store returns."""
+        return await self._observed(self._store.seen_among(user_id, item_ids))
+
+    async def _observed(self, read: Awaitable[T]) -> T:
+        began_s = now_s()
+        try:
+            return await read
+        except SeenStoreUnavailable:
+            self._metrics.seen_unavailable.add()
+            raise
+        # The deadline passed, or the caller cancelled the request.
+        except BaseException:
+            self._metrics.seen_given_up.add()
+            raise
+        finally:
+            self._metrics.seen_duration.observe(now_s() - began_s)
+            if request := current_request():
+                request.waited(SEEN_STORE, began_s)
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
