@@ -62,6 +62,14 @@ def test_target_recall_is_reached_at_any_k(model: Any, vectors: np.ndarray) -> N
         assert answer["known"].numpy().all()
 
 
+def test_search_is_no_deeper_than_the_target_needs(tuned: TuningResult) -> None:
+    assert [point.depth.k for point in tuned.by_k] == [1, 10, 30, 100, 300, 1_000, 3_000, 10_000]
+    assert all(point.recall >= 0.95 for point in tuned.by_k)
+    at_100 = next(point.depth for point in tuned.by_k if point.depth.k == 100)
+    assert at_100.rescored < ITEMS / 10
+    assert at_100.leaves_searched <= tuned.searcher.design.leaves * 0.3
+
+
 def test_depth_has_to_grow_with_k(tuned: TuningResult, vectors: np.ndarray) -> None:
     at_100 = next(point.depth for point in tuned.by_k if point.depth.k == 100)
     depth = Depth(5_000, at_100.leaves_searched, 5_000)

@@ -62,17 +62,6 @@ def test_small_catalogue_is_searched_exactly() -> None:
     assert tuned.reason == "the only kind for 999 items"
 
 
-@pytest.mark.parametrize("kind", ["hashing", "partitions"])
-def test_search_is_no_deeper_than_the_target_needs(kind: str) -> None:
-    vectors = clustered(20_000, 1)
-    tuned = _tune(vectors, kind, dimensions_per_block=2, anisotropic_threshold=0.2)
-    assert [point.depth.k for point in tuned.by_k] == [1, 10, 30, 100, 300, 1_000, 3_000, 10_000]
-    assert all(point.recall >= 0.95 for point in tuned.by_k)
-    at_100 = next(point.depth for point in tuned.by_k if point.depth.k == 100)
-    assert at_100.rescored < len(vectors) / 10
-    assert at_100.leaves_searched <= tuned.searcher.design.leaves * 0.3
-
-
 def test_unreachable_target_names_the_nearest_kind() -> None:
     message = r"0.9999 .* quantized_brute_force came nearest, with 0\.\d+"
     with pytest.raises(IndexTuningError, match=message):
