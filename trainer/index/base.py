@@ -80,7 +80,7 @@ class IndexBuilder(ABC):
 
     def bytes_to_build(self, items: int, dim: int) -> int:
         """Return the peak memory for building and saving an index of float32 [items, dim]."""
-        return 3 * 4 * items * dim  # The given vectors, a variable, and the copy made by saving.
+        return 3 * 4 * items * dim  # The given vectors, a variable, and a temporary copy.
 
     def bytes_to_serve(self, items: int, dim: int) -> int:
         """Return the memory that a model server needs for an index of float32 [items, dim]."""
