@@ -35,8 +35,10 @@ class Index(tf.Module, ABC):
     def description(self) -> dict[str, Any]:
         """Return how the index was built and tuned, for manifest.json and metrics.json.
 
-        ``kind`` is required. The report also shows ``reason``, a sentence about the choice of the
-        index, and ``by_k``, ``tried`` and ``frontier``, lists of measured operating points.
+        Only ``kind`` is required. The report also shows ``reason``, why the index was chosen, and
+        the operating points in the lists ``by_k``, ``tried`` and ``frontier``. An operating point
+        has ``k``, ``items``, ``recall``, ``milliseconds``, ``queries_per_second_of_32`` and any
+        other keys. ``frontier`` is plotted together with ``target_recall`` and ``by_k``.
         """
 
     @abstractmethod

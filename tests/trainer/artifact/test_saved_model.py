@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import scann  # noqa: F401  (registers the ops)
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving_contract import MODEL_NAMES
+from tests.trainer.artifact.ops import OPS_OF_TENSORFLOW_2_11, ops_of
 from tests.trainer.numpy_oracle import NumpyOracle
 from trainer.artifact import saved_model, warmup
 from trainer.index.exact import ExactIndex
@@ -41,17 +41,6 @@ def test_warmup_requests_name_their_model(name: str, models_dir: Path) -> None:
     assert names == {name}
 
 
-def _ops(directory: Path) -> set[str]:
-    graph = saved_model_pb2.SavedModel.FromString(
-        (directory / "saved_model.pb").read_bytes()
-    ).meta_graphs[0]
-    nodes = list(graph.graph_def.node)
-    for function in graph.graph_def.library.function:
-        nodes.extend(function.node_def)
-    functions = {function.signature.name for function in graph.graph_def.library.function}
-    return {node.op for node in nodes} - functions
-
-
 @pytest.fixture(scope="module", params=["all parts", "no optional parts"])
 def exact_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved exact model with all optional parts of a servable, and one without."""
@@ -65,29 +54,11 @@ def exact_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 def test_exact_models_use_only_ops_of_tensorflow_2_11(exact_model: Path, models_dir: Path) -> None:
     for directory in (exact_model, models_dir / "retrieval_exact" / "1"):
-        assert _ops(directory) <= _OPS_OF_TENSORFLOW_2_11
+        assert ops_of(directory) <= OPS_OF_TENSORFLOW_2_11
 
 
 def test_retrieval_uses_only_ops_of_tensorflow_2_11_and_scann(models_dir: Path) -> None:
-    ops = _ops(models_dir / "retrieval" / "1")
+    ops = ops_of(models_dir / "retrieval" / "1")
     of_scann = {op for op in ops if op.startswith("Scann>")}
     assert of_scann
-    assert ops - of_scann <= _OPS_OF_TENSORFLOW_2_11
-
-
-# Each of these was looked up in the op registry of TensorFlow 2.11.1.
-_OPS_OF_TENSORFLOW_2_11 = set(
-    """
-    Add AddV2 Assert AssignVariableOp Cast CheckNumerics Const ConcatV2 Cumsum Equal
-    ExpandDims Fill Gather GatherNd GatherV2 Greater GreaterEqual HashTableV2 Identity
-    IdentityN If IsNan Less LessEqual LogicalAnd LogicalNot LogicalOr LookupTableFindV2
-    LookupTableImportV2 MatMul Max Maximum MergeV2Checkpoints Min Minimum Mul Neg NoOp
-    NotEqual Pack Pad PadV2 PartitionedCall Placeholder Prod Range ReadVariableOp RealDiv
-    Reshape ResourceGather RestoreV2 Rsqrt SaveV2 Select SelectV2 Shape ShardedFilename
-    SparseToDense Square StatefulPartitionedCall StatelessIf StaticRegexFullMatch
-    StridedSlice StringJoin Sub Sum TopKV2 VarHandleOp VarIsInitializedOp All Size
-    BroadcastTo BroadcastArgs DisableCopyOnRead Bitcast Unpack Squeeze Any Split LookupTableSizeV2
-    Exp Log Pow RaggedGather RaggedRange Tile Transpose Unique UnsortedSegmentMax
-    UnsortedSegmentSum Where
-    """.split()  # noqa: SIM905
-)
+    assert ops - of_scann <= OPS_OF_TENSORFLOW_2_11

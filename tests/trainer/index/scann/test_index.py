@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tests.trainer.artifact.ops import OPS_OF_TENSORFLOW_2_11, ops_of
 from tests.trainer.index.clustered import DIM, clustered
 from tests.trainer.numpy_oracle import NumpyOracle, history_tensor
 from trainer.artifact import saved_model
@@ -129,6 +130,8 @@ def test_every_kind_answers_every_signature(kind: str, tmp_path: Path) -> None:
     index = builder.build(vectors, {"items": vectors, "users": queries}, 0.9, print)
     assert index.description()["kind"] == kind
     saved_model.save(oracle.servable, index, tmp_path / "m", "m", {})
+    ops = {op for op in ops_of(tmp_path / "m") if not op.startswith("Scann>")}
+    assert ops <= OPS_OF_TENSORFLOW_2_11
     # The variable keeps the model, and so its variables, alive.
     model = tf.saved_model.load(str(tmp_path / "m"))
     batch = [(0, [4, 5]), (1, [7, -1]), (2, [-1, -1]), (-1, [1, 8]), (-1, [-1, -1])]
