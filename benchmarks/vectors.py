@@ -1,10 +1,10 @@
-"""Clustered vectors with their true neighbours, made block by block.
+"""Draw clustered vectors and find their exact neighbours, block by block.
 
     python -m benchmarks.vectors DIRECTORY [--vectors 1000000] [--dims 64] [--seed 0] ...
 
-Cluster centres are Gaussian; a vector is a centre, each as likely as any other, plus Gaussian
+Cluster centres are Gaussian. A vector is a centre, each as likely as any other, plus Gaussian
 noise. Queries are drawn the same way and are not among the vectors. Everything is float32 and
-follows from the options alone: a larger set begins with the vectors of a smaller one of the same
+depends on the options alone: a larger set begins with the vectors of a smaller one with the same
 clusters.
 """
 
@@ -17,14 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import reporting
+
 Vectors = NDArray[np.float32]
 
-#: Files that ``write`` leaves in its directory.
+#: The files that ``write`` makes.
 VECTORS, IDS, TUNING, QUERIES, TRUTH = (
     f"{name}.npy" for name in ("vectors", "ids", "tuning", "queries", "truth")
 )
 MADE = "made.json"
-#: How many true neighbours of every query are kept.
+#: The number of exact neighbours of every query.
 K = 100
 
 _BLOCK = 65_536
@@ -33,16 +35,16 @@ _BASE, _TUNING, _QUERIES = range(3)
 
 @dataclass(frozen=True)
 class Shape:
-    """What the vectors are like.
+    """The shape of a set of vectors.
 
     Attributes:
-        vectors: how many.
-        dims: their dimensions.
-        clusters: how many; 0: one for every 1,000 vectors.
-        noise: standard deviation around a centre, where that of the centres is 1.
-        normalised: whether all have length 1.
-        seed: of everything.
-        queries: how many to measure with, and as many more to tune with.
+        vectors: number of vectors.
+        dims: dimensions of each.
+        clusters: number of clusters; 0 makes one for every 1,000 vectors.
+        noise: standard deviation around a centre; that of the centres is 1.
+        normalised: whether all vectors have length 1.
+        seed: seed of all random numbers.
+        queries: number of queries to measure with, and as many more to tune with.
     """
 
     vectors: int = 1_000_000
@@ -55,9 +57,9 @@ class Shape:
 
 
 def clustered(shape: Shape, count: int | None = None, stream: int = _BASE) -> Iterator[Vectors]:
-    """Blocks of vectors, float32 [at most 65,536, D]; each stream is a draw of its own."""
+    """Yield blocks of vectors, float32 [at most 65,536, D]; streams are independent draws."""
     clusters = shape.clusters or max(1, shape.vectors // 1_000)
-    # float32 from the start: no copy in double precision.
+    # Drawn as float32, so that there is no copy in double precision.
     centres = np.random.default_rng(shape.seed).standard_normal((clusters, shape.dims), np.float32)
     count = shape.vectors if count is None else count
     for number, start in enumerate(range(0, count, _BLOCK)):
@@ -72,7 +74,7 @@ def clustered(shape: Shape, count: int | None = None, stream: int = _BASE) -> It
 
 
 def neighbours(vectors: Vectors, queries: Vectors, k: int = K) -> NDArray[np.int64]:
-    """The rows [Q, k] of the highest dot products, best first."""
+    """Return the rows int64 [Q, k] of the highest dot products, best first."""
     scores = np.empty((len(queries), 0), np.float32)
     rows = np.empty((len(queries), 0), np.int64)
     for start in range(0, len(vectors), _BLOCK):
@@ -93,7 +95,7 @@ def _highest(scores: Vectors, k: int) -> NDArray[np.int64]:
 
 
 def write(shape: Shape, directory: Path) -> None:
-    """Leave vectors, ids, both sets of queries and the truth of ``queries.npy``."""
+    """Write vectors, ids, both sets of queries, and the neighbours of ``queries.npy``."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MADE).unlink(missing_ok=True)
     vectors = np.lib.format.open_memmap(
@@ -108,31 +110,47 @@ def write(shape: Shape, directory: Path) -> None:
     for name, stream in ((TUNING, _TUNING), (QUERIES, _QUERIES)):
         np.save(directory / name, np.concatenate(list(clustered(shape, shape.queries, stream))))
     np.save(directory / TRUTH, neighbours(vectors, np.load(directory / QUERIES)))
-    # Last: whoever finds it finds the rest.
+    # Written last, so that the other files are complete if this one exists.
     (directory / MADE).write_text(json.dumps(asdict(shape), indent=2) + "\n", encoding="utf-8")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """One option for every attribute of ``Shape``."""
-    of = Shape()
-    parser.add_argument("--vectors", type=int, default=of.vectors)
-    parser.add_argument("--dims", type=int, default=of.dims)
-    parser.add_argument("--clusters", type=int, default=of.clusters, help="0: vectors / 1000")
-    parser.add_argument("--noise", type=float, default=of.noise, help="that of the centres is 1")
-    parser.add_argument("--normalised", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--seed", type=int, default=of.seed)
-    parser.add_argument("--queries", type=int, default=of.queries)
+    """Add an option for every attribute of ``Shape``."""
+    default = Shape()
+    add = parser.add_argument
+    add("--vectors", type=int, default=default.vectors, help="Number of vectors.")
+    add("--dims", type=int, default=default.dims, help="Dimensions of the vectors.")
+    add(
+        "--clusters",
+        type=int,
+        default=default.clusters,
+        help="Number of clusters; 0 makes one for every 1,000 vectors.",
+    )
+    add(
+        "--noise",
+        type=float,
+        default=default.noise,
+        help="Standard deviation around a cluster's centre; that of the centres is 1.",
+    )
+    add(
+        "--normalised",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="Scale all vectors to length 1.",
+    )
+    add("--seed", type=int, default=default.seed, help="Seed of all random numbers.")
+    add("--queries", type=int, default=default.queries, help="Number of queries.")
 
 
 def shape_of(arguments: argparse.Namespace) -> Shape:
-    """What the options of ``add_options`` say."""
+    """Return the shape that the options of ``add_options`` describe."""
     return Shape(**{one.name: getattr(arguments, one.name) for one in fields(Shape)})
 
 
 def main() -> None:
-    """Write the files."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("directory", type=Path)
+    """Write the files of the command line."""
+    parser = reporting.argument_parser("benchmarks.vectors", __doc__)
+    parser.add_argument("directory", type=Path, help="Where the files are written.")
     add_options(parser)
     arguments = parser.parse_args()
     write(shape_of(arguments), arguments.directory)

@@ -1,5 +1,90 @@
-"""Run `benchmarks.index.compare`."""
+"""Measure the speed of the index beside others, at equal recall@100.
 
-from benchmarks.index.compare import main
+Ours, through the signature of the SavedModel that `python -m trainer index` exports, is compared
+with the ScaNN layer of TensorFlow Recommenders, hnswlib, Faiss and the exact product. All search
+the same clustered vectors for the same queries by dot product, k = 100. Each index has a process
+of its own, and the processes are measured one after another while the others idle.
 
-main()
+Half of the queries are for choosing: every search setting of a peer is tried, and the fastest one
+that reaches the target is its operating point. The other half is reported. This needs the extra
+`benchmarks`; a peer that is not installed is left out.
+"""
+
+import argparse
+import resource
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import reporting, vectors
+from benchmarks.index import compare
+from benchmarks.index.peers import PEERS
+from benchmarks.index.results import LOADS
+from tools.processes import ROOT
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = reporting.argument_parser("benchmarks.index", __doc__)
+    vectors.add_options(parser)
+    parser.add_argument(
+        "--targets",
+        type=float,
+        nargs="+",
+        default=[0.95, 0.99],
+        help="The recall@100 at which speed is compared (default: 0.95 0.99).",
+    )
+    names = ["ours", *PEERS]
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"The indexes to measure: {', '.join(names)} (default: all).",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="Measurements of every setting.")
+    parser.add_argument("--seconds", type=float, default=0.5, help="Seconds of one measurement.")
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=ROOT / "build" / "index-benchmark",
+        help="Where vectors, indexes and logs are kept.",
+    )
+    reporting.add_json_option(parser)
+    reporting.add_plot_option(parser)
+    arguments = parser.parse_args()
+    arguments.work_dir = arguments.work_dir.resolve()
+    return arguments
+
+
+def main() -> None:
+    """Measure; print the table, write JSON and plot."""
+    arguments = parse_arguments()
+    console = reporting.console()
+    results = compare.run(arguments, console)
+    # Read before the imports below, because this process has to be small while it starts others.
+    floor_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    from benchmarks.index import report
+
+    machine = report.machine()
+    console.print(report.table(results, arguments.targets))
+    console.print(reporting.describe_machine(machine))
+    console.print(
+        f"{arguments.rounds} rounds of {arguments.seconds} s; "
+        f"peak memory below {floor_mib:.0f} MiB cannot be measured"
+    )
+    if arguments.json:
+        said = {
+            "machine": machine,
+            "options": {name: str(value) for name, value in vars(arguments).items()},
+            "loads": [asdict(load) for load in LOADS],
+            "floor_mib": floor_mib,
+            "peers": [asdict(measured) for measured in results],
+        }
+        reporting.write_json(arguments.json, said)
+    if arguments.plot:
+        report.plot(results, arguments.targets, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()

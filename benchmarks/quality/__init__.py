@@ -1,4 +1,4 @@
 """Recall of the trained model on MovieLens 100K: `python -m benchmarks.quality`.
 
-choices  the preset beside variants of it, on validation rows
+ablation  the preset beside variants of it, on validation rows
 """

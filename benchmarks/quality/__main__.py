@@ -1,14 +1,11 @@
-"""How good the candidates are on MovieLens 100K, beside strong baselines.
+"""Measure the recall of the candidates on MovieLens 100K, beside strong baselines.
 
-    python -m benchmarks.quality --data-dir data/ml-100k [--seeds 1 2 3] [--json FILE]
-
-Preset ``movielens-100k`` and the baselines on the same splits, one per seed; means over the
-seeds and the spread. Then what the preset's parts are good for: users that the model has never
-met, new items, and similar items. Nothing is chosen here: the preset's and the baselines'
-parameters were chosen on validation slices of training rows.
+The preset ``movielens-100k`` and the baselines are trained on the same splits, one per seed, and
+the output has means over the seeds and their range. Then follow users that the model was not
+trained on, new items, and similar items. The parameters of the preset and of the baselines were
+chosen beforehand, on validation slices of training rows.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +18,7 @@ import trainer  # noqa: F401  (chooses Keras 2)
 import numpy as np
 from rich.console import Console
 
+from benchmarks import reporting
 from trainer import config, evaluation
 from trainer.data import histories, movielens, split
 from trainer.data.types import Dataset, Split
@@ -36,25 +34,25 @@ Figures = dict[str, list[float]]
 
 def main() -> None:
     """Measure and print everything."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data-dir", type=Path, help="the unpacked MovieLens 100K")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--json", type=Path)
+    parser = reporting.argument_parser("benchmarks.quality", __doc__)
+    parser.add_argument("--data-dir", type=Path, help="Directory with the unpacked MovieLens 100K.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="Split seeds.")
+    reporting.add_json_option(parser)
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)
     sections: dict[str, Callable[[int], Mapping[str, float]]] = {
-        "random split": lambda seed: _beside(data, "random", seed),
-        "last 20 % of every user": lambda seed: _beside(data, "temporal_per_user", seed),
-        "users never met, random split": lambda seed: _met(data, seed),
-        "items never met, random split": lambda seed: _new(data, seed),
-        "next items, last 20 % of every user": lambda seed: _next(data, seed),
+        "random split": lambda seed: _against_baselines(data, "random", seed),
+        "last 20 % of every user": lambda seed: _against_baselines(data, "temporal_per_user", seed),
+        "users not trained on, random split": lambda seed: _new_users(data, seed),
+        "items not trained on, random split": lambda seed: _new_items(data, seed),
+        "next items, last 20 % of every user": lambda seed: _next_items(data, seed),
     }
-    found: dict[str, Figures] = {}
+    results: dict[str, Figures] = {}
     for title, measure in sections.items():
-        found[title] = _each(arguments.seeds, measure)
-        _show(title, found[title])
+        results[title] = _each(arguments.seeds, measure)
+        _show(title, results[title])
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        reporting.write_json(arguments.json, results)
 
 
 def _each(seeds: list[int], measure: Callable[[int], Mapping[str, float]]) -> Figures:
@@ -71,8 +69,8 @@ def _show(title: str, figures: Figures) -> None:
         print(f"  {name:58} {np.mean(values):8.4f}  ({min(values):.4f} to {max(values):.4f})")
 
 
-def _beside(data: Dataset, kind: Any, seed: int) -> dict[str, float]:
-    """Ours and the baselines."""
+def _against_baselines(data: Dataset, kind: Any, seed: int) -> dict[str, float]:
+    """Return the recall of the preset and of the baselines."""
     settings = config.load(PRESET, [f"split.kind={kind}"], seed)
     parts = split.split(data.interactions, kind, settings.split.test_share, seed)
     started = time.perf_counter()
@@ -89,39 +87,41 @@ def _beside(data: Dataset, kind: Any, seed: int) -> dict[str, float]:
     } | {"training, seconds": seconds}
 
 
-def _met(data: Dataset, seed: int) -> dict[str, float]:
-    """A tenth of the users: in training, or only known by what is sent along."""
+def _new_users(data: Dataset, seed: int) -> dict[str, float]:
+    """Return the recall for a tenth of the users, trained on or known by their history only."""
     settings = config.load(PRESET, seed=seed)
     parts = split.split(data.interactions, "random", settings.split.test_share, seed)
-    strangers = np.random.default_rng(seed).random(len(data.user_ids)) < 0.1
-    train = parts.train.take(~strangers[parts.train.users])
-    theirs = Split("strangers", parts.train, parts.test.take(strangers[parts.test.users]))
+    is_new = np.random.default_rng(seed).random(len(data.user_ids)) < 0.1
+    train = parts.train.take(~is_new[parts.train.users])
+    held_out = Split("new users", parts.train, parts.test.take(is_new[parts.test.users]))
     known = training.train(data, parts.train, settings, _QUIET)
     without = training.train(data, train, settings, _QUIET)
-    done = histories.of(parts.train, len(data.user_ids))
-    figures = {"known users, unseen_items top-100": _top_100(known, known.query_vectors(), theirs)}
-    for length, name in ((1000, "all they did"), (20, "their last 20"), (3, "their last 3")):
-        queries = without.query.embed(done.newest(length))
-        figures[f"never met, asked with {name}"] = _top_100(without, queries, theirs)
+    user_histories = histories.of(parts.train, len(data.user_ids))
+    figures = {
+        "known users, unseen_items top-100": _top_100(known, known.query_vectors(), held_out)
+    }
+    for length, name in ((1000, "their whole history"), (20, "their last 20"), (3, "their last 3")):
+        queries = without.query.embed(user_histories.newest(length))
+        figures[f"not trained on, asked with {name}"] = _top_100(without, queries, held_out)
     return figures
 
 
-def _new(data: Dataset, seed: int) -> dict[str, float]:
-    """A tenth of the items without a single training row."""
+def _new_items(data: Dataset, seed: int) -> dict[str, float]:
+    """Return the recall of a tenth of the items, which have no training row."""
     figures = {}
     for name, features in (("genres and year", ["genres", "year"]), ("ids only", [])):
         settings = config.load(PRESET, [f"model.item_features={json.dumps(features)}"], seed)
         parts = split.split(data.interactions, "random", settings.split.test_share, seed)
-        new = np.random.default_rng(seed).random(len(data.item_ids)) < 0.1
-        train = parts.train.take(~new[parts.train.items])
+        is_new = np.random.default_rng(seed).random(len(data.item_ids)) < 0.1
+        train = parts.train.take(~is_new[parts.train.items])
         model = training.train(data, train, settings, _QUIET)
-        theirs = Split("new items", train, parts.test.take(new[parts.test.items]))
-        figures[f"{name}, unseen_items top-100"] = _top_100(model, model.query_vectors(), theirs)
+        held_out = Split("new items", train, parts.test.take(is_new[parts.test.items]))
+        figures[f"{name}, unseen_items top-100"] = _top_100(model, model.query_vectors(), held_out)
     return figures
 
 
-def _next(data: Dataset, seed: int) -> dict[str, float]:
-    """Similar items by the candidate vectors, and by the tower trained for it."""
+def _next_items(data: Dataset, seed: int) -> dict[str, float]:
+    """Return the recall of next items, by candidate vectors and by the item-to-item tower."""
     settings = config.load(PRESET, ["split.kind=temporal_per_user"], seed)
     parts = split.split(data.interactions, "temporal_per_user", settings.split.test_share, seed)
     model = training.train(data, parts.train, settings, _QUIET)

@@ -1,5 +1,99 @@
-"""Run `benchmarks.service.compare`."""
+"""Measure the query service beside other ways to serve candidates.
 
-from benchmarks.service.compare import main
+Bare gRPC echoes in Python, a naive service on the same model server, FastAPI with the index in its
+own process, Chroma, and ours are asked by h2load for 100 candidates of one user, with and without
+100 exclusions. All servers run all the time; they are measured one after another, in each round in
+another order. This needs h2load and the extra `benchmarks`; a peer that is not installed is left
+out.
+"""
 
-main()
+import argparse
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import reporting
+from benchmarks.service import compare, report
+from benchmarks.service.load import CONNECTIONS
+from benchmarks.service.results import summarise
+from tools import h2load
+from tools.processes import ROOT
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = reporting.argument_parser("benchmarks.service", __doc__)
+    names = list(compare.all_peers(0.0))
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"The peers to measure: {', '.join(names)} (default: all).",
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        nargs="+",
+        default=[1, 8, 32, 128],
+        metavar="N",
+        help="Numbers of requests in flight (default: 1 8 32 128).",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="Measurements of every case.")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="Seconds of one measurement, after 1 s warm-up."
+    )
+    parser.add_argument(
+        "--serve-args", default="", help="More options of `query_service serve`, as one text."
+    )
+    parser.add_argument(
+        "--models-dir",
+        type=Path,
+        help="Models made by `python -m benchmarks.service.model` (default: made in --work-dir).",
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=ROOT / "build" / "service-benchmark",
+        help="Where models, indexes and logs are kept.",
+    )
+    reporting.add_json_option(parser)
+    reporting.add_plot_option(parser)
+    arguments = parser.parse_args()
+    if any(one > CONNECTIONS and one % CONNECTIONS for one in arguments.concurrency):
+        parser.error(f"--concurrency above {CONNECTIONS} must be a multiple of it")
+    if not h2load.installed():
+        parser.error(h2load.INSTALL_HINT)
+    arguments.work_dir = arguments.work_dir.resolve()
+    arguments.work_dir.mkdir(parents=True, exist_ok=True)
+    return arguments
+
+
+def main() -> None:
+    """Measure; print the tables, write JSON and plot."""
+    arguments = parse_arguments()
+    # As with Ctrl-C, the servers are stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    console = reporting.console()
+    results = compare.run(arguments, console)
+    machine = report.machine()
+    for table in report.tables(results):
+        console.print(table)
+    console.print(reporting.describe_machine(machine))
+    console.print(
+        f"{arguments.rounds} rounds of {arguments.seconds} s; {len(results.errors)} failed"
+    )
+    console.print(report.disturbances(results))
+    if arguments.json:
+        options = {name: str(value) for name, value in vars(arguments).items()}
+        summary = [asdict(line) for line in summarise(results)]
+        said = {"machine": machine, "options": options, "summary": summary, **asdict(results)}
+        reporting.write_json(arguments.json, said)
+    if arguments.plot:
+        report.plot(results, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,123 +1,118 @@
-"""Chroma as a peer of benchmarks.service: its own server, asked over HTTP by vector.
+"""Chroma as a peer: its own server, which is asked over HTTP with the user's vector.
 
-The collection is made once with Chroma's defaults and kept in the work directory. ef is climbed
-until it finds as much as our index does; the server reads it when it starts.
+The collection is built once with Chroma's defaults and kept in the work directory. ef is raised
+until Chroma's recall reaches that of our index; the server reads ef when it starts.
 """
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.service.catalogue import Catalogue, Question
-from benchmarks.service.load import Failed, Request
-from benchmarks.service.peer import Peer, http_call
-from benchmarks.service.processes import Machinery, Server, environment
+from benchmarks.service.catalogue import EXCLUDED, Catalogue, Question
+from benchmarks.service.deployment import Deployment
+from benchmarks.service.load import MeasurementError
+from benchmarks.service.peers import JsonPeer, http_call
+from tools.h2load import Request
+from tools.processes import Server, environment, free_port, python_module
 
 _COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
-#: Chroma searches with no less than the number that is asked for.
+#: Chroma searches with at least as much as the number of results.
 _EFS = (100, 150, 225, 340, 500)
-#: So much less than ours is as good.
+#: A recall this much below ours is good enough.
 _TOLERANCE = 0.005
 _MADE = "made.json"
-_MORE, _WHERE = "k + exclusions, filtered by the caller", "where $nin"
+_MORE_RESULTS, _WHERE = "k + exclusions, filtered by the caller", "where $nin"
 
 
-class Chroma(Peer):
-    """A vector database; the caller knows the user's vector."""
+class Chroma(JsonPeer):
+    """A vector database whose caller knows the user's vector."""
 
     needs = ("chromadb",)
-    ways = (_MORE, _WHERE)
-    decides = "100 excluded"
+    variants = (_MORE_RESULTS, _WHERE)
+    variant_question = EXCLUDED
 
-    def __init__(self, target: float) -> None:
-        """``target``: the recall to reach."""
+    def __init__(self, target_recall: float) -> None:
         super().__init__()
         self._collection = ""
-        self._target = target
+        self._target_recall = target_recall
 
-    def start(self, machinery: Machinery) -> None:
-        """See the base class. Builds the collection when there is none; chooses ef."""
-        directory = machinery.work / "chroma"
-        _build(machinery.catalogue, directory)
+    def start(self, deployment: Deployment) -> None:
+        """See the base class. Builds the collection if there is none, and chooses ef."""
+        directory = deployment.work / "chroma"
+        _build(deployment.catalogue, directory)
         for ef in _EFS:
-            server = self._run(machinery, directory)
+            server = self._start_server(deployment, directory)
             configuration = {"new_configuration": {"hnsw": {"ef_search": ef}}}
-            self._ask("PUT", f"/{self._collection}", configuration)
+            self._call("PUT", f"/{self._collection}", configuration)
             server.stop()
-            server = self._run(machinery, directory)
-            self.recall = self.measure_recall(machinery.catalogue)
+            server = self._start_server(deployment, directory)
+            self.recall = self.measure_recall(deployment.catalogue)
             self.note = f"ef {ef}"
-            if self.recall >= self._target - _TOLERANCE:
+            if self.recall >= self._target_recall - _TOLERANCE or ef == _EFS[-1]:
                 break
-            if ef != _EFS[-1]:
-                server.stop()
-        self.parts = {"service": server.process}
+            server.stop()
+        self._use(server)
 
     def request(self, question: Question) -> Request:
         """See the base class."""
-        asked: dict[str, Any] = {
+        body: dict[str, Any] = {
             "query_embeddings": [question.vector],
             "n_results": question.k,
             "include": ["distances"],
         }
-        if question.exclude and self.way == _WHERE:
-            asked["where"] = {"item_id": {"$nin": question.exclude}}
+        if question.exclude and self.variant == _WHERE:
+            body["where"] = {"item_id": {"$nin": question.exclude}}
         elif question.exclude:
-            asked["n_results"] += len(question.exclude)
+            body["n_results"] += len(question.exclude)
         path = f"{_COLLECTIONS}/{self._collection}/query"
-        return Request(path, json.dumps(asked).encode(), http1=True)
+        return Request(path, json.dumps(body).encode(), http1=True)
 
     def read(self, body: bytes, question: Question) -> list[str]:
-        """See the base class. What the caller does to the answer is not in the load."""
-        ids = [one for one in json.loads(body)["ids"][0] if one not in question.exclude]
-        return ids[: question.k] if self.way == _MORE else json.loads(body)["ids"][0]
+        """See the base class. The caller's filter is not part of the measurement."""
+        ids: list[str] = json.loads(body)["ids"][0]
+        if self.variant == _WHERE:
+            return ids
+        return [one for one in ids if one not in question.exclude][: question.k]
 
-    def call(self, request: Request) -> bytes:
-        """See the base class."""
-        return http_call(self.address, "POST", request.path, request.body)
-
-    def _run(self, machinery: Machinery, directory: Path) -> Server:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    def _start_server(self, deployment: Deployment, directory: Path) -> Server:
+        port = free_port()
         self.address = f"127.0.0.1:{port}"
         program = "from chromadb.cli.cli import app; app()"
         options = ["run", "--path", str(directory), "--host", "127.0.0.1", "--port", str(port)]
-        server = machinery.start("chroma", ["-c", program, *options], self._answers)
-        self._collection = self._ask("GET", "/items")["id"]
+        command = [sys.executable, "-c", program, *options]
+        server = deployment.start("chroma", command, self._ready_address)
+        self._collection = self._call("GET", "/items")["id"]
         return server
 
-    def _answers(self, said: str) -> str | None:
-        del said
+    def _ready_address(self, output: str) -> str | None:  # noqa: ARG002
         try:
             http_call(self.address, "GET", "/api/v2/heartbeat")
-        except Failed:
+        except MeasurementError:
             return None
         return self.address
 
-    def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        sent = json.dumps(body).encode() if body else b""
-        answer: dict[str, Any] = json.loads(
-            http_call(self.address, method, _COLLECTIONS + path, sent)
-        )
-        return answer
+    def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        data = json.dumps(body).encode() if body else b""
+        answer = http_call(self.address, method, _COLLECTIONS + path, data)
+        decoded: dict[str, Any] = json.loads(answer)
+        return decoded
 
 
 def _build(catalogue: Catalogue, directory: Path) -> None:
-    """Make the collection in a process of its own, unless it is there."""
+    """Build the collection in a process of its own, unless it exists."""
     made = directory / _MADE
     shape = json.dumps({"items": catalogue.items, "dimensions": catalogue.dims})
     if made.exists() and made.read_text(encoding="utf-8") == shape:
         return
     shutil.rmtree(directory, ignore_errors=True)
-    command = [sys.executable, "-m", "benchmarks.service.servers", "build-chroma"]
-    command += [str(catalogue.models_dir), str(directory)]
+    arguments = ("build-chroma", str(catalogue.models_dir), str(directory))
+    command = python_module("benchmarks.service.servers", *arguments)
     built = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if built.returncode:
-        raise Failed(f"the collection cannot be built: {built.stderr.strip()[-500:]}")
-    # Last: whoever finds it finds the rest.
+        message = built.stderr.strip()[-500:]
+        raise MeasurementError(f"the collection cannot be built: {message}")
+    # Written last, so that the collection is complete if this file exists.
     made.write_text(shape, encoding="utf-8")

@@ -1,21 +1,21 @@
-"""A model of drawn vectors for benchmarks.service, published like a trained one.
+"""Publish a model of drawn vectors, as if it had been trained.
 
     python -m benchmarks.service.model MODELS_DIR [--items 200000] [--users 20000] [--dims 32]
 
-Items and users are clustered vectors of :mod:`vectors`, both drawn from the same clusters. The
-index is tuned, built, verified and published by the trainer's own code: recall@100 of .95 at least.
-seen.sqlite: user ``heavy-0`` to ``heavy-49`` have seen the 5,000 items that are nearest to them,
-which is the hardest that an exclusion can be, ``heavy-50`` to ``heavy-99`` 5,000 from all over the
-catalogue, every other user 100 of the nearest 200.
+Items and users are vectors of `benchmarks.vectors`, drawn from the same clusters. The trainer's own
+code tunes, builds, verifies and publishes the index, with a recall@100 of at least .95. In
+seen.sqlite, the users ``heavy-0`` to ``heavy-49`` have seen the 5,000 items nearest to them, which
+is the hardest case for exclusions; ``heavy-50`` to ``heavy-99`` have seen 5,000 random items, and
+every other user 100 of the nearest 200.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import vectors
+from benchmarks import reporting, vectors
 from benchmarks.service.catalogue import (
     DATASET,
     FIRST_SCATTERED,
@@ -24,7 +24,7 @@ from benchmarks.service.catalogue import (
     ITEM_PREFIX,
     SEEN,
     SEEN_AMONG,
-    drawn,
+    draw_vectors,
     item_ids,
     user_ids,
 )
@@ -43,40 +43,16 @@ from trainer.report import metrics
 def make(
     models_dir: Path, items: int, users: int, dims: int, console: Console, prefix: str = ITEM_PREFIX
 ) -> int:
-    """Publish it; its version."""
-    item_vectors, user_vectors = drawn(items, users, dims)
+    """Publish a model; return its version."""
+    item_vectors, user_vectors = draw_vectors(items, users, dims)
     ids = np.array(item_ids(items, prefix), object)
-    servable = Servable(
-        candidate_vectors=item_vectors,
-        item_ids=ids,
-        query=QueryWeights(
-            base=np.zeros(dims, np.float32),
-            item_vectors=None,
-            item_log_weights=np.zeros(items, np.float32),
-            age_log_weights=np.zeros(1, np.float32),
-            exponent=0.5,
-            history_length=0,
-            user_vectors=user_vectors,
-            normalize=False,
-        ),
-        user_ids=np.array(user_ids(users), object),
-        histories=Histories(np.zeros(users + 1, np.int64), np.zeros(0, np.int32)),
-        popularity=np.ones(items, np.float32),
-    )
+    servable = _servable(ids, user_ids(users), item_vectors, user_vectors)
     store = Store(models_dir)
     store.prepare()
 
     def write_side_files(directory: Path) -> None:
         side_files.write_items(directory / ITEMS_CSV, zip(ids, ids, strict=True))
-        nearest = vectors.neighbours(item_vectors, user_vectors[:FIRST_SCATTERED], HEAVY_SEEN)
-        random = np.random.default_rng(0)
-        seen = dict(enumerate(nearest))
-        for number in range(FIRST_SCATTERED, HEAVY_USERS):
-            seen[number] = random.choice(items, HEAVY_SEEN, replace=False)
-        for start in range(HEAVY_USERS, users, 1000):
-            block = vectors.neighbours(item_vectors, user_vectors[start : start + 1000], SEEN_AMONG)
-            for number, row in enumerate(block, start):
-                seen[number] = random.choice(row, SEEN, replace=False)
+        seen = _seen_items(item_vectors, user_vectors)
         side_files.write_seen(
             directory / SEEN_SQLITE,
             (
@@ -101,14 +77,50 @@ def make(
     return publication(store, console).publish(new)
 
 
+def _servable(
+    ids: NDArray[np.object_], users: list[str], items: vectors.Vectors, queries: vectors.Vectors
+) -> Servable:
+    """Return a model whose query tower looks up the vector of the user and does nothing else."""
+    return Servable(
+        candidate_vectors=items,
+        item_ids=ids,
+        query=QueryWeights(
+            base=np.zeros(items.shape[1], np.float32),
+            item_vectors=None,
+            item_log_weights=np.zeros(len(items), np.float32),
+            age_log_weights=np.zeros(1, np.float32),
+            exponent=0.5,
+            history_length=0,
+            user_vectors=queries,
+            normalize=False,
+        ),
+        user_ids=np.array(users, object),
+        histories=Histories(np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32)),
+        popularity=np.ones(len(items), np.float32),
+    )
+
+
+def _seen_items(items: vectors.Vectors, users: vectors.Vectors) -> dict[int, NDArray[np.int64]]:
+    """Draw the rows of the items that each user has seen."""
+    random = np.random.default_rng(0)
+    seen = dict(enumerate(vectors.neighbours(items, users[:FIRST_SCATTERED], HEAVY_SEEN)))
+    for number in range(FIRST_SCATTERED, HEAVY_USERS):
+        seen[number] = random.choice(len(items), HEAVY_SEEN, replace=False)
+    for start in range(HEAVY_USERS, len(users), 1000):
+        nearest = vectors.neighbours(items, users[start : start + 1000], SEEN_AMONG)
+        for number, row in enumerate(nearest, start):
+            seen[number] = random.choice(row, SEEN, replace=False)
+    return seen
+
+
 def main() -> None:
-    """Make it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("models_dir", type=Path)
-    parser.add_argument("--items", type=int, default=200_000)
-    parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--dims", type=int, default=32)
-    parser.add_argument("--item-prefix", default=ITEM_PREFIX, help="what the items' ids begin with")
+    """Publish a model with the sizes of the command line."""
+    parser = reporting.argument_parser("benchmarks.service.model", __doc__)
+    parser.add_argument("models_dir", type=Path, help="Where the model is published.")
+    parser.add_argument("--items", type=int, default=200_000, help="Number of items.")
+    parser.add_argument("--users", type=int, default=20_000, help="Number of users.")
+    parser.add_argument("--dims", type=int, default=32, help="Dimensions of the vectors.")
+    parser.add_argument("--item-prefix", default=ITEM_PREFIX, help="How item ids begin.")
     arguments = parser.parse_args()
     make(
         arguments.models_dir,

@@ -1,33 +1,131 @@
-"""The peers of benchmarks.service: how each is started, asked and understood."""
+"""The peers of the comparison: how each is started and asked, and how its answers are read."""
 
+import http.client
+import importlib.util
 import json
+from abc import ABC, abstractmethod
 
-from benchmarks.service.catalogue import Question
-from benchmarks.service.chroma import Chroma
-from benchmarks.service.load import Failed, Request
-from benchmarks.service.peer import Peer, http_call
-from benchmarks.service.processes import Machinery
+import grpc
+import psutil
+
+from benchmarks.service.catalogue import Catalogue, Question
+from benchmarks.service.deployment import Deployment
+from benchmarks.service.load import MeasurementError
+from query_service.load_test.requests import BATCH_RETRIEVE, RETRIEVE
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import BY_USER, ITEM_ID, RETRIEVAL, USER_ID, K
 from tfserving_subset.v1 import prediction_pb2 as tfs
+from tools.h2load import GRPC_PREFIX_BYTES, Request
+from tools.processes import Server
+
+_TIMEOUT_S = 30
+_UNLIMITED = [("grpc.max_receive_message_length", -1)]
 
 
-class Grpc(Peer):
-    """Whoever speaks the public API."""
+class Peer(ABC):
+    """One way to get candidates, which speaks gRPC unless it overrides :meth:`call`.
+
+    Attributes:
+        needs: modules that it cannot run without.
+        variants: ways to ask it, of which the fastest is measured.
+        variant_question: the question by which the variant is chosen.
+        searches: False if its answers are made up.
+        variant: the variant in use.
+        note: what a reader of the results has to know.
+        recall: share of the true 100 neighbours in its answers; None if it does not search.
+        address: HOST:PORT.
+        processes: its server processes by name.
+    """
+
+    needs: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ("",)
+    variant_question = "plain"
+    searches = True
+
+    def __init__(self) -> None:
+        self.variant = self.variants[0]
+        self.note = ""
+        self.recall: float | None = None
+        self.address = ""
+        self.processes: dict[str, psutil.Process] = {}
+
+    def missing(self) -> list[str]:
+        """Return the needed modules that are not installed."""
+        return [one for one in self.needs if importlib.util.find_spec(one) is None]
+
+    @abstractmethod
+    def start(self, deployment: Deployment) -> None:
+        """Start its servers."""
+
+    @abstractmethod
+    def request(self, question: Question) -> Request:
+        """Return the request for a question."""
+
+    @abstractmethod
+    def read(self, body: bytes, question: Question) -> list[str]:
+        """Return the item ids in the body of an answer."""
+
+    def call(self, request: Request) -> bytes:
+        """Send a request; return the body of its answer.
+
+        Raises:
+            MeasurementError: the call failed.
+        """
+        with grpc.insecure_channel(self.address, options=_UNLIMITED) as channel:
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(request.path)
+            try:
+                return call(request.body, timeout=_TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise MeasurementError(f"{error.code().name}: {error.details()}") from error
+
+    def ids(self, question: Question) -> list[str]:
+        """Ask a question; return the item ids of the answer."""
+        return self.read(self.call(self.request(question)), question)
+
+    def check(self, question: Question) -> int:
+        """Ask a question and check the answer; return the bytes of the answer's DATA frames.
+
+        Raises:
+            MeasurementError: there are too few candidates, or excluded ones.
+        """
+        request = self.request(question)
+        body = self.call(request)
+        ids = self.read(body, question)
+        if len(set(ids)) != question.k or len(ids) != question.k:
+            raise MeasurementError(f"{len(set(ids))} candidates instead of {question.k}")
+        if self.searches and (excluded := question.excluded.intersection(ids)):
+            raise MeasurementError(f"{len(excluded)} excluded candidates")
+        return len(body) + (0 if request.http1 else GRPC_PREFIX_BYTES)
+
+    def measure_recall(self, catalogue: Catalogue) -> float:
+        """Return recall@100 over 200 users, who are asked for one after another."""
+        shares = [
+            len(neighbours.intersection(self.ids(question))) / question.k
+            for question, neighbours in catalogue.users_with_neighbours()
+        ]
+        return sum(shares) / len(shares)
+
+    def _use(self, server: Server, **others: Server) -> None:
+        self.address = server.address
+        self.processes = {"service": server.process} | {
+            name.replace("_", " "): other.process for name, other in others.items()
+        }
+
+
+class GrpcPeer(Peer):
+    """A server of the public API."""
 
     def request(self, question: Question) -> Request:
         """See the base class."""
-        message = _retrieve(question).SerializeToString()
-        return Request("/retrieval.v1.RetrievalService/Retrieve", message)
+        return Request(RETRIEVE, _retrieve(question).SerializeToString())
 
-    def read(self, body: bytes, question: Question) -> list[str]:
+    def read(self, body: bytes, question: Question) -> list[str]:  # noqa: ARG002
         """See the base class."""
-        del question
         return [one.item_id for one in pb.RetrieveResponse.FromString(body).candidates]
 
 
-class Echo(Grpc):
-    """Always the same answer: what the usual runtime can do at the most."""
+class Echo(GrpcPeer):
+    """A server that always gives the same answer: the most that its runtime can do."""
 
     searches = False
 
@@ -35,71 +133,62 @@ class Echo(Grpc):
         super().__init__()
         self._name = name
 
-    def start(self, machinery: Machinery) -> None:
+    def start(self, deployment: Deployment) -> None:
         """See the base class."""
-        server = machinery.start(self._name, machinery.role(self._name))
-        self.address, self.parts = server.address, {"service": server.process}
+        self._use(deployment.start_peer(self._name))
 
 
-class Naive(Grpc):
-    """One Predict a request, to the same model server as ours."""
+class Naive(GrpcPeer):
+    """One Predict per request, to the model server that ours asks as well."""
 
-    def start(self, machinery: Machinery) -> None:
+    def start(self, deployment: Deployment) -> None:
         """See the base class."""
-        upstream = machinery.model_server
-        server = machinery.start("naive", machinery.role("naive", upstream.address))
-        self.address = server.address
-        self.parts = {"service": server.process, "model server": upstream.process}
+        models = deployment.model_server
+        self._use(deployment.start_peer("naive", models.address), model_server=models)
 
 
-class Shortlist(Grpc):
+class Shortlist(GrpcPeer):
     """Ours."""
 
-    def start(self, machinery: Machinery) -> None:
+    def start(self, deployment: Deployment) -> None:
         """See the base class."""
-        server = machinery.serve()
-        self.address = server.address
-        self.parts = {
-            "service": server.process,
-            "model server": machinery.model_server.process,
-        }
+        self._use(deployment.start_query_service(), model_server=deployment.model_server)
 
 
-class Batch(Grpc):
-    """BatchRetrieve of ours: many users, the one of the question first."""
+class Batch(GrpcPeer):
+    """BatchRetrieve of ours for 256 users, of which the user of the question is the first."""
 
     users = 256
 
     def __init__(self, ours: Peer) -> None:
         super().__init__()
-        self.address, self.parts = ours.address, ours.parts
+        self.address, self.processes = ours.address, ours.processes
 
-    def start(self, machinery: Machinery) -> None:
-        """It runs."""
+    def start(self, deployment: Deployment) -> None:
+        """Do nothing: ours runs already."""
 
     def request(self, question: Question) -> Request:
         """See the base class."""
         message = pb.BatchRetrieveRequest(requests=[_retrieve(question)])
         for number in range(1, self.users):
             message.requests.add(user_id=f"user-{1000 + number}", max_candidates=question.k)
-        path = "/retrieval.v1.RetrievalService/BatchRetrieve"
-        return Request(path, message.SerializeToString())
+        return Request(BATCH_RETRIEVE, message.SerializeToString())
 
     def read(self, body: bytes, question: Question) -> list[str]:
-        """Those of the first user, when all have an answer."""
+        """Return the ids for the first user, after checking that every user has an answer."""
         results = pb.BatchRetrieveResponse.FromString(body).results
         if any(len(one.response.candidates) != question.k for one in results):
-            raise Failed("not every user of a batch has an answer")
+            raise MeasurementError("a user of the batch has no full answer")
         return [one.item_id for one in results[0].response.candidates]
 
 
 class BarePredict(Peer):
-    """The model server itself, with one Predict a request: no exclusions."""
+    """The model server itself with one Predict per request, without exclusions."""
 
-    def start(self, machinery: Machinery) -> None:
+    def start(self, deployment: Deployment) -> None:
         """See the base class."""
-        server = machinery.model_server
-        self.address, self.parts = server.address, {"model server": server.process}
+        server = deployment.model_server
+        self.address, self.processes = server.address, {"model server": server.process}
 
     def request(self, question: Question) -> Request:
         """See the base class."""
@@ -115,52 +204,60 @@ class BarePredict(Peer):
         path = "/tensorflow.serving.PredictionService/Predict"
         return Request(path, message.SerializeToString())
 
-    def read(self, body: bytes, question: Question) -> list[str]:
+    def read(self, body: bytes, question: Question) -> list[str]:  # noqa: ARG002
         """See the base class."""
-        del question
         item_ids = tfs.PredictResponse.FromString(body).outputs[ITEM_ID].string_val
         return [one.decode() for one in item_ids]
 
 
-class FastApi(Peer):
-    """A web service with the index in its own process."""
-
-    needs = ("fastapi", "uvicorn", "uvloop", "httptools", "orjson")
-    ways = ("def", "async-def")
-
-    def start(self, machinery: Machinery) -> None:
-        """See the base class."""
-        catalogue = machinery.catalogue
-        model = catalogue.models_dir / RETRIEVAL / str(catalogue.version)
-        server = machinery.start("fastapi", machinery.role("fastapi", str(model)))
-        self.address, self.parts = server.address, {"service": server.process}
-
-    def request(self, question: Question) -> Request:
-        """See the base class."""
-        asked = {"user_id": question.user_id, "k": question.k, "exclude": question.exclude}
-        return Request(f"/{self.way}", json.dumps(asked).encode(), http1=True)
-
-    def read(self, body: bytes, question: Question) -> list[str]:
-        """See the base class."""
-        del question
-        return [one["item_id"] for one in json.loads(body)["candidates"]]
+class JsonPeer(Peer):
+    """A server of JSON over HTTP/1.1."""
 
     def call(self, request: Request) -> bytes:
         """See the base class."""
         return http_call(self.address, "POST", request.path, request.body)
 
 
-def every(recall: float) -> dict[str, Peer]:
-    """All peers by name, ours last; ``recall`` of our index is what others have to reach."""
-    return {
-        "echo-aio": Echo("echo-aio"),
-        "echo-threads": Echo("echo-threads"),
-        "echo-core": Echo("echo-core"),
-        "naive": Naive(),
-        "fastapi": FastApi(),
-        "chroma": Chroma(recall),
-        "shortlist": Shortlist(),
-    }
+class FastApi(JsonPeer):
+    """A web service with the index in its own process."""
+
+    needs = ("fastapi", "uvicorn", "uvloop", "httptools", "orjson")
+    variants = ("def", "async-def")
+
+    def start(self, deployment: Deployment) -> None:
+        """See the base class."""
+        catalogue = deployment.catalogue
+        model = catalogue.models_dir / RETRIEVAL / str(catalogue.version)
+        self._use(deployment.start_peer("fastapi", str(model)))
+
+    def request(self, question: Question) -> Request:
+        """See the base class."""
+        body = {"user_id": question.user_id, "k": question.k, "exclude": question.exclude}
+        return Request(f"/{self.variant}", json.dumps(body).encode(), http1=True)
+
+    def read(self, body: bytes, question: Question) -> list[str]:  # noqa: ARG002
+        """See the base class."""
+        return [one["item_id"] for one in json.loads(body)["candidates"]]
+
+
+def http_call(address: str, method: str, path: str, body: bytes = b"") -> bytes:
+    """Send one request over HTTP/1.1; return the body of the answer.
+
+    Raises:
+        MeasurementError: there is no answer, or its status is not 2xx.
+    """
+    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
+    try:
+        connection.request(method, path, body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+    except OSError as error:
+        raise MeasurementError(f"{address}: {error}") from error
+    finally:
+        connection.close()
+    if not 200 <= response.status < 300:
+        raise MeasurementError(f"{method} {path}: {response.status} {answer[:200]!r}")
+    return answer
 
 
 def _retrieve(question: Question) -> pb.RetrieveRequest:

@@ -1,173 +1,147 @@
-"""What the service benchmark has measured, as tables and as a plot."""
+"""The results as tables and as a plot."""
 
-import importlib.metadata
-import os
-import platform
 import statistics
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
-from matplotlib.ticker import LogLocator, NullLocator
 from rich.table import Table
 
+from benchmarks import reporting
+from benchmarks.reporting import median_and_range
 from benchmarks.service.catalogue import EXCLUDED, PLAIN
 from benchmarks.service.results import (
     BATCH,
     H2LOAD,
     OURS,
     PREDICT,
+    Case,
+    Figure,
     Results,
-    Turn,
     p99_of,
     rate_of,
-    spread,
-    summary,
+    summarise,
 )
 
-_middle = statistics.median
-#: Cores of others, above which a turn is not to be trusted.
-_DISTURBED = 0.2
+#: Processor use by other programs, in cores, from which on a measurement is not to be trusted.
+_DISTURBED_CORES = 0.2
 _PACKAGES = ("grpcio", "protobuf", "tensorflow", "scann", "fastapi", "uvicorn", "chromadb")
+_COLUMNS = ("in flight", "recall", "req/s", "p50 ms", "p99 ms", "CPU s / 1,000", "cores", "MiB")
+
+
+def machine() -> dict[str, Any]:
+    """Return the machine and the versions of the peers."""
+    said = subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=False)
+    return reporting.machine(_PACKAGES, said.stdout.strip())
 
 
 def tables(results: Results) -> Iterator[Table]:
-    """What every peer does at every load, then the summary."""
-    peers = list(dict.fromkeys(one.peer for one in results.turns))
-    for question in dict.fromkeys(one.question for one in results.turns):
-        made = Table(title=f"{question}: median (min-max)")
-        made.add_column("peer")
-        for name in (
-            "at a time",
-            "recall",
-            "req/s",
-            "p50 ms",
-            "p99 ms",
-            "CPU s / 1,000",
-            "cores",
-            "MiB",
-        ):
-            made.add_column(name, justify="right")
+    """Yield a table per question with all peers and loads, then the summary."""
+    peers = list(dict.fromkeys(case.peer for case in results.cases))
+    for question in dict.fromkeys(case.question for case in results.cases):
+        table = Table(title=f"{question}: median (min-max)")
+        table.add_column("peer")
+        for name in _COLUMNS:
+            table.add_column(name, justify="right")
         for peer in peers:
-            for turn in results.turns:
-                if (turn.peer, turn.question) == (peer, question) and turn.samples:
-                    made.add_row(*_cells(results, turn))
-            made.add_section()
-        yield made
-    made = Table(title="summary: median of the rounds (min-max)")
-    made.add_column("what")
-    made.add_column("figure", justify="right")
-    for line in summary(results):
-        made.add_row(line.what, f"{line} {line.unit}")
+            for case in results.cases:
+                if (case.peer, case.question) == (peer, question) and case.samples:
+                    table.add_row(*_cells(results, case))
+            table.add_section()
+        yield table
+    table = Table(title="summary: median of the rounds (min-max)")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    for line in summarise(results):
+        table.add_row(line.what, f"{line} {line.unit}")
     for name, note in results.notes.items():
         if note:
-            made.add_row(name, note)
-    yield made
+            table.add_row(name, note)
+    yield table
 
 
-def disturbed(results: Results) -> str:
-    """In how many turns somebody else was at work."""
-    samples = [one for turn in results.turns for one in turn.samples.values()]
-    count = sum(one.other_cores > _DISTURBED for one in samples)
-    return f"{count} of {len(samples)} turns: others used more than {_DISTURBED} of a core"
+def disturbances(results: Results) -> str:
+    """Return the number of measurements during which other programs were busy."""
+    samples = [sample for case in results.cases for sample in case.samples.values()]
+    count = sum(sample.other_cores > _DISTURBED_CORES for sample in samples)
+    return (
+        f"{count} of {len(samples)} measurements: other programs used more than "
+        f"{_DISTURBED_CORES} of a core"
+    )
 
 
-def _cells(results: Results, turn: Turn) -> list[str]:
-    samples = list(turn.samples.values())
-    asked = f"{turn.load.concurrency}"
-    if turn.caller != H2LOAD:
-        asked += f", {turn.caller}"
-    if turn.load.rate:
-        asked = f"{turn.load.rate:,.0f}/s"
-    recall = results.recall.get(turn.peer)
-    parts = list(samples[0].cpu_ms)
-    cpu = [sum(one.cpu_ms.values()) for one in samples]
-    apart = [f"{_middle(one.cpu_ms[part] for one in samples):.2f}" for part in parts]
-    memory = [f"{_middle(one.memory_mib[part] for one in samples):,.0f}" for part in parts]
+def _cells(results: Results, case: Case) -> list[str]:
+    samples = list(case.samples.values())
+    load = f"{case.load.concurrency}"
+    if case.caller != H2LOAD:
+        load += f", {case.caller}"
+    if case.load.rate:
+        load = f"{case.load.rate:,.0f}/s"
+    recall = results.recall.get(case.peer)
+    servers = list(samples[0].cpu_ms)
+    median = statistics.median
+    cpu = f"{median(sum(one.cpu_ms.values()) for one in samples):.2f}"
+    if len(servers) > 1:
+        parts = (f"{median(one.cpu_ms[name] for one in samples):.2f}" for name in servers)
+        cpu += f" = {' + '.join(parts)}"
+    memory = (f"{median(one.memory_mib[name] for one in samples):,.0f}" for name in servers)
     return [
-        turn.peer,
-        asked,
+        case.peer,
+        load,
         f"{recall:.3f}" if recall else "-",
-        spread([one.rate for one in samples], 0),
-        spread([one.p50_ms for one in samples], 2),
-        spread([one.p99_ms for one in samples], 2),
-        f"{_middle(cpu):.2f}" + (f" = {' + '.join(apart)}" if len(parts) > 1 else ""),
-        f"{_middle(one.cores for one in samples):.1f}",
+        median_and_range([one.rate for one in samples], 0),
+        median_and_range([one.p50_ms for one in samples], 2),
+        median_and_range([one.p99_ms for one in samples], 2),
+        cpu,
+        f"{median(one.cores for one in samples):.1f}",
         " + ".join(memory),
     ]
 
 
 def plot(results: Results, path: Path) -> None:
-    """Throughput above, p99 below, by concurrency; without and with exclusions."""
-    mpl.rcParams["svg.fonttype"] = "none"
+    """Plot throughput above and p99 below by concurrency, without and with exclusions."""
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, panels = plt.subplots(
         2, 2, figsize=(11, 8), sharex=True, sharey="row", layout="constrained"
     )
-    figures = ((rate_of, "answers/s"), (p99_of, "p99, ms"))
-    for row, (of, name) in zip(panels, figures, strict=True):
+    for row, of, name in zip(panels, (rate_of, p99_of), ("answers/s", "p99, ms"), strict=True):
         for panel, question in zip(row, (PLAIN, EXCLUDED), strict=True):
             for peer in results.notes:
-                loads = [
-                    one
-                    for one in results.concurrencies(peer, question)
-                    if results.turn(peer, question, one)
-                ]
-                if peer in (PREDICT, BATCH) or not loads:
-                    continue
-                values = [
-                    [of(one) for one in results.turn(peer, question, load).values()]
-                    for load in loads
-                ]
-                middle = [statistics.median(one) for one in values]
-                ours = peer == OURS
-                (drawn,) = panel.plot(
-                    loads,
-                    middle,
-                    marker="*" if ours else "o",
-                    markersize=14 if ours else 4,
-                    color="black" if ours else None,
-                    zorder=3 if ours else 2,
-                    label=peer,
-                )
-                lowest, highest = map(min, values), map(max, values)
-                panel.fill_between(
-                    loads, list(lowest), list(highest), color=drawn.get_color(), alpha=0.12
-                )
+                if peer not in (PREDICT, BATCH):
+                    _draw(panel, results, peer, question, of)
             panel.set(xscale="log", yscale="log")
             panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.yaxis.set_major_formatter("{x:,g}")
             panel.yaxis.set_minor_locator(NullLocator())
             panel.grid(axis="y", color="0.92")
         row[0].set_ylabel(name)
-    every = sorted({one.load.concurrency for one in results.turns if one.question == EXCLUDED})
-    for panel, question in zip(panels[0], ("no exclusions", "100 exclusions"), strict=True):
-        panel.set_title(question)
+    loads = sorted({case.load.concurrency for case in results.cases if case.question == EXCLUDED})
+    for panel, title in zip(panels[0], ("no exclusions", "100 exclusions"), strict=True):
+        panel.set_title(title)
     for panel in panels[1]:
-        panel.set_xlabel("requests at a time")
-        panel.set_xticks(every, [f"{one}" for one in every])
+        panel.set_xlabel("requests in flight")
+        panel.set_xticks(loads, [f"{load}" for load in loads])
         panel.minorticks_off()
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=6)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    reporting.save_figure(figure, path, 6, panels[0][0])
     plt.close(figure)
 
 
-def machine() -> dict[str, Any]:
-    """Where this was measured, with the versions of what is installed."""
-    versions = [f"Python {platform.python_version()}"]
-    for package in _PACKAGES:
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    said = subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=False)
-    versions.append(said.stdout.strip())
-    cpu = ""
-    if (information := Path("/proc/cpuinfo")).exists():
-        lines = information.read_text(encoding="utf-8").splitlines()
-        cpu = next((one.split(": ")[1] for one in lines if one.startswith("model name")), "")
-    return {"cores": os.cpu_count(), "cpu": cpu, "versions": ", ".join(versions)}
+def _draw(panel: Any, results: Results, peer: str, question: str, of: Figure) -> None:
+    """Draw the medians of a peer, and a band from the lowest to the highest value."""
+    values = {
+        load: list(map(of, samples.values()))
+        for load in results.concurrencies(peer, question)
+        if (samples := results.samples(peer, question, load))
+    }
+    if not values:
+        return
+    medians = [statistics.median(one) for one in values.values()]
+    style = reporting.line_style(ours=peer == OURS)
+    (line,) = panel.plot(list(values), medians, label=peer, **style)
+    lowest, highest = map(min, values.values()), map(max, values.values())
+    panel.fill_between(
+        list(values), list(lowest), list(highest), color=line.get_color(), alpha=0.12
+    )

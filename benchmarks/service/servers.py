@@ -1,4 +1,4 @@
-"""The servers that benchmarks.service measures beside ours, each a process of its own.
+"""Server processes of the peers.
 
     python -m benchmarks.service.servers echo-aio
     python -m benchmarks.service.servers echo-threads
@@ -8,6 +8,7 @@
     python -m benchmarks.service.servers build-chroma MODELS_DIR DIRECTORY
 
 Each prints "NAME ready on HOST:PORT" once it answers, and serves until it is terminated.
+`build-chroma` builds a collection and ends.
 """
 
 import asyncio
@@ -27,13 +28,12 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tfserving_subset.v1 import prediction_pb2 as tfs
 
-#: As in the tutorial of gRPC's own.
+#: The number of threads in gRPC's tutorial.
 _THREADS = 10
-#: Rows that Chroma takes in one call, below its limit.
+#: Rows added to Chroma in one call, below its limit.
 _ROWS = 5_000
 
-
-#: An answer that is always the same: made once, serialized by gRPC each time.
+#: The answer of the echo servers, which gRPC serialises for each call.
 _ECHO = pb.RetrieveResponse(
     candidates=[
         pb.Candidate(item_id=f"item-{1999 * n:08d}", score=0.9 - n / 1000) for n in range(100)
@@ -44,29 +44,29 @@ _ECHO = pb.RetrieveResponse(
 
 
 class EchoAio(pb_grpc.RetrievalServiceServicer):
-    """The least that a service on grpc.aio does: no model, no exclusions."""
+    """An echo on asyncio, without a model."""
 
     async def Retrieve(  # noqa: N802
         self, request: pb.RetrieveRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RetrieveResponse:
-        """The same 100 candidates."""
+        """Return the same 100 candidates for every request."""
         del request, context
         return _ECHO
 
 
 class EchoThreads(pb_grpc.RetrievalServiceServicer):
-    """The same on threads."""
+    """An echo on threads."""
 
     def Retrieve(  # noqa: N802
         self, request: pb.RetrieveRequest, context: grpc.ServicerContext
     ) -> pb.RetrieveResponse:
-        """The same 100 candidates."""
+        """Return the same 100 candidates for every request."""
         del request, context
         return _ECHO
 
 
 class Naive(pb_grpc.RetrievalServiceServicer):
-    """A service as a tutorial would write it: one Predict per request, the answer row by row."""
+    """A service as in a tutorial: one Predict per request, and the answer built row by row."""
 
     def __init__(self, model_server: str) -> None:
         self._predict = grpc.aio.insecure_channel(model_server).unary_unary(
@@ -78,22 +78,22 @@ class Naive(pb_grpc.RetrievalServiceServicer):
     async def Retrieve(  # noqa: N802
         self, request: pb.RetrieveRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RetrieveResponse:
-        """As many more as there are exclusions, without the excluded."""
+        """Ask for as many more candidates as there are exclusions, and drop the excluded ones."""
         excluded = set(request.exclude_item_ids)
-        asked = tfs.PredictRequest(
+        predict = tfs.PredictRequest(
             model_spec=tfs.ModelSpec(name="retrieval", signature_name="by_user")
         )
         shape = tfs.TensorShape(dim=[tfs.TensorShape.Dim(size=1)])
-        asked.inputs["user_id"].CopyFrom(
+        predict.inputs["user_id"].CopyFrom(
             tfs.Tensor(
                 dtype=tfs.DT_STRING, tensor_shape=shape, string_val=[request.user_id.encode()]
             )
         )
         depth = request.max_candidates + len(excluded)
-        asked.inputs["k"].CopyFrom(
+        predict.inputs["k"].CopyFrom(
             tfs.Tensor(dtype=tfs.DT_INT32, tensor_shape=shape, int_val=[depth])
         )
-        predicted = await self._predict(asked, timeout=context.time_remaining())
+        predicted = await self._predict(predict, timeout=context.time_remaining())
         item_ids = predicted.outputs["item_id"].string_val
         scores = predicted.outputs["score"].float_val
         answer = pb.RetrieveResponse(
@@ -108,7 +108,9 @@ class Naive(pb_grpc.RetrievalServiceServicer):
 
 async def _serve_aio(name: str, servicer: Any, make: Callable[[], Any] = grpc.aio.server) -> None:
     server = make()
-    pb_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
+    pb_grpc.add_RetrievalServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        servicer, server
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"{name} ready on 127.0.0.1:{port}", flush=True)
@@ -116,13 +118,15 @@ async def _serve_aio(name: str, servicer: Any, make: Callable[[], Any] = grpc.ai
 
 
 async def _serve_naive(model_server: str) -> None:
-    # The channel belongs to the loop.
+    # The channel has to be made inside the event loop.
     await _serve_aio("naive", Naive(model_server))
 
 
 def _serve_threads() -> None:
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS))
-    pb_grpc.add_RetrievalServiceServicer_to_server(EchoThreads(), server)
+    pb_grpc.add_RetrievalServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        EchoThreads(), server
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(f"echo-threads ready on 127.0.0.1:{port}", flush=True)
@@ -130,7 +134,7 @@ def _serve_threads() -> None:
 
 
 def _serve_fastapi(model: Path) -> None:
-    """The SavedModel in the web server's own process, with a route of either kind."""
+    """Serve the SavedModel from the web server's own process, by a sync and an async route."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import orjson
     import scann.scann_ops.py.scann_ops  # noqa: F401  (registers ScaNN's ops)
@@ -142,36 +146,33 @@ def _serve_fastapi(model: Path) -> None:
     loaded = tf.saved_model.load(str(model))
     by_user = loaded.signatures["by_user"]
 
-    class Asked(BaseModel):
+    class Query(BaseModel):
         user_id: str
         k: int = 100
         exclude: list[str] = []
 
-    def answer(asked: Asked) -> Response:
-        excluded = set(asked.exclude)
-        depth = asked.k + len(excluded)
-        found = by_user(user_id=tf.constant([asked.user_id]), k=tf.constant([depth]))
+    def answer(query: Query) -> Response:
+        excluded = set(query.exclude)
+        depth = query.k + len(excluded)
+        found = by_user(user_id=tf.constant([query.user_id]), k=tf.constant([depth]))
         pairs = zip(
             (one.decode() for one in found["item_id"].numpy()[0]),
             found["score"].numpy()[0].tolist(),
             strict=True,
         )
         kept = [(item_id, score) for item_id, score in pairs if item_id not in excluded]
-        candidates = [{"item_id": item_id, "score": score} for item_id, score in kept[: asked.k]]
-        # Made here: a declared model of the answer would be validated field by field.
+        candidates = [{"item_id": item_id, "score": score} for item_id, score in kept[: query.k]]
+        # Serialised here, because FastAPI would validate a declared model field by field.
         return Response(orjson.dumps({"candidates": candidates}), media_type="application/json")
 
     app = FastAPI()
 
-    @app.post("/def")
-    def retrieve(asked: Asked) -> Response:
-        return answer(asked)
+    async def answer_async(query: Query) -> Response:
+        return answer(query)
 
-    @app.post("/async-def")
-    async def retrieve_async(asked: Asked) -> Response:
-        return answer(asked)
-
-    answer(Asked(user_id="nobody"))
+    app.add_api_route("/def", answer, methods=["POST"])
+    app.add_api_route("/async-def", answer_async, methods=["POST"])
+    answer(Query(user_id="nobody"))
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     config = uvicorn.Config(
         app, loop="uvloop", http="httptools", access_log=False, log_level="warning"
@@ -181,7 +182,7 @@ def _serve_fastapi(model: Path) -> None:
 
 
 def _build_chroma(models_dir: Path, directory: Path) -> None:
-    """A collection of all item vectors with its defaults, but for the space."""
+    """Build a collection of all item vectors, with Chroma's defaults except for the space."""
     import chromadb
 
     from benchmarks.service.catalogue import Catalogue, item_ids
@@ -195,17 +196,17 @@ def _build_chroma(models_dir: Path, directory: Path) -> None:
     )
     ids = item_ids(catalogue.items)
     for start in range(0, catalogue.items, _ROWS):
-        some = ids[start : start + _ROWS]
+        rows = ids[start : start + _ROWS]
         collection.add(
-            ids=some,
+            ids=rows,
             embeddings=catalogue.item_vectors[start : start + _ROWS],
-            # Only metadata can be excluded by.
-            metadatas=[{"item_id": item_id} for item_id in some],
+            # Chroma can only filter by metadata.
+            metadatas=[{"item_id": item_id} for item_id in rows],
         )
 
 
 def main() -> None:
-    """Serve, or build."""
+    """Run the server that the command line names."""
     role, *rest = sys.argv[1:]
     if role == "echo-aio":
         asyncio.run(_serve_aio(role, EchoAio()))

@@ -1,23 +1,15 @@
-"""How fast training goes: ours beside the tutorial's model, on the shape of MovieLens 25M.
+"""Measure training throughput beside the tutorial's model, on data shaped like MovieLens 25M.
 
-    python -m benchmarks.training [--rows 25000000] [--seconds 60] [--json FILE]
-
-162,000 users, 59,000 items and 25 million rows with taste clusters and a skewed popularity, made
-here. Both train on the same rows in the same process, in turns: the basic retrieval tutorial of
+The data has 162,000 users, 59,000 items and 25 million rows, with clusters of taste and a skewed
+popularity. Two models train on it by turns in one process: that of the basic retrieval tutorial of
 TensorFlow Recommenders (ids through StringLookup and Embedding, 32 dimensions, in-batch softmax
-over 8,192 rows, Adagrad), stopped after a while, and one epoch of this trainer's default
-configuration. An interaction counts when it was a target of the loss.
+over 8,192 rows, Adagrad), for some seconds, and this trainer's default configuration for one
+epoch. An interaction counts when it was a target of the loss.
 """
 
-import argparse
-import importlib.metadata
-import json
-import os
-import platform
 import resource
 import statistics
 import time
-from pathlib import Path
 
 import trainer  # noqa: F401  (chooses Keras 2)
 
@@ -27,6 +19,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from rich.console import Console
 
+from benchmarks import reporting
 from trainer import config
 from trainer.data.types import Dataset, Interactions
 from trainer.model import training
@@ -35,21 +28,21 @@ USERS, ITEMS, TASTES = 162_000, 59_000, 30
 _TUTORIAL_BATCH = 8192
 
 
-def made(rows: int, seed: int = 0) -> Dataset:
-    """A data set of MovieLens 25M's shape; half of a user's rows are of the user's taste."""
+def draw_dataset(rows: int, seed: int = 0) -> Dataset:
+    """Draw a data set; half of the rows of a user are of the user's taste."""
     random = np.random.default_rng(seed)
     activity = random.lognormal(sigma=1.2, size=USERS)
     counts = np.maximum(20, rows * activity / activity.sum()).astype(np.int64)
     users = np.repeat(np.arange(USERS, dtype=np.int32), counts)
     popularity = (10.0 + random.permutation(ITEMS)) ** -1.0
     item_taste = random.integers(TASTES, size=ITEMS)
-    items = _drawn(random, np.arange(ITEMS), popularity, len(users))
+    items = _draw(random, np.arange(ITEMS), popularity, len(users))
     row_taste = random.integers(TASTES, size=USERS)[users]
     own = random.random(len(users)) < 0.5
     for taste in range(TASTES):
         chosen = own & (row_taste == taste)
         among = np.flatnonzero(item_taste == taste)
-        items[chosen] = _drawn(random, among, popularity[among], int(chosen.sum()))
+        items[chosen] = _draw(random, among, popularity[among], int(chosen.sum()))
     order = random.permutation(len(users))
     return Dataset(
         name="25M-shape",
@@ -60,9 +53,7 @@ def made(rows: int, seed: int = 0) -> Dataset:
     )
 
 
-def _drawn(
-    random: np.random.Generator, among: np.ndarray, weight: np.ndarray, n: int
-) -> np.ndarray:
+def _draw(random: np.random.Generator, among: np.ndarray, weight: np.ndarray, n: int) -> np.ndarray:
     return among[np.searchsorted(np.cumsum(weight) / weight.sum(), random.random(n))]
 
 
@@ -86,7 +77,7 @@ class _Tutorial(tfrs.Model):
 
 
 class _StopAfter(tf.keras.callbacks.Callback):
-    """Leaves out the first steps, in which graphs are traced, and stops in time."""
+    """Skips the first steps, in which graphs are traced, and stops after some seconds."""
 
     def __init__(self, seconds: float, skipped: int = 5) -> None:
         super().__init__()
@@ -104,7 +95,7 @@ class _StopAfter(tf.keras.callbacks.Callback):
 
 
 def tutorial(data: Dataset, seconds: float) -> float:
-    """Interactions per second of the tutorial's model."""
+    """Return interactions per second of the tutorial's model."""
     rows = data.interactions
     users, items = tf.constant(list(data.user_ids)), tf.constant(list(data.item_ids))
     batches = (
@@ -122,7 +113,7 @@ def tutorial(data: Dataset, seconds: float) -> float:
 
 
 def ours(data: Dataset) -> training.TrainedModel:
-    """One epoch of the default configuration."""
+    """Train one epoch of the default configuration."""
     settings = ["training.validation_share=0.0", "training.epochs=1"]
     return training.train(
         data, data.interactions, config.load(settings=settings), Console(quiet=True)
@@ -130,16 +121,16 @@ def ours(data: Dataset) -> training.TrainedModel:
 
 
 def main() -> None:
-    """Print a table of medians and spreads."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, default=25_000_000)
-    parser.add_argument("--seconds", type=float, default=20, help="of the tutorial's training")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    """Measure and print medians and ranges."""
+    parser = reporting.argument_parser("benchmarks.training", __doc__)
+    parser.add_argument("--rows", type=int, default=25_000_000, help="Number of rows.")
+    parser.add_argument("--seconds", type=float, default=20, help="Seconds of the tutorial.")
+    parser.add_argument("--rounds", type=int, default=3, help="Measurements of both models.")
+    reporting.add_json_option(parser)
     arguments = parser.parse_args()
     started = time.perf_counter()
-    data = made(arguments.rows)
-    print(f"{len(data.interactions):,} rows made in {time.perf_counter() - started:.0f} s")
+    data = draw_dataset(arguments.rows)
+    print(f"{len(data.interactions):,} rows drawn in {time.perf_counter() - started:.0f} s")
     measured: dict[str, list[float]] = {"tutorial": [], "ours": []}
     seconds = []
     for _ in range(arguments.rounds):
@@ -147,21 +138,14 @@ def main() -> None:
         trained = ours(data)
         measured["ours"].append(trained.interactions_per_second)
         seconds.append(trained.seconds)
-    print(
-        f"{os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"TensorFlow {importlib.metadata.version('tensorflow')}"
-    )
-    print(f"{'':10} {'interactions/s':>15} {'min':>10} {'max':>10}")
-    for name, figures in measured.items():
-        print(
-            f"{name:10} {statistics.median(figures):15,.0f} {min(figures):10,.0f} "
-            f"{max(figures):10,.0f}"
-        )
+    print(reporting.describe_machine(reporting.machine(["tensorflow"])))
+    for name, rates in measured.items():
+        print(f"{name:10} {reporting.median_and_range(rates, 0)} interactions/s")
     print(f"ours, one epoch from rows to vectors: {statistics.median(seconds):.0f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"peak memory of the process, data included: {peak:.1f} GiB")
     if arguments.json:
-        arguments.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+        reporting.write_json(arguments.json, measured)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
-"""What the settings of the preset are worth on MovieLens 100K, on validation rows only.
+"""Measure what each setting of the preset is worth on MovieLens 100K.
 
-    python -m benchmarks.quality.choices --data-dir data/ml-100k [--seeds 42 7]
-
-Of the training rows of a random split a fifth is held out; the preset and variants of it are
-trained on the rest and judged on that fifth, beside EASE and iALS; means over the seeds. This is
-how the preset's parameters were chosen. The test rows are not looked at.
+A fifth of the training rows of a random split is held out. The preset and variants of it are
+trained on the rest and evaluated on that fifth, beside EASE and iALS; the table has means over the
+seeds. The preset's parameters were chosen like this. The test rows are not used.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +15,7 @@ import trainer  # noqa: F401  (chooses Keras 2)
 import numpy as np
 from rich.console import Console
 
+from benchmarks import reporting
 from trainer import config, evaluation
 from trainer.data import movielens, split
 from trainer.data.types import Interactions, Split
@@ -29,43 +27,43 @@ PRESET = "movielens-100k"
 VARIANTS: dict[str, list[str]] = {
     "the preset": [],
     "no item features": ["model.item_features=[]"],
-    "all item features, words of titles too": ["model.item_features=['auto']"],
-    "features never alone": ["model.item_id_dropout=0.0"],
-    "user ids beside histories": ["model.user_id=true"],
+    "all item features, words of titles included": ["model.item_features=['auto']"],
+    "items always by id and features": ["model.item_id_dropout=0.0"],
+    "user ids and histories": ["model.user_id=true"],
     "age, gender and occupation": ["model.user_features=['auto']"],
     "no ratings": ["training.rating_weight=0.0"],
-    "history's items not as targets": ["training.kept_weight=0.0"],
+    "items of the history are no targets": ["training.kept_weight=0.0"],
     "temperature 0.2": ["training.temperature=0.2"],
     "temperature 0.3": ["training.temperature=0.3"],
     "64 dimensions": ["model.embedding_dim=64"],
     "256 dimensions": ["model.embedding_dim=256"],
     "mean of the history": ["model.history_exponent=1.0"],
-    "20 newest items only": ["model.history_length=20"],
+    "only the 20 newest items": ["model.history_length=20"],
     "sampled softmax, 512 negatives": [
         "training.objective=sampled_softmax",
         "training.negatives=512",
     ],
-    "the same without logQ": [
+    "sampled softmax without logQ correction": [
         "training.objective=sampled_softmax",
         "training.negatives=512",
         "training.logq_correction=false",
     ],
     "the 200 hardest negatives": ["training.hard_negatives=200"],
-    "watched on validation rows, then refitted": ["training.validation_share=0.1"],
+    "early stopping on validation rows, then refitted": ["training.validation_share=0.1"],
 }
 
 
 def main() -> None:
-    """Print a line for every variant."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data-dir", type=Path, help="the unpacked MovieLens 100K")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 7])
+    """Train every variant and print a line for each."""
+    parser = reporting.argument_parser("benchmarks.quality.ablation", __doc__)
+    parser.add_argument("--data-dir", type=Path, help="Directory with the unpacked MovieLens 100K.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 7], help="Split seeds.")
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)
-    parts = {seed: _parts(data.interactions, seed) for seed in arguments.seeds}
+    parts = {seed: _validation_split(data.interactions, seed) for seed in arguments.seeds}
     users, items = len(data.user_ids), len(data.item_ids)
 
-    def trained(seed: int, settings: list[str]) -> Quality:
+    def evaluate_variant(seed: int, settings: list[str]) -> Quality:
         rows = parts[seed]
         model = training.train(
             data, rows.train, config.load(PRESET, settings, seed), Console(quiet=True)
@@ -73,30 +71,30 @@ def main() -> None:
         scorer = model.scorer(baselines.popularity(rows.train, items))
         return evaluation.evaluate(scorer, rows.train, rows.test)
 
-    def baseline(seed: int, name: str) -> Quality:
+    def evaluate_baseline(seed: int, name: str) -> Quality:
         rows = parts[seed]
         build = baselines.choose(rows.train, users, items, seed).builders[name]
         return evaluation.evaluate(build(), rows.train, rows.test)
 
-    print(f"{'':44} {'unseen 10':>9} {'unseen 100':>10} {'all 100':>8} {'seconds':>7}")
+    print(f"{'':48} {'unseen 10':>9} {'unseen 100':>10} {'all 100':>8} {'seconds':>7}")
     for name in ("EASE", "iALS"):
-        _show(name, parts, lambda seed, name=name: baseline(seed, name))  # type: ignore[misc]
+        _show(name, parts, lambda seed, name=name: evaluate_baseline(seed, name))  # type: ignore[misc]
     for name, settings in VARIANTS.items():
-        _show(name, parts, lambda seed, chosen=settings: trained(seed, chosen))  # type: ignore[misc]
+        _show(name, parts, lambda seed, chosen=settings: evaluate_variant(seed, chosen))  # type: ignore[misc]
 
 
-def _parts(rows: Interactions, seed: int) -> Split:
+def _validation_split(rows: Interactions, seed: int) -> Split:
     return split.split(split.split(rows, "random", 0.2, seed).train, "random", 0.2, seed + 1000)
 
 
 def _show(name: str, parts: dict[int, Split], measure: Callable[[int], Quality]) -> None:
     started = time.perf_counter()
-    found = [measure(seed) for seed in parts]
+    qualities = [measure(seed) for seed in parts]
     seconds = (time.perf_counter() - started) / len(parts)
     print(
-        f"{name:44} {np.mean([one.unseen_items.top_10 for one in found]):9.4f} "
-        f"{np.mean([one.unseen_items.top_100 for one in found]):10.4f} "
-        f"{np.mean([one.all_items.top_100 for one in found]):8.4f} {seconds:7.0f}",
+        f"{name:48} {np.mean([one.unseen_items.top_10 for one in qualities]):9.4f} "
+        f"{np.mean([one.unseen_items.top_100 for one in qualities]):10.4f} "
+        f"{np.mean([one.all_items.top_100 for one in qualities]):8.4f} {seconds:7.0f}",
         flush=True,
     )
 

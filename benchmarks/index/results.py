@@ -1,0 +1,109 @@
+"""The results of the comparison: operating points of each peer."""
+
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.index.peer import CORES, Setting
+from benchmarks.index.peers import OURS
+
+#: The number of settings per target that the rounds measure, beside those of the front.
+_CONTENDERS = 4
+
+
+@dataclass(frozen=True)
+class Load:
+    """How queries are sent.
+
+    Attributes:
+        batch: queries per call.
+        callers: threads that call at the same time.
+        threads: threads that the library may use for one call.
+    """
+
+    batch: int
+    callers: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}" + (f", {self.callers} callers" if self.callers > 1 else "")
+
+
+LOADS = (Load(1, 1, 1), Load(32, 1, CORES), Load(32, CORES, 1))
+
+
+@dataclass
+class Point:
+    """An operating point: one search setting of a peer.
+
+    Attributes:
+        setting: the search setting.
+        tuning: recall on the queries for choosing.
+        recall: recall on the queries for reporting.
+        sweep: queries per second in the sweep, by load.
+        rates: queries per second in every round, by load.
+        cores: processor use in every round, by load.
+    """
+
+    setting: Setting
+    tuning: float
+    recall: float
+    sweep: dict[str, float]
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    cores: dict[str, list[float]] = field(default_factory=dict)
+
+    def sweep_speed(self) -> float:
+        """Return queries per second in the sweep, as the geometric mean over all loads."""
+        return statistics.geometric_mean(self.sweep.values())
+
+    def speed(self) -> float:
+        """Return queries per second in the rounds, as the geometric mean over all loads."""
+        return statistics.geometric_mean(map(statistics.median, self.rates.values()))
+
+
+@dataclass
+class Measured:
+    """All results of one peer; times in seconds, sizes in MiB."""
+
+    name: str
+    build_seconds: float = 0.0
+    build_peak_mib: float = 0.0
+    build_report: dict[str, Any] = field(default_factory=dict)
+    serve_peak_mib: float = 0.0
+    size_mib: float = 0.0
+    points: list[Point] = field(default_factory=list)
+
+    @property
+    def target(self) -> float | None:
+        """The recall that it was tuned for when it was built, which only ours is."""
+        return float(self.name.removeprefix(OURS)) if self.name.startswith(OURS) else None
+
+    @property
+    def fixed(self) -> bool:
+        """Tell whether it has a single setting, so that its recall cannot be chosen."""
+        return self.target is None and not self.points[0].setting
+
+    def front(self) -> list[Point]:
+        """Return the settings that no other one beats in both recall and speed."""
+        front: list[Point] = []
+        for point in sorted(self.points, key=Point.sweep_speed, reverse=True):
+            if not front or point.tuning > front[-1].tuning:
+                front.append(point)
+        return front
+
+    def contenders(self, targets: list[float]) -> list[Point]:
+        """Return the settings that the rounds measure: the front, and a few that may be faster."""
+        chosen = self.front()
+        for target in targets:
+            reaching = (one for one in self.points if one.tuning >= target)
+            fastest = sorted(reaching, key=Point.sweep_speed, reverse=True)[:_CONTENDERS]
+            chosen += [one for one in fastest if one not in chosen]
+        return chosen
+
+    def at(self, target: float) -> Point | None:
+        """Return the fastest setting that reaches the target on the queries for choosing."""
+        if self.target is not None:
+            # It was tuned when it was built, and its recall is reported as it is.
+            return self.points[0] if self.target == target else None
+        reaching = (one for one in self.points if one.rates and one.tuning >= target)
+        return max(reaching, key=Point.speed, default=None)
