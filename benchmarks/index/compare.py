@@ -3,22 +3,24 @@
 import argparse
 import importlib.util
 import json
-import os
+import multiprocessing
 import random
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from benchmarks import vectors
+from benchmarks.index import process
+from benchmarks.index.peer import Setting
 from benchmarks.index.peers import OURS, peer
-from benchmarks.index.results import LOADS, Measured, Point
+from benchmarks.index.results import LOADS, Load, Measured, Point
 from benchmarks.index.saved_models import Ours
 from tools.processes import ROOT, python_module
 
@@ -29,67 +31,12 @@ _ENOUGH_RECALL, _MIN_GAIN = 0.998, 0.0005
 _SWEEP_S = 0.2
 
 
-class PeerError(Exception):
-    """The process of a peer ended early; the end of its log."""
+def worker() -> ProcessPoolExecutor:
+    """Return a pool of one process.
 
-
-class PeerProcess:
-    """The process of a peer; its peak memory is known once it has ended.
-
-    The kernel counts the peak of the process that started it as well, so that one must be small.
+    The kernel counts the peak memory of the parent process as well, so that one must be small.
     """
-
-    def __init__(self, command: list[str], log: Path) -> None:
-        self._log = log
-        with log.open("wb") as errors:
-            self._popen = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if "serve" in command else errors,
-                stderr=errors,
-                text=True,
-            )
-
-    def ask(self, **question: Any) -> dict[str, float]:
-        """Send a question; return the answer."""
-        assert self._popen.stdin is not None
-        try:
-            self._popen.stdin.write(json.dumps(question) + "\n")
-            self._popen.stdin.flush()
-        except BrokenPipeError:
-            raise self._error() from None
-        return self.answer()
-
-    def answer(self) -> dict[str, float]:
-        """Return the next answer."""
-        assert self._popen.stdout is not None
-        line = self._popen.stdout.readline()
-        if not line:
-            raise self._error()
-        answer: dict[str, float] = json.loads(line)
-        return answer
-
-    def finish(self) -> float:
-        """Wait for the end of the process; return its peak memory in MiB."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
-        _, status, usage = os.wait4(self._popen.pid, 0)
-        self._popen.returncode = os.waitstatus_to_exitcode(status)
-        if self._popen.returncode:
-            raise self._error()
-        return usage.ru_maxrss / 1024
-
-    def kill(self) -> None:
-        """End the process if it is still running."""
-        if self._popen.poll() is None:
-            self._popen.kill()
-            self._popen.wait()
-
-    def _error(self) -> PeerError:
-        status = self._popen.wait(60)
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return PeerError("\n".join([*lines[-8:], f"exit status {status}; log: {self._log}"]))
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
@@ -98,28 +45,25 @@ def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
     work = arguments.work_dir / f"{shape.vectors}x{shape.dims}"
     data = work / "data"
     make_vectors(shape, data)
-    results, processes = [], {}
+    results, workers = [], {}
     with ExitStack() as stack:
         for name in installed(arguments.peers, arguments.targets, console):
             try:
                 measured = build(name, data, work / name)
-                command = _command("serve", name, data)
-                process = PeerProcess(command, work / f"{name}.serve.log")
-                stack.callback(process.kill)
-                process.answer()
-                measured.points = sweep(process, name, shape.vectors)
-            except PeerError as error:
-                console.print(f"[red]{name} is left out, because it failed[/]\n{error}")
+                workers[name] = stack.enter_context(worker())
+                workers[name].submit(process.load, name, data, work / name).result()
+                measured.points = sweep(workers[name], name, shape.vectors)
+            except Exception as error:  # noqa: BLE001  (whatever a library raises)
+                console.print(f"[red]{name} is left out, because it failed: {error!r}[/]")
                 continue
             results.append(measured)
-            processes[name] = process
             console.print(
                 f"{name}: built in {measured.build_seconds:.1f} s, "
                 f"{len(measured.points)} settings tried"
             )
-        measure(results, processes, arguments, console)
+        measure(results, workers, arguments, console)
         for measured in results:
-            measured.serve_peak_mib = processes[measured.name].finish()
+            measured.serve_peak_mib = workers[measured.name].submit(process.peak_mib).result()
     return results
 
 
@@ -154,9 +98,9 @@ def build(name: str, data: Path, index: Path) -> Measured:
     shutil.rmtree(index, ignore_errors=True)
     index.mkdir(parents=True)
     one = peer(name)
-    command = one.command(data, index) if isinstance(one, Ours) else _command("build", name, data)
     started = time.perf_counter()
-    peak_mib = PeerProcess(command, index.with_name(f"{name}.build.log")).finish()
+    with worker() as building:
+        peak_mib = building.submit(process.build, name, data, index).result()
     measured = Measured(name, time.perf_counter() - started, peak_mib)
     loaded = one.model(index) if isinstance(one, Ours) else index
     if name == "exact":
@@ -171,20 +115,15 @@ def build(name: str, data: Path, index: Path) -> Measured:
     return measured
 
 
-def sweep(process: PeerProcess, name: str, size: int) -> list[Point]:
+def sweep(pool: ProcessPoolExecutor, name: str, size: int) -> list[Point]:
     """Measure recall and speed of a peer's settings, from fast to exact."""
     points = []
     for ladder in peer(name).ladders(size):
         climbed: list[Point] = []
         for setting in ladder:
-            recall = process.ask(do="recall", setting=setting)
-            speeds = {
-                str(load): process.ask(
-                    do="time", setting=setting, seconds=_SWEEP_S, **asdict(load)
-                )["rate"]
-                for load in LOADS
-            }
-            climbed.append(Point(setting, recall["tuning"], recall["reported"], speeds))
+            tuning, reported = pool.submit(process.recall, setting).result()
+            speeds = {str(load): time_searches(pool, setting, load, _SWEEP_S)[0] for load in LOADS}
+            climbed.append(Point(setting, tuning, reported, speeds))
             gain = climbed[-1].tuning - climbed[max(0, len(climbed) - 3)].tuning
             if climbed[-1].tuning >= _ENOUGH_RECALL or (len(climbed) > 2 and gain < _MIN_GAIN):
                 break
@@ -196,7 +135,7 @@ def sweep(process: PeerProcess, name: str, size: int) -> list[Point]:
 
 def measure(
     results: list[Measured],
-    processes: dict[str, PeerProcess],
+    workers: dict[str, ProcessPoolExecutor],
     arguments: argparse.Namespace,
     console: Console,
 ) -> None:
@@ -211,14 +150,15 @@ def measure(
         random.Random(number).shuffle(cases)
         for name, point, load in cases:
             time.sleep(_PAUSE_S)
-            answer = processes[name].ask(
-                do="time", setting=point.setting, seconds=arguments.seconds, **asdict(load)
-            )
-            point.rates.setdefault(str(load), []).append(answer["rate"])
-            point.cores.setdefault(str(load), []).append(answer["cores"])
+            rate, cores = time_searches(workers[name], point.setting, load, arguments.seconds)
+            point.rates.setdefault(str(load), []).append(rate)
+            point.cores.setdefault(str(load), []).append(cores)
         console.print(f"round {number + 1} of {arguments.rounds}: {len(cases)} measurements")
 
 
-def _command(role: str, name: str, data: Path) -> list[str]:
-    arguments = (role, name, str(data), str(data.with_name(name)))
-    return python_module("benchmarks.index.process", *arguments)
+def time_searches(
+    pool: ProcessPoolExecutor, setting: Setting, load: Load, seconds: float
+) -> tuple[float, float]:
+    """Return queries per second and the processor use in cores, measured in the worker."""
+    arguments = (load.batch, load.callers, load.threads, seconds)
+    return pool.submit(process.time_searches, setting, *arguments).result()

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from benchmarks.index.peer import CORES, Peer, Rows
 from benchmarks.vectors import IDS, TUNING, VECTORS, K
-from tools.processes import python_module
 
 
 class Saved(Peer):
@@ -55,14 +54,14 @@ class Ours(Saved):
     def __init__(self, target: float) -> None:
         self.target = target
 
-    def command(self, data: Path, index: Path) -> list[str]:
-        """Return the command that builds it, which tunes with other queries than those measured."""
-        return python_module(
-            "trainer index",
-            *("--embeddings", str(data / VECTORS), "--ids", str(data / IDS)),
-            *("--queries", str(data / TUNING), "--models-dir", str(index)),
-            *("--set", f"index.target_recall={self.target}"),
-        )
+    def build(self, data: Path, index: Path) -> None:
+        """See the base class. The command tunes with other queries than those measured."""
+        from trainer.cli.main import main
+
+        arguments = ["index", "--embeddings", str(data / VECTORS), "--ids", str(data / IDS)]
+        arguments += ["--queries", str(data / TUNING), "--models-dir", str(index)]
+        if main([*arguments, "--set", f"index.target_recall={self.target}"]):
+            raise RuntimeError("python -m trainer index failed; its output says why")
 
     def model(self, index: Path) -> Path:
         """See the base class."""
