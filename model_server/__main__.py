@@ -1,4 +1,4 @@
-"""``python -m model_server``."""
+"""Entry point of ``python -m model_server``."""
 
 import sys
 

@@ -1,18 +1,21 @@
-"""What can go wrong, as TensorFlow Serving says it.
+"""The errors of the model server, with the codes and messages of TensorFlow Serving.
 
-ServingError            a status code and a message for the caller
+ServingError            a request failed; has the status code and message for the caller
   InvalidArgument
   NotFound
   FailedPrecondition
-  OpError               the graph's own code and message
-LoadError               a version that cannot be served; kept in its status
+  OpError               an operation of the graph failed, with a code and message of its own
+LoadError               a version cannot be served; reported by GetModelStatus
 """
 
 
 class ServingError(Exception):
-    """An error with a canonical status code (an int: TensorFlow's and gRPC's agree)."""
+    """A request failed.
 
-    code = 2
+    ``code`` is a canonical status code as an int, which is the same in TensorFlow and gRPC.
+    """
+
+    code = 2  # UNKNOWN
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
@@ -22,25 +25,25 @@ class ServingError(Exception):
 
 
 class InvalidArgument(ServingError):
-    """The request is wrong."""
+    """The request does not fit the model."""
 
     code = 3
 
 
 class NotFound(ServingError):
-    """No such servable."""
+    """The model or the version is not available."""
 
     code = 5
 
 
 class FailedPrecondition(ServingError):
-    """The model does not have what was asked for."""
+    """The model has no such signature."""
 
     code = 9
 
 
 class OpError(ServingError):
-    """An op of the graph failed."""
+    """An operation of the graph failed."""
 
 
 class LoadError(ServingError):

@@ -1,8 +1,7 @@
-"""Which versions there are, and which one of each model answers.
+"""Find the versions of every model on disk, and keep the newest working one loaded.
 
-The newest version of every model is served. A new one is loaded beside the old, which
-answers until the new one is warm; a version that cannot be loaded ends with its error
-and the old one goes on.
+The old version answers until the new one is loaded and warmed up. If the new version cannot be
+loaded, GetModelStatus reports its error and the old one continues to answer.
 """
 
 import enum
@@ -15,19 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_server import manifest
-from model_server.errors import InvalidArgument, LoadError, NotFound
+from model_server.errors import LoadError, NotFound
 from model_server.servable import Servable
 from serving_contract import CURRENT, REPORTS, VERSIONS
 
 logger = logging.getLogger(__name__)
 
 _MAX_INT64 = 2**63 - 1
-# Directories under MODELS_DIR that hold no model.
-_NO_MODELS = (CURRENT, REPORTS, VERSIONS)
+#: Directories under MODELS_DIR that are not models.
+_NOT_MODELS = (CURRENT, REPORTS, VERSIONS)
 
 
 class State(enum.IntEnum):
-    """ModelVersionStatus.State."""
+    """The states of TensorFlow Serving's ModelVersionStatus."""
 
     START = 10
     LOADING = 20
@@ -38,13 +37,21 @@ class State(enum.IntEnum):
 
 @dataclass
 class Version:
-    """One version of one model."""
+    """One version of one model.
+
+    Attributes:
+        number: the name of its directory.
+        state: START, LOADING and AVAILABLE in this order, then UNLOADING, and END at last.
+        error: why the version could not be loaded.
+        servable: the loaded model while the version is AVAILABLE or UNLOADING.
+        in_flight: number of requests that use the servable.
+    """
 
     number: int
     state: State = State.START
     error: LoadError | None = None
     servable: Servable | None = None
-    in_use: int = 0
+    in_flight: int = 0
 
 
 @dataclass
@@ -54,14 +61,20 @@ class _Model:
 
 
 class Manager:
-    """Polls MODELS_DIR and keeps the newest good version of every model loaded."""
+    """Keeps the newest working version of every model loaded. Its methods are thread-safe.
+
+    ``poll`` and ``close`` may run in one thread at a time only.
+    """
 
     def __init__(
         self, models_dir: Path, names: Sequence[str] = (), *, require_manifest: bool = False
     ) -> None:
-        """Serve the models called ``names``; all there are where it is empty.
+        """Load nothing yet; :meth:`poll` does.
 
-        With ``require_manifest``, no version that has none: see :func:`manifest.check`.
+        Args:
+            models_dir: has one subdirectory per model.
+            names: the models to serve; empty for all of them.
+            require_manifest: refuse versions without a manifest, see :func:`manifest.check`.
         """
         self._models_dir = models_dir
         self._names = tuple(names)
@@ -70,10 +83,11 @@ class Manager:
         self._changed = threading.Condition()
 
     def poll(self) -> None:
-        """Look once: load what is new, unload what is gone. One caller at a time."""
+        """Check the disk once: load new versions, unload superseded and deleted ones."""
         for name in self._names or self._found_names():
             try:
-                # Resolved once: where links lead may change while one looks and loads.
+                # The trainer replaces symbolic links to publish a version. Resolving them once
+                # keeps the search and the load in the same directory.
                 base = (self._models_dir / name).resolve(strict=True)
                 found = _found_versions(base)
             except OSError as error:
@@ -83,55 +97,55 @@ class Manager:
                 self._reconcile(self._models.setdefault(name, _Model(name)), base, found)
 
     def ready(self) -> list[str]:
-        """``name/version`` of everything that answers; empty until every model does."""
+        """Return ``name/version`` of every served model, or [] unless all models are served."""
         with self._changed:
-            served = [(name, self._newest(model)) for name, model in self._models.items()]
-        if not served or any(version is None for _, version in served):
+            served = {name: _newest_available(model) for name, model in self._models.items()}
+        if not set(self._names) <= set(served) or None in served.values():
             return []
-        if set(self._names) - {name for name, _ in served}:
-            return []
-        return [f"{name}/{version.number}" for name, version in served if version]
+        return [f"{name}/{version.number}" for name, version in served.items() if version]
 
     def failures(self) -> list[str]:
-        """Why models have no version that answers."""
+        """Return the load errors of models that have no version to serve."""
         with self._changed:
             return [
                 f"{model.name}/{version.number}: {version.error.message}"
                 for model in self._models.values()
-                if self._newest(model) is None
+                if _newest_available(model) is None
                 for version in model.versions.values()
                 if version.error
             ]
 
     @contextmanager
     def use(self, name: str, number: int | None = None) -> Iterator[tuple[int, Servable]]:
-        """A version that stays loaded for the time of the block; the newest without number.
+        """Keep a version loaded during the block, and yield its number and servable.
+
+        Without a ``number``, the newest available version is used.
 
         Raises:
-            NotFound: there is none that is available.
+            NotFound: the model or the version is not available.
         """
         with self._changed:
             model = self._models.get(name)
             version = None
             if model:
-                version = self._newest(model) if number is None else model.versions.get(number)
+                version = _newest_available(model) if number is None else model.versions.get(number)
             if version is None or version.state is not State.AVAILABLE or not version.servable:
                 which = f"Latest({name})" if number is None else f"Specific({name}, {number})"
                 raise NotFound(f"Servable not found for request: {which}")
-            version.in_use += 1
+            version.in_flight += 1
             servable = version.servable
         try:
             yield version.number, servable
         finally:
             with self._changed:
-                version.in_use -= 1
+                version.in_flight -= 1
                 self._changed.notify_all()
 
     def status(self, name: str, number: int | None = None) -> list[Version]:
-        """All versions, newest first, ended ones too; or the one asked for.
+        """Return one version, or all of them with the newest first and ended ones included.
 
         Raises:
-            NotFound: there is none.
+            NotFound: the model or the version does not exist.
         """
         with self._changed:
             model = self._models.get(name)
@@ -143,12 +157,8 @@ class Manager:
                 raise NotFound(f"Could not find version {number} of model {name}")
             return [model.versions[number]]
 
-    def label(self, label: str) -> None:
-        """No labels can be set here."""
-        raise InvalidArgument(f"Unrecognized servable version label: {label}")
-
     def close(self) -> None:
-        """Free everything. What is still under way ends with an error."""
+        """Free every version. Requests that are still running fail."""
         for model in self._models.values():
             for version in model.versions.values():
                 with self._changed:
@@ -158,9 +168,10 @@ class Manager:
                     servable.close()
 
     def _reconcile(self, model: _Model, base: Path, found: set[int]) -> None:
+        """Load and unload versions of a model so that the newest working one is served."""
         with self._changed:
             for number, version in list(model.versions.items()):
-                # What ended and is no longer there may come back and be tried again.
+                # Forget deleted versions, so that they are loaded if they are created again.
                 if number not in found and version.state is State.END:
                     del model.versions[number]
         for number in sorted(found, reverse=True):
@@ -169,9 +180,9 @@ class Manager:
                 version = self._load(model, base, number)
             if version.state is State.AVAILABLE:
                 break
-        newest = self._newest(model, found)
+        newest = _newest_available(model, found)
         if found and newest is None:
-            return  # Whatever still answers stays, until something better does.
+            return  # None of them could be loaded: the version that still answers stays.
         for version in list(model.versions.values()):
             if version is not newest and version.state is State.AVAILABLE:
                 self._unload(model, version)
@@ -185,9 +196,9 @@ class Manager:
             manifest.check(directory, required=self._require_manifest)
             servable = Servable(directory)
         except LoadError as error:
-            logger.error("%s/%d cannot be served: %s", model.name, number, error.message)
+            logger.error("%s/%d cannot be loaded: %s", model.name, number, error.message)
             with self._changed:
-                # Without its traceback, which holds all that was loaded.
+                # A new object without a traceback, which would keep the loaded data in memory.
                 version.state, version.error = State.END, LoadError(error.message, error.code)
         else:
             with self._changed:
@@ -196,34 +207,35 @@ class Manager:
         return version
 
     def _unload(self, model: _Model, version: Version) -> None:
-        """Waits for the requests under way."""
+        """Take a version out of service, wait for its requests in flight, and free it."""
         with self._changed:
             servable = version.servable
             if servable is None:
                 return
             version.state = State.UNLOADING
-            self._changed.wait_for(lambda: version.in_use == 0)
+            self._changed.wait_for(lambda: version.in_flight == 0)
             version.servable, version.state = None, State.END
         servable.close()
         logger.info("%s/%d is unloaded", model.name, version.number)
-
-    def _newest(self, model: _Model, among: set[int] | None = None) -> Version | None:
-        available = [
-            version
-            for number, version in model.versions.items()
-            if version.state is State.AVAILABLE and (among is None or number in among)
-        ]
-        return max(available, key=lambda version: version.number, default=None)
 
     def _found_names(self) -> list[str]:
         names = set(self._models)
         try:
             for path in self._models_dir.iterdir():
-                if path.is_dir() and path.name[0] != "." and path.name not in _NO_MODELS:
+                if path.is_dir() and path.name[0] != "." and path.name not in _NOT_MODELS:
                     names.add(path.name)
         except OSError as error:
             logger.warning("%s", error)
         return sorted(names)
+
+
+def _newest_available(model: _Model, among: set[int] | None = None) -> Version | None:
+    available = [
+        version
+        for number, version in model.versions.items()
+        if version.state is State.AVAILABLE and (among is None or number in among)
+    ]
+    return max(available, key=lambda version: version.number, default=None)
 
 
 def _found_versions(directory: Path) -> set[int]:

@@ -1,7 +1,7 @@
-"""One version of one model: loaded into a graph session of its own, warmed up, run."""
+"""One version of one model: loaded into a graph session of its own, warmed up and run."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,31 @@ _MAX_WARMUP_RECORDS = 1000
 
 
 class Servable:
-    """A loaded SavedModel. A session of its own frees everything when it is closed."""
+    """A loaded SavedModel. Its session is not shared, so that closing it frees everything.
+
+    Attributes:
+        signatures: SignatureDef by name.
+    """
+
+    signatures: Mapping[str, Any]
 
     def __init__(self, directory: Path) -> None:
-        """Load and warm up.
+        """Load and warm up the SavedModel in ``directory``.
 
         Raises:
-            LoadError: it cannot be loaded, or a warm-up record fails.
+            LoadError: the model cannot be loaded, or a warm-up record fails.
         """
         self._graph = tf.Graph()
-        # Requests have threads already: ops run in these, which saves a third of a small request.
+        # -1: run operations on the thread of the request. A small request takes a third less time.
         config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
         self._session = tf.compat.v1.Session(graph=self._graph, config=config)
-        self._calls: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._callables: dict[tuple[str, tuple[str, ...]], Any] = {}
         try:
             with self._graph.as_default():
-                meta = tf.compat.v1.saved_model.load(
+                meta_graph = tf.compat.v1.saved_model.load(
                     self._session, [tf.saved_model.SERVING], str(directory)
                 )
-            self.signatures: dict[str, Any] = dict(meta.signature_def)
+            self.signatures = dict(meta_graph.signature_def)
             self._warm_up(directory / ASSETS_EXTRA / WARMUP_REQUESTS)
         except ServingError as error:
             self.close()
@@ -52,90 +58,72 @@ class Servable:
         except tf.errors.OpError as error:
             self.close()
             raise LoadError(error.message, error.error_code) from error
-        # A loader meets whatever is in the directory: none of it may stop the server.
+        # TensorFlow raises many kinds of errors for damaged files; none may stop the server.
         except Exception as error:
             self.close()
             raise LoadError(f"{directory}: {error}") from error
 
     def close(self) -> None:
-        """Free the session; nothing may run any more."""
-        self._calls.clear()
+        """Free the session. No request may be running."""
+        self._callables.clear()
         self._session.close()
-        # A cycle holds them. Left to themselves they would fill the memory that they are in
-        # with what outlasts them, version after version.
+        # The session and the graph are part of a reference cycle. Collecting it now keeps the
+        # memory of old versions from piling up and from being fragmented by newer objects.
         del self._session, self._graph
         gc.collect()
 
     def signature(self, name: str) -> Any:
-        """The SignatureDef called ``name``."""
+        """Return the SignatureDef called ``name``.
+
+        Raises:
+            FailedPrecondition: the model has no such signature.
+        """
         if name not in self.signatures:
             raise FailedPrecondition(f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
     def run(
-        self, signature_name: str, inputs: Any, output_filter: Sequence[str]
+        self, signature_name: str, inputs: Mapping[str, Any], output_filter: Sequence[str]
     ) -> tuple[dict[str, NDArray[Any]], Any]:
-        """Answer one request.
+        """Run a signature.
 
         Args:
             signature_name: empty for ``serving_default``.
             inputs: TensorProto by input name.
-            output_filter: the outputs asked for; empty for all.
+            output_filter: names of the outputs to return; empty for all.
 
         Returns:
-            arrays by output name, and the SignatureDef.
+            the arrays by output name, and the SignatureDef.
+
+        Raises:
+            ServingError: the signature is unknown, the request does not fit it, or an operation
+                of the graph failed.
         """
         name = signature_name or SERVING_DEFAULT
         signature = self.signature(name)
-        feeds = self._decoded(signature, inputs)
-        outputs = _outputs(signature, output_filter)
+        feeds = _decode_inputs(signature, inputs)
+        outputs = _selected_outputs(signature, output_filter)
         try:
-            values = self._call(name, signature, outputs)(*feeds)
+            values = self._callable(name, signature, outputs)(*feeds)
         except tf.errors.OpError as error:
             raise OpError(error.message, error.error_code) from error
         except (ValueError, TypeError) as error:
-            # The session itself minds the rank of what is fed.
+            # The session checks the ranks of its inputs before it runs the graph.
             raise InvalidArgument(str(error)) from error
         return dict(zip(outputs, values, strict=True)), signature
 
-    def _decoded(self, signature: Any, inputs: Any) -> list[NDArray[Any]]:
-        expected, sent = set(signature.inputs), set(inputs)
-        if len(sent) != len(expected):
-            raise InvalidArgument(
-                f"input size does not match signature: {len(sent)}!={len(expected)} "
-                f"len({_set(sent)}) != len({_set(expected)}). "
-                f"Sent extra: {_set(sent - expected)}. "
-                f"Missing but required: {_set(expected - sent)}."
-            )
-        arrays = []
-        for position, alias in enumerate(sorted(expected)):
-            info = signature.inputs[alias]
-            if alias not in sent:
-                raise InvalidArgument(
-                    f"Signature input alias: {alias}(feed name: {info.name}) not found in "
-                    f"request's inputs: {_set(sent)}"
-                )
-            try:
-                arrays.append(decode(inputs[alias]))
-            except TensorParsingError as error:
-                raise InvalidArgument(f"tensor parsing error: {alias}") from error
-            if inputs[alias].dtype != info.dtype:
-                raise InvalidArgument(
-                    f"Expects arg[{position}] to be {_dtype_name(info.dtype)} "
-                    f"but {_dtype_name(inputs[alias].dtype)} is provided"
-                )
-        return arrays
-
-    def _call(self, name: str, signature: Any, outputs: Sequence[str]) -> Any:
+    def _callable(self, name: str, signature: Any, outputs: Sequence[str]) -> Any:
+        """Return the function that runs a signature; making it once saves time per request."""
         key = (name, tuple(outputs))
-        if key not in self._calls:
-            self._calls[key] = self._session.make_callable(
+        if key not in self._callables:
+            self._callables[key] = self._session.make_callable(
                 [signature.outputs[output].name for output in outputs],
                 feed_list=[signature.inputs[alias].name for alias in sorted(signature.inputs)],
             )
-        return self._calls[key]
+        return self._callables[key]
 
     def _warm_up(self, path: Path) -> None:
+        """Run the recorded requests, so that the first real request is not slow."""
         if not path.exists():
             return
         records = tf.compat.v1.io.tf_record_iterator(str(path))
@@ -149,14 +137,44 @@ class Servable:
             self.run(request.model_spec.signature_name, request.inputs, request.output_filter)
 
 
-def _outputs(signature: Any, output_filter: Sequence[str]) -> list[str]:
+def _decode_inputs(signature: Any, inputs: Mapping[str, Any]) -> list[NDArray[Any]]:
+    """Return the input arrays in the order of their names."""
+    expected, sent = set(signature.inputs), set(inputs)
+    if len(sent) != len(expected):
+        raise InvalidArgument(
+            f"input size does not match signature: {len(sent)}!={len(expected)} "
+            f"len({_braced(sent)}) != len({_braced(expected)}). "
+            f"Sent extra: {_braced(sent - expected)}. "
+            f"Missing but required: {_braced(expected - sent)}."
+        )
+    arrays = []
+    for position, alias in enumerate(sorted(expected)):
+        info = signature.inputs[alias]
+        if alias not in sent:
+            raise InvalidArgument(
+                f"Signature input alias: {alias}(feed name: {info.name}) not found in "
+                f"request's inputs: {_braced(sent)}"
+            )
+        try:
+            arrays.append(decode(inputs[alias]))
+        except TensorParsingError as error:
+            raise InvalidArgument(f"tensor parsing error: {alias}") from error
+        if inputs[alias].dtype != info.dtype:
+            raise InvalidArgument(
+                f"Expects arg[{position}] to be {_dtype_name(info.dtype)} "
+                f"but {_dtype_name(inputs[alias].dtype)} is provided"
+            )
+    return arrays
+
+
+def _selected_outputs(signature: Any, output_filter: Sequence[str]) -> list[str]:
     if not output_filter:
         return sorted(signature.outputs)
     for position, alias in enumerate(output_filter):
         if alias not in signature.outputs:
             raise InvalidArgument(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in "
-                f"the set {_set(signature.outputs)}."
+                f"the set {_braced(signature.outputs)}."
             )
         if alias in output_filter[:position]:
             raise InvalidArgument(f"duplicate output tensor alias: {alias}")
@@ -164,9 +182,9 @@ def _outputs(signature: Any, output_filter: Sequence[str]) -> list[str]:
 
 
 def _dtype_name(dtype: int) -> str:
-    """As TensorFlow's C++ side says it: float, not float32."""
+    """Return TensorFlow's C++ name of a dtype, such as ``float`` for float32."""
     return str(types_pb2.DataType.Name(dtype).removeprefix("DT_").lower())
 
 
-def _set(names: Any) -> str:
+def _braced(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"

@@ -1,12 +1,10 @@
-"""Waits for the models, opens the port, polls, and goes when told to."""
+"""The server process: wait for models, open the port, poll for versions, shut down."""
 
 import gc
 import logging
 import signal
 import threading
 from concurrent import futures
-from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -14,40 +12,30 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 from model_server import tls
 from model_server.manager import Manager
 from model_server.servicer import ModelServicer, PredictionServicer
+from model_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_WAITING_LINE_EVERY_S = 10.0
-_UNLIMITED = [
+_LOG_WAITING_EVERY_S = 10.0
+_CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A second server on the port must fail, not share it.
+    # A second server on the same port has to fail instead of sharing it.
     ("grpc.so_reuseport", 0),
 ]
 
 
 class StartError(Exception):
-    """The server cannot start: no TLS, a first load failed, or the port is taken."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to serve."""
-
-    models_dir: Path
-    host: str = "127.0.0.1"
-    port: int = 8500
-    models: tuple[str, ...] = ()
-    poll_interval_s: float = 1.0
-    max_workers: int = 8
-    max_concurrent_rpcs: int = 1024
-    grace_s: float = 10.0
-    require_manifest: bool = False
-    ssl_config_file: Path | None = None
+    """The server cannot start: its TLS file is wrong, a load failed, or the port is in use."""
 
 
 class ModelServer:
-    """A running server. Made by :meth:`start`; ends with :meth:`stop`."""
+    """A gRPC server and the thread that polls for new versions.
+
+    Attributes:
+        manager: the loaded versions.
+        port: the TCP port, or 0 before the server listens.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -58,19 +46,16 @@ class ModelServer:
         self._poller = threading.Thread(target=self._poll, name="version-poll", daemon=True)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(settings.max_workers, thread_name_prefix="grpc"),
-            options=_UNLIMITED,
+            options=_CHANNEL_OPTIONS,
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )
         self.port = 0
 
     def start(self) -> None:
-        """Load every model, then open the port.
-
-        Blocks while there is nothing to serve.
+        """Wait until every model is loaded, then open the port.
 
         Raises:
-            StartError: the TLS configuration is wrong, a first load failed, or the port is
-                taken.
+            StartError: the TLS file is wrong, a model could not be loaded, or the port is in use.
         """
         credentials = self._credentials()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -95,7 +80,7 @@ class ModelServer:
         self._poller.start()
 
     def stop(self) -> None:
-        """Refuse new calls, let those under way end within the grace period, unload."""
+        """Refuse new requests, wait for those in flight up to the grace period, and unload."""
         self._stopped.set()
         self._server.stop(self._settings.grace_s).wait()
         if self._poller.is_alive():
@@ -103,11 +88,11 @@ class ModelServer:
         self.manager.close()
 
     def interrupt(self) -> None:
-        """Make :meth:`start` and :meth:`wait` return."""
+        """Make :meth:`start` and :meth:`wait` return. It can be called from any thread."""
         self._stopped.set()
 
     def wait(self) -> None:
-        """Block until interrupted."""
+        """Block until :meth:`interrupt` is called."""
         self._stopped.wait()
 
     def _credentials(self) -> grpc.ServerCredentials | None:
@@ -126,7 +111,7 @@ class ModelServer:
                 raise StartError("; ".join(failures) + _hint(failures))
             if self.manager.ready():
                 return
-            if waited % _WAITING_LINE_EVERY_S == 0:
+            if waited % _LOG_WAITING_EVERY_S == 0:
                 logger.info("waiting for models in %s", self._settings.models_dir)
             self._stopped.wait(self._settings.poll_interval_s)
             waited += self._settings.poll_interval_s
@@ -135,24 +120,24 @@ class ModelServer:
         while not self._stopped.wait(self._settings.poll_interval_s):
             try:
                 self.manager.poll()
-            # One bad look at the disk must not end all later ones.
+            # A failure, such as an unreadable disk, must not prevent later checks.
             except Exception:
-                logger.exception("the poll failed")
+                logger.exception("checking for new versions failed; the next check follows")
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, and print a line when the server is ready.
 
     Raises:
         StartError: see :meth:`ModelServer.start`.
     """
-    # TensorFlow's modules are 350,000 objects, there to stay: a look for garbage, which stops all
-    # requests, takes 5 ms without them and 180 ms with them.
+    # TensorFlow's modules are 350,000 objects that are never freed. A full garbage collection,
+    # during which all requests wait, takes 180 ms with them and 5 ms without them.
     gc.freeze()
     server = ModelServer(settings)
 
     def end(*_: object) -> None:
-        # Elsewhere: this thread may be inside the very lock that it would wait for.
+        # In another thread, because the interrupted code may hold the lock of the event.
         threading.Thread(target=server.interrupt).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -167,5 +152,5 @@ def serve(settings: Settings) -> None:
 
 def _hint(failures: list[str]) -> str:
     if any("Scann>" in failure for failure in failures):
-        return "\nThis machine has no ScaNN: start with --model retrieval_exact"
+        return "\nScaNN is not installed here. Serve the exact index with --model retrieval_exact"
     return ""

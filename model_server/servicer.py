@@ -1,7 +1,7 @@
-"""tensorflow.serving's services: the only place here that speaks gRPC status codes."""
+"""The gRPC services of TensorFlow Serving. Only this module uses gRPC status codes."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis import (
@@ -18,13 +18,13 @@ from model_server.manager import Manager
 from model_server.tensors import encode
 from serving_contract import SERVING_DEFAULT
 
-_MAX_MESSAGE = 1024
+_MAX_MESSAGE_LENGTH = 1024
 _SIGNATURE_DEF = "signature_def"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the other methods are UNIMPLEMENTED."""
+    """Implements Predict and GetModelMetadata; the other methods are UNIMPLEMENTED."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
@@ -32,18 +32,18 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(  # noqa: N802
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        """Run one signature of one version."""
-        return _answer(context, lambda: self._predict(request))
+        """Run a signature of a version."""
+        return _run(context, lambda: self._predict(request))
 
     def GetModelMetadata(  # noqa: N802
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """The signatures of one version."""
-        return _answer(context, lambda: self._metadata(request))
+        """Return the signatures of a version."""
+        return _run(context, lambda: self._metadata(request))
 
     def _predict(self, request: Any) -> predict_pb2.PredictResponse:
-        spec = _spec(request)
-        with self._manager.use(spec.name, self._number(spec)) as (number, servable):
+        spec = _checked_spec(request)
+        with self._manager.use(spec.name, _version(spec)) as (number, servable):
             outputs, signature = servable.run(
                 spec.signature_name, request.inputs, request.output_filter
             )
@@ -55,7 +55,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response
 
     def _metadata(self, request: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        spec = _spec(request)
+        spec = _checked_spec(request)
         if not request.metadata_field:
             raise InvalidArgument(
                 "GetModelMetadataRequest must specify at least one metadata_field"
@@ -64,20 +64,15 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             if field != _SIGNATURE_DEF:
                 raise InvalidArgument(f"Metadata field {field} is not supported")
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        with self._manager.use(spec.name, self._number(spec)) as (number, servable):
+        with self._manager.use(spec.name, _version(spec)) as (number, servable):
             signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
         response.metadata[_SIGNATURE_DEF].Pack(signatures)
         _fill(response.model_spec, spec.name, number)
         return response
 
-    def _number(self, spec: Any) -> int | None:
-        if spec.HasField("version_label"):
-            self._manager.label(spec.version_label)
-        return spec.version.value if spec.HasField("version") else None
-
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus."""
+    """Implements GetModelStatus."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
@@ -85,15 +80,15 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     def GetModelStatus(  # noqa: N802
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """The state of the versions of one model."""
-        return _answer(context, lambda: self._status(request))
+        """Return the state of one version or of all versions of a model."""
+        return _run(context, lambda: self._status(request))
 
     def _status(self, request: Any) -> get_model_status_pb2.GetModelStatusResponse:
         if not request.HasField("model_spec"):
             raise InvalidArgument("Missing ModelSpec")
         spec = request.model_spec
-        number = spec.version.value if spec.HasField("version") else None
         response = get_model_status_pb2.GetModelStatusResponse()
+        number = spec.version.value if spec.HasField("version") else None
         for version in self._manager.status(spec.name, number):
             entry = response.model_version_status.add(
                 version=version.number, state=int(version.state)
@@ -101,28 +96,33 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
             entry.status.SetInParent()
             if version.error:
                 entry.status.error_code = version.error.code
-                entry.status.error_message = version.error.message[:_MAX_MESSAGE]
+                entry.status.error_message = version.error.message[:_MAX_MESSAGE_LENGTH]
         return response
 
 
-def _answer(context: grpc.ServicerContext, work: Callable[[], Any]) -> Any:
+def _run(context: grpc.ServicerContext, handler: Callable[[], Any]) -> Any:
+    """Call a handler, and end the RPC with the status of a ServingError."""
     try:
-        return work()
+        return handler()
     except ServingError as error:
-        _abort(context, error)
+        code = _CODES.get(error.code, grpc.StatusCode.UNKNOWN)
+        context.abort(code, error.message[:_MAX_MESSAGE_LENGTH])
 
 
-def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
-    context.abort(_CODES.get(error.code, grpc.StatusCode.UNKNOWN), error.message[:_MAX_MESSAGE])
-    raise AssertionError("abort() raises")
-
-
-def _spec(request: Any) -> Any:
+def _checked_spec(request: Any) -> Any:
+    """Return the ModelSpec of a request, which has to name a model."""
     if not request.HasField("model_spec"):
         raise InvalidArgument("Missing ModelSpec")
     if not request.model_spec.name:
         raise InvalidArgument("ModelSpec has no name specified.")
     return request.model_spec
+
+
+def _version(spec: Any) -> int | None:
+    """Return the version that a ModelSpec asks for, or None for the newest one."""
+    if spec.HasField("version_label"):
+        raise InvalidArgument(f"Unrecognized servable version label: {spec.version_label}")
+    return spec.version.value if spec.HasField("version") else None
 
 
 def _fill(spec: model_pb2.ModelSpec, name: str, number: int) -> None:

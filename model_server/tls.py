@@ -1,4 +1,4 @@
-"""TLS as TensorFlow Serving is given it: the PEM texts in one file."""
+"""Server credentials from TensorFlow Serving's SSLConfig file, which contains PEM texts."""
 
 import ssl
 import tempfile
@@ -11,20 +11,22 @@ from tfserving_subset.v1.ssl_config_pb2 import SSLConfig
 
 
 class TlsError(ValueError):
-    """The file cannot be read, or what it holds makes no TLS."""
+    """The SSLConfig file cannot be used."""
 
 
 def credentials(file: Path) -> grpc.ServerCredentials:
-    """What to listen with.
+    """Return the credentials of the server port.
 
     Args:
-        file: an SSLConfig in protobuf's text format.
+        file: an SSLConfig in protobuf text format.
 
     Raises:
-        TlsError: it names the file, and which part of it is wrong; never what is in it.
+        TlsError: the file cannot be read, or a part of it is wrong. The message names the file
+            and the part, and never contains text of the file, which may be a private key.
     """
-    config = _parsed(file)
-    for name in ("server_key", "server_cert", *(["custom_ca"] if config.client_verify else [])):
+    config = _parse(file)
+    required = ["server_key", "server_cert", *(["custom_ca"] if config.client_verify else [])]
+    for name in required:
         if not getattr(config, name):
             raise TlsError(f"{file}: {name} is missing")
     _check(file, config)
@@ -35,34 +37,36 @@ def credentials(file: Path) -> grpc.ServerCredentials:
     )
 
 
-def _parsed(file: Path) -> SSLConfig:
+def _parse(file: Path) -> SSLConfig:
     try:
         return text_format.Parse(file.read_text(encoding="utf-8"), SSLConfig())
     except (OSError, UnicodeDecodeError) as error:
         raise TlsError(f"{file} cannot be read: {error}") from error
     except text_format.ParseError as error:
-        # Its message may quote the line, and that may be a line of the key.
-        where = f", line {error.GetLine()}" if error.GetLine() else ""
-        raise TlsError(f"{file} is no SSLConfig in protobuf's text format{where}") from None
+        # The parser's message can quote a line, and that line may be part of a key.
+        line = f", line {error.GetLine()}" if error.GetLine() else ""
+        raise TlsError(f"{file} is not an SSLConfig in protobuf text format{line}") from None
 
 
 def _check(file: Path, config: SSLConfig) -> None:
-    """gRPC itself says only that it cannot listen."""
+    """Raise TlsError for PEM texts that cannot be used; gRPC would only fail to listen."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # By file only; this one is for the owner alone, and gone at the end of the block.
+        # OpenSSL reads a key from files only. Only the owner can read this temporary file.
         with tempfile.NamedTemporaryFile("w", encoding="utf-8") as pair:
             pair.write(f"{config.server_key}\n{config.server_cert}\n")
             pair.flush()
-            # Of an encrypted key OpenSSL would ask the terminal for the password.
+            # With a password, OpenSSL does not ask on the terminal for that of an encrypted key.
             context.load_cert_chain(pair.name, password="")
     except (ssl.SSLError, OSError, ValueError) as error:
-        raise TlsError(f"{file}: server_key and server_cert are no pair: {error}") from error
+        raise TlsError(
+            f"{file}: server_key and server_cert are not a key and its certificate: {error}"
+        ) from error
     try:
         if config.custom_ca:
-            # Comments may be in any language.
+            # Comments between the PEM blocks may contain any characters.
             context.load_verify_locations(
                 cadata=config.custom_ca.encode("ascii", "replace").decode("ascii")
             )
     except (ssl.SSLError, ValueError) as error:
-        raise TlsError(f"{file}: custom_ca is no certificate: {error}") from error
+        raise TlsError(f"{file}: custom_ca is not a PEM certificate: {error}") from error

@@ -1,0 +1,51 @@
+"""The settings of the model server, each of which is a flag of its command line."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from config_fields import Validated, setting
+
+
+@dataclass(frozen=True)
+class Settings(Validated):
+    """How to serve.
+
+    Attributes:
+        models_dir: has one subdirectory per model, which has one subdirectory per version.
+        models: names of the models to serve; empty for every model in the directory.
+
+    Raises:
+        ValueError: a value has the wrong type or is out of range.
+    """
+
+    models_dir: Path
+    models: tuple[str, ...] = ()
+    host: str = setting("127.0.0.1", "Address to listen on.")
+    port: int = setting(
+        8500, "Port to listen on; 0 takes a free port and prints it.", low=0, high=65535
+    )
+    require_manifest: bool = setting(
+        False, "Refuse versions without a manifest.json, whose files cannot be checked."
+    )
+    ssl_config_file: Path | None = setting(  # noqa: RUF009
+        None,
+        "Serve over TLS with this SSLConfig of TensorFlow Serving, in protobuf text format.",
+    )
+    poll_interval_s: float = setting(1.0, "Seconds between two checks for new versions.", above=0)
+    max_workers: int = setting(
+        4 * (os.cpu_count() or 1), "Number of threads that process requests.", low=1
+    )
+    max_concurrent_rpcs: int = setting(
+        1024,
+        "Refuse further requests with RESOURCE_EXHAUSTED while this many are in flight.",
+        low=1,
+    )
+    grace_s: float = setting(
+        10.0, "Seconds that requests in flight get to finish at shutdown.", low=0
+    )
+
+    @classmethod
+    def display_name(cls, field_name: str) -> str:
+        """Return the flag of a setting."""
+        return "--" + field_name.replace("_", "-")
