@@ -1,4 +1,4 @@
-"""Tiny SavedModels, and a model server in this process on a free port."""
+"""Small SavedModels, and model servers in this process on free ports."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +16,17 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from model_server.server import ModelServer, Settings
+from model_server.manager import State
+from model_server.server import ModelServer
+from model_server.settings import Settings
 
 
 class _Greeter(tf.Module):
-    """Signature ``greet``: name string [B], k int32 [B] -> greeting string [B], twice int32 [B]."""
+    """A model with a signature ``greet``.
+
+    Inputs: ``name`` string [B] and ``k`` int32 [B], which must not be negative.
+    Outputs: ``greeting`` string [B], which is the word and the name, and ``twice`` int32 [B].
+    """
 
     def __init__(self, word: str) -> None:
         super().__init__()
@@ -39,7 +45,7 @@ class _Greeter(tf.Module):
 
 
 def predict_request(model: str = "greeter", signature: str = "greet", **inputs: Any) -> Any:
-    """A PredictRequest; by default a good one."""
+    """Return a PredictRequest; without ``inputs``, one that the greeter answers."""
     inputs = inputs or {"name": ["Ada"], "k": [1]}
     request = predict_pb2.PredictRequest(
         model_spec=model_pb2.ModelSpec(name=model, signature_name=signature)
@@ -57,7 +63,16 @@ def save_version(
     model: str = "greeter",
     change: Callable[[Path], object] | None = None,
 ) -> None:
-    """Publish a version as the trainer does: built beside, changed, then renamed."""
+    """Publish a version as the trainer does: written to a staging directory, then renamed.
+
+    Args:
+        models_dir: the directory of all models.
+        version: the number of the version.
+        word: what greetings begin with.
+        warm_up: the PredictRequest of the warm-up record.
+        model: the name of the model.
+        change: called with the staging directory before the version is published.
+    """
     staging = models_dir / f".staging-{version}"
     module = _Greeter(word)
     tf.saved_model.save(
@@ -75,7 +90,7 @@ def save_version(
 
 
 class Stubs:
-    """The official stubs on one channel."""
+    """The official client stubs of a model server, on one channel."""
 
     def __init__(self, port: int, credentials: grpc.ChannelCredentials | None = None) -> None:
         address = f"127.0.0.1:{port}"
@@ -95,32 +110,32 @@ Serve = Callable[..., tuple[Stubs, ModelServer]]
 
 
 def greeting(stubs: Stubs) -> str:
-    """What Ada is greeted with."""
+    """Return the greeting for Ada."""
     answer = stubs.predict(predict_request(), timeout=10)
     return str(answer.outputs["greeting"].string_val[0].decode())
 
 
 def model_status(stubs: Stubs, model: str = "greeter") -> Any:
-    """The ModelVersionStatus of every version that the server has heard of."""
+    """Return the ModelVersionStatus of every version that the server knows."""
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = model
     return stubs.status(request, timeout=10).model_version_status
 
 
 def status(stubs: Stubs, version: int) -> Any:
-    """Of one version of the greeter."""
+    """Return the ModelVersionStatus of one version of the greeter."""
     [found] = [one for one in model_status(stubs) if one.version == version]
     return found
 
 
-def states(stubs: Stubs) -> dict[int, int]:
-    """State by version of the greeter."""
-    return {one.version: one.state for one in model_status(stubs)}
+def states(stubs: Stubs) -> dict[int, State]:
+    """Return the states of the greeter's versions by version number."""
+    return {one.version: State(one.state) for one in model_status(stubs)}
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start servers; they are stopped after the test."""
+    """Return a function that starts servers, which are stopped after the test."""
     servers: list[tuple[Stubs, ModelServer]] = []
 
     def start(models_dir: Path, **settings: Any) -> tuple[Stubs, ModelServer]:
@@ -139,6 +154,6 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture
 def greeter(tmp_path: Path, serve: Serve) -> Stubs:
-    """Stubs of a server with version 1 of the greeter."""
+    """Return stubs of a server with version 1 of the greeter."""
     save_version(tmp_path, 1)
     return serve(tmp_path)[0]

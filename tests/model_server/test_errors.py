@@ -1,4 +1,4 @@
-"""The error table of TensorFlow Serving, through a real socket."""
+"""Requests get the codes and messages of TensorFlow Serving, over a real socket."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def _status(call: Any, request: Any) -> tuple[grpc.StatusCode, str]:
     return raised.value.code(), raised.value.details()
 
 
-def _with(change: Callable[[Any], None], **inputs: Any) -> Any:
+def _changed(change: Callable[[Any], None], **inputs: Any) -> Any:
     request = predict_request(**inputs)
     change(request)
     return request
@@ -42,15 +42,15 @@ def _nameless(request: Any) -> None:
     request.model_spec.name = ""
 
 
-def _unsized(request: Any) -> None:
+def _negative_size(request: Any) -> None:
     request.inputs["name"].tensor_shape.dim[0].size = -1
 
 
-def _enormous(request: Any) -> None:
+def _huge_size(request: Any) -> None:
     request.inputs["name"].tensor_shape.dim[0].size = 2**50
 
 
-def _content(request: Any) -> None:
+def _short_content(request: Any) -> None:
     request.inputs["k"].ClearField("int_val")
     request.inputs["k"].tensor_content = b"123"
 
@@ -60,72 +60,74 @@ def _filter(*names: str) -> Callable[[Any], None]:
 
 
 _CASES: list[tuple[str, Any, grpc.StatusCode, str]] = [
-    ("no spec", predict_pb2.PredictRequest(), INVALID, "Missing ModelSpec"),
-    ("no name", _with(_nameless), INVALID, "ModelSpec has no name specified."),
-    ("model", predict_request("no"), MISSING, "Servable not found for request: Latest(no)"),
+    ("missing model spec", predict_pb2.PredictRequest(), INVALID, "Missing ModelSpec"),
+    ("missing model name", _changed(_nameless), INVALID, "ModelSpec has no name specified."),
+    ("unknown model", predict_request("no"), MISSING, "Servable not found for request: Latest(no)"),
     (
-        "version",
-        _with(_version(9)),
+        "unknown version",
+        _changed(_version(9)),
         MISSING,
         "Servable not found for request: Specific(greeter, 9)",
     ),
-    ("label", _with(_label), INVALID, "Unrecognized servable version label: stable"),
+    ("version label", _changed(_label), INVALID, "Unrecognized servable version label: stable"),
     (
-        "signature",
+        "unknown signature",
         predict_request(signature="no"),
         grpc.StatusCode.FAILED_PRECONDITION,
         'Serving signature key "no" not found.',
     ),
     (
-        "too few",
+        "missing input",
         predict_request(name=["a"]),
         INVALID,
         "input size does not match signature: 1!=2 len({name}) != len({k,name}). "
         "Sent extra: {}. Missing but required: {k}.",
     ),
     (
-        "wrong key",
+        "wrong input name",
         predict_request(name=["a"], q=[1]),
         INVALID,
         "Signature input alias: k(feed name: greet_k:0) not found in request",
     ),
-    ("unknown rank", _with(_unsized), INVALID, "tensor parsing error: name"),
-    ("huge", _with(_enormous), INVALID, "tensor parsing error: name"),
-    ("content", _with(_content), INVALID, "tensor parsing error: k"),
+    ("negative size", _changed(_negative_size), INVALID, "tensor parsing error: name"),
+    ("huge size", _changed(_huge_size), INVALID, "tensor parsing error: name"),
+    ("content of the wrong size", _changed(_short_content), INVALID, "tensor parsing error: k"),
     (
-        "dtype",
+        "wrong dtype",
         predict_request(name=["a"], k=[1.5]),
         INVALID,
         "Expects arg[0] to be int32 but float is provided",
     ),
     (
-        "filter",
-        _with(_filter("x")),
+        "unknown output",
+        _changed(_filter("x")),
         INVALID,
         "output tensor alias not found in signature: x Outputs expected to be in the set "
         "{greeting,twice}.",
     ),
     (
-        "filter twice",
-        _with(_filter("twice", "twice")),
+        "duplicate output",
+        _changed(_filter("twice", "twice")),
         INVALID,
         "duplicate output tensor alias: twice",
     ),
-    ("op", predict_request(name=["a"], k=[-1]), INVALID, "k must not be negative"),
+    ("failing operation", predict_request(name=["a"], k=[-1]), INVALID, "k must not be negative"),
 ]
 
 
 @pytest.mark.parametrize(
     ("request_", "code", "message"), [case[1:] for case in _CASES], ids=[c[0] for c in _CASES]
 )
-def test_predict(greeter: Stubs, request_: Any, code: grpc.StatusCode, message: str) -> None:
+def test_invalid_predict_request_is_rejected(
+    greeter: Stubs, request_: Any, code: grpc.StatusCode, message: str
+) -> None:
     found, details = _status(greeter.predict, request_)
     assert found == code
     assert message in details
     assert len(details) <= 1024
 
 
-def test_metadata_errors(greeter: Stubs) -> None:
+def test_invalid_metadata_request_is_rejected(greeter: Stubs) -> None:
     def request(name: str, *fields: str) -> Any:
         made = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
         made.model_spec.name = name
@@ -142,7 +144,7 @@ def test_metadata_errors(greeter: Stubs) -> None:
         assert message in details
 
 
-def test_status_errors(greeter: Stubs) -> None:
+def test_invalid_status_request_is_rejected(greeter: Stubs) -> None:
     request = get_model_status_pb2.GetModelStatusRequest()
     assert _status(greeter.status, request) == (INVALID, "Missing ModelSpec")
     request.model_spec.name = "no"
@@ -163,26 +165,26 @@ def test_other_methods_are_unimplemented(greeter: Stubs) -> None:
     assert _status(classify, b"")[0] == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_too_many_requests(tmp_path: Path, serve: Any) -> None:
+def test_requests_beyond_the_limit_are_refused(tmp_path: Path, serve: Any) -> None:
     save_version(tmp_path, 1)
     stubs, _ = serve(tmp_path, max_workers=1, max_concurrent_rpcs=1)
-    big = _with(_filter("twice"), name=["x" * 1000] * 20_000, k=[1] * 20_000)
+    big = _changed(_filter("twice"), name=["x" * 1000] * 20_000, k=[1] * 20_000)
     calls = [stubs.predict.future(big, timeout=30) for _ in range(8)]
     codes = {call.code() for call in calls}
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
     assert grpc.StatusCode.OK in codes
 
 
-def test_answers(greeter: Stubs) -> None:
+def test_predict_returns_typed_values(greeter: Stubs) -> None:
     answer = greeter.predict(predict_request(name=["Ada", "Bob"], k=[1, 2]), timeout=10)
     assert tf.make_ndarray(answer.outputs["greeting"]).tolist() == [b"Hello Ada", b"Hello Bob"]
     assert list(answer.outputs["twice"].int_val) == [2, 4], "typed values, not tensor_content"
     spec = answer.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("greeter", 1, "greet")
-    default = greeter.predict(_with(_filter("twice"), signature=""), timeout=10)
+    default = greeter.predict(_changed(_filter("twice"), signature=""), timeout=10)
     assert default.model_spec.signature_name == "serving_default"
     assert list(default.outputs) == ["twice"]
-    # Too few values repeat the last one; surplus is ignored; content wins.
+    # The last value is repeated if there are too few, and surplus values are ignored.
     request = predict_request(name=["a"], k=[7, 8])
     request.inputs["name"].tensor_shape.dim[0].size = 2
     request.inputs["k"].int_val.append(9)
@@ -191,7 +193,7 @@ def test_answers(greeter: Stubs) -> None:
     assert list(answer.outputs["twice"].int_val) == [14, 16]
 
 
-def test_metadata(greeter: Stubs) -> None:
+def test_metadata_contains_the_signatures(greeter: Stubs) -> None:
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "greeter"
     answer = greeter.metadata(request, timeout=10)
@@ -201,7 +203,7 @@ def test_metadata(greeter: Stubs) -> None:
     assert answer.model_spec.version.value == 1
 
 
-def test_random_bytes_are_no_internal_error(greeter: Stubs) -> None:
+def test_random_bytes_never_cause_an_internal_error(greeter: Stubs) -> None:
     import random
 
     source = random.Random(7)
@@ -215,7 +217,7 @@ def test_random_bytes_are_no_internal_error(greeter: Stubs) -> None:
         try:
             predict_pb2.PredictRequest.FromString(bytes(data))
         except Exception:  # noqa: BLE001
-            continue  # gRPC itself answers what is no message.
+            continue  # gRPC itself rejects bytes that are not a message.
         call = raw.future(bytes(data), timeout=10)
         codes.add(call.code())
     assert grpc.StatusCode.INVALID_ARGUMENT in codes

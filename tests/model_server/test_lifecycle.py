@@ -1,4 +1,4 @@
-"""Versions come and go under load; start-up and shut-down."""
+"""Versions are loaded and unloaded under load; start-up and shutdown."""
 
 import gc
 import itertools
@@ -20,6 +20,7 @@ from tensorflow_serving.apis import get_model_status_pb2
 
 from model_server import manager
 from model_server.errors import LoadError
+from model_server.manager import State
 from model_server.servable import Servable
 from tests.conftest import ROOT, running
 from tests.model_server.conftest import (
@@ -33,8 +34,10 @@ from tests.model_server.conftest import (
 )
 from tools.waiting import until
 
+AVAILABLE, END = State.AVAILABLE, State.END
 
-def test_a_new_version_takes_over_without_a_failed_request(tmp_path: Path, serve: Serve) -> None:
+
+def test_new_version_takes_over_without_a_failed_request(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1, "one ")
     stubs, server = serve(tmp_path)
     greetings: list[str] = []
@@ -51,30 +54,30 @@ def test_a_new_version_takes_over_without_a_failed_request(tmp_path: Path, serve
         until(lambda wanted=f"{version} Ada": wanted in greetings[-5:])  # type: ignore[misc]
     ended.set()
     asking.join()
-    # In this order, and no error in between: an exception would have ended the thread.
+    # An exception would have ended the thread, so no request failed.
     order = list(dict.fromkeys(greetings))
     assert order == ["one Ada", "2 Ada", "3 Ada", "10 Ada"]
-    until(lambda: states(stubs) == {1: 50, 2: 50, 3: 50, 10: 30})
+    until(lambda: states(stubs) == {1: END, 2: END, 3: END, 10: AVAILABLE})
     versions = server.manager.status("greeter")
-    assert [one.number for one in versions if one.servable] == [10], "the others are freed"
+    assert [one.number for one in versions if one.servable] == [10], "old versions are freed"
 
 
-def test_a_broken_version_leaves_the_old_one(tmp_path: Path, serve: Serve) -> None:
+def test_old_version_is_served_while_the_new_one_is_broken(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1, "one ")
     stubs, _ = serve(tmp_path)
     broken = tmp_path / "greeter" / "2"
     broken.mkdir()
     (broken / "saved_model.pb").write_bytes(b"no")
-    until(lambda: states(stubs).get(2) == 50)
+    until(lambda: states(stubs).get(2) == END)
     found = status(stubs, 2)
     assert found.status.error_code != 0
     assert found.status.error_message
     assert greeting(stubs) == "one Ada"
-    # Even where its own directory is gone: nothing better answers.
+    # Even after its own directory is deleted, because nothing better can be served.
     shutil.rmtree(tmp_path / "greeter" / "1")
     time.sleep(0.3)
     assert greeting(stubs) == "one Ada"
-    # Gone and come back, it is tried again.
+    # A version that was deleted and created again is loaded again.
     save_version(tmp_path, 1, "one ")
     shutil.rmtree(broken)
     until(lambda: 2 not in states(stubs))
@@ -82,15 +85,15 @@ def test_a_broken_version_leaves_the_old_one(tmp_path: Path, serve: Serve) -> No
     until(lambda: greeting(stubs) == "two Ada")
 
 
-def test_a_failing_warm_up_fails_the_version(tmp_path: Path, serve: Serve) -> None:
+def test_version_whose_warm_up_fails_is_not_served(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1, "one ")
     stubs, _ = serve(tmp_path)
     save_version(tmp_path, 2, "two ", warm_up=predict_request(name=["a"], k=[-1]))
-    until(lambda: states(stubs).get(2) == 50)
+    until(lambda: states(stubs).get(2) == END)
     assert greeting(stubs) == "one Ada"
 
 
-def test_a_deleted_version_gives_way_to_the_one_before(tmp_path: Path, serve: Serve) -> None:
+def test_deleting_the_newest_version_serves_the_one_before(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1, "one ")
     save_version(tmp_path, 2, "two ")
     stubs, _ = serve(tmp_path)
@@ -98,13 +101,13 @@ def test_a_deleted_version_gives_way_to_the_one_before(tmp_path: Path, serve: Se
     shutil.rmtree(tmp_path / "greeter" / "2")
     until(lambda: greeting(stubs) == "one Ada")
     shutil.rmtree(tmp_path / "greeter" / "1")
-    until(lambda: states(stubs).get(1, 50) == 50)
+    until(lambda: states(stubs).get(1, END) == END)
     with pytest.raises(grpc.RpcError) as raised:
         greeting(stubs)
     assert raised.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_a_base_path_that_vanishes_changes_nothing(tmp_path: Path, serve: Serve) -> None:
+def test_version_is_served_while_its_directory_is_missing(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1, "one ")
     stubs, _ = serve(tmp_path)
     (tmp_path / "greeter").rename(tmp_path / ".elsewhere")
@@ -112,42 +115,42 @@ def test_a_base_path_that_vanishes_changes_nothing(tmp_path: Path, serve: Serve)
     assert greeting(stubs) == "one Ada"
 
 
-def test_only_whole_numbers_are_versions(tmp_path: Path, serve: Serve) -> None:
+def test_directories_without_a_number_as_name_are_no_versions(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1, "one ")
     for name in ("2.tmp", "v3", "-4", "\u0665", str(2**63)):
         (tmp_path / "greeter" / name).mkdir()
     stubs, _ = serve(tmp_path)
     time.sleep(0.2)
-    assert states(stubs) == {1: 30}
+    assert states(stubs) == {1: AVAILABLE}
 
 
-def test_an_error_that_is_kept_holds_nothing_of_what_was_loaded(
+def test_stored_load_error_does_not_keep_the_loaded_data_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Loaded:
-        def __init__(self, directory: Path) -> None:
-            large = _Large()
-            gone.append(weakref.ref(large))
-            raise LoadError(f"{directory} does not warm up", 5)
-
-    class _Large:
+    class LoadedData:
         pass
 
-    gone: list[weakref.ref[_Large]] = []
-    monkeypatch.setattr(manager, "Servable", Loaded)
+    class BrokenServable:
+        def __init__(self, directory: Path) -> None:
+            loaded = LoadedData()
+            references.append(weakref.ref(loaded))
+            raise LoadError(f"{directory} does not warm up", 5)
+
+    references: list[weakref.ref[LoadedData]] = []
+    monkeypatch.setattr(manager, "Servable", BrokenServable)
     (tmp_path / "greeter" / "1").mkdir(parents=True)
-    looking = manager.Manager(tmp_path)
-    looking.poll()
-    [version] = looking.status("greeter")
+    versions = manager.Manager(tmp_path)
+    versions.poll()
+    [version] = versions.status("greeter")
     assert version.error
     gc.collect()
-    assert [one() for one in gone] == [None]
+    assert [reference() for reference in references] == [None]
 
 
-def test_links_that_change_while_they_are_looked_at(
+def test_links_may_change_while_versions_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Loaded:
+    class FakeServable:
         def __init__(self, directory: Path) -> None:
             if not directory.is_dir():
                 raise LoadError(f"{directory} is gone", 5)
@@ -155,7 +158,7 @@ def test_links_that_change_while_they_are_looked_at(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(manager, "Servable", Loaded)
+    monkeypatch.setattr(manager, "Servable", FakeServable)
     for version in (1, 2):
         (tmp_path / "versions" / f"{version}" / "greeter" / f"{version}").mkdir(parents=True)
     (tmp_path / "current").symlink_to("versions/1")
@@ -169,50 +172,56 @@ def test_links_that_change_while_they_are_looked_at(
             if ended.is_set():
                 return
 
-    looking = manager.Manager(tmp_path)
-    looking.poll()
+    versions = manager.Manager(tmp_path)
+    versions.poll()
     changing = threading.Thread(target=change)
     changing.start()
     try:
         for _ in range(10_000):
-            looking.poll()
-            assert looking.ready(), "a version answers all the time"
-            assert not any(version.error for version in looking.status("greeter"))
+            versions.poll()
+            assert versions.ready(), "some version is always served"
+            assert not any(version.error for version in versions.status("greeter"))
     finally:
         ended.set()
         changing.join()
 
 
-def test_a_model_that_comes_later_is_served(tmp_path: Path, serve: Serve) -> None:
+def test_model_that_is_added_later_is_served(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1)
     stubs, _ = serve(tmp_path)
     save_version(tmp_path, 4, "late ", model="latecomer")
     request = predict_request("latecomer")
 
-    def answers() -> bool:
+    def is_served() -> bool:
         try:
-            return bool(stubs.predict(request, timeout=10).model_spec.version.value == 4)
+            stubs.predict(request, timeout=10)
         except grpc.RpcError as error:
-            return bool(error.code() != grpc.StatusCode.NOT_FOUND)
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
 
-    until(answers)
+    until(is_served)
+    assert stubs.predict(request, timeout=10).model_spec.version.value == 4
 
 
-def test_what_is_closed_is_freed_at_once(tmp_path: Path) -> None:
+def test_closing_a_servable_frees_it_without_garbage_collection(tmp_path: Path) -> None:
     save_version(tmp_path, 1)
     loaded = Servable(tmp_path / "greeter" / "1")
-    held = weakref.ref(loaded._graph)
-    # Not only when garbage is looked for the next time.
+    graph = weakref.ref(loaded._graph)
     gc.disable()
     try:
         loaded.close()
-        assert held() is None
+        assert graph() is None
     finally:
         gc.enable()
 
 
 class _Counter(tf.Module):
-    """Signature ``count``: to n int64 [] -> counted int64 []. It takes as long as n is large."""
+    """A model with a signature ``count``, which takes longer the larger its input ``n`` is.
+
+    Input: ``n`` int64 []. Output: ``counted`` int64 [], which is ``n``.
+    """
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int64, "n")])
     def count(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -220,10 +229,8 @@ class _Counter(tf.Module):
         return {"counted": tf.while_loop(lambda i: i < n, lambda i: [i + 1], [zero])[0]}
 
 
-class _Counting:
-    """A model server process that counts to ``n``, which has begun."""
-
-    said: grpc.RpcError | None = None
+class _LongRequest:
+    """A request that is running in a model server process: it counts to ``n``."""
 
     def __init__(self, address: str, n: int) -> None:
         self.stubs = Stubs(int(address.rpartition(":")[2]))
@@ -232,17 +239,16 @@ class _Counting:
             return predict_request("counter", "count", n=tf.constant(to, tf.int64))
 
         self.call = self.stubs.predict.future(request(n), timeout=60)
-        # One channel: what comes first is accepted first.
+        # On one channel, requests are accepted in the order in which they are sent.
         answer = self.stubs.predict(request(3), timeout=20)
         assert list(answer.outputs["counted"].int64_val) == [3]
         assert not self.call.done()
 
-    def refused(self) -> bool:
-        """Whether a new call is."""
+    def server_refuses_others(self) -> bool:
+        """Tell whether the server refuses another request as UNAVAILABLE."""
         try:
             self.stubs.predict(predict_request("counter"), timeout=5)
         except grpc.RpcError as error:
-            self.said = error
             return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
         return False
 
@@ -256,30 +262,27 @@ def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models_dir
 
 
-def test_sigterm_lets_requests_under_way_end(counter: Path) -> None:
+def test_sigterm_lets_requests_in_flight_finish(counter: Path) -> None:
     arguments = ("--models-dir", str(counter), "--port", "0")
     with running("model_server", *arguments, "--grace-s", "60") as (address, process):
-        counting = _Counting(address, 300_000)
+        long_request = _LongRequest(address, 300_000)
         process.send_signal(signal.SIGTERM)
-        end_s = time.monotonic() + 50
-        while not counting.refused():
-            assert time.monotonic() < end_s, counting.said
-            time.sleep(0.02)
+        until(long_request.server_refuses_others, 50, "new requests are refused")
         assert process.poll() is None
-        assert list(counting.call.result().outputs["counted"].int64_val) == [300_000]
+        assert list(long_request.call.result().outputs["counted"].int64_val) == [300_000]
         assert process.wait(20) == 0
 
 
-def test_what_is_under_way_for_too_long_does_not_keep_it(counter: Path) -> None:
+def test_request_longer_than_the_grace_period_is_cut_off(counter: Path) -> None:
     arguments = ("--models-dir", str(counter), "--port", "0", "--grace-s", "0.2")
     with running("model_server", *arguments) as (address, process):
-        counting = _Counting(address, 2**62)
+        long_request = _LongRequest(address, 2**62)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-        assert counting.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert long_request.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-def test_the_command_serves_and_ends_with_zero(models_dir: Path) -> None:
+def test_command_serves_both_models_and_exits_with_zero(models_dir: Path) -> None:
     arguments = ("--models-dir", str(models_dir), "--port", "0")
     with running("model_server", *arguments) as (address, process):
         stubs = Stubs(int(address.rpartition(":")[2]))
@@ -287,12 +290,12 @@ def test_the_command_serves_and_ends_with_zero(models_dir: Path) -> None:
         for model in ("retrieval", "retrieval_exact"):
             request.model_spec.name = model
             [status] = stubs.status(request, timeout=10).model_version_status
-            assert (status.version, status.state) == (1, 30)
+            assert (status.version, status.state) == (1, AVAILABLE)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
 
 
-def test_a_first_load_that_fails_ends_the_server(tmp_path: Path) -> None:
+def test_server_exits_if_the_first_load_fails(tmp_path: Path) -> None:
     (tmp_path / "greeter" / "1").mkdir(parents=True)
     done = subprocess.run(
         [sys.executable, "-m", "model_server", "--models-dir", str(tmp_path), "--port", "0"],
@@ -306,7 +309,7 @@ def test_a_first_load_that_fails_ends_the_server(tmp_path: Path) -> None:
     assert "error: greeter/1" in done.stderr
 
 
-def test_no_port_is_open_while_there_is_nothing_to_serve(tmp_path: Path) -> None:
+def test_no_port_is_open_before_a_model_is_loaded(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "model_server", "--models-dir", str(tmp_path)),

@@ -1,4 +1,4 @@
-"""A version whose files are not those of its manifest is not served; the old one is."""
+"""A version whose files differ from its manifest is not served; the old version is."""
 
 import json
 import logging
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from google.rpc import code_pb2
 
 from model_server import manifest
 from model_server.errors import LoadError
+from model_server.manager import State
 from model_server.server import StartError
 from tests.model_server.conftest import Serve, Stubs, greeting, save_version, states, status
 from tools.waiting import until
@@ -18,13 +20,13 @@ VARIABLES = "variables/variables.data-00000-of-00001"
 MANIFEST = "assets.extra/manifest.json"
 
 
-def _seal(version: Path) -> None:
-    """As the trainer does."""
+def _write_manifest(version: Path) -> None:
+    """Write the checksums of all files, as the trainer does."""
     listed = disk.checksums(version)
     (version / MANIFEST).write_text(json.dumps({"files": listed}))
 
 
-def _flip(path: Path) -> None:
+def _flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -32,56 +34,66 @@ def _flip(path: Path) -> None:
 
 Damage = Callable[[Path], object]
 DAMAGES: dict[str, tuple[Damage, str]] = {
-    "a bit": (lambda version: _flip(version / VARIABLES), f"{VARIABLES} is not the file"),
-    "the graph cut": (
+    "flipped bit": (
+        lambda version: _flip_a_bit(version / VARIABLES),
+        f"{VARIABLES} is not the file",
+    ),
+    "truncated graph": (
         lambda version: (version / "saved_model.pb").write_bytes(
             (version / "saved_model.pb").read_bytes()[:-100]
         ),
         "saved_model.pb is not the file",
     ),
-    "one missing": (
+    "missing file": (
         lambda version: (version / "assets.extra/tf_serving_warmup_requests").unlink(),
         "tf_serving_warmup_requests is missing",
     ),
-    "one more": (
+    "extra file": (
         lambda version: (version / "assets.extra/more").write_text("x"),
-        f"more is not in {MANIFEST}",
+        f"more is not listed in {MANIFEST}",
     ),
-    "no list": (lambda version: (version / MANIFEST).write_text("{}"), "does not list the files"),
-    "nested": (
+    "manifest without a list": (
+        lambda version: (version / MANIFEST).write_text("{}"),
+        "does not list the files",
+    ),
+    "deeply nested manifest": (
         lambda version: (version / MANIFEST).write_text("[" * 100_000),
         "does not list the files",
     ),
-    "no texts": (
+    "list of numbers": (
         lambda version: (version / MANIFEST).write_text('{"files": [[1, 2]]}'),
         "does not list the files",
     ),
-    "no JSON": (lambda version: (version / MANIFEST).write_text("{"), "does not list the files"),
+    "manifest is not JSON": (
+        lambda version: (version / MANIFEST).write_text("{"),
+        "does not list the files",
+    ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_version_is_not_served(damage: str, tmp_path: Path, serve: Serve) -> None:
-    save_version(tmp_path, 1, "one ", change=_seal)
+def test_damaged_version_is_not_served(damage: str, tmp_path: Path, serve: Serve) -> None:
+    save_version(tmp_path, 1, "one ", change=_write_manifest)
     stubs, _ = serve(tmp_path)
-    change, said = DAMAGES[damage]
+    change, message = DAMAGES[damage]
 
-    def spoil(version: Path) -> None:
-        _seal(version)
+    def damage_version(version: Path) -> None:
+        _write_manifest(version)
         change(version)
 
-    save_version(tmp_path, 2, "two ", change=spoil)
-    until(lambda: states(stubs).get(2) == 50)
+    save_version(tmp_path, 2, "two ", change=damage_version)
+    until(lambda: states(stubs).get(2) == State.END)
     found = status(stubs, 2)
-    assert (found.status.error_code, said in found.status.error_message) == (15, True), found
+    assert found.status.error_code == code_pb2.DATA_LOSS
+    assert message in found.status.error_message
     assert str(tmp_path / "greeter" / "2") in found.status.error_message
     assert greeting(stubs) == "one Ada"
-    # The next good one is served.
-    save_version(tmp_path, 3, "three ", change=_seal)
+    # The next version without damage is served.
+    save_version(tmp_path, 3, "three ", change=_write_manifest)
     until(lambda: greeting(stubs) == "three Ada")
 
 
-def test_without_a_manifest_it_is_served_with_a_warning(
+def test_version_without_a_manifest_is_served_with_a_warning(
     tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     save_version(tmp_path, 1)
@@ -89,26 +101,26 @@ def test_without_a_manifest_it_is_served_with_a_warning(
         stubs, _ = serve(tmp_path)
     assert greeting(stubs) == "Hello Ada"
     assert [one.message for one in caplog.records] == [
-        f"{tmp_path / 'greeter' / '1'} has no {MANIFEST}: its files are not checked"
+        f"{tmp_path / 'greeter' / '1'} has no {MANIFEST}, so its files are not checked"
     ]
 
 
-def test_a_manifest_can_be_required(tmp_path: Path, serve: Serve) -> None:
+def test_required_manifest_must_exist(tmp_path: Path, serve: Serve) -> None:
     save_version(tmp_path, 1)
     with pytest.raises(StartError, match="json, and one is required"):
         serve(tmp_path, require_manifest=True)
-    _seal(tmp_path / "greeter" / "1")
+    _write_manifest(tmp_path / "greeter" / "1")
     stubs: Stubs = serve(tmp_path, require_manifest=True)[0]
     assert greeting(stubs) == "Hello Ada"
 
 
-def test_what_the_trainer_publishes_is_let_through(models_dir: Path) -> None:
+def test_published_versions_match_their_manifest(models_dir: Path) -> None:
     for name in ("retrieval", "retrieval_exact"):
         manifest.check(models_dir / name / "1", required=True)
 
 
-def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
-    save_version(tmp_path, 1, change=_seal)
+def test_dangling_link_counts_as_missing_file(tmp_path: Path) -> None:
+    save_version(tmp_path, 1, change=_write_manifest)
     version = tmp_path / "greeter" / "1"
     (version / VARIABLES).unlink()
     (version / VARIABLES).symlink_to("nowhere")

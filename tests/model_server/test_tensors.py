@@ -1,3 +1,5 @@
+"""Tensors are encoded and decoded as TensorFlow does it."""
+
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,9 @@ def _encoded(array: np.ndarray, dtype: tf.DType) -> tensor_pb2.TensorProto:
 
 
 @given(_ARRAYS)
-def test_numbers_survive(array: np.ndarray) -> None:
+def test_numbers_survive_a_round_trip(array: np.ndarray) -> None:
     dtype = tf.as_dtype(array.dtype)
     typed = _encoded(array, dtype)
-    # TensorFlow reads the same, from typed values.
     assert not typed.tensor_content
     np.testing.assert_array_equal(tf.make_ndarray(typed), array)
     content = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_content=array.tobytes())
@@ -35,13 +36,13 @@ def test_numbers_survive(array: np.ndarray) -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=5))
-def test_strings_survive(values: list[bytes]) -> None:
+def test_strings_survive_a_round_trip(values: list[bytes]) -> None:
     array = np.array(values, object)
     typed = _encoded(array, tf.string)
     assert decode(typed).tolist() == values
 
 
-def test_string_content_as_tensorflow_writes_it() -> None:
+def test_strings_in_tensor_content_are_decoded() -> None:
     content = bytes([3, 0, 0x80 | 2, 1]) + b"abc" + b"x" * 130
     proto = tensor_pb2.TensorProto(dtype=tf.string.as_datatype_enum, tensor_content=content)
     proto.tensor_shape.dim.add(size=3)
@@ -57,7 +58,7 @@ def test_string_content_as_tensorflow_writes_it() -> None:
     st.binary(max_size=30),
     st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4),
 )
-def test_whatever_comes_is_decoded_or_refused(
+def test_any_tensor_is_decoded_or_rejected(
     dtype: int, sizes: list[int], content: bytes, values: list[int]
 ) -> None:
     proto: Any = tensor_pb2.TensorProto(dtype=dtype, tensor_content=content, int_val=values)
