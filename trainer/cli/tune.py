@@ -9,7 +9,7 @@ from rich.console import Console
 from trainer import config
 from trainer.cli import training_data
 from trainer.cli.arguments import positive_float, positive_int
-from trainer.tuning import measures
+from trainer.tuning import metrics
 
 HELP = "Search for better settings within a time budget."
 
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metric",
-        choices=measures.METRICS,
-        default=measures.DEFAULT,
+        choices=metrics.METRICS,
+        default=metrics.DEFAULT,
         help="Maximize this metric on validation rows. The default is %(default)s.",
     )
     parser.add_argument(
@@ -48,15 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Search for better settings and print the command that trains with them."""
     dataset, settings = training_data.load(arguments, console)
-    from trainer.tuning import search, tune
+    from trainer.tuning import pipeline, search
 
-    goal = tune.Goal(
+    goal = pipeline.Goal(
         arguments.metric,
         search.Limits(arguments.budget_minutes * 60, arguments.trials),
         arguments.output,
         config.preset_of(arguments.config),
     )
-    tune.tune(dataset, settings, goal, console)
+    pipeline.tune(dataset, settings, goal, console)
     console.print(f"Wrote {arguments.output}. To train with it:", markup=False)
     console.print(_run_command(arguments), markup=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""One trial: train as configured, and see how good it is on rows that the training never had."""
+"""Trains with one configuration and evaluates the model on validation rows."""
 
 import math
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from trainer.tuning.search import TrialFailed
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
-    """Judges configurations on the same rows.
+class Objective:
+    """Returns the metric of a configuration; all are evaluated on the same validation rows.
 
     Attributes:
-        dataset: gives users, items and their features.
-        parts: what is trained on, and as its test rows what judges.
-        metric: of the quality on these; higher is better.
+        dataset: the users, the items and their features.
+        parts: the training rows, and the validation rows as ``test``.
+        metric: the figure to maximize.
     """
 
     dataset: Dataset
@@ -29,38 +29,39 @@ class Judge:
     metric: Callable[[Quality], float]
 
     def __call__(self, settings: Config, time_left: Callable[[], bool]) -> float:
-        """Train for all of the epochs of ``settings``; the metric.
+        """Train for all epochs of ``settings`` and return the metric.
 
         Args:
-            settings: of the trial, without validation rows of its own.
-            time_left: asked after every epoch.
+            settings: the configuration of the trial, with ``training.validation_share`` 0.
+            time_left: called after every epoch; training stops when it returns False.
 
         Raises:
-            TrialFailed: no time left before the last epoch, no memory, or training diverges.
-            DataError: the configuration names columns that are not there.
+            TrialFailed: the time is over before the last epoch, memory runs out, or training
+                diverges.
+            DataError: the configuration names columns that do not exist.
         """
         try:
-            return self._judged(settings, time_left)
+            return self._train_and_evaluate(settings, time_left)
         except (MemoryError, tf.errors.ResourceExhaustedError) as error:
             raise TrialFailed("out of memory") from error
         except ConfigError as error:
             raise TrialFailed(str(error)) from error
         finally:
-            # Keras keeps what a model has built until it is told that it is over.
+            # Keras keeps the graphs of all models until its session is cleared.
             tf.keras.backend.clear_session()
 
-    def _judged(self, settings: Config, time_left: Callable[[], bool]) -> float:
+    def _train_and_evaluate(self, settings: Config, time_left: Callable[[], bool]) -> float:
         model = training.train(
             self.dataset,
             self.parts.train,
             settings,
             Console(quiet=True),
-            # What has diverged stays so: no need to wait for the last epoch to be told.
+            # A loss that is not finite stays so: end the trial early.
             go_on=lambda loss: math.isfinite(loss) and time_left(),
         )
         done, epochs = len(model.curve.loss), settings.training.epochs
         if done < epochs:
-            raise TrialFailed(f"the time was over after {done} of {epochs} epochs")
+            raise TrialFailed(f"the time budget ended after {done} of {epochs} epochs")
         popularity = baselines.popularity(self.parts.train, len(self.dataset.item_ids))
         quality = evaluate(model.scorer(popularity), self.parts.train, self.parts.test)
         return self.metric(quality)

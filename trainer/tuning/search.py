@@ -1,4 +1,4 @@
-"""Trials one after the other until the time is over. Knows nothing of models and data."""
+"""Runs trials one after the other until a limit is reached; independent of models and data."""
 
 import itertools
 import time
@@ -10,29 +10,29 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from trainer.errors import TuningError as TuningError
+from trainer.errors import TuningError
 
-# Before the sampler learns from them; Optuna's own ten are random but for the first. That one is
-# a good guess, and a search has tens of trials rather than hundreds: it looks around there first.
+# Trials before the sampler starts to learn. Optuna's default of ten would be random ones. A search
+# has tens of trials, and the first is a good guess, so the sampler starts from that one at once.
 _UNGUIDED_TRIALS = 1
 _REASON = "reason"
 
-#: A trial's parameters, and what to ask after every epoch whether there is time for another,
-#: in; the trial's value out, higher is better.
-Judge = Callable[[Mapping[str, Any], Callable[[], bool]], float]
+#: Runs one trial. Takes its parameters, and a function to ask after every epoch whether there is
+#: time for another one. Returns the value to maximize.
+RunTrial = Callable[[Mapping[str, Any], Callable[[], bool]], float]
 
 
 class TrialFailed(Exception):
-    """A trial that has no value. The message says why."""
+    """A trial ended without a value. The message says why."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a search goes on: until the one or the other is reached.
+    """Limits of a search, which ends at the first that is reached.
 
     Attributes:
-        seconds: no epoch and no trial begins after so many.
-        trials: so many are begun; None: any number.
+        seconds: no trial and no epoch begins later than this.
+        trials: the largest number of trials; None for no limit.
     """
 
     seconds: float
@@ -40,7 +40,7 @@ class Limits:
 
 
 def search(
-    judge: Judge,
+    run_trial: RunTrial,
     searched: Mapping[str, BaseDistribution],
     start: Mapping[str, Any],
     limits: Limits,
@@ -49,23 +49,23 @@ def search(
     after_trial: Callable[[optuna.Study], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> optuna.Study:
-    """All trials, by Optuna's tree-structured Parzen estimator; the first is at ``start``.
+    """Search with Optuna's tree-structured Parzen estimator, starting at ``start``.
 
-    No trial is pruned on the way: with a learning rate that falls to zero over each trial's own
-    number of epochs, two of them are comparable only at their ends. SIGINT ends the search; the
-    trial under way then counts for nothing, like one for which the time was too short.
+    Trials are not pruned: the learning rate falls to zero over each trial's own number of epochs,
+    so two trials can be compared only at their ends. SIGINT ends the search and discards the trial
+    that is running.
 
     Args:
-        judge: runs a trial. If it raises TrialFailed, the search goes on with the next.
+        run_trial: runs one trial. If it raises TrialFailed, the search continues with the next.
         searched: the parameters and their bounds.
-        start: a value of each parameter.
-        limits: when to end.
-        seed: of the sampler.
-        after_trial: called after each, whatever became of it.
-        clock: seconds.
+        start: a value for each parameter, for the first trial.
+        limits: the limits of the search.
+        seed: the seed of the sampler.
+        after_trial: called after every trial, including failed ones.
+        clock: returns the time in seconds.
 
     Raises:
-        TuningError: no trial was finished.
+        TuningError: no trial finished.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_UNGUIDED_TRIALS)
@@ -82,7 +82,7 @@ def search(
                 break
             trial = study.ask(dict(searched))
             try:
-                study.tell(trial, judge(trial.params, time_left))
+                study.tell(trial, run_trial(trial.params, time_left))
             except TrialFailed as error:
                 trial.set_user_attr(_REASON, str(error))
                 study.tell(trial, state=TrialState.FAIL)
@@ -90,27 +90,30 @@ def search(
     except KeyboardInterrupt:
         pass
     if not finished(study):
-        raise TuningError(f"no trial was finished: {_first_reason(study)}")
+        raise TuningError(
+            f"no trial finished ({_first_reason(study)}); nothing was written. If the time was too "
+            "short, raise --budget-minutes"
+        )
     return study
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that have a value, the best first; of equals the earlier one."""
+    """Return the trials that have a value, best first; earlier ones first among equals."""
     done = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     return sorted(done, key=lambda trial: (-_value(trial), trial.number))
 
 
 def reason(failed: FrozenTrial) -> str:
-    """Why a trial has no value."""
-    said: str = failed.user_attrs[_REASON]
-    return said
+    """Return why a trial has no value."""
+    text: str = failed.user_attrs[_REASON]
+    return text
 
 
 def _first_reason(study: optuna.Study) -> str:
     failed = study.get_trials(deepcopy=False, states=[TrialState.FAIL])
-    return reason(failed[0]) if failed else "interrupted"
+    return reason(failed[0]) if failed else "the search was interrupted"
 
 
 def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None, "a finished trial has one"
+    assert trial.value is not None, "a finished trial has a value"
     return trial.value

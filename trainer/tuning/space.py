@@ -1,9 +1,9 @@
-"""Which settings are searched, and between which bounds.
+"""Defines which settings are searched, and their bounds.
 
-A share is searched over the whole of its range. Everything else is searched on a log scale, by a
-factor either way of the value that the search starts from: there the configuration knows better
-than any table here what is usual for the data. Either way the bounds are within the setting's
-own, and what the search starts from is within the bounds.
+A share is searched over its whole range. All other settings are searched on a logarithmic scale,
+up to a factor above and below their starting value, because the starting configuration reflects
+the data better than fixed bounds could. Bounds never exceed a setting's own range, and always
+include the starting value.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from config_fields import rule_of
 from trainer import config
 from trainer.config import Config
 
-# Enough to tell two trials apart, and short in a file.
-_DIGITS = 3
+# Enough to tell two trials apart, and easy to read in a file.
+_SIGNIFICANT_DIGITS = 3
 
 
 @dataclass(frozen=True)
 class _Searched:
-    """A setting, ``section.key``, and the factor either way; 0: a share."""
+    """A setting, named ``section.key``, and the factor of its bounds; 0 for a share."""
 
     key: str
     factor: float = 0.0
@@ -35,7 +35,7 @@ _SEARCHED = (
     _Searched("model.item_id_dropout"),
     _Searched("training.temperature", 4),
     _Searched("training.learning_rate", 5),
-    # A trial takes as long as it has epochs.
+    # A small factor, because the time of a trial is proportional to its epochs.
     _Searched("training.epochs", 2),
     _Searched("training.batch_size", 4),
     _Searched("training.kept_weight"),
@@ -44,38 +44,38 @@ _SEARCHED = (
 
 
 def distributions(start: Config, *, item_features: bool) -> dict[str, BaseDistribution]:
-    """Of every setting that makes a difference to this training, by its key.
+    """Return the bounds of every setting that has an effect on this training, by key.
 
     Args:
-        start: what the search starts from, with nothing left open.
-        item_features: whether items have any that the model reads.
+        start: the starting configuration, with all automatic choices made.
+        item_features: True if the model reads features of items.
     """
     objective = start.training.objective
     used = {
         "model.history_exponent": start.model.history_length > 0,
         "model.item_id_dropout": item_features,
         "training.kept_weight": objective != "in_batch",
-        # 0 of them is a choice, and has no logarithm.
+        # 0 turns sampling off, and has no logarithm.
         "training.negatives": objective != "full_softmax" and start.training.negatives > 0,
     }
-    return {one.key: _between(start, one) for one in _SEARCHED if used.get(one.key, True)}
+    return {one.key: _bounds(start, one) for one in _SEARCHED if used.get(one.key, True)}
 
 
 def starting_point(start: Config, searched: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """The values of the searched settings in ``start``."""
+    """Return the values that the searched settings have in ``start``."""
     return {key: _value(start, key) for key in searched}
 
 
 def configured(start: Config, parameters: Mapping[str, Any]) -> Config:
-    """``start`` with a trial's parameters, rounded where they are not its own."""
+    """Return ``start`` with a trial's parameters; values that differ from ``start`` are rounded."""
     changes = (
         (key, value if value == _value(start, key) else _rounded(value))
         for key, value in parameters.items()
     )
-    return reduce(lambda made, change: config.change(made, *change), changes, start)
+    return reduce(lambda changed, change: config.change(changed, *change), changes, start)
 
 
-def _between(start: Config, searched: _Searched) -> BaseDistribution:
+def _bounds(start: Config, searched: _Searched) -> BaseDistribution:
     section, _, key = searched.key.partition(".")
     (setting,) = (one for one in fields(getattr(start, section)) if one.name == key)
     low, high = rule_of(setting).low, rule_of(setting).high
@@ -94,4 +94,4 @@ def _value(start: Config, key: str) -> Any:
 
 
 def _rounded(value: float) -> float:
-    return value if isinstance(value, int) else float(f"{value:.{_DIGITS}g}")
+    return value if isinstance(value, int) else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")

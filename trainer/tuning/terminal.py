@@ -1,4 +1,4 @@
-"""A search on the terminal: one line while it goes on, a table at its end."""
+"""Shows a search on the terminal: a progress line while it runs, and a table at its end."""
 
 import time
 from datetime import timedelta
@@ -26,7 +26,7 @@ class _TimeLeft(ProgressColumn):
 
 
 class ProgressLine:
-    """The trial under way, the best one so far, the time left."""
+    """One line with the running trial, the best trial so far and the remaining time."""
 
     def __init__(self, console: Console, seconds: float) -> None:
         self._progress = Progress(
@@ -46,21 +46,21 @@ class ProgressLine:
         self._progress.stop()
 
     def after_trial(self, study: optuna.Study) -> None:
-        """Say what became of it, and go on to the next."""
+        """Print the result of the last trial and show the next one."""
         best, last = finished(study)[:1], study.get_trials(deepcopy=False)[-1]
-        became = reason(last) if last.value is None else f"{last.value:.4f}"
-        self._progress.console.print(f"trial {last.number + 1}: {became}", markup=False)
-        said = f"trial {last.number + 2}"
+        result = reason(last) if last.value is None else f"{last.value:.4f}"
+        self._progress.console.print(f"trial {last.number + 1}: {result}", markup=False)
+        description = f"trial {last.number + 2}"
         if best:
-            said += f", best so far {best[0].value:.4f} (trial {best[0].number + 1})"
-        self._progress.update(self._task, description=said)
+            description += f", best so far {best[0].value:.4f} (trial {best[0].number + 1})"
+        self._progress.update(self._task, description=description)
 
 
 def show(console: Console, study: optuna.Study, metric: str) -> None:
-    """The best trials side by side, and how much each setting mattered."""
+    """Print the best trials side by side, with the importance of each setting."""
     best = finished(study)[:_SHOWN]
     importances = _importances(study)
-    table = Table(title="The best trials", title_justify="left")
+    table = Table(title="Best trials", title_justify="left")
     for heading in ("", *(f"trial {trial.number + 1}" for trial in best)):
         table.add_column(heading, justify="right" if heading else "left")
     if importances:
@@ -78,7 +78,7 @@ def _shown(value: float) -> str:
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
-    """Of each setting, summing to 1; empty where the trials are too few to tell."""
+    """Return the importance of each setting, summing to 1; empty if there are too few trials."""
     if len(finished(study)) < _SHOWN:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()

@@ -1,4 +1,4 @@
-"""One search, from rows to a file that ``run`` takes."""
+"""Runs one search: splits the data, searches, and writes a file for ``run --config``."""
 
 import time
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from trainer.data import split
 from trainer.data.types import Dataset, Split
 from trainer.model.training.defaults import resolve
 from trainer.tuning import search, space, terminal
-from trainer.tuning.measures import METRICS
-from trainer.tuning.objective import Judge
+from trainer.tuning.metrics import METRICS
+from trainer.tuning.objective import Objective
 
 _VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted.
+    """The goal of a search.
 
     Attributes:
         metric: a name in ``METRICS``.
-        limits: when the search ends.
-        output: where the best configuration goes, from the first trial on that was finished.
-        preset: what that file starts from.
+        limits: the limits of the search.
+        output: the file for the best configuration, written after every trial that finishes.
+        preset: the name of the preset that the file is based on.
     """
 
     metric: str
@@ -38,26 +38,26 @@ class Goal:
 
 
 def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console) -> config.Config:
-    """Search from ``settings`` on; the best configuration, which is also written.
+    """Search for better settings than ``settings``; write and return the best configuration.
 
-    The rows are split as ``run`` splits them, and the test rows put aside. Of the training rows
-    a part is held out in the same way to judge the trials. A trial holds out nothing more: its
-    number of epochs is searched for, so nothing else need end it. For a run to train as the
-    trial did, the configuration that is written has ``training.validation_share`` 0 too.
+    The rows are split as ``run`` splits them, and the test rows are put aside. Part of the training
+    rows is held out in the same way to evaluate the trials. Trials do not stop early, because the
+    number of epochs is one of the searched settings. For this reason ``training.validation_share``
+    is 0 in the configuration that is written.
 
     Raises:
-        DataError: the data cannot be split, or has no such columns, as the configuration asks.
-        TuningError: no trial was finished.
+        DataError: the data cannot be split, or lacks columns that the configuration names.
+        TuningError: no trial finished.
         OSError: the file cannot be written.
     """
-    # Before anything slow: a directory that cannot be made should not cost a wait.
+    # First of all, so that a directory that cannot be created fails at once.
     goal.output.parent.mkdir(parents=True, exist_ok=True)
-    parts = _parts(dataset, settings)
-    # From here on nothing has the test rows.
+    parts = _split_training_rows(dataset, settings)
+    # The test rows are out of reach from here on.
     dataset = replace(dataset, interactions=parts.train)
     console.print(
         f"Training on {len(parts.train):,} interactions of {dataset.name}, "
-        f"judging by {len(parts.test):,} more of its training rows",
+        f"evaluating trials on {len(parts.test):,} validation rows",
         markup=False,
         soft_wrap=True,
     )
@@ -68,7 +68,7 @@ def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console
         timestamps=parts.train.timestamps is not None,
     )
     searched = _searched(dataset, start)
-    judge = Judge(dataset, parts, METRICS[goal.metric])
+    objective = Objective(dataset, parts, METRICS[goal.metric])
     started = time.monotonic()
 
     def best(study: optuna.Study) -> config.Config:
@@ -76,14 +76,14 @@ def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console
 
     def after_trial(study: optuna.Study) -> None:
         line.after_trial(study)
-        # At once: what ends the process, for want of memory say, should not cost the search.
+        # After every trial, so that a process that is killed leaves the best result so far.
         if search.finished(study):
             comments = _comments(dataset, goal, study, time.monotonic() - started)
             config.write(goal.output, best(study), goal.preset, comments)
 
     with terminal.ProgressLine(console, goal.limits.seconds) as line:
         study = search.search(
-            lambda parameters, time_left: judge(space.configured(start, parameters), time_left),
+            lambda parameters, time_left: objective(space.configured(start, parameters), time_left),
             searched,
             space.starting_point(start, searched),
             goal.limits,
@@ -94,8 +94,8 @@ def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console
     return best(study)
 
 
-def _parts(dataset: Dataset, settings: config.Config) -> Split:
-    """What trials train on, and as its test rows what they are judged by."""
+def _split_training_rows(dataset: Dataset, settings: config.Config) -> Split:
+    """Return the rows that trials train on, and the validation rows as ``test``."""
     kind = settings.split.kind
     train = split.split(dataset.interactions, kind, settings.split.test_share, settings.seed).train
     return split.split(train, kind, _VALIDATION_SHARE, settings.seed + 2)
@@ -112,9 +112,9 @@ def _comments(dataset: Dataset, goal: Goal, study: optuna.Study, seconds: float)
     best, first = search.finished(study)[0], study.trials[0].value
     return [
         f"Found by python -m trainer tune on {dataset.name}: the highest {goal.metric} on "
-        f"validation rows, {_VALIDATION_SHARE:.0%} of the training rows.",
-        f"Trial 1, from which it started: {'failed' if first is None else f'{first:.4f}'}",
-        f"Trial {best.number + 1}, which this is: {best.value:.4f}",
+        f"validation rows, which are {_VALIDATION_SHARE:.0%} of the training rows.",
+        f"Trial 1, the starting configuration: {'failed' if first is None else f'{first:.4f}'}",
+        f"Trial {best.number + 1}, this configuration: {best.value:.4f}",
         f"Trials: {len(study.trials)}, in {seconds:.0f} s",
-        "validation_share is 0 because a trial trains for all of its epochs.",
+        "validation_share is 0 because every trial trains for all of its epochs.",
     ]

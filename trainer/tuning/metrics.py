@@ -1,4 +1,4 @@
-"""What a search can look for the highest of; the definitions are those of ``evaluation``."""
+"""Metrics that a search can maximize; :mod:`trainer.evaluation` defines them."""
 
 from collections.abc import Callable, Mapping
 
