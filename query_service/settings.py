@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 
 from config_fields import Validated, setting
+from query_service.stores import FORMS
 from rpc.addresses import grpc_target
 from rpc.pem import TlsFiles
 from serving_contract import MAX_K
@@ -37,8 +38,7 @@ class Settings(Validated):
     )
     seen_store: str = setting(
         "none",
-        "Where the items that users have seen are stored: sqlite:PATH, redis://HOST:PORT/DB, "
-        "rediss://HOST:PORT/DB or none.",
+        f"Where the items that users have seen are stored: {FORMS}.",
     )
     timeout_s: float = setting(
         1.0, "Longest time in seconds that a request may take, whatever its deadline.", above=0

@@ -1,7 +1,7 @@
-"""The channel to the model servers: where they are, which of them is asked, what is asked again.
+"""The gRPC channel to the model servers.
 
-All of it is gRPC's own: name resolution, ``round_robin``, retries with jitter and a budget. See the
-service config in https://github.com/grpc/grpc/blob/master/doc/service_config.md and proposal A6.
+Name resolution, round robin, and retries with jitter and a budget are gRPC's own. See the service
+config in https://github.com/grpc/grpc/blob/master/doc/service_config.md and gRPC proposal A6.
 """
 
 import json
@@ -16,9 +16,9 @@ _SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [{"service": "tensorflow.serving.PredictionService"}],
-            # A Predict changes nothing, so it may be asked twice; gRPC waits a random time up to
-            # these, and no attempt outlives the deadline. NOT_FOUND: this one has no version
-            # loaded, another may.
+            # A Predict is read-only, so it may be sent again. gRPC waits for a random time up to
+            # the backoff, and no attempt outlives the deadline. A server answers NOT_FOUND while
+            # it has no version loaded; another server may have one.
             "retryPolicy": {
                 "maxAttempts": 3,
                 "initialBackoff": "0.01s",
@@ -28,26 +28,26 @@ _SERVICE_CONFIG = {
             },
         }
     ],
-    # The budget: a failure costs one token and a success gives one back; with half of them or less
-    # nothing is asked again. So one bad server of two is made up for, and where all are bad each is
-    # soon asked once.
+    # The retry budget: a failure costs one token, a success returns one, and nothing is retried
+    # while half of them or less are left. This covers one failing server of two, and if all fail,
+    # each soon gets every request only once.
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 1.0},
 }
 _OPTIONS = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # Without the name's TXT record, which only holds a service config.
+    # Do not look up the TXT record of the name, which would only hold a service config.
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # The largest Predict that can be sent again: 256 histories of 1,000 ids.
+    # The largest Predict that can be retried: 256 histories of 1,000 ids.
     ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
-    # Back within a second or so of the server's return; gRPC adds jitter.
+    # Reconnect within about a second of the server's return; gRPC adds jitter.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # A machine that is gone without a word: asked after 10 s, given up 2 s later. Only while
-    # something is asked; servers allow that.
+    # Detect a machine that vanished: ping after 10 s of silence, give up 2 s later. Pings are sent
+    # only during calls, which servers allow.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
 )
@@ -56,9 +56,12 @@ _OPTIONS = (
 def open_channel(
     addresses: str, credentials: grpc.ChannelCredentials | None = None, server_name: str = ""
 ) -> grpc.aio.Channel:
-    """A channel to what :func:`rpc.addresses.grpc_target` understands. Inside a running event loop.
+    """Open a channel. Must be called in a running event loop.
 
-    With credentials, over TLS; ``server_name``: in the certificate, if not the address's.
+    Args:
+        addresses: One or more addresses, as :func:`rpc.addresses.grpc_target` accepts them.
+        credentials: Used for TLS; None for plain text.
+        server_name: The name in the server's certificate, if it differs from the address.
     """
     options: list[tuple[str, str | int]] = [*_OPTIONS]
     if server_name:

@@ -1,4 +1,7 @@
-"""The raw encoding of a tensor's values: what --enable_serialization_as_tensor_content sends."""
+"""Decodes ``tensor_content``, the packed encoding of a tensor's values.
+
+TensorFlow Serving uses it with --enable_serialization_as_tensor_content.
+"""
 
 import array
 import sys
@@ -7,10 +10,10 @@ from query_service.varint import read_varint
 
 
 def decode_numbers(content: bytes, typecode: str) -> list[float]:
-    """Little-endian values; ``typecode`` as in :mod:`array`.
+    """Return numbers encoded in little-endian order; ``typecode`` is that of :mod:`array`.
 
     Raises:
-        ValueError: the content does not end with a value.
+        ValueError: The length of the content is not a multiple of the size of a number.
     """
     values: array.array[float] = array.array(typecode)
     values.frombytes(content)
@@ -23,13 +26,13 @@ def decode_strings(content: bytes, count: int) -> list[bytes]:
     """Return ``count`` strings: the content holds their lengths as varints, then the strings.
 
     Raises:
-        ValueError: the content is longer or shorter than that.
+        ValueError: The content is longer or shorter than that.
     """
     lengths: list[int] = []
     start = 0
     while len(lengths) < count and start < len(content):
         length = content[start]
-        # Nearly all lengths have one byte, and a call for each would take longer.
+        # Most lengths take a single byte; calling a function for each would be slower.
         if length < 0x80:
             start += 1
         else:

@@ -1,4 +1,4 @@
-"""Answers of the model server of any content: a good answer, or a fault; nothing else."""
+"""Any response of the model server is either used or reported as its fault."""
 
 import array
 import time
@@ -50,7 +50,9 @@ def _tensors(draw: Any) -> pb.Tensor:
     outputs=st.dictionaries(st.sampled_from(["item_id", "score", "known", "?"]), _tensors()),
     version=st.integers(-(2**63), 2**63 - 1),
 )
-def test_any_tensors(answers: PredictAnswers, outputs: dict[str, pb.Tensor], version: int) -> None:
+def test_random_tensors(
+    answers: PredictAnswers, outputs: dict[str, pb.Tensor], version: int
+) -> None:
     response = pb.PredictResponse(outputs=outputs)
     response.model_spec.version.value = version
     answers.run(response.SerializeToString())
@@ -62,7 +64,7 @@ def test_any_tensors(answers: PredictAnswers, outputs: dict[str, pb.Tensor], ver
     scores=st.lists(_any_score, min_size=8, max_size=8),
     ordered=st.booleans(),
 )
-def test_any_values_in_good_tensors(
+def test_random_values_in_valid_tensors(
     answers: PredictAnswers, ids: list[bytes], scores: list[float], ordered: bool
 ) -> None:
     if ordered:
@@ -75,7 +77,7 @@ def test_any_values_in_good_tensors(
 
 @settings(max_examples=500, deadline=None)
 @given(st.data())
-def test_any_bytes(answers: PredictAnswers, data: st.DataObject) -> None:
+def test_randomly_changed_bytes(answers: PredictAnswers, data: st.DataObject) -> None:
     changed = bytearray(good(as_content=data.draw(st.booleans())).SerializeToString())
     for place, piece in data.draw(
         st.lists(st.tuples(st.integers(0, len(changed)), st.binary(max_size=3)), max_size=4)
@@ -84,7 +86,7 @@ def test_any_bytes(answers: PredictAnswers, data: st.DataObject) -> None:
     answers.run(bytes(changed))
 
 
-def _version(response: pb.PredictResponse) -> None:
+def _no_version(response: pb.PredictResponse) -> None:
     response.model_spec.Clear()
 
 
@@ -122,7 +124,7 @@ def _values(name: str, values: list[Any]) -> Callable[[pb.PredictResponse], None
 @pytest.mark.parametrize(
     "spoil",
     [
-        _version,
+        _no_version,
         _shape("item_id", 2, 10**12),
         _shape("item_id", 2, -4),
         _shape("item_id", -2, -4),
@@ -134,13 +136,13 @@ def _values(name: str, values: list[Any]) -> Callable[[pb.PredictResponse], None
         _values("score", [float("nan")]),
         _values("score", [float("inf")]),
         _values("score", [1.0, 2.0]),
-        # Each is half of a character; end to end they are one.
+        # Each id is half of a character; together they would be a valid one.
         _values("item_id", [b"\xc3", b"\xa9"]),
         _content(b"\xff" * 1_000_000),
         _content(b"\xff" * 9 + b"\x01" + b"a" * 100),
     ],
 )
-def test_a_fault_is_seen(
+def test_invalid_response_is_a_fault_found_cheaply(
     answers: PredictAnswers, spoil: Callable[[pb.PredictResponse], None]
 ) -> None:
     response = good(as_content=False)
@@ -157,7 +159,7 @@ def test_a_fault_is_seen(
 
 
 @given(st.binary(max_size=60), st.one_of(st.integers(-5, 10), st.just(10**12)))
-def test_any_packed_strings(content: bytes, count: int) -> None:
+def test_random_packed_strings(content: bytes, count: int) -> None:
     try:
         strings = decode_strings(content, count)
     except ValueError:
@@ -167,7 +169,7 @@ def test_any_packed_strings(content: bytes, count: int) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_packed_numbers(content: bytes) -> None:
+def test_random_packed_numbers(content: bytes) -> None:
     try:
         numbers = decode_numbers(content, "f")
     except ValueError:
@@ -177,7 +179,7 @@ def test_any_packed_numbers(content: bytes) -> None:
 
 
 class _RawModelServer:
-    """Answers Predict and GetModelStatus with the same bytes."""
+    """A model server that answers every call with the same bytes."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -205,7 +207,7 @@ def raw() -> Iterator[_RawModelServer]:
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x0a", b"\x08" * 1000, b"\x53" * 1000, bytes(10)])
-def test_bytes_that_are_no_message(
+def test_unparsable_response_is_an_internal_error(
     raw: _RawModelServer, serve: Callable[..., Service], data: bytes
 ) -> None:
     raw.data = data
@@ -216,7 +218,7 @@ def test_bytes_that_are_no_message(
     assert (raised.value.code(), raised.value.details()) == (Code.INTERNAL, "internal error")
 
 
-def test_one_of_a_batch_with_too_long_an_id_fails_alone(
+def test_overlong_item_id_fails_only_its_own_request(
     serve: Callable[..., Service], model_server: Any
 ) -> None:
     model_server.ranking = ["a", "b" * 257]

@@ -1,4 +1,4 @@
-"""What a user did last, through a real socket: which signature is asked, with what."""
+"""Recent items of a request choose the signature, and count as seen."""
 
 import time
 from collections.abc import Callable
@@ -26,29 +26,31 @@ def _ids(answer: pb.RetrieveResponse) -> list[str]:
     return [one.item_id for one in answer.candidates]
 
 
-def test_recent_items_join_the_user(service: Service, model_server: FakeModelServer) -> None:
+def test_recent_items_are_sent_with_the_user(
+    service: Service, model_server: FakeModelServer
+) -> None:
     answer = _ask(service, ["i7", "new", "é"])
     assert model_server.signatures == [BY_BOTH]
-    assert model_server.histories == [[["i7", "new", "é"]]], "in the order given, newest last"
+    assert model_server.histories == [[["i7", "new", "é"]]], "in the order given"
     assert _ids(answer) == ["i0", "i1", "i2"]
     assert (answer.origin, answer.model_version) == (pb.ORIGIN_MODEL, 7)
 
 
-def test_without_recent_items_the_user_alone_is_asked(
+def test_without_recent_items_the_user_alone_is_sent(
     service: Service, model_server: FakeModelServer
 ) -> None:
     _ask(service, [])
     assert (model_server.signatures, model_server.histories) == (["by_user"], [])
 
 
-def test_of_a_duplicate_the_last_occurrence_counts(
+def test_last_occurrence_of_a_duplicate_counts(
     service: Service, model_server: FakeModelServer
 ) -> None:
     _ask(service, ["i1", "i2", "i1", "i3", "i3"])
     assert model_server.histories == [[["i2", "i1", "i3"]]]
 
 
-def test_an_unknown_user_with_a_known_item(
+def test_unknown_user_with_a_known_item_is_known(
     serve: Callable[..., Service], model_server: FakeModelServer
 ) -> None:
     model_server.known = False
@@ -56,7 +58,7 @@ def test_an_unknown_user_with_a_known_item(
         assert _ask(service, ["new", "i4"]).origin == pb.ORIGIN_MODEL
 
 
-def test_an_unknown_user_with_unknown_items(
+def test_unknown_user_with_unknown_items_is_unknown(
     serve: Callable[..., Service], model_server: FakeModelServer
 ) -> None:
     model_server.known = False
@@ -77,7 +79,7 @@ def test_recent_items_count_as_seen(service: Service) -> None:
     assert _ids(_ask(service, ["i1"], user_id="u2", exclude_seen=True)) == ["i0", "i2", "i3"]
 
 
-def test_a_thousand_recent_items_are_fetched_around(
+def test_a_thousand_recent_items_are_excluded(
     service: Service, model_server: FakeModelServer
 ) -> None:
     model_server.ranking = [f"i{n}" for n in range(1500)]
@@ -88,7 +90,7 @@ def test_a_thousand_recent_items_are_fetched_around(
     assert model_server.signatures == [BY_BOTH] * 2
 
 
-def test_a_batch_asks_each_kind_once(service: Service, model_server: FakeModelServer) -> None:
+def test_batch_sends_one_predict_per_kind(service: Service, model_server: FakeModelServer) -> None:
     def user(name: str, *recent: str) -> pb.RetrieveRequest:
         return pb.RetrieveRequest(user_id=name, max_candidates=2, recent_item_ids=recent)
 
@@ -113,7 +115,7 @@ def test_a_batch_asks_each_kind_once(service: Service, model_server: FakeModelSe
     assert model_server.histories == [[["i5", "", ""], ["i6", "i7", "i8"], ["i9", "", ""]]]
 
 
-def test_errors_and_deadlines_are_those_of_the_other_kinds(
+def test_errors_and_deadlines_are_the_same_as_without_recent_items(
     service: Service, model_server: FakeModelServer
 ) -> None:
     def failure(timeout: float = 10) -> grpc.StatusCode:
@@ -132,34 +134,38 @@ def test_errors_and_deadlines_are_those_of_the_other_kinds(
     ):
         model_server.error = (upstream, f"Tensors with name '{BY_BOTH}_history:0' differ")
         assert failure() == ours
-    assert set(model_server.signatures) == {BY_BOTH}, "no other signature was tried"
+    assert set(model_server.signatures) == {BY_BOTH}, "only a missing signature has a replacement"
     model_server.error = None
     model_server.delay_s = 0.5
     assert failure(timeout=0.1) == code.DEADLINE_EXCEEDED
 
 
-def test_an_older_model_answers_without_them(
+def test_older_model_answers_without_recent_items(
     service: Service, model_server: FakeModelServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     model_server.versions_without_history = {7}
     for _ in range(5):
         answer = _ask(service, ["i1"], exclude_seen=True)
-        assert _ids(answer) == ["i3", "i5", "i6"], "and they still count as seen"
+        assert _ids(answer) == ["i3", "i5", "i6"], "recent items still count as seen"
         assert (answer.origin, answer.model_version) == (pb.ORIGIN_MODEL, 7)
-    assert model_server.signatures == [BY_BOTH, *["by_user"] * 5], "refused once, not asked again"
+    assert model_server.signatures == [BY_BOTH, *["by_user"] * 5], (
+        "the missing signature is tried once"
+    )
     assert caplog.text.count("version 7 of model retrieval has no signature") == 1
 
 
-def test_a_newer_version_is_asked_again(service: Service, model_server: FakeModelServer) -> None:
+def test_missing_signature_is_remembered_per_version(
+    service: Service, model_server: FakeModelServer
+) -> None:
     model_server.versions_without_history = {7}
     _ask(service, ["i1"])
     model_server.version = 8
-    # An answer, or the health check, tells of the new version.
+    # A response, or the health check, tells of the new version.
     _ask(service, [])
     model_server.signatures.clear()
     assert _ask(service, ["i1"]).model_version == 8
     assert model_server.signatures == [BY_BOTH]
-    # Back to the old one: what it cannot do is remembered.
+    # After a rollback, the old version is still known to lack the signature.
     model_server.version = 7
     _ask(service, [])
     model_server.signatures.clear()
@@ -167,7 +173,7 @@ def test_a_newer_version_is_asked_again(service: Service, model_server: FakeMode
     assert model_server.signatures == ["by_user"]
 
 
-def test_a_refusal_during_a_swap_is_not_held_against_the_new_version(
+def test_refusal_during_a_promotion_does_not_count_against_the_new_version(
     service: Service, model_server: FakeModelServer
 ) -> None:
     model_server.versions_without_history = {7}
@@ -176,7 +182,7 @@ def test_a_refusal_during_a_swap_is_not_held_against_the_new_version(
         model_server.spoil = None
         model_server.version = _response.model_spec.version.value = 8
 
-    # 7 refuses; before the second question it has made way for 8.
+    # Version 7 refuses, and version 8 replaces it before the second Predict.
     model_server.spoil = swap
     assert _ask(service, ["i1"]).model_version == 8
     model_server.signatures.clear()
@@ -184,13 +190,13 @@ def test_a_refusal_during_a_swap_is_not_held_against_the_new_version(
     assert model_server.signatures == [BY_BOTH]
 
 
-def test_a_refusal_after_going_back_is_not_held_against_the_newer_version(
+def test_refusal_after_a_rollback_does_not_count_against_the_newer_version(
     service: Service, model_server: FakeModelServer
 ) -> None:
     model_server.versions_without_history = {7}
     model_server.version = 8
     _ask(service, [])
-    # 8 was the last one heard of; 7 refuses and answers.
+    # Version 8 was the last one known; version 7 refuses and then answers.
     model_server.version = 7
     assert _ask(service, ["i1"]).model_version == 7
     model_server.version = 8
@@ -200,7 +206,7 @@ def test_a_refusal_after_going_back_is_not_held_against_the_newer_version(
     assert model_server.signatures == [BY_BOTH]
 
 
-def test_another_model_under_the_same_number(
+def test_missing_signature_is_forgotten_when_the_server_restarts(
     service: Service, model_server: FakeModelServer
 ) -> None:
     model_server.versions_without_history = {7}
@@ -216,7 +222,7 @@ def test_another_model_under_the_same_number(
     assert model_server.signatures == [BY_BOTH]
 
 
-def test_the_client_sends_recent_items(service: Service, model_server: FakeModelServer) -> None:
+def test_client_sends_recent_items(service: Service, model_server: FakeModelServer) -> None:
     with RetrievalClient(service.address) as client:
         answer = client.for_user("u1", 2, recent=["i1", "i3"], exclude_seen=True)
     assert [one.item_id for one in answer.candidates] == ["i5", "i6"]

@@ -1,4 +1,4 @@
-"""Users who have seen thousands of items: the same answers, at a cost that does not grow."""
+"""Users who have seen thousands of items get exact answers at little more cost."""
 
 import random
 import time
@@ -14,20 +14,20 @@ from tests.query_service.conftest import FakeModelServer, Service, write_seen
 from tests.query_service.redis_server import RedisServer, needs_redis
 
 Serve = Callable[..., Service]
-Keep = Callable[[dict[str, list[str]]], str]
+Fill = Callable[[dict[str, list[str]]], str]
 _ITEMS = [f"i{n}" for n in range(6_000)]
 
 
 @pytest.fixture(params=["sqlite", "recorded", pytest.param("redis", marks=needs_redis)])
-def keep(request: pytest.FixtureRequest, tmp_path: Path) -> Keep:
-    """Put what users have seen into a store; its name."""
+def fill(request: pytest.FixtureRequest, tmp_path: Path) -> Fill:
+    """Fill a store with seen items by user, and return its name."""
 
     def sqlite(seen: dict[str, list[str]]) -> str:
         write_seen(tmp_path / "seen.sqlite", seen)
         return f"sqlite:{tmp_path / 'seen.sqlite'}"
 
     def recorded(seen: dict[str, list[str]]) -> str:
-        """A half in each of the two files."""
+        """Write half of the items to each of the two files."""
         name = sqlite({user: items[::2] for user, items in seen.items()})
         write_seen(
             tmp_path / "recorded.sqlite", {user: items[1::2] for user, items in seen.items()}
@@ -40,13 +40,13 @@ def keep(request: pytest.FixtureRequest, tmp_path: Path) -> Keep:
             server.sees(user, *items)
         return server.url
 
-    kept: Keep = {"sqlite": sqlite, "recorded": recorded, "redis": redis}[request.param]
-    return kept
+    filled: Fill = {"sqlite": sqlite, "recorded": recorded, "redis": redis}[request.param]
+    return filled
 
 
 @pytest.fixture
 def start(serve: Serve, model_server: FakeModelServer) -> Serve:
-    """A service that has reached its store: on a busy machine not at the first attempt."""
+    """Start a service, and wait until it has reached its store."""
 
     def started(**settings: object) -> Service:
         model_server.ranking = _ITEMS
@@ -66,11 +66,11 @@ def _ids(service: Service, user: str, k: int, **more: object) -> list[str]:
     return [one.item_id for one in service.stub.Retrieve(request, timeout=10).candidates]
 
 
-def test_scattered_seen_items_take_one_shallow_fetch(
-    start: Serve, model_server: FakeModelServer, keep: Keep
+def test_scattered_seen_items_need_one_shallow_fetch(
+    start: Serve, model_server: FakeModelServer, fill: Fill
 ) -> None:
     seen = random.Random(1).sample(_ITEMS, 2_500)
-    service = start(seen_store=keep({"u": seen}))
+    service = start(seen_store=fill({"u": seen}))
     expected = [one for one in _ITEMS if one not in set(seen)]
     assert _ids(service, "u", 50) == expected[:50]
     assert model_server.depths == [[200]]
@@ -79,28 +79,30 @@ def test_scattered_seen_items_take_one_shallow_fetch(
     assert _ids(service, "u", 50, recent_item_ids=others) == expected[10:60]
 
 
-def test_seen_items_that_are_the_best_ones(
-    start: Serve, model_server: FakeModelServer, keep: Keep
+def test_seen_items_at_the_top_need_one_deeper_fetch(
+    start: Serve, model_server: FakeModelServer, fill: Fill
 ) -> None:
-    service = start(seen_store=keep({"u": _ITEMS[:5_000], "all": _ITEMS, "most": _ITEMS[:-3]}))
+    service = start(seen_store=fill({"u": _ITEMS[:5_000], "all": _ITEMS, "most": _ITEMS[:-3]}))
     assert _ids(service, "u", 50) == _ITEMS[5_000:5_050]
-    assert model_server.depths == [[200], [5_050]], "no deeper than it has to be"
+    assert model_server.depths == [[200], [5_050]], "the second is no deeper than necessary"
     assert _ids(service, "all", 50) == []
     assert _ids(service, "most", 50) == _ITEMS[-3:]
 
 
 @pytest.mark.parametrize("count", [SHORT_LIST - 1, SHORT_LIST, SHORT_LIST + 1])
-def test_around_what_is_many(start: Serve, keep: Keep, count: int) -> None:
-    service = start(seen_store=keep({"u": _ITEMS[:count]}))
+def test_exclusion_is_exact_around_the_limit_of_a_short_list(
+    start: Serve, fill: Fill, count: int
+) -> None:
+    service = start(seen_store=fill({"u": _ITEMS[:count]}))
     assert _ids(service, "u", 10) == _ITEMS[count : count + 10]
     assert _ids(service, "u", 1_000) == _ITEMS[count : count + 1_000]
 
 
-def test_the_last_resort_holds_nothing_seen_either(
-    start: Serve, model_server: FakeModelServer, keep: Keep
+def test_fallback_holds_no_seen_items(
+    start: Serve, model_server: FakeModelServer, fill: Fill
 ) -> None:
     model_server.known = False
-    service = start(seen_store=keep({"u": _ITEMS[:2_000]}), fallback="popular")
+    service = start(seen_store=fill({"u": _ITEMS[:2_000]}), fallback="popular")
     assert _ids(service, "u", 10) == _ITEMS[2_000:2_010]
     model_server.stop()
     assert _ids(service, "u", 10) == _ITEMS[2_000:2_010]

@@ -1,4 +1,4 @@
-"""Seen items in a real Redis: what is read, and what happens while it is away."""
+"""Seen items in a real Redis, also while it is unavailable."""
 
 import asyncio
 import logging
@@ -46,12 +46,12 @@ def _code(service: Service, request: pb.RetrieveRequest = SEEN, timeout: float =
 
 
 def _until_ok(service: Service, limit_s: float = 5) -> None:
-    """Until it is connected: on a busy machine not at the first attempt."""
+    """Wait until the service is connected to Redis."""
     until(lambda: _code(service) == Code.OK, limit_s)
 
 
 def _until_refused(stub: Any) -> None:
-    """Until it is connected, and Redis refuses the password."""
+    """Wait until the service is connected and Redis refuses its password."""
 
     def refused() -> bool:
         with pytest.raises(grpc.RpcError) as raised:
@@ -62,40 +62,40 @@ def _until_refused(stub: Any) -> None:
     until(refused, 5)
 
 
-def _in_store(url: str, ask: Callable[[Any], Any]) -> Any:
+def _with_store(url: str, use: Callable[[Any], Any]) -> Any:
     async def run() -> Any:
         store = open_store(url)
         try:
-            return await ask(store)
+            return await use(store)
         finally:
             await store.close()
 
     return asyncio.run(run())
 
 
-def test_what_a_pipeline_wrote_is_left_out(
+def test_items_that_another_program_wrote_are_excluded(
     serve: Callable[..., Service], redis_server: RedisServer
 ) -> None:
     service = serve(seen_store=redis_server.url)
     _until_ok(service)
-    assert _ids(service) == ["i0", "i1"], "of an unknown user nothing was seen"
+    assert _ids(service) == ["i0", "i1"], "an unknown user has seen nothing"
     redis_server.sees("u1", "i0", "i2")
     assert _ids(service) == ["i1", "i3"]
     redis_server.sees("u1", "i1")
     assert _ids(service) == ["i3", "i4"]
 
 
-def test_items_are_bytes(redis_server: RedisServer) -> None:
+def test_any_item_id_is_read_unchanged(redis_server: RedisServer) -> None:
     items = {"é".encode(), "日本".encode(), b"a b\r\n\0", *(b"%d" % n for n in range(5_000))}
     redis_server.sees("ü", *items)
-    # Even where the URL asks redis-py for text.
+    # Also if the URL asks redis-py for text.
     for options in ("", "?decode_responses=true"):
         url = redis_server.url + options
-        assert _in_store(url, lambda store: store.seen("ü")) == items
-        assert _in_store(url, lambda store: store.seen("u")) == frozenset()
+        assert _with_store(url, lambda store: store.seen("ü")) == items
+        assert _with_store(url, lambda store: store.seen("u")) == frozenset()
 
 
-def test_what_is_recorded_can_be_read(redis_server: RedisServer) -> None:
+def test_recorded_items_can_be_read_and_erased(redis_server: RedisServer) -> None:
     async def ask(store: Any) -> None:
         assert await store.record([("a", "1"), ("b", "1"), ("a", "é"), ("a", "1")]) == 3
         assert await store.record([("a", "1"), ("a", "2")]) == 1
@@ -104,20 +104,20 @@ def test_what_is_recorded_can_be_read(redis_server: RedisServer) -> None:
         assert [one[1:] for one in await store.forget("a")] == [(0, "")]
         assert (await store.seen("a"), await store.seen("b")) == (frozenset(), {b"1"})
 
-    _in_store(redis_server.url, ask)
+    _with_store(redis_server.url, ask)
     with redis_server.client() as client:
         assert client.keys() == [b"shortlist:seen:b"]
 
 
-def test_another_database(redis_server: RedisServer) -> None:
+def test_database_of_the_url_is_used(redis_server: RedisServer) -> None:
     url = redis_server.url[:-1] + "3"
-    _in_store(url, lambda store: store.record([("u1", "i0")]))
+    _with_store(url, lambda store: store.record([("u1", "i0")]))
     with redis_server.client(db=3) as client:
         assert client.smembers("shortlist:seen:u1") == {b"i0"}
 
 
 class Load:
-    """Requests of both kinds, in threads, until it ends; what came back since the last look."""
+    """Sends requests with and without seen items from threads, and counts the statuses."""
 
     def __init__(self, service: Service) -> None:
         self._lock = threading.Lock()
@@ -142,8 +142,11 @@ class Load:
                 if kind == "seen":
                     self._seconds.append(time.monotonic() - began)
 
-    def look(self) -> tuple[set[Code], set[Code], float]:
-        """Codes with and without exclude_seen, and the median time with it, since the last look."""
+    def take(self) -> tuple[set[Code], set[Code], float]:
+        """Return the codes with and without exclude_seen, and the median seconds with it.
+
+        Covers the time since the last call.
+        """
         with self._lock:
             usual_s = statistics.median(self._seconds) if self._seconds else 0.0
             found = set(self._outcomes["seen"]), set(self._outcomes["plain"]), usual_s
@@ -167,16 +170,16 @@ def _load(service: Service) -> Iterator[Load]:
 
 
 @pytest.mark.parametrize(
-    ("away", "back"),
+    ("stop", "restart"),
     [(RedisServer.kill, RedisServer.start), (RedisServer.pause, RedisServer.resume)],
     ids=["killed", "stopped"],
 )
-def test_redis_away_under_load(
+def test_unavailable_redis_under_load(
     serve: Callable[..., Service],
     redis_server: RedisServer,
     caplog: pytest.LogCaptureFixture,
-    away: Callable[[RedisServer], None],
-    back: Callable[[RedisServer], None],
+    stop: Callable[[RedisServer], None],
+    restart: Callable[[RedisServer], None],
 ) -> None:
     redis_server.sees("u1", "i0")
     service = serve(seen_store=redis_server.url)
@@ -185,26 +188,26 @@ def test_redis_away_under_load(
     caplog.set_level(logging.INFO)
     with _load(service) as load:
         time.sleep(0.3)
-        assert load.look()[:2] == ({Code.OK}, {Code.OK})
-        away(redis_server)
-        # Requests that were under way have ended, too.
-        until(lambda: load.look()[0] == {Code.UNAVAILABLE}, 3)
-        # Longer than any request may take, and than connections are tried anew.
+        assert load.take()[:2] == ({Code.OK}, {Code.OK})
+        stop(redis_server)
+        # Until the requests in flight have ended as well.
+        until(lambda: load.take()[0] == {Code.UNAVAILABLE}, 3)
+        # Longer than a request may take, and than the interval between reconnects.
         time.sleep(1.5)
-        with_seen, without, usual_s = load.look()
+        with_seen, without, usual_s = load.take()
         assert (with_seen, without) == ({Code.UNAVAILABLE}, {Code.OK})
-        assert usual_s < 0.1, "nobody waits for what is known to be away"
-        back(redis_server)
+        assert usual_s < 0.1, "requests fail at once while Redis is known to be unavailable"
+        restart(redis_server)
         _until_ok(service, 2)
-        until(lambda: load.look()[:2] == ({Code.OK}, {Code.OK}), 2)
+        until(lambda: load.take()[:2] == ({Code.OK}, {Code.OK}), 2)
     assert not load.leaked
-    assert _ids(service) == ["i1", "i2"], "and what was written before is there"
-    said = [one.message for one in caplog.records if one.name.endswith("redis_pipeline")]
-    assert said[-1] == "seen store: Redis is back"
-    assert len(said) <= 4, "not one for each request"
+    assert _ids(service) == ["i1", "i2"], "items written before are still there"
+    messages = [one.message for one in caplog.records if one.name.endswith("redis_pipeline")]
+    assert messages[-1] == "seen store: Redis is back"
+    assert len(messages) <= 4, "not one for each request"
 
 
-def test_no_answer_within_the_deadline(
+def test_slow_redis_does_not_exceed_the_deadline(
     serve: Callable[..., Service], redis_server: RedisServer
 ) -> None:
     service = serve(seen_store=redis_server.url)
@@ -222,24 +225,24 @@ def test_no_answer_within_the_deadline(
         redis_server.resume()
 
 
-def test_it_is_looked_for_over_one_connection(
+def test_reconnecting_uses_one_connection_at_a_time(
     serve: Callable[..., Service], redis_server: RedisServer
 ) -> None:
     service = serve(seen_store=redis_server.url)
     _until_ok(service)
     redis_server.pause()
     with _load(service) as load:
-        until(lambda: load.look()[0] == {Code.UNAVAILABLE}, 3)
+        until(lambda: load.take()[0] == {Code.UNAVAILABLE}, 3)
         time.sleep(2)
-        assert load.look()[0] == {Code.UNAVAILABLE}
+        assert load.take()[0] == {Code.UNAVAILABLE}
     redis_server.resume()
     _until_ok(service, 2)
     with redis_server.client() as client:
-        # One for each time that it was looked for.
+        # One connection for each attempt to reach it.
         assert client.info("stats")["total_connections_received"] < 20
 
 
-def test_an_answer_that_came_too_late_is_nobody_elses(redis_server: RedisServer) -> None:
+def test_late_answer_goes_to_no_other_call(redis_server: RedisServer) -> None:
     users = [f"u{n}" for n in range(50)]
     for user in users:
         redis_server.sees(user, f"of-{user}")
@@ -261,10 +264,12 @@ def test_an_answer_that_came_too_late_is_nobody_elses(redis_server: RedisServer)
             assert sum(await asyncio.gather(*(one(user, 5) for user in users))) == 0
         return impatient
 
-    assert _in_store(redis_server.url, ask) > 100
+    assert _with_store(redis_server.url, ask) > 100
 
 
-def test_a_store_that_comes_later(serve: Callable[..., Service], redis_server: RedisServer) -> None:
+def test_store_that_starts_later_is_used(
+    serve: Callable[..., Service], redis_server: RedisServer
+) -> None:
     redis_server.kill()
     service = serve(seen_store=redis_server.url)
     assert _code(service) == Code.UNAVAILABLE
@@ -273,7 +278,7 @@ def test_a_store_that_comes_later(serve: Callable[..., Service], redis_server: R
     _until_ok(service, 2)
 
 
-def test_a_restart_while_nobody_asks(
+def test_restart_without_requests_costs_no_request(
     serve: Callable[..., Service], redis_server: RedisServer
 ) -> None:
     redis_server.sees("u1", "i0")
@@ -285,7 +290,7 @@ def test_a_restart_while_nobody_asks(
     assert _ids(service) == ["i1", "i2"], "not even one request fails"
 
 
-def test_a_service_that_ends_while_redis_is_stopped(
+def test_service_shuts_down_while_redis_is_paused(
     serve: Callable[..., Service], redis_server: RedisServer
 ) -> None:
     service = serve(seen_store=redis_server.url)
@@ -299,7 +304,9 @@ def test_a_service_that_ends_while_redis_is_stopped(
     redis_server.resume()
 
 
-def test_a_key_of_another_type(serve: Callable[..., Service], redis_server: RedisServer) -> None:
+def test_key_of_another_type_fails_only_its_user(
+    serve: Callable[..., Service], redis_server: RedisServer
+) -> None:
     with redis_server.client() as client:
         client.set(KEY_PREFIX + "u1", "text")
     service = serve(seen_store=redis_server.url)
@@ -309,11 +316,11 @@ def test_a_key_of_another_type(serve: Callable[..., Service], redis_server: Redi
         service.stub.Retrieve(SEEN, timeout=5)
     assert raised.value.code() == Code.UNAVAILABLE
     assert raised.value.details() == "seen items cannot be read: Redis answers WRONGTYPE"
-    assert _ids(service, other) == ["i0"], "that of one user is no reason to fail others"
+    assert _ids(service, other) == ["i0"], "other users are not affected"
     with pytest.raises(
         SeenStoreUnavailable, match=r"^seen items cannot be recorded: .* WRONGTYPE$"
     ):
-        _in_store(redis_server.url, lambda store: store.record([("u1", "i1")]))
+        _with_store(redis_server.url, lambda store: store.record([("u1", "i1")]))
 
 
 @pytest.fixture
@@ -324,7 +331,7 @@ def locked(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
-def test_passwords(
+def test_passwords_are_used(
     serve: Callable[..., Service], locked: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = locked.url.removeprefix("redis://")
@@ -335,7 +342,7 @@ def test_passwords(
     assert "secret" not in caplog.text
 
 
-def test_the_rights_that_are_enough(redis_server: RedisServer) -> None:
+def test_documented_rights_are_enough(redis_server: RedisServer) -> None:
     lines = (ROOT / "docs" / "seen-items.md").read_text(encoding="utf-8").split("**Rights**")[1]
     rights = re.findall(r"\+[a-z]+", lines.partition("\n- ")[0])
     with redis_server.client() as client:
@@ -350,16 +357,16 @@ def test_the_rights_that_are_enough(redis_server: RedisServer) -> None:
         assert await store.seen_among("a", [b"1", b"2"]) == {b"1"}
         await store.forget("a")
 
-    _in_store(f"redis://service:pw@127.0.0.1:{redis_server.port}/2", ask)
+    _with_store(f"redis://service:pw@127.0.0.1:{redis_server.port}/2", ask)
     with redis_server.client() as client:
         client.execute_command("ACL", "SETUSER", "service", "-eval")
     with pytest.raises(SeenStoreUnavailable, match="Redis answers NoPermissionError"):
-        _in_store(
+        _with_store(
             f"redis://service:pw@127.0.0.1:{redis_server.port}/2", lambda store: store.seen("a")
         )
 
 
-def test_the_password_is_never_printed(
+def test_password_is_never_printed(
     model_server: FakeModelServer, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = redis_server.url.removeprefix("redis://")
@@ -400,7 +407,7 @@ def test_the_password_is_never_printed(
     assert "hunter2" not in out + err
 
 
-def test_over_tls(serve: Callable[..., Service], tmp_path: Path) -> None:
+def test_redis_over_tls(serve: Callable[..., Service], tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     certificate = authority.issue_cert("127.0.0.1")
@@ -413,6 +420,8 @@ def test_over_tls(serve: Callable[..., Service], tmp_path: Path) -> None:
     server = RedisServer(tmp_path, *options, "--tls-auth-clients", "no", tls=True)
     try:
         _until_ok(serve(seen_store=f"{server.url}?ssl_ca_certs={tmp_path / 'ca.pem'}"))
-        assert _code(serve(seen_store=server.url)) == Code.UNAVAILABLE, "nobody knows its authority"
+        assert _code(serve(seen_store=server.url)) == Code.UNAVAILABLE, (
+            "its authority is not trusted"
+        )
     finally:
         server.kill()
