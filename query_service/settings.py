@@ -85,8 +85,8 @@ class Settings(Validated):
     )
     transport: str = setting(
         "auto",
-        "gRPC server: fast is our own on top of grpcio's internals, aio is grpc.aio at about half "
-        "the rate, auto uses fast if it is tested with the installed grpcio and else aio.",
+        "The gRPC server to use: fast is our own on top of grpcio's internals, aio is grpc.aio at "
+        "about half the rate, auto is fast if tested with the installed grpcio and else aio.",
         choices=TRANSPORTS,
     )
     runtime: str = setting(

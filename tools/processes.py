@@ -17,7 +17,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
-_READY = re.compile(r" ready on (\S+?:\d+)")
+_READY = re.compile(r" ready on (\S+:\d+)")
 _POLL_INTERVAL_S = 0.002
 
 

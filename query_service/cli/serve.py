@@ -15,7 +15,6 @@ from query_service.cli.options import fail
 from query_service.errors import StartError
 from query_service.heartbeat import Heartbeat
 from query_service.process.cpus import usable_cpus
-from query_service.process.memory import limit_arenas
 from query_service.process.sockets import reserve
 from query_service.process.supervisor import supervise
 from query_service.settings import Settings
@@ -86,7 +85,6 @@ def _serve(settings: Settings) -> int:
             tokens=bool(settings.tokens),
         )
     Heartbeat(settings.heartbeat_file).check()
-    limit_arenas()
     samples = SharedSamples(count)
 
     def announce(port: int) -> None:

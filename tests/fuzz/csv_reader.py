@@ -5,7 +5,7 @@ from pathlib import Path
 
 from serving_contract import MAX_ID_BYTES
 from trainer.data import files
-from trainer.errors import DataError
+from trainer.data.types import DataError
 
 
 class Broken(AssertionError):

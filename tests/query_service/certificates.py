@@ -1,4 +1,4 @@
-"""Files of certificates for tests, by authorities that are made for them."""
+"""Certificate files for tests, issued by authorities made for the tests."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 
 import trustme
 
-#: What the services under test are called.
+#: The name in the certificates of the services under test.
 NAME = "127.0.0.1"
 _AN_HOUR_AGO = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate and its key, in files."""
+    """The files of a certificate and its key."""
 
     cert: Path
     key: Path
 
     @property
     def pem(self) -> tuple[bytes, bytes]:
-        """Certificate, key."""
+        """The content of both files."""
         return self.cert.read_bytes(), self.key.read_bytes()
 
-    def take(self, other: Pair) -> None:
-        """Become the same as another one: each file by a rename, one after the other."""
+    def replace_with(self, other: Pair) -> None:
+        """Copy another pair over this one: each file by a rename, one after the other."""
         for ours, theirs in ((self.cert, other.cert), (self.key, other.key)):
             new = ours.with_suffix(".new")
             new.write_bytes(theirs.read_bytes())
@@ -34,7 +34,7 @@ class Pair:
 
 
 class Authority:
-    """Issues certificates, in a directory of its own."""
+    """Issues certificates into a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -53,7 +53,7 @@ class Authority:
         return self._written(stem, chain, issued.private_key_pem.bytes())
 
     def self_signed(self) -> Pair:
-        """The authority's own."""
+        """Return the certificate of the authority itself."""
         return self._written("self", self.pem, self._ca.private_key_pem.bytes())
 
     def _written(self, stem: str, cert: bytes, key: bytes) -> Pair:

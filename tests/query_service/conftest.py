@@ -34,9 +34,22 @@ _INPUTS = {
 
 
 class FakeModelServer:
-    """Speaks the model server's bytes. Every user's ranking is ``ranking``, best first.
+    """A gRPC server with the methods of TensorFlow Serving that the service calls.
 
-    ``known`` says whether it knows the users; the items it knows are those it ranks.
+    Tests set its attributes to change its answers.
+
+    Attributes:
+        ranking: the ranking of every user, best first; also the items that the model knows.
+        known: False if the model knows no user.
+        error: the status of every call; None for normal answers.
+        delay_s: how long a Predict takes.
+        as_content: send tensors as tensor_content.
+        spoil: changes each answer before it is sent.
+        called: is called with the context of each Predict.
+        depths: the depths of each Predict so far.
+        signatures: the signature of each Predict so far.
+        histories: the histories of each Predict so far.
+        remaining_s: the time left of each Predict when it arrived.
     """
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
@@ -159,7 +172,7 @@ class FakeModelServer:
 
 
 def _string_content(values: list[bytes]) -> bytes:
-    """Lengths as varints, then the bytes: as tensorflow::Tensor::AsProtoTensorContent does."""
+    """Return lengths as varints, then the strings, as Tensor::AsProtoTensorContent does."""
     lengths = b""
     for value in values:
         high, low = divmod(len(value), 128)
@@ -168,7 +181,7 @@ def _string_content(values: list[bytes]) -> bytes:
 
 
 class Service:
-    """A query service in a thread of its own, and a channel to it."""
+    """A query service in a thread of its own, with a channel to it."""
 
     def __init__(self, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()
@@ -184,7 +197,7 @@ class Service:
         return int(health_pb2_grpc.HealthStub(self.channel).Check(request, timeout=5).status)
 
     def stop(self) -> None:
-        """Drain and end; once."""
+        """Shut down gracefully. A second call does nothing."""
         if self._loop.is_closed():
             return
         self.channel.close()
@@ -205,7 +218,7 @@ class Service:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """``serve`` leaves its signals ignored, and every process that is started inherits that."""
+    """Restore signal handlers, since ``serve`` leaves its signals ignored at its end."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -221,7 +234,7 @@ def model_server() -> Iterator[FakeModelServer]:
 
 @pytest.fixture
 def serve(model_server: FakeModelServer) -> Iterator[Callable[..., Service]]:
-    """Start services towards the fake model server."""
+    """Return a function that starts services which use the fake model server."""
     with contextlib.ExitStack() as stack:
 
         def start(**settings: Any) -> Service:

@@ -13,8 +13,7 @@ from rich.console import Console
 
 from trainer import config, evaluation
 from trainer.data import histories, movielens, split, synthetic
-from trainer.data.types import Dataset, Interactions, Split
-from trainer.errors import DataError
+from trainer.data.types import DataError, Dataset, Interactions, Split
 from trainer.evaluation import baselines
 from trainer.model import training
 

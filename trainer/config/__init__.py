@@ -9,7 +9,7 @@ loading     reads presets, TOML files and ``--set`` changes
 writing     writes a TOML file
 """
 
-from trainer.config.loading import as_dict, change, from_dict, load, preset_of
+from trainer.config.loading import ConfigError, as_dict, change, from_dict, load, preset_of
 from trainer.config.presets import PRESETS
 from trainer.config.sections import (
     Config,
@@ -22,7 +22,6 @@ from trainer.config.sections import (
     TrainingConfig,
 )
 from trainer.config.writing import write
-from trainer.errors import ConfigError
 
 __all__ = [
     "PRESETS",

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.data import files, movielens, synthetic
-from trainer.data.types import Dataset
-from trainer.errors import DataError, DataUnavailable
+from trainer.data.types import DataError, Dataset, DataUnavailable
 
 AUTO = "auto"
 DATASETS = (movielens.NAME, synthetic.NAME, AUTO)

@@ -4,8 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from trainer.data.types import Interactions, Split
-from trainer.errors import DataError
+from trainer.data.types import DataError, Interactions, Split
 
 Kind = Literal["random", "temporal", "temporal_per_user"]
 

@@ -29,16 +29,21 @@ class InteractionServiceStub:
     """Records what users have seen.
 
     Status codes:
-    INVALID_ARGUMENT     a field breaks a rule stated at the field; a
-    google.rpc.BadRequest detail names it. Nothing is
+    INVALID_ARGUMENT     a field breaks a rule that is stated at the field; a
+    google.rpc.BadRequest detail names the field. Nothing
+    is recorded
+    FAILED_PRECONDITION  the server has no seen store that can record
+    UNAVAILABLE          the seen store is unavailable or cannot be written.
+    Some of the interactions may have been recorded:
+    repeat the call
+    DEADLINE_EXCEEDED    the caller's deadline or the server's time limit
+    passed. Some of the interactions may have been
+    recorded: repeat the call
+    RESOURCE_EXHAUSTED   more requests are in flight than the server admits, or
+    the caller has used up its rate limit. Nothing is
     recorded
-    FAILED_PRECONDITION  the server has no seen store to record in
-    UNAVAILABLE          the seen store is away, or cannot be written. Some of
-    the interactions may be recorded: repeat the call
-    DEADLINE_EXCEEDED    the caller's deadline, or the server's own limit,
-    passed. As with UNAVAILABLE
-    RESOURCE_EXHAUSTED   more requests under way than the server admits.
-    Nothing is recorded
+    UNAUTHENTICATED      the server requires a token and the call has no valid
+    one
     """
 
     def __init__(self, channel):
@@ -58,23 +63,28 @@ class InteractionServiceServicer:
     """Records what users have seen.
 
     Status codes:
-    INVALID_ARGUMENT     a field breaks a rule stated at the field; a
-    google.rpc.BadRequest detail names it. Nothing is
+    INVALID_ARGUMENT     a field breaks a rule that is stated at the field; a
+    google.rpc.BadRequest detail names the field. Nothing
+    is recorded
+    FAILED_PRECONDITION  the server has no seen store that can record
+    UNAVAILABLE          the seen store is unavailable or cannot be written.
+    Some of the interactions may have been recorded:
+    repeat the call
+    DEADLINE_EXCEEDED    the caller's deadline or the server's time limit
+    passed. Some of the interactions may have been
+    recorded: repeat the call
+    RESOURCE_EXHAUSTED   more requests are in flight than the server admits, or
+    the caller has used up its rate limit. Nothing is
     recorded
-    FAILED_PRECONDITION  the server has no seen store to record in
-    UNAVAILABLE          the seen store is away, or cannot be written. Some of
-    the interactions may be recorded: repeat the call
-    DEADLINE_EXCEEDED    the caller's deadline, or the server's own limit,
-    passed. As with UNAVAILABLE
-    RESOURCE_EXHAUSTED   more requests under way than the server admits.
-    Nothing is recorded
+    UNAUTHENTICATED      the server requires a token and the call has no valid
+    one
     """
 
     def RecordInteractions(self, request, context):
-        """Records interactions for good. The next Retrieve with exclude_seen, by
-        whichever server with the same seen store, leaves their items out; the
-        model learns of them only when it is trained with them. What has been
-        recorded already stays as it is, so any call may be repeated.
+        """Records interactions permanently. From then on, Retrieve with exclude_seen
+        leaves their items out, on every server with the same seen store. The model
+        learns of them when it is trained with them. An interaction that has been
+        recorded before is left as it is, so any call may be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,16 +110,21 @@ class InteractionService:
     """Records what users have seen.
 
     Status codes:
-    INVALID_ARGUMENT     a field breaks a rule stated at the field; a
-    google.rpc.BadRequest detail names it. Nothing is
+    INVALID_ARGUMENT     a field breaks a rule that is stated at the field; a
+    google.rpc.BadRequest detail names the field. Nothing
+    is recorded
+    FAILED_PRECONDITION  the server has no seen store that can record
+    UNAVAILABLE          the seen store is unavailable or cannot be written.
+    Some of the interactions may have been recorded:
+    repeat the call
+    DEADLINE_EXCEEDED    the caller's deadline or the server's time limit
+    passed. Some of the interactions may have been
+    recorded: repeat the call
+    RESOURCE_EXHAUSTED   more requests are in flight than the server admits, or
+    the caller has used up its rate limit. Nothing is
     recorded
-    FAILED_PRECONDITION  the server has no seen store to record in
-    UNAVAILABLE          the seen store is away, or cannot be written. Some of
-    the interactions may be recorded: repeat the call
-    DEADLINE_EXCEEDED    the caller's deadline, or the server's own limit,
-    passed. As with UNAVAILABLE
-    RESOURCE_EXHAUSTED   more requests under way than the server admits.
-    Nothing is recorded
+    UNAUTHENTICATED      the server requires a token and the call has no valid
+    one
     """
 
     @staticmethod

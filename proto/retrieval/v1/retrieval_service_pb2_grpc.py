@@ -26,18 +26,21 @@ if _version_not_supported:
 
 
 class RetrievalServiceStub:
-    """Picks the candidates that a ranking stage then orders.
+    """Returns the candidates that a ranking stage then orders.
 
-    Status codes, the same for every RPC:
-    INVALID_ARGUMENT    a field breaks a rule stated at the field; a
-    google.rpc.BadRequest detail names it
-    NOT_FOUND           unknown item; unknown user where so configured
-    UNAVAILABLE         the model server, or the seen store that exclude_seen
-    needs, is away
-    DEADLINE_EXCEEDED   the caller's deadline, or the server's own limit, passed
-    RESOURCE_EXHAUSTED  more requests under way than the server admits, or more
-    a second than the caller may ask
-    UNAUTHENTICATED     no token that holds, where the server asks for one
+    Status codes of every RPC:
+    INVALID_ARGUMENT    a field breaks a rule that is stated at the field; a
+    google.rpc.BadRequest detail names the field
+    NOT_FOUND           the model does not know the item, or, if the server is
+    so configured, the user
+    UNAVAILABLE         the model server is unavailable, or the seen store that
+    exclude_seen needs
+    DEADLINE_EXCEEDED   the caller's deadline or the server's time limit passed
+    RESOURCE_EXHAUSTED  more requests are in flight than the server admits, or
+    the caller has used up its rate limit; in that case a
+    google.rpc.RetryInfo detail says when to try again
+    UNAUTHENTICATED     the server requires a token and the call has no valid
+    one
     INTERNAL            a bug, or an answer of the model server that breaks its
     contract
     """
@@ -61,31 +64,34 @@ class RetrievalServiceStub:
 
 
 class RetrievalServiceServicer:
-    """Picks the candidates that a ranking stage then orders.
+    """Returns the candidates that a ranking stage then orders.
 
-    Status codes, the same for every RPC:
-    INVALID_ARGUMENT    a field breaks a rule stated at the field; a
-    google.rpc.BadRequest detail names it
-    NOT_FOUND           unknown item; unknown user where so configured
-    UNAVAILABLE         the model server, or the seen store that exclude_seen
-    needs, is away
-    DEADLINE_EXCEEDED   the caller's deadline, or the server's own limit, passed
-    RESOURCE_EXHAUSTED  more requests under way than the server admits, or more
-    a second than the caller may ask
-    UNAUTHENTICATED     no token that holds, where the server asks for one
+    Status codes of every RPC:
+    INVALID_ARGUMENT    a field breaks a rule that is stated at the field; a
+    google.rpc.BadRequest detail names the field
+    NOT_FOUND           the model does not know the item, or, if the server is
+    so configured, the user
+    UNAVAILABLE         the model server is unavailable, or the seen store that
+    exclude_seen needs
+    DEADLINE_EXCEEDED   the caller's deadline or the server's time limit passed
+    RESOURCE_EXHAUSTED  more requests are in flight than the server admits, or
+    the caller has used up its rate limit; in that case a
+    google.rpc.RetryInfo detail says when to try again
+    UNAUTHENTICATED     the server requires a token and the call has no valid
+    one
     INTERNAL            a bug, or an answer of the model server that breaks its
     contract
     """
 
     def Retrieve(self, request, context):
-        """Candidates for one user or one item.
+        """Returns candidates for one user or one item.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchRetrieve(self, request, context):
-        """Many Retrieve requests in one call. Each is answered, or fails, by itself.
+        """Runs many Retrieve requests in one call. Each succeeds or fails by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,18 +119,21 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RetrievalService:
-    """Picks the candidates that a ranking stage then orders.
+    """Returns the candidates that a ranking stage then orders.
 
-    Status codes, the same for every RPC:
-    INVALID_ARGUMENT    a field breaks a rule stated at the field; a
-    google.rpc.BadRequest detail names it
-    NOT_FOUND           unknown item; unknown user where so configured
-    UNAVAILABLE         the model server, or the seen store that exclude_seen
-    needs, is away
-    DEADLINE_EXCEEDED   the caller's deadline, or the server's own limit, passed
-    RESOURCE_EXHAUSTED  more requests under way than the server admits, or more
-    a second than the caller may ask
-    UNAUTHENTICATED     no token that holds, where the server asks for one
+    Status codes of every RPC:
+    INVALID_ARGUMENT    a field breaks a rule that is stated at the field; a
+    google.rpc.BadRequest detail names the field
+    NOT_FOUND           the model does not know the item, or, if the server is
+    so configured, the user
+    UNAVAILABLE         the model server is unavailable, or the seen store that
+    exclude_seen needs
+    DEADLINE_EXCEEDED   the caller's deadline or the server's time limit passed
+    RESOURCE_EXHAUSTED  more requests are in flight than the server admits, or
+    the caller has used up its rate limit; in that case a
+    google.rpc.RetryInfo detail says when to try again
+    UNAUTHENTICATED     the server requires a token and the call has no valid
+    one
     INTERNAL            a bug, or an answer of the model server that breaks its
     contract
     """

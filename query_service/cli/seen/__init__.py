@@ -1,7 +1,9 @@
-"""``python -m query_service seen``: what users have seen, shown and changed in the store itself.
+"""``python -m query_service seen``: shows and changes seen items directly in the store.
 
-``command`` does it, ``reading`` reads what is imported. This module is all that other commands
-import.
+command.py  the actions
+reading.py  reads files to import
+
+This module is all that the command line imports. The others are loaded on demand.
 """
 
 import argparse
@@ -11,33 +13,35 @@ from query_service.stores import FORMS, NONE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions, and their options."""
+    """Add the actions and their arguments."""
     store = argparse.ArgumentParser(add_help=False)
     store.add_argument(
         "--seen-store",
         default=os.environ.get("SHORTLIST_SEEN_STORE") or NONE,
         metavar="STORE",
-        help=f"{FORMS} (default: SHORTLIST_SEEN_STORE)",
+        help=f"The seen store: {FORMS}. (default: SHORTLIST_SEEN_STORE, or none)",
     )
-    actions = parser.add_subparsers(required=True, dest="action")
+    actions = parser.add_subparsers(required=True, dest="action", metavar="ACTION")
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
         return actions.add_parser(name, help=text, description=text, parents=[store])
 
-    importing = action("import", "record all pairs of a file; may be repeated")
+    importing = action("import", "Record all pairs in a file. It may be repeated.")
     importing.add_argument(
-        "file", help="CSV with user_id, item_id in its header, or a seen.sqlite of the trainer"
+        "file",
+        help="A CSV file with the columns user_id and item_id, or a seen.sqlite of the trainer.",
     )
-    adding = action("add", "record what one user has seen")
-    adding.add_argument("user")
-    adding.add_argument("items", nargs="+", metavar="item")
-    action("show", "print what a user has seen, one item id a line").add_argument("user")
-    action("forget", "erase all that the store knows of a user").add_argument("user")
+    adding = action("add", "Record that a user has seen items.")
+    adding.add_argument("user", help="Id of the user.")
+    adding.add_argument("items", nargs="+", metavar="item", help="Id of an item.")
+    showing = action("show", "Print what a user has seen, one item id per line.")
+    showing.add_argument("user", help="Id of the user.")
+    forgetting = action("forget", "Erase everything that the store knows about a user.")
+    forgetting.add_argument("user", help="Id of the user.")
 
 
 def run(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
-    """Do one of them: 0, or 1 with a message on standard error."""
-    # What the other commands need not load.
+    """Run an action; return 0, or 1 with a message on standard error."""
     from query_service.cli.seen import command
 
     return command.run(parsed)

@@ -1,4 +1,4 @@
-"""Does what ``python -m query_service seen`` is asked for."""
+"""The actions of ``python -m query_service seen``."""
 
 import argparse
 import asyncio
@@ -6,32 +6,33 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from query_service.cli.seen.reading import ReadError, check_id, pairs
+from query_service.cli.options import fail
+from query_service.cli.seen.reading import ReadError, check_id, read_pairs
 from query_service.errors import RetrievalError
 from query_service.stores import open_store
 from query_service.stores.base import Store
 
-#: Pairs that are recorded at a time, so that a service that records meanwhile does not wait long.
+#: Pairs to record at a time. With more, a service that records meanwhile would have to wait.
 _BATCH = 1_000
 
 _NOT_ERASED = (
-    "not looked at: the trainer's data, which bring it back at the next publication; other stored "
-    "versions; backups"
+    "not checked: the trainer's data, which bring the user back at the next publication; other "
+    "stored versions; backups"
 )
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """0, or 1 with a message on standard error."""
+    """Run an action; return 0, or 1 with a message on standard error."""
     try:
         return asyncio.run(_run(parsed))
     except (ReadError, RetrievalError, ValueError) as error:
-        _say(f"error: {error}")
-        return 1
+        return fail(str(error))
 
 
 async def _run(parsed: argparse.Namespace) -> int:
     if parsed.action == "import":
-        count = _count(Path(parsed.file))
+        # Read everything first, so that nothing of an invalid file is recorded.
+        count = sum(1 for _ in read_pairs(Path(parsed.file)))
     else:
         check_id("the user id", parsed.user)
     for item in parsed.items if parsed.action == "add" else ():
@@ -43,7 +44,7 @@ async def _run(parsed: argparse.Namespace) -> int:
                 return await _import(store, Path(parsed.file), count)
             case "add":
                 new = await store.record([(parsed.user, item) for item in parsed.items])
-                _say(f"recorded {len(parsed.items):,}, of which {new:,} are new")
+                _report(f"recorded {len(parsed.items):,}, of which {new:,} are new")
                 return 0
             case "show":
                 return await _show(store, parsed.user)
@@ -53,42 +54,38 @@ async def _run(parsed: argparse.Namespace) -> int:
         await store.close()
 
 
-def _count(path: Path) -> int:
-    """How many pairs there are; all are looked at, so that nothing of a wrong file is recorded."""
-    return sum(1 for _ in pairs(path))
-
-
 async def _import(store: Store, path: Path, count: int) -> int:
-    every = pairs(path)
+    pairs = read_pairs(path)
     done = new = 0
     try:
-        while batch := list(islice(every, _BATCH)):
+        while batch := list(islice(pairs, _BATCH)):
             new += await store.record(batch)
             done += len(batch)
     except RetrievalError as error:
-        _say(f"error: {error}\nrecorded {done:,} of {count:,}: repeat the import")
-        return 1
-    _say(f"{path}: recorded {done:,}, of which {new:,} are new")
+        return fail(f"{error}\nrecorded {done:,} of {count:,}: repeat the import")
+    _report(f"{path}: recorded {done:,}, of which {new:,} are new")
     return 0
 
 
 async def _show(store: Store, user_id: str) -> int:
     items = sorted(await store.seen(user_id) or ())
-    # As they are, whatever the terminal's encoding.
+    # As bytes, whatever the encoding of the terminal.
     sys.stdout.buffer.write(b"".join(item + b"\n" for item in items))
     sys.stdout.buffer.flush()
     if not items:
-        _say("nothing is known of this user")
+        _report("the store knows nothing about this user")
     return 0
 
 
 async def _forget(store: Store, user_id: str) -> int:
     outcomes = await store.forget(user_id)
     for place, items, failure in outcomes:
-        _say(f"{place}: not erased: {failure}" if failure else f"{place}: erased {items:,} items")
-    _say(_NOT_ERASED)
+        _report(
+            f"{place}: not erased: {failure}" if failure else f"{place}: erased {items:,} items"
+        )
+    _report(_NOT_ERASED)
     return 1 if any(one.failure for one in outcomes) else 0
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     sys.stderr.write(f"{text}\n")

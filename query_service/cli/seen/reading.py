@@ -1,4 +1,4 @@
-"""Reads the pairs of user and item ids that are to be imported."""
+"""Reads pairs of user id and item id from files to import."""
 
 import contextlib
 import csv
@@ -15,28 +15,30 @@ _COLUMNS = ("user_id", "item_id")
 
 
 class ReadError(Exception):
-    """Says which file, and in which line, cannot be taken, and why."""
+    """A file cannot be imported. The message names the file and, if possible, the line."""
 
 
-def pairs(path: Path) -> Iterator[Pair]:
-    """The pairs in a CSV file, which may have more columns, or in a SQLite file as the trainer's.
+def read_pairs(path: Path) -> Iterator[Pair]:
+    """Yield the pairs in a CSV file, or in a SQLite file of the trainer.
+
+    A CSV file may have more columns than user_id and item_id.
 
     Raises:
-        ReadError: names the file and, of a CSV file, the line.
+        ReadError: the file cannot be read, or a pair is invalid.
     """
     try:
         with path.open("rb") as file:
             if file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC:
-                yield from _of_sqlite(path)
+                yield from _read_sqlite(path)
             else:
                 file.seek(0)
-                yield from _of_csv(path, file)
+                yield from _read_csv(path, file)
     except OSError as error:
         raise ReadError(f"{path}: {error.strerror}") from error
 
 
 def check_id(name: str, value: str) -> None:
-    """Raise ReadError, which begins with ``name``, unless it is an id."""
+    """Raise ReadError, which begins with ``name``, unless the id has 1 to 256 bytes of UTF-8."""
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
@@ -45,7 +47,7 @@ def check_id(name: str, value: str) -> None:
         raise ReadError(f"{name} has {size} bytes: an id has 1 to {MAX_ID_BYTES}")
 
 
-def _of_csv(path: Path, file: BinaryIO) -> Iterator[Pair]:
+def _read_csv(path: Path, file: BinaryIO) -> Iterator[Pair]:
     rows = csv.reader(_lines(path, file), strict=True)
     try:
         header = next(rows, [])
@@ -53,12 +55,12 @@ def _of_csv(path: Path, file: BinaryIO) -> Iterator[Pair]:
             if column not in header:
                 raise ReadError(f"{path}, line 1: there is no column {column}")
         user, item = map(header.index, _COLUMNS)
-        least = max(user, item) + 1
+        min_columns = max(user, item) + 1
         for row in rows:
             if not row:
                 continue
             where = f"{path}, line {rows.line_num}"
-            if len(row) < least:
+            if len(row) < min_columns:
                 raise ReadError(f"{where}: {len(row)} values, not {len(header)} as in the header")
             yield _checked(where, row[user], row[item])
     except csv.Error as error:
@@ -68,13 +70,13 @@ def _of_csv(path: Path, file: BinaryIO) -> Iterator[Pair]:
 def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
     for number, line in enumerate(file, start=1):
         try:
-            # A byte order mark is none of the first column's name.
+            # A byte order mark is not part of the first column's name.
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise ReadError(f"{path}, line {number}: not UTF-8") from error
 
 
-def _of_sqlite(path: Path) -> Iterator[Pair]:
+def _read_sqlite(path: Path) -> Iterator[Pair]:
     uri = f"{path.resolve().as_uri()}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from trainer.cli import main as cli
 from trainer.data import features, files, movielens, vectors
-from trainer.errors import DataError
+from trainer.data.types import DataError
 
 GOOD = b"user_id,item_id\n1,2\n"
 
@@ -123,7 +123,7 @@ _MEASURE = """
 import sys
 from pathlib import Path
 from trainer.data import files, movielens, vectors
-from trainer.errors import DataError
+from trainer.data.types import DataError
 from trainer import config
 def peak_kb():
     # Not ru_maxrss, which a child process inherits from its parent.

@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data import split
-from trainer.data.types import Interactions
-from trainer.errors import DataError
+from trainer.data.types import DataError, Interactions
 
 
 @st.composite

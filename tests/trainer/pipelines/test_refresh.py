@@ -24,8 +24,7 @@ from trainer.artifact.stored_towers import StoredTowers
 from trainer.cli.main import main
 from trainer.data import files, synthetic
 from trainer.data.histories import Histories
-from trainer.data.types import Dataset
-from trainer.errors import DataError
+from trainer.data.types import DataError, Dataset
 from trainer.model import training
 from trainer.model.towers.query import QueryWeights
 from trainer.pipelines.catalogue_change import Counts, change, unread

@@ -7,8 +7,7 @@ from rich.console import Console
 
 from trainer.config import Config
 from trainer.data import split
-from trainer.data.types import Interactions, Split
-from trainer.errors import DataError
+from trainer.data.types import DataError, Interactions, Split
 
 # Every epoch ranks the catalogue for each of them.
 _MOST_USERS = 5_000

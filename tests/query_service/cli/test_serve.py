@@ -1,11 +1,11 @@
-"""The service as a process: thin, quick to start, gone when told to."""
+"""``python -m query_service serve``: start, settings, graceful shutdown."""
 
-import json
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import grpc
@@ -13,8 +13,10 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from config_fields import rule_of
 from query_service import server
 from query_service.cli import main as cli
+from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
 from tests.conftest import ROOT, running
@@ -24,8 +26,8 @@ from tests.skips import applies_if
 _SERVE = ("serve", "--port", "0", "--model-server")
 
 
-def test_nothing_heavy_is_imported() -> None:
-    # A module that blocks what a machine without the other extras does not have.
+def test_service_needs_none_of_the_trainers_packages() -> None:
+    # Fails on imports that are not installed with the query service alone.
     code = """
 import sys
 class Blocker:
@@ -39,7 +41,7 @@ assert not {"tensorflow", "numpy"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-def test_it_starts_in_a_second_and_stays_small(
+def test_service_starts_within_a_second_and_stays_small(
     model_server: FakeModelServer, seen_path: Path
 ) -> None:
     seconds = []
@@ -58,13 +60,13 @@ def test_it_starts_in_a_second_and_stays_small(
                 for _ in range(50):
                     stub.Retrieve(pb.RetrieveRequest(user_id="u1", exclude_seen=True))
             resident = psutil.Process(process.pid).memory_info().rss
-    # The best of three: the machine may be busy with other things.
+    # The best of three, because the machine may be busy.
     assert min(seconds) < 1
     assert resident < 80_000_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_drains_and_ends_with_zero(model_server: FakeModelServer, number: int) -> None:
+def test_signal_drains_the_service(model_server: FakeModelServer, number: int) -> None:
     model_server.delay_s = 0.6
     arguments = (*_SERVE, f"127.0.0.1:{model_server.port}", "--timeout-s", "5")
     with running("query_service", *arguments) as (address, process):
@@ -77,7 +79,7 @@ def test_it_drains_and_ends_with_zero(model_server: FakeModelServer, number: int
         assert process.wait(10) == 0
 
 
-def test_a_lame_duck_answers_and_says_that_it_goes(model_server: FakeModelServer) -> None:
+def test_lame_duck_answers_and_reports_not_serving(model_server: FakeModelServer) -> None:
     arguments = (*_SERVE, f"127.0.0.1:{model_server.port}", "--lame-duck-s", "1.5")
     with running("query_service", *arguments) as (address, process):
         with grpc.insecure_channel(address) as channel:
@@ -88,7 +90,7 @@ def test_a_lame_duck_answers_and_says_that_it_goes(model_server: FakeModelServer
             assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
             process.send_signal(signal.SIGTERM)
             assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            # Longer than the watch over the model server takes to come by again.
+            # Longer than the interval in which the health is updated.
             end = time.monotonic() + 1.0
             while time.monotonic() < end:
                 assert stub.Retrieve(pb.RetrieveRequest(user_id="u1"), timeout=5).model_version == 7
@@ -98,7 +100,7 @@ def test_a_lame_duck_answers_and_says_that_it_goes(model_server: FakeModelServer
         assert process.wait(10) == 0
 
 
-def test_a_taken_port_is_an_error(service: Service) -> None:
+def test_taken_port_is_an_error(service: Service) -> None:
     port = service.address.rpartition(":")[2]
     done = subprocess.run(
         [sys.executable, "-m", "query_service", "serve", "--port", port],
@@ -110,105 +112,6 @@ def test_a_taken_port_is_an_error(service: Service) -> None:
     )
     assert done.returncode == 1
     assert "error: cannot listen" in done.stderr
-
-
-def test_ask_prints_a_table(
-    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    items = tmp_path / "items.csv"
-    items.write_text('item_id,title\ni1,"Sun, the"\ni3,Moon\n')
-    ask = ["ask", "--address", service.address, "--items", str(items), "--user", "u1", "-k", "2"]
-    assert cli.main([*ask, "--exclude-seen"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "rank  id  title       score",
-        "   1  i1  Sun, the  -1.0000",
-        "   2  i3  Moon      -3.0000",
-        "from the model, version 7",
-    ]
-    assert cli.main([*ask, "--exclude", "i0", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["origin"] == "model"
-    assert answer["candidates"][0] == {
-        "rank": 1,
-        "item_id": "i1",
-        "title": "Sun, the",
-        "score": -1.0,
-    }
-
-
-def test_ask_with_recent_items(
-    service: Service, model_server: FakeModelServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ask = ["ask", "--address", service.address]
-    assert cli.main([*ask, "--user", "u1", "--recent", "i5", "--recent", "i3", "-k", "1"]) == 0
-    assert model_server.histories == [[["i5", "i3"]]]
-    with pytest.raises(SystemExit):
-        cli.main([*ask, "--item", "i1", "--recent", "i3"])
-    assert "--recent can only be used with --user" in capsys.readouterr().err
-
-
-def test_ask_says_what_failed(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["ask", "--address", service.address, "--item", "nothing"]) == 1
-    assert "NOT_FOUND" in capsys.readouterr().err
-    assert cli.main(["ask", "--address", "127.0.0.1:1", "--user", "u"]) == 1
-    assert "UNAVAILABLE" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        cli.main(["ask", "--item", "i1", "--exclude-seen"])
-    assert "--viewer" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [["--user", "\udcff"], ["--user", "u", "--recent", "\udcff"], ["--user", "u", "-k", "9" * 10]],
-)
-def test_ask_what_cannot_be_sent(
-    service: Service, wrong: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["ask", "--address", service.address, *wrong]) == 1
-    assert capsys.readouterr().err.startswith("error: the request cannot be sent: ")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [(None, "No such file"), (b"id,title\n", "'item_id'"), (b"item_id,title\ni1,\xff\n", "utf-8")],
-)
-def test_ask_with_titles_that_cannot_be_read(
-    service: Service,
-    tmp_path: Path,
-    content: bytes | None,
-    said: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    items = tmp_path / "items.csv"
-    if content is not None:
-        items.write_bytes(content + b"i1,Moon\n")
-    ask = ["ask", "--address", service.address, "--user", "u1", "--items", str(items)]
-    assert cli.main(ask) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: titles cannot be read: {items}")
-    assert said in error
-
-
-def test_ask_where_a_title_is_missing(
-    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    items = tmp_path / "items.csv"
-    items.write_text("item_id,title\ni0\n")
-    ask = ["ask", "--address", service.address, "--user", "u1", "-k", "1", "--items", str(items)]
-    assert cli.main(ask) == 0
-    assert capsys.readouterr().out.splitlines()[1] == "   1  i0         0.0000"
-
-
-def test_health_command(
-    service: Service, model_server: FakeModelServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["health", "--address", service.address]) == 0
-    model_server.error = (grpc.StatusCode.UNAVAILABLE, "gone")
-    deadline = time.monotonic() + 10
-    while cli.main(["health", "--address", service.address]) == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert "not serving" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -234,11 +137,11 @@ def test_health_command(
         ["--model", ""],
     ],
 )
-def test_wrong_settings_are_refused(
+def test_invalid_setting_names_its_flag(
     wrong: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def start(*_: object, **__: object) -> None:
-        pytest.fail("it would have started")
+        pytest.fail("the service must not start")
 
     monkeypatch.setattr(server, "serve", start)
     with pytest.raises(SystemExit) as raised:
@@ -248,7 +151,7 @@ def test_wrong_settings_are_refused(
 
 
 @applies_if(has_ipv6(), "IPv6")
-def test_an_ipv6_address(model_server: FakeModelServer) -> None:
+def test_service_listens_on_an_ipv6_address(model_server: FakeModelServer) -> None:
     arguments = (*_SERVE, f"127.0.0.1:{model_server.port}", "--host", "::1")
     with (
         running("query_service", *arguments) as (address, _),
@@ -259,17 +162,87 @@ def test_an_ipv6_address(model_server: FakeModelServer) -> None:
         assert stub.Retrieve(pb.RetrieveRequest(user_id="u1"), timeout=5).model_version == 7
 
 
-def test_a_seen_store_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_seen_store_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve", "--port", "0", "--seen-store", "postgres://u:pw@h"]) == 1
     assert "use sqlite:PATH" in capsys.readouterr().err
 
 
-def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_come_from_flags_then_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SHORTLIST_DEFAULT_CANDIDATES", "7")
     monkeypatch.setenv("SHORTLIST_MODEL", "retrieval_exact")
-    # Empty is as good as not there.
+    # An empty variable counts as not set.
     monkeypatch.setenv("SHORTLIST_PORT", "")
     monkeypatch.setenv("SHORTLIST_SEEN_STORE", "")
     parsed = cli.make_parser().parse_args(["serve", "--model", "retrieval"])
     assert (parsed.default_candidates, parsed.model) == (7, "retrieval")
     assert (parsed.port, parsed.seen_store) == (50051, "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "65536"], "--port must be from 0 to 65535, not 65536"),
+        (["--timeout-s", "0"], "--timeout-s must be above 0, not 0.0"),
+        (["--fallback", "populer"], "--fallback must be none or popular, not 'populer'"),
+        (["--workers", "many"], "argument --workers: must be a whole number, not 'many'"),
+        (["--insecure", "perhaps"], "argument --insecure: must be yes or no, not 'perhaps'"),
+    ],
+)
+def test_message_names_flag_range_and_value(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["serve", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_help_explains_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    for setting in fields(Settings):
+        text = rule_of(setting).help
+        assert text[0].isupper(), setting.name
+        assert text.endswith("."), setting.name
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--help"])
+    shown = capsys.readouterr().out
+    assert all(Settings.display_name(setting.name) in shown for setting in fields(Settings))
+
+
+def test_invalid_settings_cannot_be_constructed() -> None:
+    with pytest.raises(ValueError, match="--cache-size must be at least 0, not -1"):
+        Settings(cache_size=-1)
+    with pytest.raises(ValueError, match="--default-candidates must be at most --max-candidates"):
+        Settings(default_candidates=20, max_candidates=10)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings of the services that would have started."""
+    found: list[Settings] = []
+
+    async def serve(settings: Settings, *_: object, **__: object) -> None:
+        found.append(settings)
+
+    monkeypatch.setattr(server, "serve", serve)
+    return found
+
+
+def test_public_address_needs_tls_or_tokens(
+    started: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = ["serve", "--host", "0.0.0.0", "--workers", "1"]
+    for refused in (public, [*public, "--insecure", "no"], [*public, "--workers", "2"]):
+        assert cli.main(refused) == 1
+        assert capsys.readouterr().err.startswith("error: --host 0.0.0.0 can be reached from other")
+    assert started == []
+    for allowed in (
+        ["serve"],
+        [*public, "--insecure"],
+        [*public, "--tokens", "file"],
+        [*public, "--tls-cert", "cert", "--tls-key", "key"],
+    ):
+        assert cli.main(allowed) == 0
+    monkeypatch.setenv("SHORTLIST_INSECURE", "1")
+    assert cli.main(public) == 0
+    assert len(started) == 5

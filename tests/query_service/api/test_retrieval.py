@@ -1,4 +1,4 @@
-"""Every rule and every status of the public API, through a real socket."""
+"""retrieval.v1.RetrievalService over a real socket: every rule and every status of the API."""
 
 import random
 import time
@@ -42,7 +42,7 @@ def _field(error: grpc.RpcError) -> str:
     return str(bad.field_violations[0].field)
 
 
-def test_candidates_for_a_user(service: Service, model_server: FakeModelServer) -> None:
+def test_user_gets_the_best_candidates(service: Service, model_server: FakeModelServer) -> None:
     answer = service.stub.Retrieve(Request(user_id="u1", max_candidates=3))
     assert _ids(answer) == ["i0", "i1", "i2"]
     assert [one.score for one in answer.candidates] == [0, -1, -2]
@@ -50,31 +50,31 @@ def test_candidates_for_a_user(service: Service, model_server: FakeModelServer) 
     assert model_server.signatures[-1] == "by_user"
 
 
-def test_the_default_number_of_candidates(
+def test_default_number_of_candidates(
     serve: Callable[..., Service], model_server: FakeModelServer
 ) -> None:
     model_server.ranking = [f"i{n}" for n in range(500)]
     assert len(serve().stub.Retrieve(Request(user_id="u1")).candidates) == 100
 
 
-def test_the_model_server_is_away(serve: Callable[..., Service]) -> None:
+def test_unavailable_model_server_is_reported(serve: Callable[..., Service]) -> None:
     service = serve(model_server="127.0.0.1:1")
     assert _failure(service.stub.Retrieve, Request(user_id="u1")).code() == Code.UNAVAILABLE
     assert service.health() == 2
 
 
-def test_all_is_given_where_fewer_are_left(service: Service) -> None:
+def test_small_catalogue_is_returned_whole(service: Service) -> None:
     assert len(service.stub.Retrieve(Request(user_id="u1")).candidates) == 50
 
 
-def test_without_what_was_seen(service: Service) -> None:
+def test_seen_items_are_excluded(service: Service) -> None:
     answer = service.stub.Retrieve(Request(user_id="u1", max_candidates=3, exclude_seen=True))
     assert _ids(answer) == ["i1", "i3", "i5"]
     other = service.stub.Retrieve(Request(user_id="u2", max_candidates=3, exclude_seen=True))
     assert _ids(other) == ["i0", "i1", "i2"]
 
 
-def test_similar_items(service: Service, model_server: FakeModelServer) -> None:
+def test_similar_items_of_an_item(service: Service, model_server: FakeModelServer) -> None:
     answer = service.stub.Retrieve(Request(item_id="i1", max_candidates=3))
     assert _ids(answer) == ["i0", "i2", "i3"]
     assert model_server.signatures[-1] == "by_item"
@@ -84,7 +84,7 @@ def test_similar_items(service: Service, model_server: FakeModelServer) -> None:
     assert _ids(answer) == ["i3", "i5", "i6"]
 
 
-def test_both_encodings_of_tensors(service: Service, model_server: FakeModelServer) -> None:
+def test_tensor_content_is_decoded(service: Service, model_server: FakeModelServer) -> None:
     model_server.as_content = True
     model_server.ranking = ["é" * 128, "b" * 128, "c"]
     answer = service.stub.Retrieve(Request(user_id="u1"))
@@ -97,10 +97,12 @@ def test_duplicates_of_the_model_server_are_dropped(
     service: Service, model_server: FakeModelServer
 ) -> None:
     model_server.ranking = ["a", "a", "b", "a", "c"]
-    assert _ids(service.stub.Retrieve(Request(user_id="u", max_candidates=3)))[:2] == ["a", "b"]
+    assert _ids(service.stub.Retrieve(Request(user_id="u", max_candidates=3))) == ["a", "b", "c"]
 
 
-def test_an_unknown_user(serve: Callable[..., Service], model_server: FakeModelServer) -> None:
+def test_unknown_user_gets_popular_items_or_not_found(
+    serve: Callable[..., Service], model_server: FakeModelServer
+) -> None:
     model_server.known = False
     answer = serve().stub.Retrieve(Request(user_id="who", max_candidates=2))
     assert (_ids(answer), answer.origin) == (["i0", "i1"], pb.ORIGIN_POPULARITY)
@@ -108,7 +110,7 @@ def test_an_unknown_user(serve: Callable[..., Service], model_server: FakeModelS
     assert _failure(strict.stub.Retrieve, Request(user_id="who")).code() == Code.NOT_FOUND
 
 
-def test_an_unknown_item(service: Service) -> None:
+def test_unknown_item_is_not_found(service: Service) -> None:
     error = _failure(service.stub.Retrieve, Request(item_id="nothing"))
     assert error.code() == Code.NOT_FOUND
     assert "'nothing'" in error.details()
@@ -134,15 +136,15 @@ def test_an_unknown_item(service: Service) -> None:
         ({"user_id": "u", "recent_item_ids": ["i2"] * 1001}, "recent_item_ids"),
     ],
 )
-def test_a_wrong_field_is_named(service: Service, fields: dict[str, Any], named: str) -> None:
+def test_invalid_field_is_named(service: Service, fields: dict[str, Any], named: str) -> None:
     error = _failure(service.stub.Retrieve, Request(**fields))
     assert error.code() == Code.INVALID_ARGUMENT
     assert _field(error) == named
 
 
-def test_what_is_no_message(service: Service) -> None:
+def test_malformed_message_is_an_invalid_argument(service: Service) -> None:
     raw = service.channel.unary_unary("/retrieval.v1.RetrievalService/Retrieve")
-    for data in (b"\xff\xff", b"\x0a\x02\xc3\x28"):  # garbage; a user_id that is no UTF-8
+    for data in (b"\xff\xff", b"\x0a\x02\xc3\x28"):  # Garbage; a user_id that is not UTF-8.
         error = _failure(raw, data)
         assert error.code() == Code.INVALID_ARGUMENT
         assert _field(error) == "request"
@@ -159,10 +161,10 @@ def test_what_is_no_message(service: Service) -> None:
         (Code.INVALID_ARGUMENT, Code.INTERNAL),
     ],
 )
-def test_errors_of_the_model_server(
+def test_status_of_the_model_server_is_translated(
     service: Service, model_server: FakeModelServer, upstream: Code, code: Code
 ) -> None:
-    model_server.error = (upstream, "as arranged")
+    model_server.error = (upstream, "set by the test")
     assert _failure(service.stub.Retrieve, Request(user_id="u")).code() == code
     [result] = service.stub.BatchRetrieve(
         pb.BatchRetrieveRequest(requests=[Request(user_id="u")])
@@ -203,23 +205,23 @@ def _not_text(response: prediction_pb2.PredictResponse) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [_no_scores, _short, _flat, _odd, _odd_texts, _cut_texts, _nan, _not_text]
+    "break_answer", [_no_scores, _short, _flat, _odd, _odd_texts, _cut_texts, _nan, _not_text]
 )
-def test_an_answer_against_the_contract_is_internal(
-    service: Service, model_server: FakeModelServer, spoil: Any
+def test_answer_that_breaks_the_contract_is_internal(
+    service: Service, model_server: FakeModelServer, break_answer: Any
 ) -> None:
-    model_server.spoil = spoil
+    model_server.spoil = break_answer
     error = _failure(service.stub.Retrieve, Request(user_id="u", max_candidates=3))
     assert (error.code(), error.details()) == (Code.INTERNAL, "internal error")
 
 
-def test_the_callers_deadline_goes_upstream(
+def test_deadline_is_passed_to_the_model_server(
     service: Service, model_server: FakeModelServer
 ) -> None:
     service.stub.Retrieve(Request(user_id="u"), timeout=2)
     assert model_server.remaining_s[-1] < 2.1, "gRPC rounds timeouts up on the wire"
     service.stub.Retrieve(Request(user_id="u"))
-    assert 3 < model_server.remaining_s[-1] < 5.1, "the service's own limit"
+    assert 3 < model_server.remaining_s[-1] < 5.1, "expected the service's own limit"
     model_server.delay_s = 0.5
     began = time.monotonic()
     error = _failure(service.stub.Retrieve, Request(user_id="u"), timeout=0.1)
@@ -227,7 +229,7 @@ def test_the_callers_deadline_goes_upstream(
     assert time.monotonic() - began < 0.5
 
 
-def test_the_services_own_limit(
+def test_request_ends_at_the_service_timeout(
     serve: Callable[..., Service], model_server: FakeModelServer
 ) -> None:
     model_server.delay_s = 0.5
@@ -235,7 +237,9 @@ def test_the_services_own_limit(
     assert _failure(service.stub.Retrieve, Request(user_id="u")).code() == Code.DEADLINE_EXCEEDED
 
 
-def test_too_many_requests(serve: Callable[..., Service], model_server: FakeModelServer) -> None:
+def test_requests_over_the_limit_are_refused(
+    serve: Callable[..., Service], model_server: FakeModelServer
+) -> None:
     model_server.delay_s = 0.3
     service = serve(max_concurrent_requests=2)
     calls = [service.stub.Retrieve.future(Request(user_id="u"), timeout=10) for _ in range(6)]
@@ -243,11 +247,11 @@ def test_too_many_requests(serve: Callable[..., Service], model_server: FakeMode
     assert codes.count(Code.OK) == 2
     assert codes.count(Code.RESOURCE_EXHAUSTED) == 4
     assert service.stub.Retrieve(Request(user_id="u")).model_version == 7, (
-        "the slots are free again"
+        "finished requests must free their slots"
     )
 
 
-def test_the_seen_store_is_away(
+def test_unavailable_seen_store_fails_only_requests_that_need_it(
     serve: Callable[..., Service], seen_path: Path, tmp_path: Path
 ) -> None:
     seen = Request(user_id="u1", max_candidates=2, exclude_seen=True)
@@ -258,7 +262,7 @@ def test_the_seen_store_is_away(
     service = serve(seen_store=f"sqlite:{seen_path}")
     seen_path.write_bytes(b"not a database, and long enough to be taken for one" * 50)
     assert _failure(service.stub.Retrieve, seen).code() == Code.UNAVAILABLE
-    # A store put in its place is read from then on.
+    # A file put in its place is used from then on.
     write_seen(seen_path, {"u1": ["i0", "i1"]})
     assert _ids(service.stub.Retrieve(seen)) == ["i2", "i3"]
     write_seen(seen_path, {"u1": ["i2"]})
@@ -307,7 +311,9 @@ def test_exclusion_is_exact(
     assert _ids(service.stub.Retrieve(request)) == left[:k]
 
 
-def test_ten_thousand_exclusions(service: Service, model_server: FakeModelServer) -> None:
+def test_10_000_exclusions_take_three_fetches(
+    service: Service, model_server: FakeModelServer
+) -> None:
     model_server.ranking = [f"i{n}" for n in range(12_000)]
     model_server.depths.clear()
     request = Request(
@@ -317,7 +323,9 @@ def test_ten_thousand_exclusions(service: Service, model_server: FakeModelServer
     assert [one for [one] in model_server.depths] == [300, 8192, 10_100]
 
 
-def test_a_batch(service: Service, model_server: FakeModelServer) -> None:
+def test_batch_answers_each_request_by_itself(
+    service: Service, model_server: FakeModelServer
+) -> None:
     model_server.depths.clear()
     answer = service.stub.BatchRetrieve(
         pb.BatchRetrieveRequest(
@@ -335,7 +343,7 @@ def test_a_batch(service: Service, model_server: FakeModelServer) -> None:
         _ids(one.response) if one.HasField("response") else one.error.code for one in answer.results
     ]
     assert outcomes == [["i1"], 3, 5, ["i0", "i1"], ["i0", "i1"], ["i0", "i1"]]
-    # The items; the users; and the user whose seen items were read before.
+    # One Predict for the items, one for the users, one for the user whose items were read first.
     assert sorted(model_server.depths) == [[2, 2], [4], [101, 3]]
     bad = error_details_pb2.BadRequest()
     assert answer.results[1].error.details[0].Unpack(bad)
@@ -343,7 +351,7 @@ def test_a_batch(service: Service, model_server: FakeModelServer) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 257])
-def test_the_size_of_a_batch(service: Service, count: int) -> None:
+def test_batch_size_is_limited(service: Service, count: int) -> None:
     batch = pb.BatchRetrieveRequest(requests=[Request(user_id="u")] * count)
     error = _failure(service.stub.BatchRetrieve, batch)
     assert (error.code(), _field(error)) == (Code.INVALID_ARGUMENT, "requests")
@@ -360,7 +368,7 @@ def test_health_follows_the_model(service: Service, model_server: FakeModelServe
     until(lambda: service.health() == 2)
 
 
-def test_reflection(service: Service) -> None:
+def test_reflection_lists_the_services(service: Service) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     [answer] = stub.ServerReflectionInfo(iter([request]))
@@ -368,7 +376,9 @@ def test_reflection(service: Service) -> None:
     assert {"retrieval.v1.RetrievalService", "grpc.health.v1.Health"} <= names
 
 
-def test_two_thousand_random_requests(service: Service, model_server: FakeModelServer) -> None:
+def test_2_000_mutated_requests_end_with_a_documented_status(
+    service: Service, model_server: FakeModelServer
+) -> None:
     source = random.Random(11)
     methods = [
         service.channel.unary_unary(f"/retrieval.v1.RetrievalService/{name}")
@@ -408,7 +418,7 @@ def test_two_thousand_random_requests(service: Service, model_server: FakeModelS
     assert model_server.signatures.count("by_user_and_history") > 30
 
 
-def test_the_client(service: Service) -> None:
+def test_client_returns_plain_values(service: Service) -> None:
     with RetrievalClient(service.address) as client:
         answer = client.for_user("u1", 2, exclude_seen=True, exclude=["i1"])
         assert [one.item_id for one in answer.candidates] == ["i3", "i5"]

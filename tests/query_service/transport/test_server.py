@@ -1,4 +1,4 @@
-"""The gRPC server of the service: what it does with calls, beside grpc.aio's server."""
+"""The fast gRPC server behaves like grpc.aio's."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ SERVICE = "test.Service"
 
 
 class Handlers:
-    """Methods of every kind, and what happened in them."""
+    """Methods of every kind, which record what happened to them."""
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
@@ -37,10 +37,10 @@ class Handlers:
         return b"slept"
 
     async def fail(self, _request: bytes, _context: Any) -> bytes:
-        raise ValueError("no luck")
+        raise ValueError("a bug")
 
     async def abort(self, _request: bytes, context: Any) -> bytes:
-        await context.abort(grpc.StatusCode.NOT_FOUND, "no such thing", (("a-key", "a-value"),))
+        await context.abort(grpc.StatusCode.NOT_FOUND, "not here", (("a-key", "a-value"),))
         raise AssertionError
 
     async def about(self, _request: bytes, context: Any) -> bytes:
@@ -63,7 +63,7 @@ class Handlers:
 
     async def fail_later(self, _request: bytes, _context: Any) -> AsyncIterator[bytes]:
         yield b"one"
-        raise ValueError("no luck")
+        raise ValueError("a bug")
 
     async def double(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
         async for one in requests:
@@ -127,12 +127,12 @@ class Running:
 _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 8_000_000),
-    # gRPC cancels what waits beyond a thousand.
+    # By default, core cancels waiting calls beyond a thousand.
     ("grpc.server.max_pending_requests", 10_000),
     ("grpc.server.max_pending_requests_hard_limit", 10_000),
 ]
 _SERVERS = {
-    "core": lambda: transport.Server(_OPTIONS),
+    "fast": lambda: transport.Server(_OPTIONS),
     "aio": lambda: grpc.aio.server(options=_OPTIONS),
 }
 
@@ -141,7 +141,7 @@ _SERVERS = {
 def start() -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
-        def start(kind: str = "core") -> Running:
+        def start(kind: str = "fast") -> Running:
             running = Running(_SERVERS[kind])
             stack.callback(running.stop)
             return running
@@ -155,7 +155,7 @@ def server(request: pytest.FixtureRequest, start: Callable[..., Running]) -> Run
 
 
 @pytest.fixture
-def core(start: Callable[..., Running]) -> Running:
+def fast(start: Callable[..., Running]) -> Running:
     return start()
 
 
@@ -165,66 +165,70 @@ def _code(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details()
 
 
-def test_an_answer(server: Running) -> None:
+def test_unary_call_returns_the_response(server: Running) -> None:
     assert server.call("echo", b"hello") == b"hello"
     assert server.call("echo", b"") == b""
     assert server.call("echo", b"x" * 3_000_000) == b"x" * 3_000_000
 
 
-def test_statuses(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_calls_end_with_a_status(server: Running, caplog: pytest.LogCaptureFixture) -> None:
     unimplemented = (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
     assert _code(lambda: server.call("nothing")) == unimplemented
     other = server.channel.unary_unary("/other.Service/echo")
     assert _code(lambda: other(b"", timeout=10)) == unimplemented
     assert _code(lambda: server.call("fail"))[0] is grpc.StatusCode.UNKNOWN
-    assert "no luck" in caplog.text
+    assert "a bug" in caplog.text
     code, _ = _code(lambda: server.call("echo", b"x" * 9_000_000))
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert server.call("echo", b"after all that") == b"after all that"
 
 
-def test_a_caller_gets_no_more_of_a_bug_than_that(core: Running) -> None:
+def test_bug_in_a_handler_is_not_shown_to_the_caller(fast: Running) -> None:
     internal = (grpc.StatusCode.UNKNOWN, "internal error")
-    assert _code(lambda: core.call("fail")) == internal
-    assert _code(lambda: list(core.stream("fail_later")(b"", timeout=10))) == internal
+    assert _code(lambda: fast.call("fail")) == internal
+    assert _code(lambda: list(fast.stream("fail_later")(b"", timeout=10))) == internal
 
 
-def test_bytes_that_are_no_message(core: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_request_is_internal_and_not_logged(
+    fast: Running, caplog: pytest.LogCaptureFixture
+) -> None:
     unreadable = (grpc.StatusCode.INTERNAL, "Exception deserializing request!")
-    assert core.call("number", b"07") == b"7"
-    assert _code(lambda: core.call("number", b"seven")) == unreadable
-    numbers = core.channel.stream_stream(f"/{SERVICE}/numbers")
+    assert fast.call("number", b"07") == b"7"
+    assert _code(lambda: fast.call("number", b"seven")) == unreadable
+    numbers = fast.channel.stream_stream(f"/{SERVICE}/numbers")
     answers = numbers(iter([b"07", b"seven", b"8"]), timeout=10)
     assert next(answers) == b"77"
     assert _code(lambda: next(answers)) == unreadable
     assert not caplog.records
 
 
-def test_tracebacks_are_never_too_many(core: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_rate_of_logged_tracebacks_is_limited(
+    fast: Running, caplog: pytest.LogCaptureFixture
+) -> None:
     began = time.monotonic()
     for _ in range(10 * failure_log.LINES_PER_S):
-        _code(lambda: core.call("fail"))
+        _code(lambda: fast.call("fail"))
     seconds = int(time.monotonic() - began) + 2
     lines = [one for one in caplog.records if one.getMessage() == "a handler failed"]
     assert 1 <= len(lines) <= seconds * failure_log.LINES_PER_S
     time.sleep(1.1)
-    _code(lambda: core.call("fail"))
-    # What was written before this test, in the same second, was counted there.
+    _code(lambda: fast.call("fail"))
+    # Tracebacks of an earlier test in the same second may have used up its limit.
     rest = [int(one.getMessage().split()[0]) for one in caplog.records if not one.exc_info]
     written = sum(one.exc_info is not None for one in caplog.records)
     assert rest
     assert sum(rest) + written == 10 * failure_log.LINES_PER_S + 1
 
 
-def test_an_abort_carries_metadata(server: Running) -> None:
+def test_abort_sends_trailing_metadata(server: Running) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         server.call("abort")
     error: Any = caught.value
-    assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "no such thing")
+    assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "not here")
     assert ("a-key", "a-value") in [tuple(one) for one in error.trailing_metadata()]
 
 
-def test_the_context(server: Running) -> None:
+def test_context_has_deadline_metadata_and_peer(server: Running) -> None:
     remaining, who, peer = server.call("about", metadata=[("who", "me")]).decode().split(" ")
     assert 8 < float(remaining) < 10.5
     assert who == "me"
@@ -232,7 +236,7 @@ def test_the_context(server: Running) -> None:
     assert server.unary("about")(b"").decode().startswith("None None ")
 
 
-def test_streams(server: Running) -> None:
+def test_streams_of_messages(server: Running) -> None:
     assert list(server.stream("count")(b"3", timeout=10)) == [b"0", b"1", b"2"]
     assert list(server.stream("count")(b"0", timeout=10)) == []
     double = server.channel.stream_stream(f"/{SERVICE}/double")
@@ -243,39 +247,39 @@ def test_streams(server: Running) -> None:
     assert _code(lambda: next(answers))[0] is grpc.StatusCode.UNKNOWN
 
 
-def test_a_stream_ends_when_its_caller_goes(server: Running) -> None:
+def test_stream_ends_when_its_caller_cancels(server: Running) -> None:
     answers = server.stream("write")(b"2", timeout=10)
     assert [next(answers), next(answers)] == [b"0", b"1"]
     answers.cancel()
     assert server.handlers.cancelled.wait(5)
 
 
-def test_cancelling_a_call_cancels_its_work(server: Running) -> None:
+def test_cancelled_call_cancels_its_handler(server: Running) -> None:
     future = server.unary("slow").future(b"30", timeout=30)
     assert server.handlers.entered.wait(5)
     future.cancel()
     assert server.handlers.cancelled.wait(5)
 
 
-def test_the_deadline_cancels_the_work(server: Running) -> None:
+def test_deadline_cancels_the_handler(server: Running) -> None:
     code, _ = _code(lambda: server.call("slow", b"30", timeout=0.2))
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert server.handlers.cancelled.wait(5)
 
 
-def test_many_calls_at_once(core: Running) -> None:
-    futures = [core.unary("echo").future(str(n).encode(), timeout=20) for n in range(3000)]
+def test_3_000_concurrent_calls_are_answered(fast: Running) -> None:
+    futures = [fast.unary("echo").future(str(n).encode(), timeout=20) for n in range(3000)]
     assert [int(one.result()) for one in futures] == list(range(3000))
 
 
-def test_a_call_without_a_message_is_refused(core: Running) -> None:
-    empty = core.channel.stream_unary(f"/{SERVICE}/echo")
+def test_call_without_a_message_is_refused(fast: Running) -> None:
+    empty = fast.channel.stream_unary(f"/{SERVICE}/echo")
     code, details = _code(lambda: empty(iter([]), timeout=10))
     assert (code, details) == (grpc.StatusCode.INTERNAL, "the call has no request message")
 
 
-def test_stopping_lets_calls_end_and_takes_no_new_ones(server: Running) -> None:
-    under_way = server.unary("slow").future(b"0.6", timeout=10)
+def test_stopping_server_finishes_calls_and_accepts_no_new_ones(server: Running) -> None:
+    in_flight = server.unary("slow").future(b"0.6", timeout=10)
     assert server.handlers.entered.wait(5)
     stopping = threading.Thread(target=lambda: server.run(server.server.stop(5)))
     stopping.start()
@@ -283,31 +287,31 @@ def test_stopping_lets_calls_end_and_takes_no_new_ones(server: Running) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         again = channel.unary_unary(f"/{SERVICE}/echo")
         assert _code(lambda: again(b"", timeout=2))[0] is grpc.StatusCode.UNAVAILABLE
-    assert under_way.result() == b"slept"
+    assert in_flight.result() == b"slept"
     stopping.join(5)
     assert not stopping.is_alive()
 
 
-def test_after_the_grace_period_calls_are_cancelled(server: Running) -> None:
-    under_way = server.unary("slow").future(b"30", timeout=30)
+def test_calls_are_cancelled_after_the_grace_period(server: Running) -> None:
+    in_flight = server.unary("slow").future(b"30", timeout=30)
     assert server.handlers.entered.wait(5)
     began = time.monotonic()
     server.run(server.server.stop(0.3))
     assert 0.3 <= time.monotonic() - began < 5
     assert server.handlers.cancelled.wait(5)
-    assert _code(under_way.result)[0] in (
+    assert _code(in_flight.result)[0] in (
         grpc.StatusCode.CANCELLED,
         grpc.StatusCode.UNAVAILABLE,
     )
 
 
-def test_a_taken_port_is_refused(core: Running) -> None:
+def test_taken_port_is_an_error(fast: Running) -> None:
     async def bind() -> None:
         second = transport.Server(_OPTIONS)
         try:
             with pytest.raises(RuntimeError, match="failed to bind"):
-                second.add_insecure_port(f"127.0.0.1:{core.port}")
+                second.add_insecure_port(f"127.0.0.1:{fast.port}")
         finally:
             await second.stop(0)
 
-    core.run(bind())
+    fast.run(bind())

@@ -34,7 +34,7 @@ def _shown(store: str, user: str, capsys: RUN) -> list[str]:
     return capsys.readouterr().out.split("\n")[:-1]
 
 
-def test_add_show_forget(store: str, capsys: RUN) -> None:
+def test_added_items_are_shown_until_forgotten(store: str, capsys: RUN) -> None:
     assert _seen(store, "add", "ü", "b", "é", "b") == 0
     assert capsys.readouterr().err == "recorded 3, of which 2 are new\n"
     assert _shown(store, "ü", capsys) == ["b", "é"]
@@ -44,7 +44,7 @@ def test_add_show_forget(store: str, capsys: RUN) -> None:
     assert _shown(store, "ü", capsys) == []
 
 
-def test_the_store_of_the_environment(
+def test_store_comes_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: RUN
 ) -> None:
     write_seen(tmp_path / "seen.sqlite", {"u": ["i"]})
@@ -60,7 +60,7 @@ def test_the_store_of_the_environment(
         )
 
 
-def test_import_of_csv(store: str, tmp_path: Path, capsys: RUN) -> None:
+def test_csv_file_is_imported(store: str, tmp_path: Path, capsys: RUN) -> None:
     file = tmp_path / "clicks.csv"
     rows = [f"u{n % 7},{n},i{n}\r\n" for n in range(2_500)]
     # More columns, in any order; a byte order mark; a quoted comma; an empty line.
@@ -73,7 +73,7 @@ def test_import_of_csv(store: str, tmp_path: Path, capsys: RUN) -> None:
     assert set(_shown(store, "u3", capsys)) == {f"i{n}" for n in range(3, 2_500, 7)}
 
 
-def test_import_of_the_trainers_file(store: str, tmp_path: Path, capsys: RUN) -> None:
+def test_sqlite_file_of_the_trainer_is_imported(store: str, tmp_path: Path, capsys: RUN) -> None:
     file = tmp_path / "of-the-trainer"
     write_seen(file, {"u1": ["é", "2"], "u2": ["1"]})
     assert _seen(store, "import", str(file)) == 0
@@ -110,7 +110,9 @@ def test_nothing_of_a_wrong_file_is_recorded(
 
 
 @needs_redis
-def test_a_store_that_is_away(redis_server: RedisServer, tmp_path: Path, capsys: RUN) -> None:
+def test_unavailable_store_is_an_error(
+    redis_server: RedisServer, tmp_path: Path, capsys: RUN
+) -> None:
     redis_server.kill()
     file = tmp_path / "clicks.csv"
     file.write_text("user_id,item_id\nu,i\n")
@@ -125,13 +127,13 @@ def test_a_store_that_is_away(redis_server: RedisServer, tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("wrong", [["show", ""], ["add", "u", "\udcff"], ["forget", "x" * 257]])
-def test_what_is_no_id(tmp_path: Path, wrong: list[str], capsys: RUN) -> None:
+def test_invalid_id_is_an_error(tmp_path: Path, wrong: list[str], capsys: RUN) -> None:
     write_seen(tmp_path / "seen.sqlite", {})
     assert _seen(f"sqlite:{tmp_path / 'seen.sqlite'}", *wrong) == 1
     assert capsys.readouterr().err.startswith("error: the ")
 
 
-def test_nothing_of_a_forgotten_user_is_on_the_disk(tmp_path: Path, capsys: RUN) -> None:
+def test_forgotten_user_leaves_no_trace_on_disk(tmp_path: Path, capsys: RUN) -> None:
     published = tmp_path / "versions" / "1" / "seen.sqlite"
     published.parent.mkdir(parents=True)
     write_seen(published, {"person-of-interest": ["i1", "i2"], "other": ["i1"]})
@@ -146,7 +148,7 @@ def test_nothing_of_a_forgotten_user_is_on_the_disk(tmp_path: Path, capsys: RUN)
     assert _seen(store, "forget", "person-of-interest") == 0
     said = capsys.readouterr().err
     assert f"{link}-recorded: erased 1 items\n{link}: erased 2 items\n" in said
-    assert "the trainer's data, which bring it back at the next publication" in said
+    assert "the trainer's data, which bring the user back at the next publication" in said
     for file in tmp_path.rglob("*"):
         assert file.is_dir() or b"person-of-interest" not in file.read_bytes(), file
     other.close()
@@ -155,7 +157,7 @@ def test_nothing_of_a_forgotten_user_is_on_the_disk(tmp_path: Path, capsys: RUN)
     assert _shown(store, "other", capsys) == ["i1"]
 
 
-def test_what_cannot_be_erased_is_said(tmp_path: Path, capsys: RUN) -> None:
+def test_place_that_cannot_be_erased_is_reported(tmp_path: Path, capsys: RUN) -> None:
     elsewhere = tmp_path / "recorded.sqlite"
     store = f"sqlite:{tmp_path / 'absent.sqlite'}?recorded={elsewhere}"
     assert _seen(store, "add", "u", "i") == 0

@@ -1,4 +1,4 @@
-"""TLS on real sockets: who is let in, who is believed, and certificates that change."""
+"""TLS over real sockets: who is served, whom clients trust, and certificates that change."""
 
 import contextlib
 import ssl
@@ -32,7 +32,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Authority:
-    """An authority that nobody named."""
+    """An authority that nobody trusts."""
     return Authority(tmp_path / "other")
 
 
@@ -47,7 +47,7 @@ def _serving(pair: Pair, client_ca: Authority | None = None) -> dict[str, str]:
 
 
 def _ask(address: str, roots: bytes | None, pair: Pair | None = None, **more: Any) -> int:
-    """The model's version, over a new connection."""
+    """Return the model's version, asked over a new connection."""
     chain, key = pair.pem if pair else (None, None)
     client = RetrievalClient(
         address, root_certificates=roots, certificate_chain=chain, private_key=key, **more
@@ -64,13 +64,13 @@ def _refused(address: str, roots: bytes | None, pair: Pair | None = None, **more
 
 
 def _shown(address: str) -> str:
-    """The certificate that a new connection gets."""
+    """Return the certificate that a new connection gets."""
     host, _, port = address.rpartition(":")
     return ssl.get_server_certificate((host, int(port)), timeout=5)
 
 
 def _first(pair: Pair) -> str:
-    """The first certificate in a file, as ssl writes it."""
+    """Return the first certificate in a file as the ssl module writes it."""
     return ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(_head(pair.cert.read_text())))
 
 
@@ -79,16 +79,18 @@ def _head(chain: str) -> str:
     return chain.partition(end)[0] + end
 
 
-def test_a_certificate_of_the_authority(serve: Serve, authority: Authority, transport: str) -> None:
+def test_client_with_the_authority_is_served_over_tls_only(
+    serve: Serve, authority: Authority, transport: str
+) -> None:
     service = serve(transport=transport, **_serving(authority.issue("server")))
     assert _ask(service.address, authority.pem) == 7
-    # Without TLS there is no way in, and over TLS none to a service without it.
+    # Plain text does not work with TLS, nor TLS with a service without it.
     _refused(service.address, None)
     _refused(serve(transport=transport).address, authority.pem)
 
 
 @pytest.mark.parametrize("wrong", ["expired", "self-signed", "of another authority", "other name"])
-def test_a_service_that_callers_do_not_believe(
+def test_clients_reject_an_untrusted_certificate(
     serve: Serve, authority: Authority, other: Authority, transport: str, wrong: str
 ) -> None:
     pair = {
@@ -103,7 +105,7 @@ def test_a_service_that_callers_do_not_believe(
         assert _ask(service.address, authority.pem, server_name="elsewhere.example") == 7
 
 
-def test_callers_must_show_a_certificate(
+def test_callers_without_a_trusted_certificate_are_refused(
     serve: Serve, authority: Authority, other: Authority, tmp_path: Path, transport: str
 ) -> None:
     clients = Authority(tmp_path / "clients")
@@ -114,7 +116,7 @@ def test_callers_must_show_a_certificate(
         clients.issue("expired", expired=True),
         other.issue("stranger"),
         other.self_signed(),
-        # Who may serve may not ask.
+        # The authority of the service does not vouch for callers.
         authority.issue("server-too"),
     ):
         _refused(service.address, authority.pem, pair)
@@ -122,7 +124,7 @@ def test_callers_must_show_a_certificate(
 
 
 class _Load:
-    """Asks without a pause: over one connection that stays, and over a new one each time."""
+    """Keeps asking, over one lasting connection and over a new one each time."""
 
     def __init__(self, address: str, roots: bytes) -> None:
         self.answers = 0
@@ -132,7 +134,7 @@ class _Load:
         self._asking = [self._pool.submit(one) for one in (self._stay, self._come_again)]
 
     def until_more(self, count: int = 10) -> None:
-        """Wait for more answers; raise what an asker raised."""
+        """Wait for ``count`` more answers. Raises what a thread raised."""
         wanted, end_s = self.answers + count, time.monotonic() + 20
         while self.answers < wanted:
             assert time.monotonic() < end_s
@@ -164,7 +166,7 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one for one in messages if "keeps using the previous files" in one]
 
 
-def test_certificates_change_under_load(
+def test_certificates_are_replaced_under_load(
     serve: Serve,
     authority: Authority,
     other: Authority,
@@ -172,26 +174,26 @@ def test_certificates_change_under_load(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pair, first = authority.issue("server"), authority.issue("first")
-    pair.take(first)
+    pair.replace_with(first)
     service = serve(transport=transport, **_serving(pair))
     load = _Load(service.address, authority.pem + other.pem)
     with contextlib.ExitStack() as stack:
         stack.callback(load.stop)
         load.until_more()
         assert _shown(service.address) == _first(first)
-        # By another authority; between its two renames the pair does not fit.
+        # Between the two renames, the key does not fit the certificate.
         second = other.issue("second")
-        pair.take(second)
+        pair.replace_with(second)
         load.until_more()
         assert _shown(service.address) == _first(second)
-        # Half a file, and then none at all.
+        # First half a file, then none.
         whole = pair.cert.read_bytes()
         pair.cert.write_bytes(whole[: len(whole) // 3])
         load.until_more()
         pair.cert.unlink()
         load.until_more()
         assert _shown(service.address) == _first(second)
-        pair.take(first)
+        pair.replace_with(first)
         load.until_more()
         assert _shown(service.address) == _first(first)
     said = [
@@ -204,11 +206,11 @@ def test_certificates_change_under_load(
     assert "BEGIN" not in caplog.text
 
 
-def test_a_key_of_another_certificate_is_not_taken(
+def test_key_of_another_certificate_keeps_the_previous_pair(
     serve: Serve, authority: Authority, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair, first, second = (authority.issue(stem) for stem in ("server", "first", "second"))
-    pair.take(first)
+    pair.replace_with(first)
     service = serve(transport=transport, **_serving(pair))
     pair.key.write_bytes(second.key.read_bytes())
     for _ in range(3):
@@ -224,7 +226,7 @@ def test_a_key_of_another_certificate_is_not_taken(
     assert _shown(service.address) == _first(second)
 
 
-def test_callers_authorities_change(
+def test_authorities_of_callers_are_replaced(
     serve: Serve, authority: Authority, other: Authority, transport: str
 ) -> None:
     clients = authority.file.with_name("clients.pem")
@@ -241,7 +243,7 @@ def test_callers_authorities_change(
     assert _ask(service.address, authority.pem, new) == 7
 
 
-def test_each_of_several_workers_takes_new_files(
+def test_each_of_several_workers_uses_new_files(
     model_server: FakeModelServer, authority: Authority
 ) -> None:
     pair, second = authority.issue("server"), authority.issue("second")
@@ -260,8 +262,8 @@ def test_each_of_several_workers_takes_new_files(
                     break
             assert _workers_with_connections(process.pid) == 2
         assert {_shown(address) for _ in range(16)} == {first}
-        pair.take(second)
-        # 2 ** -15: all of them with one worker.
+        pair.replace_with(second)
+        # All connections reach the same worker with a probability of 2 ** -15.
         assert {_shown(address) for _ in range(16)} == {_first(second)}
 
 
@@ -282,8 +284,8 @@ def _listening(process: psutil.Process) -> int:
     return int(min(ports))
 
 
-def _spoilt(what: str, pair: Pair, authority: Authority) -> tuple[Path, str]:
-    """Spoil one file: which, and what is said of it."""
+def _break_file(what: str, pair: Pair, authority: Authority) -> tuple[Path, str]:
+    """Break one of the files; return it and the expected message."""
     if what == "no certificate":
         pair.cert.unlink()
         return pair.cert, "No such file or directory"
@@ -319,11 +321,11 @@ def _spoilt(what: str, pair: Pair, authority: Authority) -> tuple[Path, str]:
     "what",
     ["no certificate", "no key", "directory", "other key", "exchanged", "password", "no authority"],
 )
-def test_files_that_cannot_be_used(
+def test_unusable_file_fails_at_startup(
     authority: Authority, side: str, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = authority.issue("pair")
-    file, said = _spoilt(what, pair, authority)
+    file, said = _break_file(what, pair, authority)
     pair_of = {"service": "--tls", "model server": "--model-server", "caller": "--tls"}[side]
     authorities = {"service": "--tls-client-ca", "model server": "--model-server-ca"}
     command = [
@@ -335,7 +337,7 @@ def test_files_that_cannot_be_used(
     assert capsys.readouterr().err == f"error: {file}: {said}\n"
 
 
-def test_no_worker_starts_with_such_files(authority: Authority) -> None:
+def test_unusable_file_stops_the_service_with_several_workers(authority: Authority) -> None:
     pair = authority.issue("pair")
     pair.key.unlink()
     files = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
@@ -363,7 +365,9 @@ def test_no_worker_starts_with_such_files(authority: Authority) -> None:
         ["--insecure", "perhaps"],
     ],
 )
-def test_flags_that_need_others(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_that_need_others_are_refused_alone(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as raised:
         cli.main(["serve", *flags])
     assert raised.value.code == 2
@@ -386,7 +390,9 @@ def _answer(service: Service) -> int:
         return client.for_user("u1").model_version
 
 
-def test_a_model_server_with_tls(serve: Serve, authority: Authority, other: Authority) -> None:
+def test_model_server_is_asked_over_tls(
+    serve: Serve, authority: Authority, other: Authority
+) -> None:
     ours, theirs = str(authority.file), str(other.file)
     with _model_server(authority.issue("model-server")) as address:
         assert _answer(serve(model_server=address, model_server_ca=ours)) == 7
@@ -405,7 +411,7 @@ def test_a_model_server_with_tls(serve: Serve, authority: Authority, other: Auth
         assert _answer(serve(model_server_name="models.example", **settings)) == 7
 
 
-def test_a_model_server_that_asks_for_a_certificate(
+def test_model_server_gets_a_client_certificate(
     serve: Serve, authority: Authority, other: Authority
 ) -> None:
     with _model_server(authority.issue("model-server"), other) as address:
@@ -417,7 +423,7 @@ def test_a_model_server_that_asks_for_a_certificate(
         assert _answer(serve(**settings)) == 7
 
 
-def test_commands_over_mutual_tls(
+def test_commands_work_over_mutual_tls(
     serve: Serve,
     authority: Authority,
     tmp_path: Path,
@@ -438,7 +444,7 @@ def test_commands_over_mutual_tls(
         assert (
             cli.main([*to, *options, "--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]) == 0
         )
-    # As a container's health check does.
+    # The same from environment variables, as in a container.
     for name, value in (
         ("CA", authority.file),
         ("CERT", pair.cert),

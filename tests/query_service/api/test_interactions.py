@@ -1,4 +1,4 @@
-"""What callers record is left out of the next answer, whatever happens to the service."""
+"""retrieval.v1.InteractionService: recorded items are excluded from then on."""
 
 import os
 import sqlite3
@@ -56,7 +56,7 @@ def store(request: pytest.FixtureRequest, seen_path: Path) -> Iterator[str]:
     yield server.url
 
 
-def test_the_next_answer_is_without_what_was_recorded(
+def test_recorded_items_are_excluded_from_the_next_answer(
     serve: Callable[..., Service], store: str
 ) -> None:
     service = serve(seen_store=store)
@@ -65,13 +65,13 @@ def test_the_next_answer_is_without_what_was_recorded(
         assert client.record([("u1", "i1"), ("new", "i0"), ("u1", "i1")]) == 2
         assert _first(client, "u1") == ["i3", "i5"]
         assert _first(client, "new") == ["i1", "i2"]
-        assert client.record([("u1", "i1"), ("u1", "i3")]) == 1, "as often as one likes"
+        assert client.record([("u1", "i1"), ("u1", "i3")]) == 1, "recording twice must not fail"
         assert _first(client, "u1") == ["i5", "i6"]
     with RetrievalClient(serve(seen_store=store).address) as client:
-        assert _first(client, "u1") == ["i5", "i6"], "of any other server, too"
+        assert _first(client, "u1") == ["i5", "i6"], "other servers must see it too"
 
 
-def test_each_request_sees_what_was_recorded_before_it(
+def test_concurrent_users_see_their_recorded_items_at_once(
     serve: Callable[..., Service], store: str
 ) -> None:
     service = serve(seen_store=store)
@@ -97,7 +97,7 @@ def test_each_request_sees_what_was_recorded_before_it(
         (_request(("u1", "i7"), ("é" * 129, "i")), "interactions[1].user_id"),
     ],
 )
-def test_a_wrong_field_is_named(
+def test_invalid_field_is_named_and_nothing_is_recorded(
     service: Service, seen_path: Path, request_: pb.RecordInteractionsRequest, named: str
 ) -> None:
     error = _failure(service, request_)
@@ -106,17 +106,19 @@ def test_a_wrong_field_is_named(
     bad = error_details_pb2.BadRequest()
     assert detail.Unpack(bad)
     assert bad.field_violations[0].field == named
-    assert not seen_path.with_name("seen.sqlite-recorded").exists(), "nothing of it is recorded"
+    assert not seen_path.with_name("seen.sqlite-recorded").exists(), "nothing may be recorded"
 
 
-def test_a_full_batch(service: Service) -> None:
+def test_1_000_interactions_are_recorded_in_one_call(service: Service) -> None:
     pairs = [("u1", "é" * 128), ("é" * 128, "i0"), *((f"u{n}", "i0") for n in range(998))]
     with RetrievalClient(service.address) as client:
         assert client.record(pairs) == 1_000
         assert _first(client, "é" * 128, 1) == ["i1"]
 
 
-def test_where_nothing_can_be_recorded(serve: Callable[..., Service], tmp_path: Path) -> None:
+def test_recording_without_a_usable_store_is_an_error(
+    serve: Callable[..., Service], tmp_path: Path
+) -> None:
     error = _failure(serve(), _request(("u", "i")))
     assert (error.code(), error.details()) == (
         Code.FAILED_PRECONDITION,
@@ -129,14 +131,16 @@ def test_where_nothing_can_be_recorded(serve: Callable[..., Service], tmp_path: 
 
 
 @needs_redis
-def test_redis_is_away(serve: Callable[..., Service], redis_server: RedisServer) -> None:
+def test_recording_fails_while_redis_is_unavailable(
+    serve: Callable[..., Service], redis_server: RedisServer
+) -> None:
     service = serve(seen_store=redis_server.url)
     redis_server.kill()
     assert _failure(service, _request(("u", "i"))).code() == Code.UNAVAILABLE
     redis_server.start()
 
 
-def test_reflection_knows_it(service: Service) -> None:
+def test_reflection_describes_the_service(service: Service) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     request = reflection_pb2.ServerReflectionRequest(
         file_containing_symbol="retrieval.v1.InteractionService"
@@ -145,12 +149,14 @@ def test_reflection_knows_it(service: Service) -> None:
     assert answer.file_descriptor_response.file_descriptor_proto
 
 
-def test_garbage_is_no_message(service: Service) -> None:
+def test_malformed_message_is_an_invalid_argument(service: Service) -> None:
     raw = service.channel.unary_unary("/retrieval.v1.InteractionService/RecordInteractions")
     assert raw.future(b"\xff\xff", timeout=5).code() == Code.INVALID_ARGUMENT
 
 
-def test_what_was_acknowledged_survives_a_kill(model_server: FakeModelServer, store: str) -> None:
+def test_acknowledged_interactions_survive_a_kill(
+    model_server: FakeModelServer, store: str
+) -> None:
     model_server.ranking = [f"i{n}" for n in range(5_000)]
     arguments = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
     acknowledged: list[str] = []
@@ -177,11 +183,11 @@ def test_what_was_acknowledged_survives_a_kill(model_server: FakeModelServer, st
         RetrievalClient(address) as client,
     ):
         [next_one] = _first(client, "u2", 1)
-    # The last one may be recorded and not acknowledged.
+    # The last interaction may be recorded without having been acknowledged.
     assert int(next_one[1:]) in (len(acknowledged), len(acknowledged) + 1)
 
 
-def test_workers_and_commands_record_at_once(
+def test_workers_and_commands_record_concurrently(
     model_server: FakeModelServer, seen_path: Path
 ) -> None:
     store = f"sqlite:{seen_path}"
@@ -198,7 +204,7 @@ def test_workers_and_commands_record_at_once(
                     for n in range(client_number, client_number + 30)
                 )
 
-        # The first ones make the file, all at once.
+        # The first calls create the file concurrently.
         with futures.ThreadPoolExecutor(8) as pool:
             recorded = pool.map(record, range(0, 240, 30))
             commands = [
@@ -216,10 +222,10 @@ def test_workers_and_commands_record_at_once(
     assert count == 243
     connection.close()
     left = {one.name for one in seen_path.parent.iterdir()}
-    assert left == {"seen.sqlite", "seen.sqlite-recorded"}, "no temporary file is left"
+    assert left == {"seen.sqlite", "seen.sqlite-recorded"}, "no temporary file may be left"
 
 
-def test_a_publication_leaves_what_was_recorded(
+def test_new_seen_file_keeps_recorded_interactions(
     serve: Callable[..., Service], seen_path: Path
 ) -> None:
     service = serve(seen_store=f"sqlite:{seen_path}")
@@ -231,7 +237,9 @@ def test_a_publication_leaves_what_was_recorded(
         assert _first(client, "u1") == ["i1", "i2"]
 
 
-def test_recorded_elsewhere(serve: Callable[..., Service], seen_path: Path, tmp_path: Path) -> None:
+def test_recorded_file_can_be_elsewhere(
+    serve: Callable[..., Service], seen_path: Path, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "recorded" / "here.sqlite"
     elsewhere.parent.mkdir()
     service = serve(seen_store=f"sqlite:{seen_path}?recorded={elsewhere}")
@@ -243,7 +251,9 @@ def test_recorded_elsewhere(serve: Callable[..., Service], seen_path: Path, tmp_
 
 
 @applies_if(os.geteuid() != 0, "a user whom file permissions bind (not root)")
-def test_a_directory_that_cannot_be_written(serve: Callable[..., Service], seen_path: Path) -> None:
+def test_read_only_directory_fails_recording_only(
+    serve: Callable[..., Service], seen_path: Path
+) -> None:
     seen_path.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
         service = serve(seen_store=f"sqlite:{seen_path}")
@@ -254,11 +264,13 @@ def test_a_directory_that_cannot_be_written(serve: Callable[..., Service], seen_
         seen_path.parent.chmod(stat.S_IRWXU)
 
 
-def test_a_recorded_file_that_is_none(serve: Callable[..., Service], seen_path: Path) -> None:
+def test_damaged_recorded_file_fails_reads_and_recording(
+    serve: Callable[..., Service], seen_path: Path
+) -> None:
     service = serve(seen_store=f"sqlite:{seen_path}")
     seen_path.with_name("seen.sqlite-recorded").write_bytes(b"not a database" * 100)
     with RetrievalClient(service.address) as client:
-        # Not without what is in it.
+        # Seen items must not be read from the other file alone.
         for call in (lambda: _first(client, "u1"), lambda: client.record([("u1", "i1")])):
             with pytest.raises(grpc.RpcError) as raised:
                 call()
@@ -269,6 +281,6 @@ def test_a_recorded_file_that_is_none(serve: Callable[..., Service], seen_path: 
     "name",
     ["sqlite:", "sqlite:?recorded=x", "sqlite:x?recorded=", "sqlite:x?other=y", "", "mysql:"],
 )
-def test_names_of_stores(name: str) -> None:
+def test_unknown_store_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="use sqlite:PATH"):
         open_store(name)

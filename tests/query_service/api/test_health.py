@@ -1,4 +1,4 @@
-"""grpc.health.v1: its protocol, and watchers that do as they like."""
+"""grpc.health.v1: its protocol, and watchers that misbehave."""
 
 import socket
 import time
@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.query_service import test_hostile_http2 as http2
+from tests.query_service.api import http2
 from tests.query_service.conftest import TRANSPORTS, FakeModelServer, Service
 from tools.waiting import until
 
@@ -37,25 +37,25 @@ def _watch(service: Service, name: str = "") -> Any:
 
 @contextmanager
 def _stalled_watch(service: Service) -> Iterator[None]:
-    """A watcher to whom not a byte of a message may be sent."""
+    """Open a watch whose flow control window leaves no room for any message."""
     host, port = service.address.split(":")
-    head = [(name, _WATCH if name == b":path" else value) for name, value in http2._HEAD]
+    head = [(name, _WATCH if name == b":path" else value) for name, value in http2.REQUEST_HEADERS]
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        window_of_0 = b"\0\4\0\0\0\0"
+        zero_window = b"\0\4\0\0\0\0"
         connection.sendall(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2._frame(http2._SETTINGS, 0, 0, window_of_0)
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2.frame(http2.SETTINGS, 0, 0, zero_window)
         )
         connection.recv(1)
         connection.sendall(
-            http2._frame(http2._SETTINGS, http2._ACK, 0)
-            + http2._frame(http2._HEADERS, http2._END_HEADERS, 1, http2._headers(*head))
-            + http2._frame(http2._DATA, http2._END_STREAM, 1, http2._message(b""))
+            http2.frame(http2.SETTINGS, http2.ACK, 0)
+            + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.header_block(*head))
+            + http2.frame(http2.DATA, http2.END_STREAM, 1, http2.grpc_message(b""))
         )
         time.sleep(0.3)
         yield
 
 
-def test_services_that_there_are_and_others(start: Serve) -> None:
+def test_check_and_list_report_known_services_only(start: Serve) -> None:
     service = start()
     assert service.health() == service.health(_SERVICE) == _SERVING
     with pytest.raises(grpc.RpcError) as caught:
@@ -65,7 +65,7 @@ def test_services_that_there_are_and_others(start: Serve) -> None:
     assert {name: one.status for name, one in statuses.items()} == {"": 1, _SERVICE: 1}
 
 
-def test_watchers_are_told_of_every_change(start: Serve, model_server: FakeModelServer) -> None:
+def test_watchers_are_notified_of_every_change(start: Serve, model_server: FakeModelServer) -> None:
     service = start()
     unknown = _watch(service, "nothing")
     assert next(unknown).status == _UNKNOWN
@@ -77,7 +77,7 @@ def test_watchers_are_told_of_every_change(start: Serve, model_server: FakeModel
     service.channel.close()
 
 
-def test_a_stalled_watcher_holds_nobody_up(start: Serve, model_server: FakeModelServer) -> None:
+def test_stalled_watcher_delays_nobody(start: Serve, model_server: FakeModelServer) -> None:
     service = start(grace_s=1.0)
     with _stalled_watch(service):
         other = _watch(service)
@@ -92,7 +92,7 @@ def test_a_stalled_watcher_holds_nobody_up(start: Serve, model_server: FakeModel
         assert time.monotonic() - began < 1.0 + 2
 
 
-def test_watches_end_with_the_service_and_not_after_its_grace(start: Serve) -> None:
+def test_watches_end_before_the_grace_period(start: Serve) -> None:
     service = start(grace_s=15.0)
     with grpc.insecure_channel(service.address) as channel:
         request = health_pb2.HealthCheckRequest()

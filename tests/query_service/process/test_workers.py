@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,16 +16,12 @@ import grpc
 import psutil
 import pytest
 
-from query_service.cli import main as cli
-from query_service.errors import StartError
-from query_service.process.cpus import usable_cpus
 from query_service.process.sockets import reserve
-from query_service.process.supervisor import next_delay_s
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import ROOT, running
-from tests.query_service.conftest import FakeModelServer, Service, has_ipv6
-from tests.skips import applies_if, not_applicable
+from tests.query_service.conftest import FakeModelServer, Service
+from tests.skips import applies_if
 from tools.waiting import until
 
 pytestmark = [
@@ -36,7 +31,7 @@ pytestmark = [
 
 
 class Workers:
-    """A running service with several workers, and channels that are connections of their own."""
+    """A service with several workers, and channels of which each is a connection of its own."""
 
     def __init__(self, address: str, process: "subprocess.Popen[str]") -> None:
         self.address = address
@@ -48,28 +43,28 @@ class Workers:
         return {child.pid for child in self.parent.children()}
 
     def listening(self) -> set[int]:
-        """The workers that have the port open."""
+        """Return the workers that listen on the port."""
         return {pid for pid in self.pids() if self._connections(pid, psutil.CONN_LISTEN)}
 
     def connected(self) -> set[int]:
-        """The workers that have accepted a connection, which lasts."""
+        """Return the workers that have open connections."""
         return {pid for pid in self.pids() if self._connections(pid, psutil.CONN_ESTABLISHED)}
 
     def stub(self) -> pb_grpc.RetrievalServiceStub:
-        """Over a new connection."""
+        """Return a stub on a new connection."""
         options = [("grpc.use_local_subchannel_pool", 1)]
         self._channels.append(grpc.insecure_channel(self.address, options))
         return pb_grpc.RetrievalServiceStub(self._channels[-1])
 
     def stubs_to_all(self) -> list[pb_grpc.RetrievalServiceStub]:
-        """Connections, at least one to each worker."""
+        """Return stubs on new connections, at least one to each worker."""
         stubs = []
         for _ in range(100):
             stubs.append(self.stub())
             assert _ask(stubs[-1]).model_version == 7
             if self.connected() == self.pids():
                 return stubs
-        raise AssertionError("some worker gets no connections")
+        raise AssertionError("100 connections did not reach every worker")
 
     def close(self) -> None:
         for channel in self._channels:
@@ -109,7 +104,7 @@ def _serving(model_server: FakeModelServer, *more: str, count: int = 2) -> Itera
             assert not alive, "workers are left"
 
 
-def test_the_command_line_does_not_import_grpc() -> None:
+def test_command_line_does_not_import_grpc() -> None:
     code = "import sys, query_service.cli.main; assert 'grpc' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=30)
 
@@ -125,7 +120,7 @@ def test_all_workers_answer_and_the_parent_has_no_grpc(model_server: FakeModelSe
         assert library not in Path(f"/proc/{workers.process.pid}/maps").read_text()
 
 
-def test_only_the_parent_minds_ctrl_c(model_server: FakeModelServer) -> None:
+def test_workers_block_ctrl_c(model_server: FakeModelServer) -> None:
     with _serving(model_server) as workers:
         for pid in workers.pids():
             blocked = re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
@@ -133,12 +128,12 @@ def test_only_the_parent_minds_ctrl_c(model_server: FakeModelServer) -> None:
             assert int(blocked[1], 16) & 1 << (signal.SIGINT - 1)
 
 
-def test_one_worker_is_the_process_itself(model_server: FakeModelServer) -> None:
+def test_single_worker_needs_no_further_process(model_server: FakeModelServer) -> None:
     with _serving(model_server, count=1) as workers:
         assert not workers.pids()
 
 
-def test_the_ready_line_names_the_number(model_server: FakeModelServer) -> None:
+def test_ready_line_has_the_number_of_workers(model_server: FakeModelServer) -> None:
     server = f"127.0.0.1:{model_server.port}"
     command = ["serve", "--port", "0", "--workers", "2", "--model-server", server]
     process = subprocess.Popen(
@@ -159,7 +154,7 @@ def test_the_ready_line_names_the_number(model_server: FakeModelServer) -> None:
     assert rest == ""
 
 
-def test_a_killed_worker_is_replaced(
+def test_killed_worker_is_replaced(
     model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with _serving(model_server) as workers:
@@ -168,13 +163,13 @@ def test_a_killed_worker_is_replaced(
         killed = min(before)
         gone = psutil.Process(killed)
         gone.kill()
-        # While it dies, what connects to it is reset.
+        # While it dies, new connections to it are reset.
         assert not psutil.wait_procs([gone], timeout=5)[1]
         for _ in range(10):
             assert _ask(workers.stub()).model_version == 7
         until(lambda: len(workers.listening() - {killed}) == 2)
         assert workers.pids() > before - {killed}
-        # Clients of the one that died connect again.
+        # Its clients have reconnected to another worker.
         assert all(_ask(stub).model_version == 7 for stub in lasting)
         [new] = workers.pids() - before
         os.kill(new, signal.SIGABRT)
@@ -184,19 +179,8 @@ def test_a_killed_worker_is_replaced(
     assert f"worker {new} ended by signal 6, Aborted (the next one starts in 0.1 s)" in log
 
 
-def test_how_long_a_worker_is_away() -> None:
-    waits: list[float] = []
-    last_s = None
-    for _ in range(9):
-        last_s = next_delay_s(last_s, lifetime_s=1.0)
-        waits.append(last_s)
-    assert waits == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5])
-    assert next_delay_s(5.0, lifetime_s=29.0) == 5
-    assert next_delay_s(5.0, lifetime_s=31.0) == 0
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_all_workers_drain(
+def test_signal_drains_all_workers(
     model_server: FakeModelServer, number: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with _serving(model_server, "--slow-ms", "0") as workers:
@@ -206,9 +190,9 @@ def test_all_workers_drain(
         with futures.ThreadPoolExecutor(len(stubs)) as pool:
             asked = len(model_server.signatures)
             answers = [pool.submit(_ask, stub) for stub in stubs]
-            # One Predict in each worker; other requests wait to go into its next one.
+            # Each worker has sent one Predict; its other requests wait for the next batch.
             until(lambda: len(model_server.signatures) >= asked + len(left))
-            # Twice, and as Ctrl-C does to all processes of the terminal.
+            # Twice; SIGINT to the whole group, like Ctrl-C in a terminal.
             for _ in range(2):
                 if number == signal.SIGINT:
                     os.killpg(workers.process.pid, number)
@@ -223,7 +207,7 @@ def test_all_workers_drain(
     assert all(" INFO draining: " in line for line in lines)
 
 
-def test_the_port_is_free_while_the_last_request_ends(model_server: FakeModelServer) -> None:
+def test_port_is_free_while_the_last_request_ends(model_server: FakeModelServer) -> None:
     with _serving(model_server) as workers:
         stub = workers.stub()
         _ask(stub)
@@ -248,10 +232,12 @@ def test_workers_do_not_outlive_their_parent(model_server: FakeModelServer) -> N
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
-def test_a_second_service_on_the_port_is_refused(model_server: FakeModelServer, count: str) -> None:
+def test_second_service_on_the_port_fails_at_startup(
+    model_server: FakeModelServer, count: str
+) -> None:
     with _serving(model_server) as workers:
         done = _failing("--workers", count, "--port", workers.address.rpartition(":")[2])
-        # One worker: gRPC adds lines of its own.
+        # With one worker, gRPC writes lines of its own.
         last = done.stderr.splitlines()[-1]
         assert last.startswith(f"error: cannot listen on {workers.address}: ")
         if count == "2":
@@ -259,50 +245,18 @@ def test_a_second_service_on_the_port_is_refused(model_server: FakeModelServer, 
         assert _ask(workers.stub()).model_version == 7
 
 
-def test_a_port_that_one_process_has_is_refused(service: Service) -> None:
+def test_port_of_a_single_process_is_refused(service: Service) -> None:
     done = _failing("--workers", "2", "--port", service.address.rpartition(":")[2])
     assert done.stderr == f"error: cannot listen on {service.address}: Address already in use\n"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::1", "[::1]", "::"])
-def test_a_free_port(host: str) -> None:
-    if ":" in host and not has_ipv6():
-        raise not_applicable("IPv6")
-    held, port = reserve(host, 0)
-    assert port
-    for one in held:
-        assert one.getsockname()[1] == port
-        one.close()
-
-
-def test_a_held_port_is_refused_before_anyone_listens() -> None:
-    held, port = reserve("127.0.0.1", 0)
-    with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{port}: Address already"):
-        reserve("127.0.0.1", port)
-    for one in held:
-        one.close()
-
-
-def test_a_port_with_connections_that_have_just_ended() -> None:
-    """Closed by a server without SO_REUSEPORT: TIME_WAIT, for a minute."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            server.accept()[0].close()
-            client.recv(1)
-    held, same = reserve("127.0.0.1", port)
-    assert same == port
-    for one in held:
-        one.close()
-
-
-def test_a_host_that_there_is_not() -> None:
+def test_unknown_host_is_an_error() -> None:
     done = _failing("--workers", "2", "--host", "nowhere.invalid", "--port", "0")
     assert done.stderr.startswith("error: cannot listen on nowhere.invalid:0: ")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_worker_that_cannot_start_ends_the_service() -> None:
+def test_worker_that_cannot_start_ends_the_service() -> None:
     done = _failing("--workers", "2", "--port", "0", "--seen-store", "postgres://127.0.0.1")
     assert done.stdout == ""
     assert done.stderr.startswith(
@@ -322,139 +276,3 @@ def _failing(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
     assert done.returncode == 1
     return done
-
-
-_SUPERVISED = """
-import os, signal, sys, time
-from query_service.errors import StartError
-from query_service.process.supervisor import supervise
-
-def run(worker, port, ready):
-{run}
-
-def announce(port):
-    print("ready", flush=True)
-
-try:
-    status = supervise(2, run, "127.0.0.1", 0, grace_s=0.0, on_ready=announce)
-except StartError as error:
-    sys.exit(f"error: {{error}}")
-sys.exit(status)
-"""
-
-
-def _supervising(*lines: str) -> "subprocess.Popen[str]":
-    """A supervisor whose workers do this."""
-    code = _SUPERVISED.format(run="\n".join(f"    {line}" for line in lines))
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("raise StartError('no room')", "error: no room"),
-        ("os._exit(3)", r"error: worker \d+ ended with status 3 before it was ready"),
-        (
-            "os.kill(os.getpid(), signal.SIGKILL)",
-            r"error: worker \d+ ended by signal 9, Killed before it was ready",
-        ),
-    ],
-)
-def test_a_worker_that_ends_before_it_is_ready(line: str, said: str) -> None:
-    process = _supervising(line)
-    out, error = process.communicate(timeout=10)
-    assert (out, process.returncode) == ("", 1)
-    assert re.fullmatch(said, error.strip())
-
-
-def test_it_is_ready_when_all_are(tmp_path: Path) -> None:
-    started, late = str(tmp_path / "started"), tmp_path / "late"
-    process = _supervising(
-        f"with open({started!r}, 'a') as file: file.write('x')",
-        f"if os.stat({started!r}).st_size > 1:",
-        "    time.sleep(0.5)",
-        f"    open({str(late)!r}, 'w').close()",
-        "ready(port)",
-        "time.sleep(60)",
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    assert late.exists()
-    process.terminate()
-    assert process.communicate(timeout=8) == ("", "")
-    assert process.returncode == 0
-
-
-def test_a_worker_that_does_not_drain_is_killed() -> None:
-    process = _supervising(
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)", "ready(port)", "time.sleep(60)"
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    left = psutil.Process(process.pid).children()
-    assert len(left) == 2
-    process.terminate()
-    _, error = process.communicate(timeout=8)
-    assert process.returncode == 1
-    assert error.count("ended by signal 9, Killed instead of draining") == 2
-    assert not psutil.wait_procs(left, timeout=0)[1]
-
-
-def test_one_that_cannot_start_again_leaves_the_others_alone(tmp_path: Path) -> None:
-    started = str(tmp_path / "started")
-    process = _supervising(
-        f"with open({started!r}, 'a') as file: file.write('x')",
-        # The first two.
-        f"if os.stat({started!r}).st_size > 2: raise StartError('no room')",
-        "ready(port)",
-        "time.sleep(60)",
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    first, second = psutil.Process(process.pid).children()
-    first.kill()
-    assert process.stderr is not None
-    assert "ended by signal 9, Killed (the next one starts in 0 s)" in process.stderr.readline()
-    for delay in ("0.1", "0.2"):
-        said = f"ended with status 1: no room (the next one starts in {delay} s)"
-        assert said in process.stderr.readline()
-    assert process.poll() is None
-    assert second.is_running()
-    process.terminate()
-    process.communicate(timeout=8)
-    assert process.returncode == 0
-
-
-def test_auto_is_the_number_of_usable_cpus(tmp_path: Path) -> None:
-    cpus = len(os.sched_getaffinity(0))
-    limit = tmp_path / "cpu.max"
-    assert usable_cpus(limit) == cpus
-    for content, expected in [
-        ("max 100000\n", cpus),
-        ("6400000 100000\n", min(cpus, 64)),
-        ("199999 100000\n", 1),
-        ("50000 100000\n", 1),
-        ("unexpected\n", cpus),
-    ]:
-        limit.write_text(content)
-        assert usable_cpus(limit) == expected, content
-
-
-def test_workers_from_flag_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    def workers(*arguments: str) -> int:
-        parsed = cli.make_parser().parse_args(["serve", *arguments])
-        return int(parsed.workers)
-
-    assert workers() == 1
-    assert workers("--workers", "3") == 3
-    assert workers("--workers", "auto") == usable_cpus()
-    monkeypatch.setenv("SHORTLIST_WORKERS", "4")
-    assert workers() == 4
-    monkeypatch.setenv("SHORTLIST_WORKERS", "auto")
-    assert workers() == usable_cpus()

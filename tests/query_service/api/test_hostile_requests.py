@@ -1,4 +1,4 @@
-"""Requests of any bytes, through a real socket: an answer that keeps the contract, or a status."""
+"""Arbitrary requests over a real socket get a valid answer or a documented status."""
 
 import random
 import socket
@@ -33,7 +33,7 @@ _hostile = settings(
 
 
 def _ask(service: Service, method: str, data: bytes) -> Code:
-    """The status; the answer is looked at."""
+    """Return the status, after checking the answer if there is one."""
     call = service.channel.unary_unary(f"/retrieval.v1.RetrievalService/{method}").future(
         data, timeout=30
     )
@@ -53,7 +53,7 @@ _ids = st.one_of(
 
 @st.composite
 def _requests(draw: Any) -> pb.RetrieveRequest:
-    """Valid protobuf of any content."""
+    """Return well-formed requests with any content."""
     request = pb.RetrieveRequest(
         max_candidates=draw(st.one_of(st.integers(0, 60), st.integers(-(2**31), 2**31 - 1))),
         exclude_seen=draw(st.booleans()),
@@ -69,13 +69,17 @@ def _requests(draw: Any) -> pb.RetrieveRequest:
 
 @_hostile
 @given(_requests())
-def test_any_message(service: Service, request_: pb.RetrieveRequest) -> None:
+def test_any_message_gets_a_documented_status(
+    service: Service, request_: pb.RetrieveRequest
+) -> None:
     assert _ask(service, RETRIEVE, request_.SerializeToString()) in _LEGAL
 
 
 @_hostile
 @given(st.lists(_requests(), max_size=8))
-def test_any_batch(service: Service, requests: list[pb.RetrieveRequest]) -> None:
+def test_any_batch_gets_a_documented_status(
+    service: Service, requests: list[pb.RetrieveRequest]
+) -> None:
     batch = pb.BatchRetrieveRequest(requests=requests)
     code = _ask(service, BATCH, batch.SerializeToString())
     assert code is (Code.OK if requests else Code.INVALID_ARGUMENT)
@@ -83,27 +87,29 @@ def test_any_batch(service: Service, requests: list[pb.RetrieveRequest]) -> None
 
 @_hostile
 @given(st.sampled_from([RETRIEVE, BATCH]), st.binary(max_size=300))
-@example(RETRIEVE, b"\x0a\x03\xed\xa0\x80")  # Half a surrogate pair.
-@example(RETRIEVE, b"\x0a\x01u\x18" + b"\xff" * 9 + b"\x01")  # max_candidates of ten bytes.
+@example(RETRIEVE, b"\x0a\x03\xed\xa0\x80")  # Half of a surrogate pair.
+@example(
+    RETRIEVE, b"\x0a\x01u\x18" + b"\xff" * 9 + b"\x01"
+)  # max_candidates as a varint of ten bytes.
 @example(RETRIEVE, b"\x0a\x01u\x18" + b"\xff" * 10)
-@example(RETRIEVE, b"\x0a" + b"\xff" * 9 + b"\x01u")  # A text of 2^64 - 1 bytes.
-@example(RETRIEVE, b"\x0a\x01u" + b"\x53" * 50 + b"\x54" * 50)  # Groups that nobody knows,
-@example(RETRIEVE, b"\x0a\x01u" + b"\x53" * 50_000)  # 50,000 deep, and never ended.
+@example(RETRIEVE, b"\x0a" + b"\xff" * 9 + b"\x01u")  # A string of 2^64 - 1 bytes.
+@example(RETRIEVE, b"\x0a\x01u" + b"\x53" * 50 + b"\x54" * 50)  # Unknown groups,
+@example(RETRIEVE, b"\x0a\x01u" + b"\x53" * 50_000)  # nested 50,000 deep and never ended.
 @example(RETRIEVE, b"\x0a\x01u" + b"\xa2\x06\x04abcd" * 99)
 @example(BATCH, b"\x0a\x02\x0a\xff")
-def test_any_bytes(service: Service, method: str, data: bytes) -> None:
+def test_any_bytes_get_a_documented_status(service: Service, method: str, data: bytes) -> None:
     assert _ask(service, method, data) in _LEGAL
 
 
-def test_paths_of_any_bytes(service: Service) -> None:
-    """With ``--runtime aio`` the third one ends the server: a fault of grpc.aio."""
+def test_any_path_is_unimplemented(service: Service) -> None:
+    """With ``--transport aio`` the third path ends the server, which is a bug of grpc.aio."""
     for path in (b"", b"/", b"/\xff\xfe/\x80", b"no slash", b"/" + b"x" * 6_000):
         call = service.channel.unary_unary(path).future(b"", timeout=10)  # type: ignore[arg-type]
         assert call.code() is Code.UNIMPLEMENTED, path
     assert _ask(service, RETRIEVE, b"\x0a\x01u") is Code.OK
 
 
-def test_a_connection_that_speaks_no_http(service: Service) -> None:
+def test_connection_without_http2_does_not_harm_others(service: Service) -> None:
     host, port = service.address.split(":")
     source = random.Random(4)
     for start in (b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
@@ -120,7 +126,7 @@ def test_a_connection_that_speaks_no_http(service: Service) -> None:
 
 @pytest.fixture
 def process(model_server: FakeModelServer) -> Any:
-    """A service in a process of its own: its address and its memory."""
+    """Start a service in a process of its own; yield its address and the process."""
     arguments = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
     with running("query_service", *arguments) as (address, process):
         yield address, psutil.Process(process.pid)
@@ -145,7 +151,7 @@ _MB = 1 << 20
         (RECORD, b"\x0a\x00" * (31 * _MB), Code.INVALID_ARGUMENT),
     ],
 )
-def test_64_mb_cost_no_more_than_some_copies(
+def test_message_of_64_mb_takes_little_memory(
     process: tuple[str, psutil.Process], method: str, data: bytes, code: Code
 ) -> None:
     address, service = process
@@ -158,8 +164,8 @@ def test_64_mb_cost_no_more_than_some_copies(
         assert ask.future(b"", timeout=10).code() is Code.INVALID_ARGUMENT
 
 
-def test_a_compressed_message_is_as_long_as_it_says(process: tuple[str, psutil.Process]) -> None:
-    """400 MB of zeros are 400 kB on the wire."""
+def test_decompressed_size_of_a_message_is_limited(process: tuple[str, psutil.Process]) -> None:
+    """400 MB of zeros are 400 kB when compressed."""
     address, service = process
     with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
         call = channel.unary_unary("/retrieval.v1.RetrievalService/Retrieve").future(
@@ -178,8 +184,8 @@ def _peak_bytes(process: psutil.Process) -> int:
 @given(st.binary(max_size=200))
 @example(b"\x0a" + b"\xff" * 9 + b"\x01" + b"\x0a\x00" * 400)
 @example(b"\x0a\x00" * 357)
-def test_a_large_message_is_counted_as_protobuf_reads_it(data: bytes) -> None:
-    """What is no message passes, or is refused: it is refused anyway when it is parsed."""
+def test_field_count_agrees_with_protobuf(data: bytes) -> None:
+    """A malformed message may pass or not: the parser refuses it later."""
     try:
         requests = pb.BatchRetrieveRequest.FromString(data).requests
     except DecodeError:
@@ -195,7 +201,7 @@ def test_a_large_message_is_counted_as_protobuf_reads_it(data: bytes) -> None:
 @given(st.binary(max_size=200))
 @example(b"\x0a\x00" * 1_101)
 @example(b"\x0a\xca\x01" + b"\x1a\x00" * 101)
-def test_large_interactions_are_counted_as_protobuf_reads_them(data: bytes) -> None:
+def test_interaction_count_agrees_with_protobuf(data: bytes) -> None:
     try:
         interactions = interaction_pb.RecordInteractionsRequest.FromString(data).interactions
     except DecodeError:
@@ -210,7 +216,7 @@ def test_large_interactions_are_counted_as_protobuf_reads_them(data: bytes) -> N
         )
 
 
-def test_the_largest_batch_of_interactions_is_not_refused() -> None:
+def test_largest_batch_of_interactions_is_accepted() -> None:
     pairs = [interaction_pb.Interaction(user_id="u" * 256, item_id="i" * 256)] * 1_000
     data = interaction_pb.RecordInteractionsRequest(interactions=pairs).SerializeToString()
     assert len(data) > wire.LARGE_BYTES
@@ -226,7 +232,9 @@ def test_the_largest_batch_of_interactions_is_not_refused() -> None:
             wire.check_interactions(wrong)
 
 
-def test_five_thousand_fuzzed_requests(service: Service, model_server: FakeModelServer) -> None:
+def test_5_000_fuzzed_requests_keep_the_contract(
+    service: Service, model_server: FakeModelServer
+) -> None:
     """``python -m tests.fuzz service`` sends 100,000."""
     model_server.ranking = [f"i{n}" for n in range(300)]
     tally = attack(service.address, 5_000, seed=2)
