@@ -84,7 +84,8 @@ def test_files_that_are_named_exist(path: Path) -> None:
 
     def is_repository_file(span: str) -> bool:
         if "/" in span:
-            return bool(_PATH.fullmatch(span)) and span.split("/")[0] in directories
+            looks_like_one = span.split("/")[0] in directories or span.endswith(".py")
+            return looks_like_one and bool(_PATH.fullmatch(span))
         return bool(re.fullmatch(r"[\w.-]+\.(toml|yml)", span)) and span not in EXAMPLE_FILES
 
     named = filter(is_repository_file, _spans(path))
