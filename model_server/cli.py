@@ -16,7 +16,7 @@ _SPECIAL = ("models_dir", "models")
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Return 0, or 1 after an error message on stderr."""
-    parser = _parser()
+    parser = make_parser()
     try:
         settings = Settings(**vars(parser.parse_args(arguments)))
     except ValueError as error:
@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m model_server", description=__doc__)
     parser.add_argument(
         "--models-dir",
