@@ -1,19 +1,19 @@
-# Three images: query-service (thin), trainer and model-server (TensorFlow).
-# docker build --target query-service .
+# Builds three images: query-service (small), trainer and model-server (with TensorFlow).
+#   docker build --target query-service .
 #
-# No BuildKit-only syntax. Behind a package index of your own, pass pip's own
+# It uses no syntax that needs BuildKit. To install from a package index of your own, pass pip's
 # variables: --build-arg PIP_INDEX_URL=... --build-arg PIP_TRUSTED_HOST=...
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
-# Volumes at these paths take their owner from the image that first mounts them.
+# A volume at one of these paths gets its owner from the image that mounts it first.
 RUN useradd --uid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin shortlist \
     && mkdir -p /app/data /models /recorded \
     && chown shortlist:shortlist /app/data /models /recorded
 WORKDIR /app
 
-# The query service's dependencies, in an environment without pip.
+# A virtual environment with the dependencies of the query service, but without pip.
 FROM ${PYTHON_IMAGE} AS query-service-venv
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
@@ -41,9 +41,9 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
     CMD test -n "$(find "$SHORTLIST_HEARTBEAT_FILE" -newermt '-5 seconds')"
 CMD ["python", "-m", "query_service", "serve"]
 
-# TensorFlow, ScaNN and what the trainer needs besides: 2 GB that the two images below share.
+# The dependencies of the trainer, with TensorFlow and ScaNN: 2 GB that two images share.
 FROM base AS tensorflow
-# OpenMP, which the iALS baseline is linked against.
+# OpenMP, which the iALS baseline needs.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
@@ -51,7 +51,7 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 COPY requirements/trainer.lock /tmp/requirements.lock
-# Compiled here, on all cores: who runs it may not write to /venv.
+# Compile now, because the user who runs the image must not write to /venv.
 RUN python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --no-cache-dir --no-compile --require-hashes \
         -r /tmp/requirements.lock \
@@ -63,7 +63,7 @@ COPY trainer trainer
 USER shortlist
 CMD ["python", "-m", "trainer", "run", "--dataset", "auto", "--models-dir", "/models"]
 
-# The stand-in for TensorFlow Serving.
+# The local stand-in for TensorFlow Serving.
 FROM tensorflow AS model-server
 COPY proto/tfserving_subset/v1/*.py tfserving_subset/v1/
 COPY model_server model_server

@@ -1,8 +1,8 @@
-"""The compose stack in a real Docker engine: built, trained, served, asked, from this host.
+"""The compose stack is built, trained, served and queried in a real Docker engine.
 
-The project's own model server takes TensorFlow Serving's place, so that no image but
-the Dockerfile's base is needed. An engine that is not up yet is started by the
-executable that SHORTLIST_DOCKER_ENGINE names, or ../shared/tools/docker-engine.
+The project's own model server replaces TensorFlow Serving, so that only the base image of the
+Dockerfile is needed. If no engine is running, the executable that SHORTLIST_DOCKER_ENGINE names,
+or ../shared/tools/docker-engine, starts one. That one has only ``BASE_IMAGE``.
 """
 
 import os
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "docker-compose.local-model-server.yml")
-# Read by docker-compose.yml: what the caller's shell holds must not reach the tests.
+#: Variables of docker-compose.yml, whose values in the caller's shell must not affect the tests.
 VARIABLES = (
     "DATA_DIR",
     "MODEL",
@@ -40,7 +40,9 @@ VARIABLES = (
     "GRAFANA_VERSION",
     "GRAFANA_PORT",
 )
-#: The kind of index would else depend on how busy the machine is.
+#: A Python image that exists on machines without access to a container registry.
+BASE_IMAGE = "python:3.11-slim-bookworm"
+#: With the default, the kind of index would depend on the load of the machine.
 TRAINING = "--dataset synthetic --set training.epochs=4 --set index.kind=brute_force"
 USER, ITEM = "u42", "i50"
 SERVICE_IMAGE_LIMIT_BYTES = 150_000_000
@@ -48,7 +50,7 @@ SERVICE_IMAGE_LIMIT_BYTES = 150_000_000
 
 @dataclass(frozen=True)
 class Compose:
-    """A Compose command with its files, and the environment it runs in."""
+    """A Compose command with its files and its environment variables."""
 
     command: tuple[str, ...]
     environment: dict[str, str]
@@ -62,7 +64,7 @@ class Compose:
 
 @dataclass(frozen=True)
 class Stack:
-    """The running stack."""
+    """A running stack and the address of its query service."""
 
     compose: Compose
     address: str
@@ -84,17 +86,17 @@ def succeeds(*command: str) -> bool:
 
 @pytest.fixture(scope="module")
 def compose_command() -> tuple[str, ...]:
-    """``docker compose``, or the older ``docker-compose``, with an engine behind it."""
+    """The command of Docker Compose, after an engine has been started."""
     given = os.environ.get("SHORTLIST_DOCKER_ENGINE")
     starter = Path(given) if given else ROOT.parent / "shared" / "tools" / "docker-engine"
-    said = ""
+    failure = ""
     if given or os.access(starter, os.X_OK):
         done = subprocess.run([starter], capture_output=True, text=True, timeout=600, check=False)
-        said = f": {done.stderr.strip()[-500:]}" if done.returncode else ""
+        failure = f": {done.stderr.strip()[-500:]}" if done.returncode else ""
     if not succeeds("docker", "info"):
         raise missing(
             "a Docker engine that answers `docker info`",
-            f"let SHORTLIST_DOCKER_ENGINE name a program that starts one{said}",
+            f"let SHORTLIST_DOCKER_ENGINE name a program that starts one{failure}",
         )
     for command in (("docker", "compose"), ("docker-compose",)):
         if succeeds(*command, "version"):
@@ -104,20 +106,21 @@ def compose_command() -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    """A project and a port of its own."""
+    """Environment variables that give this stack its own project name and port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     return {name: value for name, value in os.environ.items() if name not in VARIABLES} | {
         "COMPOSE_PROJECT_NAME": f"shortlist-test-{uuid.uuid4().hex[:8]}",
         "QUERY_SERVICE_PORT": f"{port}",
+        "PYTHON_IMAGE": BASE_IMAGE,
         "TRAINER_ARGS": TRAINING,
     }
 
 
 @pytest.fixture(scope="module")
 def stack(compose_command: tuple[str, ...], environment: dict[str, str]) -> Iterator[Stack]:
-    """Built and up; healthy; gone afterwards, with its volumes."""
+    """A stack that is built, started and healthy. It is removed with its volumes afterwards."""
     files = [part for name in FILES for part in ("-f", name)]
     compose = Compose((*compose_command, *files), environment)
 
@@ -146,13 +149,13 @@ def client(stack: Stack) -> Iterator[RetrievalClient]:
 
 @pytest.fixture(scope="module")
 def seen() -> set[str]:
-    """What the user has seen, from the data themselves."""
+    """The items that the user has seen, read from the data set."""
     dataset = synthetic.load()
     rows = dataset.interactions
     return set(dataset.item_ids[rows.items[dataset.user_ids[rows.users] == USER]])
 
 
-def test_asks_for_a_user(client: RetrievalClient, seen: set[str]) -> None:
+def test_retrieves_for_a_user(client: RetrievalClient, seen: set[str]) -> None:
     answer = client.for_user(USER, k=500)
     ids = [candidate.item_id for candidate in answer.candidates]
     scores = [candidate.score for candidate in answer.candidates]
@@ -160,18 +163,18 @@ def test_asks_for_a_user(client: RetrievalClient, seen: set[str]) -> None:
     assert answer.model_version >= 1
     assert len(set(ids)) == len(ids) == 500
     assert scores == sorted(scores, reverse=True)
-    # Else leaving them out would prove nothing.
+    # Otherwise the next test would prove nothing.
     assert seen & set(ids)
 
 
-def test_leaves_out_what_the_user_has_seen(client: RetrievalClient, seen: set[str]) -> None:
-    everything = [one.item_id for one in client.for_user(USER, k=1000).candidates]
+def test_excludes_seen_items(client: RetrievalClient, seen: set[str]) -> None:
+    all_ids = [one.item_id for one in client.for_user(USER, k=1000).candidates]
     answer = client.for_user(USER, k=500, exclude_seen=True)
     ids = [candidate.item_id for candidate in answer.candidates]
-    assert ids == [one for one in everything if one not in seen][:500]
+    assert ids == [one for one in all_ids if one not in seen][:500]
 
 
-def test_asks_for_an_item(client: RetrievalClient, seen: set[str]) -> None:
+def test_retrieves_similar_items(client: RetrievalClient, seen: set[str]) -> None:
     ids = [one.item_id for one in client.for_item(ITEM, k=100).candidates]
     assert len(set(ids)) == 100
     assert ITEM not in ids
@@ -197,8 +200,10 @@ def test_serves_the_next_version_without_a_restart(stack: Stack, client: Retriev
 
 
 def test_query_service_image_is_small(stack: Stack) -> None:
-    # The Dockerfile's first stage: its base image and a user.
-    base = run("docker", "build", "--quiet", "--target", "base", ".").strip()
+    # The first stage of the Dockerfile is the base image and a user.
+    argument = f"PYTHON_IMAGE={BASE_IMAGE}"
+    command = ("docker", "build", "--quiet", "--target", "base", "--build-arg", argument, ".")
+    base = run(*command).strip()
     image = run("docker", "inspect", "-f", "{{.Image}}", stack.compose.container("query-service"))
     size, base_size = (
         int(run("docker", "image", "inspect", "-f", "{{.Size}}", name))
@@ -207,8 +212,7 @@ def test_query_service_image_is_small(stack: Stack) -> None:
     assert 0 < size - base_size < SERVICE_IMAGE_LIMIT_BYTES
 
 
-def test_query_service_image_is_thin(stack: Stack) -> None:
-    # pip is not needed to serve, NumPy and TensorFlow are not wanted.
+def test_query_service_image_has_no_needless_packages(stack: Stack) -> None:
     script = (
         "from importlib.util import find_spec;"
         "print([n for n in ('numpy', 'tensorflow', 'pip', 'trainer') if find_spec(n)])"
@@ -218,7 +222,7 @@ def test_query_service_image_is_thin(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", ["trainer", "model-server", "query-service"])
-def test_nothing_runs_as_root(stack: Stack, service: str) -> None:
+def test_no_container_runs_as_root(stack: Stack, service: str) -> None:
     container = stack.compose.container(service)
     image = run("docker", "inspect", "-f", "{{.Image}}", container).strip()
     user = run("docker", "run", "--rm", "--entrypoint", "id", image, "-u").strip()
@@ -228,7 +232,7 @@ def test_nothing_runs_as_root(stack: Stack, service: str) -> None:
     )
 
 
-def test_one_file_switches_to_stock_tensorflow_serving(
+def test_env_file_switches_to_stock_tensorflow_serving(
     compose_command: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     compose = Compose(compose_command, environment)
