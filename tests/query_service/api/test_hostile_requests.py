@@ -221,14 +221,14 @@ def test_largest_batch_of_interactions_is_accepted() -> None:
     data = interaction_pb.RecordInteractionsRequest(interactions=pairs).SerializeToString()
     assert len(data) > wire.LARGE_BYTES
     wire.check_interactions(data)
-    for wrong, said in [
+    for wrong, message in [
         (b"\x0a\x00" * 1_101, "must be 1 to 1000"),
         (
             b"\x0a\xca\x01" + b"\x1a\x00" * 101,
             r"interactions\[0\]: must not have more",
         ),
     ]:
-        with pytest.raises(InvalidRequest, match=said):
+        with pytest.raises(InvalidRequest, match=message):
             wire.check_interactions(wrong)
 
 

@@ -196,13 +196,13 @@ def test_certificates_are_replaced_under_load(
         pair.replace_with(first)
         load.until_more()
         assert _shown(service.address) == _first(first)
-    said = [
+    warnings = [
         one.getMessage()
         for one in caplog.records
         if "keeps using the previous files" in one.getMessage()
     ]
-    assert sum("no certificate in PEM" in one for one in said) == 1
-    assert sum("No such file" in one for one in said) == 1
+    assert sum("no certificate in PEM" in one for one in warnings) == 1
+    assert sum("No such file" in one for one in warnings) == 1
     assert "BEGIN" not in caplog.text
 
 
@@ -215,13 +215,13 @@ def test_key_of_another_certificate_keeps_the_previous_pair(
     pair.key.write_bytes(second.key.read_bytes())
     for _ in range(3):
         assert _shown(service.address) == _first(first)
-    said = [
+    warnings = [
         one.getMessage()
         for one in caplog.records
         if "keeps using the previous files" in one.getMessage()
     ]
-    assert len(said) == 1
-    assert f"{pair.key}: this is not the key of the certificate in {pair.cert}" in said[0]
+    assert len(warnings) == 1
+    assert f"{pair.key}: this is not the key of the certificate in {pair.cert}" in warnings[0]
     pair.cert.write_bytes(second.cert.read_bytes())
     assert _shown(service.address) == _first(second)
 
@@ -325,7 +325,7 @@ def test_unusable_file_fails_at_startup(
     authority: Authority, side: str, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = authority.issue("pair")
-    file, said = _break_file(what, pair, authority)
+    file, message = _break_file(what, pair, authority)
     pair_of = {"service": "--tls", "model server": "--model-server", "caller": "--tls"}[side]
     authorities = {"service": "--tls-client-ca", "model server": "--model-server-ca"}
     command = [
@@ -334,7 +334,7 @@ def test_unusable_file_fails_at_startup(
         *(f"{pair_of}-cert", str(pair.cert), f"{pair_of}-key", str(pair.key)),
     ]
     assert cli.main(command) == 1
-    assert capsys.readouterr().err == f"error: {file}: {said}\n"
+    assert capsys.readouterr().err == f"error: {file}: {message}\n"
 
 
 def test_unusable_file_stops_the_service_with_several_workers(authority: Authority) -> None:

@@ -82,7 +82,7 @@ def test_sqlite_file_of_the_trainer_is_imported(store: str, tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", ", line 1: there is no column user_id"),
         (b"user_id,item\nu,i\n", ", line 1: there is no column item_id"),
@@ -97,7 +97,7 @@ def test_sqlite_file_of_the_trainer_is_imported(store: str, tmp_path: Path, caps
     ],
 )
 def test_nothing_of_a_wrong_file_is_recorded(
-    tmp_path: Path, content: bytes | None, said: str, capsys: RUN
+    tmp_path: Path, content: bytes | None, message: str, capsys: RUN
 ) -> None:
     write_seen(tmp_path / "seen.sqlite", {})
     file = tmp_path / "clicks.csv"
@@ -105,7 +105,7 @@ def test_nothing_of_a_wrong_file_is_recorded(
         file.write_bytes(content)
     store = f"sqlite:{tmp_path / 'seen.sqlite'}"
     assert _seen(store, "import", str(file)) == 1
-    assert capsys.readouterr().err.startswith(f"error: {file}{said}")
+    assert capsys.readouterr().err.startswith(f"error: {file}{message}")
     assert _shown(store, "u", capsys) == []
 
 
@@ -146,9 +146,9 @@ def test_forgotten_user_leaves_no_trace_on_disk(tmp_path: Path, capsys: RUN) -> 
     assert other.execute("SELECT count(*) FROM seen").fetchone() == (1,)
     capsys.readouterr()
     assert _seen(store, "forget", "person-of-interest") == 0
-    said = capsys.readouterr().err
-    assert f"{link}-recorded: erased 1 items\n{link}: erased 2 items\n" in said
-    assert "the trainer's data, which bring the user back at the next publication" in said
+    output = capsys.readouterr().err
+    assert f"{link}-recorded: erased 1 items\n{link}: erased 2 items\n" in output
+    assert "the trainer's data, which bring the user back at the next publication" in output
     for file in tmp_path.rglob("*"):
         assert file.is_dir() or b"person-of-interest" not in file.read_bytes(), file
     other.close()
@@ -163,6 +163,6 @@ def test_place_that_cannot_be_erased_is_reported(tmp_path: Path, capsys: RUN) ->
     assert _seen(store, "add", "u", "i") == 0
     capsys.readouterr()
     assert _seen(store, "forget", "u") == 1
-    said = capsys.readouterr().err
-    assert f"{elsewhere}: erased 1 items\n" in said
-    assert "absent.sqlite: not erased: " in said
+    output = capsys.readouterr().err
+    assert f"{elsewhere}: erased 1 items\n" in output
+    assert "absent.sqlite: not erased: " in output

@@ -41,28 +41,20 @@ assert not {"tensorflow", "numpy"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-def test_service_starts_within_a_second_and_stays_small(
+def test_start_takes_less_than_a_second_of_cpu_time_and_80_mb(
     model_server: FakeModelServer, seen_path: Path
 ) -> None:
-    seconds = []
-    for _ in range(3):
-        began = time.monotonic()
-        arguments = (
-            *_SERVE,
-            f"127.0.0.1:{model_server.port}",
-            "--seen-store",
-            f"sqlite:{seen_path}",
-        )
-        with running("query_service", *arguments) as (address, process):
-            seconds.append(time.monotonic() - began)
-            with grpc.insecure_channel(address) as channel:
-                stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)
-                for _ in range(50):
-                    stub.Retrieve(pb.RetrieveRequest(user_id="u1", exclude_seen=True))
-            resident = psutil.Process(process.pid).memory_info().rss
-    # The best of three, because the machine may be busy.
-    assert min(seconds) < 1
-    assert resident < 80_000_000
+    to = f"127.0.0.1:{model_server.port}"
+    with running("query_service", *_SERVE, to, "--seen-store", f"sqlite:{seen_path}") as started:
+        address, process = started
+        measured = psutil.Process(process.pid)
+        # Not the time that passes, which depends on what else the machine does.
+        assert sum(measured.cpu_times()[:2]) < 1
+        with grpc.insecure_channel(address) as channel:
+            stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)
+            for _ in range(50):
+                stub.Retrieve(pb.RetrieveRequest(user_id="u1", exclude_seen=True))
+        assert measured.memory_info().rss < 80_000_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -127,8 +127,8 @@ def test_worker_that_cannot_restart_does_not_affect_others(tmp_path: Path) -> No
     assert process.stderr is not None
     assert "ended by signal 9, Killed (the next one starts in 0 s)" in process.stderr.readline()
     for delay in ("0.1", "0.2"):
-        said = f"ended with status 1: no room (the next one starts in {delay} s)"
-        assert said in process.stderr.readline()
+        message = f"ended with status 1: no room (the next one starts in {delay} s)"
+        assert message in process.stderr.readline()
     assert process.poll() is None
     assert second.is_running()
     process.terminate()
