@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
+# The supported versions of Python.
+PYTHONS ?= 3.11 3.12 3.13
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Lock files contain versions and hashes: no index addresses, and not the project itself.
@@ -17,7 +19,7 @@ define stage
 	echo "== $(1): $$outcome after $$((SECONDS - start)) s"; exit $$status
 endef
 
-.PHONY: help setup proto lock lint demo test test-docker fuzz chaos audit clean
+.PHONY: help setup proto lock lint demo test test-pythons test-docker fuzz chaos audit clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -51,6 +53,10 @@ demo: $(READY) ## train on MovieLens 100K, serve and query it (DATA_DIR=...; KEE
 
 test: lint ## run every check and every test
 	$(call stage,pytest,$(BIN)/python -m pytest)
+
+test-pythons: ## run unit tests and a stack test on every supported Python (PYTHONS="3.12 3.13")
+	@for version in $(PYTHONS); do start=$$SECONDS; .ci/test-python $$version || exit 1; \
+		echo "== Python $$version: passed after $$((SECONDS - start)) s"; done
 
 test-docker: $(READY) ## run only the tests of the compose stack
 	$(BIN)/python -m pytest -m docker
