@@ -1,4 +1,23 @@
-"""Rows -> towers -> vectors -> index -> version: trains and exports the models."""
+"""Trains the retrieval models and publishes them as versions that TensorFlow Serving loads.
+
+The data flows through the packages in this order: ``data`` reads interactions, ``model`` trains two
+towers on them, ``evaluation`` measures their quality, ``index`` builds a search index, ``artifact``
+exports both as SavedModels, ``probe`` checks the exported models, and ``registry`` publishes them.
+
+cli         one module per command
+config      the settings of a run
+data        data sets, splits and features
+model       the towers and their training
+evaluation  metrics and baselines
+tuning      hyperparameter search
+index       ScaNN and exact indexes
+artifact    SavedModels and what they are made of
+probe       checks of exported models
+registry    versions on disk
+pipelines   the steps of run, index and refresh
+report      the report of a run
+errors      all errors, as a tree
+"""
 
 from trainer import legacy_keras
 

@@ -1,8 +1,8 @@
-"""TensorFlow Recommenders needs Keras 2; TensorFlow 2.16+ brings Keras 3.
+"""Selects Keras 2, which TensorFlow Recommenders needs; TensorFlow 2.16 and later bring Keras 3.
 
-``tf.keras`` is Keras 2 (package ``tf-keras``) only if TF_USE_LEGACY_KERAS was set
-before ``tf.keras`` was first touched, so this must run before any import of
-TensorFlow. Importing ``trainer`` sees to it.
+``tf.keras`` is Keras 2 (package ``tf-keras``) only if TF_USE_LEGACY_KERAS was set before
+``tf.keras`` was first used. Importing ``trainer`` calls :func:`require` before TensorFlow is
+imported.
 """
 
 import os
@@ -12,18 +12,18 @@ VARIABLE = "TF_USE_LEGACY_KERAS"
 
 
 def require() -> None:
-    """Choose Keras 2, or say why that cannot be done any more.
+    """Select Keras 2 and silence TensorFlow's log.
 
     Raises:
-        ImportError: the environment asks for Keras 3, or it is already in use.
+        ImportError: the environment asks for Keras 3, or Keras 3 is already in use.
     """
     if os.environ.setdefault(VARIABLE, "1").lower() not in ("1", "true"):
         raise ImportError(
             f"{VARIABLE}={os.environ[VARIABLE]!r} asks for Keras 3, with which TensorFlow "
             f"Recommenders does not work. Unset it, or set it to 1."
         )
-    # TensorFlow's C++ side calls a missing GPU an error: fatal messages only. Ops that
-    # fail raise in Python whatever is said here.
+    # TensorFlow logs a missing GPU as an error. Failing operations raise Python exceptions
+    # whatever the log level is.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and not tensorflow.keras.Model.__module__.startswith("tf_keras"):

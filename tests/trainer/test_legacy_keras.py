@@ -20,19 +20,19 @@ def _python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_trainer_chooses_keras_2() -> None:
+def test_importing_trainer_selects_keras_2() -> None:
     for code in ("import trainer, tensorflow as tf", "import tensorflow as tf, trainer"):
         done = _python(f"{code}; print(tf.keras.Model.__module__)")
         assert done.stdout.startswith("tf_keras."), done.stderr
 
 
-def test_keras_3_that_was_there_first_is_refused() -> None:
+def test_keras_3_in_use_is_refused() -> None:
     done = _python("import tensorflow as tf; tf.keras.layers; import trainer")
     assert done.returncode != 0
     assert "Import trainer before tensorflow" in done.stderr
 
 
-def test_keras_3_that_was_asked_for_is_refused() -> None:
+def test_request_for_keras_3_is_refused() -> None:
     done = _python("import trainer", TF_USE_LEGACY_KERAS="0")
     assert done.returncode != 0
     assert "TF_USE_LEGACY_KERAS" in done.stderr

@@ -1,15 +1,22 @@
-"""How good candidates are on the test rows: exact, over the whole catalogue.
+"""Measures the quality of candidates on test rows, exactly and over the whole catalogue.
 
-Three definitions, never to be mixed:
+The metrics have three definitions, whose figures cannot be compared with one another:
 
 ``all_items.top_k``
-    The share of the test interactions whose item is among the k best of the whole
-    catalogue, training items NOT removed: FactorizedTopK of TensorFlow Recommenders.
+    Share of the test interactions whose item is among the k best of the whole catalogue. The
+    user's training items stay in the ranking, as in FactorizedTopK of TensorFlow Recommenders.
 ``unseen_items.top_k``
-    The same with the user's training items removed from the ranking. A test
-    interaction whose item is also a training item of its user counts as a miss.
+    The same, with the user's training items removed from the ranking. A test interaction whose
+    item is also a training item of its user counts as a miss.
 ``per_user.recall_at_k``, ``per_user.ndcg_at_k``
-    Means over users, training items removed: see :class:`PerUser`.
+    Means over users, with training items removed: see :class:`PerUser`.
+
+quality     the metrics of one model
+ranking     the ranks of test items, from which all metrics are computed
+scorers     functions that score the catalogue for users
+comparison  several models side by side
+slices      the metrics by popularity of the item and length of the history
+baselines   models that a trained one has to beat
 """
 
 from trainer.evaluation.comparison import Comparison, compare

@@ -1,4 +1,4 @@
-"""Several models on one split, side by side."""
+"""Compares several models on one split."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from trainer.evaluation.scorers import Scorer
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``compare`` found, every part by model name.
+    """The result of :func:`compare`; every figure is by name of the model.
 
     Attributes:
-        quality: the figures on all test rows.
-        slices: ``item_popularity`` and ``user_history``: of every slice its ``label``
-            (training rows of its items, or of its users), its test ``rows``, and
-            ``top_100``: unseen_items.top_100 on these rows.
-        coverage: ``top_10`` and ``top_100``: the share of the catalogue that is among
-            the k best unseen items of at least one user with test rows.
+        quality: the metrics on all test rows.
+        slices: ``item_popularity`` and ``user_history``. Each slice has a ``label`` (the number of
+            training rows of its items or users), a number of test ``rows``, and ``top_100``, the
+            unseen_items.top_100 on these rows.
+        coverage: ``top_10`` and ``top_100``, the share of the catalogue that is among the k best
+            unseen items of at least one user with test rows.
     """
 
     quality: dict[str, Quality]
@@ -40,8 +40,8 @@ def compare(
     """Evaluate every model.
 
     Args:
-        models: builds each model's scorer. One at a time: a model can be as large as the
-            catalogue squared.
+        models: by name, a function that builds the model's scorer. Only one model is in memory at a
+            time, because a model can be as large as the square of the catalogue.
         train: the training rows.
         test: the test rows.
         items: number of items in the catalogue.

@@ -1,4 +1,4 @@
-"""One model's figures on one split."""
+"""Computes the metrics of one model on one split."""
 
 from dataclasses import asdict, dataclass
 
@@ -14,7 +14,7 @@ TOP_KS = (1, 5, 10, 50, 100)
 
 @dataclass(frozen=True)
 class TopK:
-    """The share of the test interactions found among the k best, for every k reported."""
+    """Share of the test interactions whose item is among the k best, for several k."""
 
     top_1: float
     top_5: float
@@ -25,18 +25,18 @@ class TopK:
 
 @dataclass(frozen=True)
 class PerUser:
-    """Means over the users with test rows, training items removed from the ranking.
+    """Means over the users with test rows, with training items removed from the ranking.
 
-    With T the distinct test items of a user, and hits those of them whose rank r, from
-    0, is below k:
+    Let T be the distinct test items of a user, and the hits those with a rank r < k, counted
+    from 0:
 
     - recall@k = hits / |T|;
     - NDCG@k = sum over the hits of 1 / log2(r + 2), divided by the sum of
-      1 / log2(i + 2) over i < min(k, |T|): the gain of the best possible ranking, with
+      1 / log2(i + 2) over i < min(k, |T|), the gain of the best possible ranking, with
       binary relevance (Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR
       techniques", TOIS 2002).
 
-    A test item that is also a training item of its user is in T and is never a hit.
+    A test item that is also a training item of its user is in T, but is never a hit.
     """
 
     recall_at_10: float
@@ -47,19 +47,19 @@ class PerUser:
 
 @dataclass(frozen=True)
 class Quality:
-    """All definitions for one model on one split."""
+    """All metrics of one model on one split."""
 
     all_items: TopK
     unseen_items: TopK
     per_user: PerUser
 
     def as_dict(self) -> dict[str, dict[str, float]]:
-        """``{"all_items": {"top_1": ...}, "unseen_items": ...}``, as in metrics.json."""
+        """Return ``{"all_items": {"top_1": ...}, "unseen_items": ...}``, as in metrics.json."""
         return asdict(self)
 
 
 def evaluate(scorer: Scorer, train: Interactions, test: Interactions) -> Quality:
-    """Rank the catalogue for every user with test rows, as ``ranking.rank`` says.
+    """Rank the catalogue for every user with test rows, and return the metrics.
 
     Raises:
         ValueError: there are no test rows.
@@ -68,7 +68,7 @@ def evaluate(scorer: Scorer, train: Interactions, test: Interactions) -> Quality
 
 
 def quality(ranking: Ranking, test: Interactions) -> Quality:
-    """The figures of a ranking of ``test``."""
+    """Return the metrics of a ranking of the test rows."""
     return Quality(
         _top_k(ranking.all_items), _top_k(ranking.unseen_items), _per_user(ranking, test)
     )
@@ -79,7 +79,7 @@ def _top_k(ranks: NDArray[np.int64]) -> TopK:
 
 
 def _per_user(ranking: Ranking, test: Interactions) -> PerUser:
-    # A row that is there twice is one test item.
+    # Repeated rows are one test item.
     _, once = np.unique(np.stack([test.users, test.items]), axis=1, return_index=True)
     _, user, counts = np.unique(test.users[once], return_inverse=True, return_counts=True)
     ranks = ranking.unseen_items[once]

@@ -1,4 +1,4 @@
-"""Where the test items stand in a model's ranking, and what it shows at all."""
+"""Computes the ranks of test items in a model's ranking of the catalogue."""
 
 from dataclasses import dataclass
 
@@ -8,24 +8,26 @@ from numpy.typing import NDArray
 from trainer.data.types import Interactions
 from trainer.evaluation.scorers import Scorer
 
-#: How deep rankings are looked at: no metric looks deeper.
+#: Number of best items in a ranking; no metric needs more.
 DEPTH = 100
 
-# Of the score matrix of a batch of users: 128 MB of float32.
-_SCORES_AT_ONCE = 32_000_000
+# Size of the score matrix of a batch of users: 128 MB of float32.
+_MAX_SCORES = 32_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """What every metric is computed from.
+    """Ranks, counted from 0, from which every metric is computed.
+
+    A rank of ``DEPTH`` means that the item is not among the ``DEPTH`` best.
 
     Attributes:
-        all_items: int64 [test rows], the rank of each row's item in its user's ranking
-            of the whole catalogue, from 0; ``DEPTH`` where it is not that high.
-        unseen_items: the same with the user's training items removed. A removed item
-            is nowhere in the ranking.
-        best_rank: int64 [items], the best rank that each item has for any user with
-            test rows, training items removed; ``DEPTH`` where none is that high.
+        all_items: int64 [test rows], the rank of each row's item in its user's ranking of the whole
+            catalogue.
+        unseen_items: the same with the user's training items removed from the ranking. The rank of
+            a removed item is ``DEPTH``.
+        best_rank: int64 [items], the best rank of each item for any user with test rows, with
+            training items removed.
     """
 
     all_items: NDArray[np.int64]
@@ -36,9 +38,9 @@ class Ranking:
 def rank(scorer: Scorer, train: Interactions, test: Interactions) -> Ranking:
     """Rank the catalogue for every user with test rows.
 
-    Of equal scores the item that comes first in the catalogue ranks higher, as in
-    ``tf.math.top_k`` and so in what is served. An item whose score is NaN or -inf is
-    nowhere in the ranking.
+    Among equal scores the item that comes first in the catalogue ranks higher, as in
+    ``tf.math.top_k``, which the exported models use. An item with a score of NaN or -inf is not
+    ranked.
 
     Raises:
         ValueError: there are no test rows.
@@ -46,23 +48,23 @@ def rank(scorer: Scorer, train: Interactions, test: Interactions) -> Ranking:
     if len(test) == 0:
         raise ValueError("there are no test rows")
     train_order, test_order = (np.argsort(rows.users, kind="stable") for rows in (train, test))
-    seen, asked = train.take(train_order), test.take(test_order)
-    users = np.unique(asked.users)
+    train_rows, test_rows = train.take(train_order), test.take(test_order)
+    users = np.unique(test_rows.users)
     items = scorer(users[:1]).shape[1]
     best_rank = np.full(items, DEPTH)
     ranks: list[NDArray[np.int64]] = []
     unseen_ranks: list[NDArray[np.int64]] = []
-    users_at_once = max(1, _SCORES_AT_ONCE // items)
+    users_at_once = max(1, _MAX_SCORES // items)
     for start in range(0, len(users), users_at_once):
         batch = users[start : start + users_at_once]
         scores = scorer(batch).astype(np.float32, copy=True)
-        row, item = _pairs(batch, asked)
+        row, item = _pairs(batch, test_rows)
         ranks.append(_find(_best(scores), row, item))
-        scores[_pairs(batch, seen)] = -np.inf
+        scores[_pairs(batch, train_rows)] = -np.inf
         best = _best(scores)
         unseen_ranks.append(_find(best, row, item))
-        _, place = np.nonzero(best >= 0)
-        np.minimum.at(best_rank, best[best >= 0], place)
+        _, rank_of_best = np.nonzero(best >= 0)
+        np.minimum.at(best_rank, best[best >= 0], rank_of_best)
     original = np.argsort(test_order)
     return Ranking(
         np.concatenate(ranks)[original], np.concatenate(unseen_ranks)[original], best_rank
@@ -70,14 +72,14 @@ def rank(scorer: Scorer, train: Interactions, test: Interactions) -> Ranking:
 
 
 def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The ``DEPTH`` best items, best first: [B, items] -> [B, at most DEPTH].
+    """Return the ``DEPTH`` best items, best first: [B, items] -> [B, at most DEPTH].
 
-    -1 in the place of an item whose score is NaN or -inf.
+    Items with a score of NaN or -inf are replaced by -1.
     """
     depth = min(DEPTH, scores.shape[1])
-    # Integers in the order of the ranking: the score's bits above, the item below. The
-    # bits of a positive float are in its order, those of a negative one in the opposite.
-    # Adding 0 makes -0 equal to 0.
+    # Sort by integers that have the bits of the score above the item's position. The bits of
+    # positive floats sort as the floats do, those of negative floats in the opposite order. Adding
+    # 0 turns -0 into 0.
     bits = (np.where(np.isnan(scores), -np.inf, scores) + np.float32(0)).view(np.int32)
     descending = np.where(bits < 0, bits & 0x7FFFFFFF, ~bits).astype(np.int64)
     keys = (descending << 32) | np.arange(scores.shape[1])
@@ -89,7 +91,7 @@ def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 def _find(
     best: NDArray[np.int64], row: NDArray[np.int64], item: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """The place of each ``item`` [N] in ``best[row]``; ``DEPTH`` where it is not there."""
+    """Return the rank of each ``item`` [N] in ``best[row]``; ``DEPTH`` if it is not there."""
     found = best[row] == item[:, None]
     return np.where(found.any(axis=1), found.argmax(axis=1), DEPTH)
 
@@ -97,9 +99,9 @@ def _find(
 def _pairs(
     batch: NDArray[np.int32], rows: Interactions
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Positions in ``batch`` and items of all the rows of the users in ``batch``.
+    """Return the rows of the users in ``batch``, as positions in ``batch`` and items.
 
-    Both ``batch`` and ``rows.users`` ascend.
+    Both ``batch`` and ``rows.users`` must be in ascending order.
     """
     first, last = np.searchsorted(rows.users, [batch[0], batch[-1] + 1])
     users, items = rows.users[first:last], rows.items[first:last]

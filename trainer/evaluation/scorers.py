@@ -1,11 +1,11 @@
-"""What is evaluated: anything that scores the catalogue for users."""
+"""Scorers: functions that score the whole catalogue for users."""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Scores of a batch of users over the catalogue: int32 [B] -> float32 [B, items].
+#: Returns the scores of all items for a batch of users: int32 [B] -> float32 [B, items].
 Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 
@@ -15,9 +15,10 @@ def dot_product_scorer(
     known: NDArray[np.bool_],
     popularity: NDArray[np.float32],
 ) -> Scorer:
-    """What is served: dot products for known users, popularity for the others.
+    """Return a scorer that ranks as the exported models do.
 
-    An item whose vector is zero is served to nobody: its score is -inf.
+    Scores are dot products for known users, and popularity for all others. An item whose vector is
+    zero is never recommended: its score is -inf.
 
     Args:
         query_vectors: float32 [users, D].
@@ -25,16 +26,16 @@ def dot_product_scorer(
         known: bool [users].
         popularity: float32 [items].
     """
-    shown = candidate_vectors.any(axis=1)
+    retrievable = candidate_vectors.any(axis=1)
 
     def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
         scores = query_vectors[users] @ candidate_vectors.T
         scores = np.where(known[users, None], scores, popularity)
-        return np.where(shown, scores, np.float32(-np.inf))
+        return np.where(retrievable, scores, np.float32(-np.inf))
 
     return score
 
 
 def popularity_scorer(popularity: NDArray[np.float32]) -> Scorer:
-    """The same scores, float32 [items], for every user."""
+    """Return a scorer that gives every user the same scores, float32 [items]."""
     return lambda users: np.broadcast_to(popularity, (len(users), len(popularity)))

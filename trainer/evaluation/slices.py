@@ -1,4 +1,4 @@
-"""Test rows apart: by how popular the item is, by how much is known of the user."""
+"""Divides test rows into slices by popularity of the item and by length of the user's history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Slices:
     """A partition of the test rows.
 
     Attributes:
-        labels: what is in each slice, S of them.
+        labels: a description of each of the S slices.
         of_row: int64 [test rows], the slice of each row.
     """
 
@@ -26,10 +26,10 @@ class Slices:
     of_row: NDArray[np.int64]
 
     def means(self, values: Mapping[str, NDArray[np.bool_]]) -> list[dict[str, Any]]:
-        """``{"label", "rows", "top_100": {model: mean}}`` of every slice that has rows.
+        """Return ``{"label", "rows", "top_100": {model: mean}}`` for every slice that has rows.
 
         Args:
-            values: of every model, bool [test rows].
+            values: by name of the model, bool [test rows].
         """
         return [
             {
@@ -43,10 +43,10 @@ class Slices:
 
 
 def by_item_popularity(train: Interactions, test: Interactions, items: int) -> Slices:
-    """Ten equal parts of the catalogue, the most popular first.
+    """Divide the catalogue into ten equal parts, the most popular first.
 
-    Items are put in order of their training rows, the most first, equals in the order of
-    the catalogue, and item n of that order is in part 10 n / items, rounded down.
+    Items are sorted by descending number of training rows, and among equals in the order of the
+    catalogue. Item n of that order is in part floor(10 n / items).
     """
     counts = np.bincount(train.items, minlength=items)
     part = np.empty(items, np.int64)
@@ -55,10 +55,10 @@ def by_item_popularity(train: Interactions, test: Interactions, items: int) -> S
 
 
 def by_user_history(train: Interactions, test: Interactions) -> Slices:
-    """Five parts of the users with test rows, those with the fewest training rows first.
+    """Divide the users with test rows into five parts, those with the fewest training rows first.
 
-    The bounds are quintiles of their training rows: users with equally many are in one
-    part, so parts can be unequal, or empty.
+    The bounds are quintiles of the number of training rows. Users with the same number are in the
+    same part, so parts can have different sizes or be empty.
     """
     users, of_row = np.unique(test.users, return_inverse=True)
     every = np.bincount(train.users, minlength=int(users[-1]) + 1)
@@ -69,7 +69,7 @@ def by_user_history(train: Interactions, test: Interactions) -> Slices:
 
 
 def _labels(part: NDArray[np.int64], counts: NDArray[np.int64], parts: int) -> list[str]:
-    """The least and most training rows in every part."""
+    """Return the smallest and largest number of training rows in each part."""
     ranges = [counts[part == number] for number in range(parts)]
     return [
         "" if not len(inside) else _range(int(inside.min()), int(inside.max())) for inside in ranges

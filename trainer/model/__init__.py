@@ -1,1 +1,11 @@
-"""The two towers and how they are trained. Knows nothing of indexes and exports."""
+"""The two-tower model and its training; independent of indexes and of exported models.
+
+The query tower embeds a user, the candidate tower an item, and the dot product of both is the
+score. Training learns both from interactions. Similar items use the candidate tower and, if so
+configured, a query embedding of their own for every item.
+
+towers        the query tower and the candidate tower
+training      turns interactions into training steps, and runs them
+two_tower     both towers with their loss
+item_to_item  query embeddings of items
+"""

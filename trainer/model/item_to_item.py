@@ -1,9 +1,9 @@
-"""Trained similar items: which item users go to from this one.
+"""Learns query embeddings of items, for the items that users go to next.
 
-A query tower for items beside the candidate tower, as the last section of the tutorial of
-TensorFlow Recommenders asks for, learnt from pairs of consecutive items of the same user. The
-candidate tower is the retrieval model's and stays as it is, so that one index serves both. An
-item that nobody went on from keeps its own candidate vector as its query.
+This is the item-to-item model of the last section of the TensorFlow Recommenders tutorial. It is
+trained on pairs of consecutive items of the same user. The candidate tower is that of the retrieval
+model and is not trained further, so that one index serves both. An item without a next item keeps
+its candidate embedding as its query.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,20 +20,20 @@ from trainer.data.histories import Histories
 from trainer.data.types import Interactions, Split
 from trainer.model.training.progress import ProgressBar
 
-# Of the score matrix of an evaluation: 128 MB of float32.
-_SCORES_AT_ONCE = 32_000_000
+# Size of the score matrix of an evaluation: 128 MB of float32.
+_MAX_SCORES = 32_000_000
 
 
 @dataclass(frozen=True)
 class NextItemQuality:
-    """The share of held-out next items among the 10 and the 100 nearest."""
+    """Share of held-out next items that are among the 10 and the 100 nearest items."""
 
     top_10: float
     top_100: float
 
 
 class _ItemToItemModel(tfrs.Model):
-    """In-batch softmax over the next items, corrected for how often each is one."""
+    """In-batch softmax over next items, corrected for how often each item is one."""
 
     def __init__(self, vectors: NDArray[np.float32], temperature: float) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def train(
     seed: int,
     console: Console,
 ) -> NDArray[np.float32]:
-    """Query vectors of items, float32 [N, D], for candidates with vectors float32 [N, D]."""
+    """Return query embeddings, float32 [N, D], for N items with candidate embeddings [N, D]."""
     tf.keras.utils.set_random_seed(seed)
     item, following = pairs(histories)
     model = _ItemToItemModel(candidate_vectors, config.temperature)
@@ -80,7 +80,7 @@ def train(
 
 
 def untrained(candidate_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What :func:`train` leaves of items that nobody went on from: float32 [N, D] both."""
+    """Return the query embeddings of items without a next item: float32 [N, D] -> [N, D]."""
     return _unit_length(candidate_vectors)
 
 
@@ -92,7 +92,7 @@ def _unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def pairs(histories: Histories) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Items and the one that the same user did next: int32 [P] each."""
+    """Return all pairs of consecutive items of the same user: int32 [P] each."""
     followed = np.flatnonzero(histories.ages() > 0)
     return histories.items[followed], histories.items[followed + 1]
 
@@ -100,9 +100,9 @@ def pairs(histories: Histories) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 def _shuffled(
     arrays: Mapping[str, NDArray[np.generic]], batch_size: int, steps: int, seed: int
 ) -> tf.data.Dataset:
-    """Batches of the rows of ``arrays``, in a new order each epoch.
+    """Return batches of the rows of ``arrays``, in a new order in every epoch.
 
-    By NumPy: the shuffle of tf.data keeps every row as tensors of its own, half a kilobyte each.
+    NumPy shuffles, because tf.data would keep every row as separate tensors of half a kilobyte.
     """
     random = np.random.default_rng(seed)
 
@@ -120,22 +120,22 @@ def _shuffled(
 def evaluate(
     item_queries: NDArray[np.float32], candidate_vectors: NDArray[np.float32], parts: Split
 ) -> NextItemQuality | None:
-    """How often the item of a test row is near the training item that its user did before it.
+    """Measure how often a test item is near the training item that its user had just before.
 
-    The item itself is left out of its neighbours. None where no test row has such an item.
+    An item is not its own neighbour. Returns None if no test row has an earlier training row.
     """
     item, following = _held_out_pairs(parts.train, parts.test)
     if not len(item):
         return None
     ranks = []
-    at_once = max(1, _SCORES_AT_ONCE // len(candidate_vectors))
-    for start in range(0, len(item), at_once):
-        asked, wanted = item[start : start + at_once], following[start : start + at_once]
-        scores = item_queries[asked] @ candidate_vectors.T
-        place = np.arange(len(asked))
-        target = scores[place, wanted][:, None]
-        scores[place, asked] = -np.inf
-        ranks.append((scores > target).sum(axis=1))
+    batch_size = max(1, _MAX_SCORES // len(candidate_vectors))
+    for start in range(0, len(item), batch_size):
+        queries, targets = item[start : start + batch_size], following[start : start + batch_size]
+        scores = item_queries[queries] @ candidate_vectors.T
+        position = np.arange(len(queries))
+        target_scores = scores[position, targets][:, None]
+        scores[position, queries] = -np.inf
+        ranks.append((scores > target_scores).sum(axis=1))
     rank = np.concatenate(ranks)
     return NextItemQuality(float(np.mean(rank < 10)), float(np.mean(rank < 100)))
 
@@ -143,20 +143,20 @@ def evaluate(
 def _held_out_pairs(
     train: Interactions, test: Interactions
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """For each test row the newest training item of its user that is older, and its own item."""
+    """Return for each test row the newest older training item of its user, and its own item."""
     if train.timestamps is None or test.timestamps is None or not len(train):
-        nothing = np.zeros(0, np.int32)
-        return nothing, nothing
-    # Places in time instead of times, so that one number sorts as user and time do.
-    times, place_in_time = np.unique(
+        empty = np.zeros(0, np.int32)
+        return empty, empty
+    # One integer per row that sorts by user and then by time; times are replaced by their ranks.
+    times, time_ranks = np.unique(
         np.concatenate([train.timestamps, test.timestamps]), return_inverse=True
     )
     users = np.concatenate([train.users, test.users]).astype(np.int64)
-    keys, asked = np.split(users * len(times) + place_in_time, [len(train)])
-    order = np.argsort(keys, kind="stable")
-    place = np.searchsorted(keys[order], asked) - 1
-    before = order[np.maximum(place, 0)]
-    found = (place >= 0) & (train.users[before] == test.users)
+    train_keys, test_keys = np.split(users * len(times) + time_ranks, [len(train)])
+    order = np.argsort(train_keys, kind="stable")
+    position = np.searchsorted(train_keys[order], test_keys) - 1
+    before = order[np.maximum(position, 0)]
+    found = (position >= 0) & (train.users[before] == test.users)
     item, following = train.items[before][found], test.items[found]
-    other = item != following
-    return item[other], following[other]
+    different = item != following
+    return item[different], following[different]

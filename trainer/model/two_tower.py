@@ -1,4 +1,4 @@
-"""The TensorFlow Recommenders model: two towers, the retrieval loss, and that of ratings."""
+"""The TensorFlow Recommenders model: both towers, the retrieval loss and the rating loss."""
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -9,10 +9,10 @@ from trainer.model.towers.query import Batch, QueryTower
 
 
 class TwoTowerModel(tfrs.Model):
-    """Learns vectors whose dot product is the affinity of query and candidate.
+    """Learns embeddings whose dot product is the affinity of a query and a candidate.
 
-    Where rows have ratings, the same dot products also predict these (a second task on the same
-    towers): what was liked then pulls more than what was merely met.
+    If the rows have ratings, the dot products also predict these, as a second task on the same
+    towers. Items that were liked then count more than items that were only seen.
     """
 
     def __init__(
@@ -24,7 +24,15 @@ class TwoTowerModel(tfrs.Model):
         items: int,
         rated: bool,
     ) -> None:
-        """Put the towers together; ``config`` leaves nothing open, ``items`` is N."""
+        """Combine the towers.
+
+        Args:
+            query_tower: embeds queries.
+            candidate_tower: embeds candidates.
+            config: the configuration, with all automatic choices made.
+            items: N, the number of items in the catalogue.
+            rated: True if the training rows have ratings.
+        """
         super().__init__()
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
@@ -45,10 +53,10 @@ class TwoTowerModel(tfrs.Model):
             self._affinity = self.add_weight("affinity", (), initializer="ones")
 
     def compute_loss(self, features: Batch, training: bool = False) -> tf.Tensor:
-        """The loss of a :class:`trainer.model.training.batches.Step`, given as its arrays.
+        """Return the loss of the arrays of a :class:`trainer.model.training.batches.Step`.
 
-        Summed over the targets in batch, as the task of TensorFlow Recommenders has it, which
-        takes one target per query; else their weighted mean.
+        With the in_batch objective the loss is the sum over the targets, as in TensorFlow
+        Recommenders, whose task takes one target per query. Otherwise it is their weighted mean.
         """
         queries = self.query_tower(features, training=training)
         candidates = self.candidate_tower(features["candidates"], training=training)
@@ -69,28 +77,29 @@ class TwoTowerModel(tfrs.Model):
         return loss
 
     def _softmax(self, features: Batch, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Every target against all the candidates: one row of scores serves all of a query's.
+        """Return the softmax loss of every target against all candidates.
 
-        Scores are corrected for how often a candidate is met: Yi et al., "Sampling-bias-corrected
+        All targets of a query share one row of scores. Scores are corrected for how often an item
+        is a candidate: Yi et al., "Sampling-bias-corrected
         neural modeling for large corpus item recommendations" (RecSys 2019).
         """
         scores = tf.linalg.matmul(queries, candidates, transpose_b=True) / self._config.temperature
         if self._correct:
             scores -= features["log_expected"]
-        place = tf.stack([features["target_rows"], features["target_columns"]], axis=1)
-        found = tf.gather_nd(scores, place)
-        total = tf.gather(_log_sum_exp(scores, self._config.hard_negatives), place[:, 0])
+        target_places = tf.stack([features["target_rows"], features["target_columns"]], axis=1)
+        target_scores = tf.gather_nd(scores, target_places)
+        total = tf.gather(_log_sum_exp(scores, self._config.hard_negatives), target_places[:, 0])
         weights = features["target_weights"]
-        return tf.reduce_sum((total - found) * weights) / tf.reduce_sum(weights)
+        return tf.reduce_sum((total - target_scores) * weights) / tf.reduce_sum(weights)
 
     def _rating_error(
         self, features: Batch, queries: tf.Tensor, candidates: tf.Tensor
     ) -> tf.Tensor:
-        """The squared error of ratings, averaged or summed as the other loss is."""
+        """Return the squared error of predicted ratings, summed or averaged like the other loss."""
         columns = features["target_columns"]
         pairs = tf.gather(queries, features["target_rows"]) * tf.gather(candidates, columns)
-        usual = tf.gather(self._item_ratings, tf.gather(features["candidates"], columns))[:, 0]
-        predicted = usual + self._affinity * tf.reduce_sum(pairs, axis=1)
+        item_means = tf.gather(self._item_ratings, tf.gather(features["candidates"], columns))[:, 0]
+        predicted = item_means + self._affinity * tf.reduce_sum(pairs, axis=1)
         weights = features["target_weights"]
         errors = self._rating_task(
             labels=features["target_ratings"][:, None], predictions=predicted[:, None]
@@ -100,7 +109,7 @@ class TwoTowerModel(tfrs.Model):
 
 
 def _log_sum_exp(scores: tf.Tensor, hardest: int) -> tf.Tensor:
-    """Over the candidates, or the ``hardest`` of them where that is not 0: [B, C] -> [B]."""
+    """Reduce over all candidates, or over the ``hardest`` ones if not 0: [B, C] -> [B]."""
     if hardest:
         scores = tf.math.top_k(scores, tf.minimum(hardest, tf.shape(scores)[1]), sorted=False)[0]
     return tf.reduce_logsumexp(scores, axis=1)

@@ -1,4 +1,4 @@
-"""iALS: matrix factorisation of what users did, unknown pairs counting as weak zeros."""
+"""iALS: matrix factorization of implicit feedback; unobserved pairs count as weak zeros."""
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,22 +19,22 @@ def ials(
     alpha: float = 10.0,
     iterations: int = 15,
 ) -> Scorer:
-    """Dot products of factors that weighted alternating least squares finds.
+    """Return a scorer for dot products of factors from weighted alternating least squares.
 
     Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets"
-    (ICDM 2008), as the library ``implicit`` has it.
+    (ICDM 2008), as implemented by the library ``implicit``.
 
     Args:
         rows: the training rows.
         users: number of users.
         items: number of items.
-        seed: of the initial factors.
+        seed: seed of the initial factors.
         factors: length of the vectors.
         regularization: weight of the penalty on their squares, as a share of alpha times
-            the geometric mean of the rows per user and the rows per item: a bare weight
-            that suits dense data makes every factor 0 on sparse data.
-        alpha: weight of a pair that is there; one that is not has weight 1.
-        iterations: how often both sides are solved for.
+            the geometric mean of the rows per user and the rows per item. An absolute weight
+            that suits dense data would make all factors 0 on sparse data.
+        alpha: weight of an observed pair; an unobserved pair has weight 1.
+        iterations: number of times that both sides are solved for.
 
     Tried on validation rows (unseen_items.top_100): 64 factors and 15 iterations with
     alpha 3, 5, 7, 10, 20 and the best of regularization 0.1, 0.125, 0.15, 0.2 each: .605,
@@ -43,10 +43,10 @@ def ials(
     """
     matrix = binary(rows, users, items)
     rows_each = [matrix.nnz / max(1, np.count_nonzero(matrix.sum(axis=axis))) for axis in (0, 1)]
-    # Only here: it is slow to import.
+    # Imported here because the import is slow.
     from implicit.cpu.als import AlternatingLeastSquares
 
-    # Its own threads work on users side by side; more inside each only wait for them.
+    # The library has one thread per core already; threads within BLAS would only compete.
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=factors,
@@ -62,7 +62,7 @@ def ials(
 
 
 def unavailable() -> str:
-    """Why the library cannot be loaded; empty where it can. It is linked against OpenMP."""
+    """Return why the library, which needs OpenMP, cannot be loaded; "" if it can."""
     try:
         import implicit.cpu.als  # noqa: F401
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Interactions as a matrix of zeros and ones."""
+"""Represents interactions as a sparse matrix of zeros and ones."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,11 +6,11 @@ from scipy import sparse
 
 from trainer.data.types import Interactions
 
-_COLUMNS_AT_ONCE = 1024
+_STRIPE_COLUMNS = 1024
 
 
 def binary(rows: Interactions, users: int, items: int) -> sparse.csr_matrix:
-    """float32 [users, items], 1 where there is a row, however many there are."""
+    """Return float32 [users, items] that is 1 where a pair has one or more rows."""
     matrix = sparse.csr_matrix(
         (np.ones(len(rows), np.float32), (rows.users, rows.items)), shape=(users, items)
     )
@@ -20,15 +20,16 @@ def binary(rows: Interactions, users: int, items: int) -> sparse.csr_matrix:
 
 
 def gram(matrix: sparse.csr_matrix) -> NDArray[np.float32]:
-    """How many users each pair of items has in common: [users, items] -> [items, items].
+    """Return how many users each pair of items shares: [users, items] -> [items, items].
 
-    A stripe at a time: the whole product as a sparse matrix would be larger than dense.
+    The result is computed in dense stripes, because the product as one sparse matrix would take
+    more memory than a dense one.
     """
     items = matrix.shape[1]
     result = np.empty((items, items), np.float32)
     columns = matrix.tocsc()
     rows = columns.T.tocsr()
-    for start in range(0, items, _COLUMNS_AT_ONCE):
-        end = start + _COLUMNS_AT_ONCE
+    for start in range(0, items, _STRIPE_COLUMNS):
+        end = start + _STRIPE_COLUMNS
         result[:, start:end] = (rows @ columns[:, start:end]).toarray()
     return result

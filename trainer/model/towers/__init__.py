@@ -1,1 +1,10 @@
-"""The two towers: a user or an item in, a vector out."""
+"""The two towers, which turn a user or an item into an embedding.
+
+Training uses them as Keras models; exported models use their weights as arrays.
+
+query         the query tower: a user's history, id and features
+candidate     the candidate tower: an item's id and features
+embedding     the sum of an id embedding and of feature embeddings, used by both
+pooling       reduces a history to one vector
+item_encoder  embeds new and changed items after training
+"""

@@ -1,4 +1,4 @@
-"""Embeds items after training: new ones by their features, known ones with new features."""
+"""Embeds items after training: new items by their features, known items with new features."""
 
 from dataclasses import dataclass, replace
 
@@ -14,14 +14,14 @@ from trainer.model.towers.embedding import EntityEmbedding, EntityWeights, embed
 
 @dataclass(frozen=True, eq=False)
 class ItemTowers:
-    """All that decides what the vectors of a catalogue of N items are.
+    """The weights and features that determine the embeddings of a catalogue of N items.
 
     Attributes:
-        encoder: how columns of items are read.
-        trained: bool [N], which items have training rows.
-        candidate: of the candidate tower.
-        history: of the items of histories in the query tower; None where it has none.
-        config: of the towers.
+        encoder: encodes columns of items as features.
+        trained: bool [N], True for items with training rows.
+        candidate: weights of the candidate tower.
+        history: weights of the items of histories in the query tower; None without histories.
+        config: the configuration of the towers.
     """
 
     encoder: FeatureEncoder
@@ -31,7 +31,7 @@ class ItemTowers:
     config: ModelConfig
 
     def take(self, rows: NDArray[np.integer]) -> "ItemTowers":
-        """Of some of the items, int [M], in that order; -1 is an item without training rows."""
+        """Return the towers of the items at ``rows``, int [M]; -1 is a new item."""
         known = rows >= 0
         trained = np.zeros(len(rows), np.bool_)
         trained[known] = self.trained[rows[known]]
@@ -43,16 +43,14 @@ class ItemTowers:
     def embed(
         self, features: sparse.csr_matrix
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """The vectors that training would have left of these items, had they these features.
-
-        By the layers that training uses.
+        """Embed all items with new features, by the layers that training uses.
 
         Args:
-            features: float32 [N, F], as ``encoder`` reads them.
+            features: float32 [N, F], as returned by ``encoder``.
 
         Returns:
-            as candidates and as items of histories, float32 [N, D] each; the latter None where
-            the query tower has none.
+            the embeddings as candidates and as items of histories, float32 [N, D] each; the latter
+            is None if the query tower has no histories.
         """
         tower = CandidateTower(features, self.trained, self.config, seed=0)
         tower.assign(self.candidate)

@@ -1,8 +1,8 @@
-"""The query tower: what a user did, and who the user is, as a vector.
+"""The query tower, which embeds users by their history, id and features.
 
-``q = base + pool(history) [+ user]``, of length 1 where so configured. ``pool`` sums the vectors
-of the history's items, each weighted by a learnt weight of the item and of its age; ``user`` is
-the user's own vector and those of the user's features.
+``q = base + pool(history) [+ user]``, scaled to length 1 if so configured. ``pool`` sums the
+embeddings of the history's items, each with a learnt weight of the item and of its age. ``user`` is
+the sum of the user's id embedding and feature embeddings.
 """
 
 from dataclasses import dataclass, replace
@@ -22,17 +22,17 @@ Batch = dict[str, tf.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class QueryWeights:
-    """A trained query tower as arrays: all that is exported of it.
+    """A trained query tower as arrays, in the form that is exported.
 
     Attributes:
-        base: float32 [D], what every query starts from.
-        item_vectors: float32 [N, D], of the items of histories; None without history.
-        item_log_weights: float32 [N].
-        age_log_weights: float32 [AGE_BUCKETS].
+        base: float32 [D], added to every query.
+        item_vectors: float32 [N, D], embeddings of the items of histories; None without history.
+        item_log_weights: float32 [N], logarithms of the items' weights.
+        age_log_weights: float32 [AGE_BUCKETS], logarithms of the weights of ages.
         exponent: see :func:`trainer.model.towers.pooling.pool`.
-        history_length: how many of the newest items are pooled.
-        user_vectors: float32 [U, D]; None without user ids and features.
-        normalize: whether queries have length 1.
+        history_length: number of newest items that are pooled.
+        user_vectors: float32 [U, D]; None without user ids and user features.
+        normalize: True if queries are scaled to length 1.
     """
 
     base: NDArray[np.float32]
@@ -47,9 +47,11 @@ class QueryWeights:
     def embed(
         self, histories: Histories, users: NDArray[np.integer] | None = None
     ) -> NDArray[np.float32]:
-        """Query vectors of B histories, float32 [B, D].
+        """Return the embeddings of B histories, float32 [B, D].
 
-        ``users``, int [B], says whose they are; without it they are nobody's.
+        Args:
+            histories: the histories of the B queries.
+            users: int [B], the users whose histories they are; None for unknown users.
         """
         count = len(histories.offsets) - 1
         queries = np.tile(self.base, (count, 1))
@@ -63,7 +65,7 @@ class QueryWeights:
         return queries.astype(np.float32)
 
     def of_users(self, users: NDArray[np.integer]) -> "QueryWeights":
-        """The same with the vectors of some users only, int [B], in that order."""
+        """Return the weights with the embeddings of ``users`` only, int [B], in that order."""
         if self.user_vectors is None:
             return self
         return replace(self, user_vectors=self.user_vectors[users])
@@ -82,7 +84,7 @@ class QueryWeights:
 
 
 class QueryTower(tf.keras.Model):
-    """Learns what :class:`QueryWeights` holds."""
+    """The trainable query tower; :class:`QueryWeights` holds its result."""
 
     def __init__(
         self,
@@ -94,12 +96,21 @@ class QueryTower(tf.keras.Model):
         *,
         seed: int,
     ) -> None:
-        """Set up N items and U users: features float32 [N, F] and [U, G], masks [N] and [U]."""
+        """Create the tower of N items and U users.
+
+        Args:
+            item_features: float32 [N, F].
+            trained_items: bool [N], True for items with training rows.
+            user_features: float32 [U, G].
+            trained_users: bool [U], True for users with training rows.
+            config: the configuration of the towers.
+            seed: seed of the initial weights.
+        """
         super().__init__(name="query_tower")
         self._config = config
         self._counts = len(trained_items), len(trained_users)
-        self._history = config.history_length > 0
-        if self._history:
+        self._has_history = config.history_length > 0
+        if self._has_history:
             dim = config.embedding_dim
             self._items = EntityEmbedding(
                 dim, item_features, trained_items, seed=seed, name="history_items"
@@ -119,31 +130,31 @@ class QueryTower(tf.keras.Model):
             )
 
     def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
-        """Query vectors: float32 [B, D].
+        """Return query embeddings, float32 [B, D].
 
         Args:
             batch: ``users`` int32 [B]; ``history_items``, ``history_rows`` and ``history_ages``
                 int32 [N], as in :class:`Histories`.
-            training: whether this is a training step.
+            training: True in a training step.
         """
         users = batch["users"]
         vectors = tf.zeros([tf.shape(users)[0], self._config.embedding_dim])
-        if self._history:
+        if self._has_history:
             vectors += self._base + self._pooled(batch, tf.shape(users)[0])
         if self._users is not None:
             vectors += self._users(users, training=training)
         return unit_length(vectors) if self._config.normalize else vectors
 
     def trained_weights(self) -> QueryWeights:
-        """What was learnt."""
+        """Return the learnt weights."""
         items, users = self._counts
-        config, nothing = self._config, np.zeros(0, np.float32)
-        history = self._history
+        config, empty = self._config, np.zeros(0, np.float32)
+        history = self._has_history
         return QueryWeights(
             base=self._base.numpy() if history else np.zeros(config.embedding_dim, np.float32),
             item_vectors=embed_all(self._items, items) if history else None,
-            item_log_weights=self._item_weights.numpy()[:, 0] if history else nothing,
-            age_log_weights=self._age_weights.numpy()[:, 0] if history else nothing,
+            item_log_weights=self._item_weights.numpy()[:, 0] if history else empty,
+            age_log_weights=self._age_weights.numpy()[:, 0] if history else empty,
             exponent=config.history_exponent,
             history_length=config.history_length,
             user_vectors=None if self._users is None else embed_all(self._users, users),
@@ -151,17 +162,17 @@ class QueryTower(tf.keras.Model):
         )
 
     def item_weights(self) -> EntityWeights | None:
-        """What was learnt of the items of histories; None without history."""
-        return self._items.trained_weights() if self._history else None
+        """Return the learnt weights of the items of histories; None without history."""
+        return self._items.trained_weights() if self._has_history else None
 
     def _pooled(self, batch: Batch, queries: tf.Tensor) -> tf.Tensor:
-        # Popular items are in many histories: each is embedded once.
-        items, place = tf.unique(batch["history_items"])
-        log_weights = tf.gather(tf.gather(self._item_weights, items), place) + tf.gather(
+        # Items that are in several histories are embedded only once.
+        items, positions = tf.unique(batch["history_items"])
+        log_weights = tf.gather(tf.gather(self._item_weights, items), positions) + tf.gather(
             self._age_weights, pooling.bucket(batch["history_ages"])
         )
         return pooling.pool(
-            tf.gather(self._items(items), place),
+            tf.gather(self._items(items), positions),
             log_weights[:, 0],
             batch["history_rows"],
             queries,

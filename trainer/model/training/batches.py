@@ -1,12 +1,12 @@
-"""Training steps as arrays: whose histories, which targets, which candidates.
+"""Cuts histories into training steps: queries, targets and candidates as arrays.
 
-Two ways to cut the rows into steps. *By user*: a user's items are divided into a history that
-makes the query and targets that it must find, all against one set of candidates; one query
-serves all of the user's targets. *By row*: one target per query, and the other rows' targets are
-its negatives; for the in-batch softmax of TensorFlow Recommenders.
+Steps are made in one of two ways. *By user*: the items of a user are divided into a history, which
+is the query, and targets, which share that query and one set of candidates. *By row*: every query
+has one target, and the targets of the other rows are its negatives, as in the in-batch softmax of
+TensorFlow Recommenders.
 
-What is divided how: *random* keeps a random share of the items, *future* the items before a
-point in the history. Either way a target that counts in full is never in its own query.
+With *random* targets a random share of the items is the history, with *future* targets the items
+before a point in time. A target of full weight is never part of its own query.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from trainer.config import TrainingConfig
 from trainer.data.histories import Histories
 
-# Bounds of the share of a user's items that become the history of a step, random targets.
+# Bounds of the share of a user's items that are the history, with random targets.
 _KEPT_SHARE = (0.1, 0.9)
-# Bounds of the share, of the newest, that become targets, future targets.
+# Bounds of the share of a user's items, the newest ones, that are targets, with future targets.
 _FUTURE_SHARE = (0.05, 0.5)
 
 
-#: The arrays of a step, each of one dimension.
+#: Types of the arrays of a step, which all have one dimension.
 DTYPES: dict[str, type[np.generic]] = {
     "users": np.int32,
     "history_items": np.int32,
@@ -41,17 +41,18 @@ DTYPES: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """B queries, their T targets, and C candidates to find these among.
+    """B queries with T targets, which are to be found among C candidates.
 
     Attributes:
         users: int [B].
-        histories: of the B queries.
+        histories: the histories of the B queries.
         target_rows: int [T], the query of each target.
-        target_columns: int [T], the candidate that each target is.
+        target_columns: int [T], the position of each target among the candidates.
         target_weights: float [T].
-        target_ratings: float [T]; all 0 where nobody rated.
+        target_ratings: float [T]; zeros without ratings.
         candidates: int [C], positions in the catalogue.
-        log_expected: float [C], logarithm of how often each is expected to be a candidate.
+        log_expected: float [C], logarithm of the expected number of times that each candidate is
+            one.
     """
 
     users: NDArray[np.integer]
@@ -64,7 +65,7 @@ class Step:
     log_expected: NDArray[np.floating]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """What the model is fed, by name, in the types of :data:`DTYPES`."""
+        """Return the model's input by name, with the types of :data:`DTYPES`."""
         values = {
             "users": self.users,
             "history_items": self.histories.items,
@@ -81,7 +82,7 @@ class Step:
 
 
 class Batches:
-    """One epoch after the other of steps, in a new order each."""
+    """Makes the steps of each epoch, in a new order every time."""
 
     def __init__(
         self,
@@ -92,14 +93,14 @@ class Batches:
         history_length: int,
         seed: int,
     ) -> None:
-        """Prepare.
+        """Create the batches.
 
         Args:
             histories: the training rows of all users.
-            items: number of items N in the catalogue.
-            config: of the training, with nothing left open.
-            history_length: how many of the newest items of a history make a query.
-            seed: of the order and of all that is drawn.
+            items: N, the number of items in the catalogue.
+            config: the configuration, with all automatic choices made.
+            history_length: number of newest items of a history that make up a query.
+            seed: seed of the order and of all random choices.
         """
         self._histories = histories
         self._config = config
@@ -109,25 +110,25 @@ class Batches:
         self._random = np.random.default_rng(seed)
         self._counts = np.bincount(histories.items, minlength=items)
         self._full = config.objective == "full_softmax"
-        self._places = (
+        self._examples = (
             np.arange(len(histories.items))
             if self._by_row
             else np.flatnonzero(histories.lengths > 1)
         )
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
-        return -(-len(self._places) // self._config.batch_size)
+        """The number of steps per epoch."""
+        return -(-len(self._examples) // self._config.batch_size)
 
     def epoch(self) -> Iterator[Step]:
-        """The steps of one epoch."""
-        order = self._random.permutation(self._places)
+        """Yield the steps of one epoch."""
+        order = self._random.permutation(self._examples)
         for start in range(0, len(order), self._config.batch_size):
             chosen = order[start : start + self._config.batch_size]
-            yield self._rows(chosen) if self._by_row else self._users(chosen)
+            yield self._step_by_row(chosen) if self._by_row else self._step_by_user(chosen)
 
-    def _users(self, users: NDArray[np.int64]) -> Step:
-        """Divide the items of ``users``."""
+    def _step_by_user(self, users: NDArray[np.int64]) -> Step:
+        """Divide the items of each of ``users`` into a history and targets."""
         whole = self._histories.take(users)
         rows, ages = whole.rows(), whole.ages()
         lengths = whole.lengths
@@ -138,11 +139,11 @@ class Batches:
         else:
             share = self._random.uniform(*_KEPT_SHARE, len(users))
             kept = self._random.random(len(rows)) < share[rows]
-            # Whoever would have nothing to find has one of the items to find.
+            # Every user needs at least one target.
             all_kept = np.flatnonzero(np.bincount(rows[~kept], minlength=len(users)) == 0)
-            place = self._random.integers(lengths[all_kept])
-            kept[whole.offsets[all_kept] + place] = False
-        # Where the task is what comes next, what was already done is no answer.
+            position = self._random.integers(lengths[all_kept])
+            kept[whole.offsets[all_kept] + position] = False
+        # Items of the past are no valid answers to what comes next.
         kept_weight = 0.0 if self._future else self._config.kept_weight
         weights = np.where(kept, kept_weight, 1.0)
         is_target = weights > 0
@@ -154,8 +155,8 @@ class Batches:
             *(_ratings(whole)[is_target], candidates, log_expected),
         )
 
-    def _rows(self, places: NDArray[np.int64]) -> Step:
-        """One target each, at ``places`` in the histories; the query is what is left."""
+    def _step_by_row(self, places: NDArray[np.int64]) -> Step:
+        """Make one query per target; ``places`` are positions of targets in ``histories.items``."""
         histories = self._histories
         users = np.searchsorted(histories.offsets, places, side="right") - 1
         query = histories.take(users) if self._history_length else _empty(len(users))
@@ -165,11 +166,11 @@ class Batches:
             query = query.keep(query.ages() > age[query.rows()])
         else:
             query = query.keep(query.items != targets[query.rows()])
-        extra = self._negatives()
-        candidates = np.concatenate([targets, extra])
+        negatives = self._negatives()
+        candidates = np.concatenate([targets, negatives])
         probability = np.maximum(self._counts, 1) / self._counts.sum()
         log_expected = np.log(probability[candidates])
-        log_expected[len(targets) :] = np.log(self._draw_probability()[extra])
+        log_expected[len(targets) :] = np.log(self._draw_probability()[negatives])
         number = np.arange(len(places))
         query = query.newest(self._history_length)
         weights = np.ones(len(places))
@@ -179,25 +180,29 @@ class Batches:
     def _candidates(
         self, targets: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Each item once: those with training rows, or the targets and a sample of the others."""
-        among = np.zeros(len(self._counts), bool)
+        """Return the candidates, the column of each target among them, and ``log_expected``.
+
+        The candidates are all items with training rows, or the targets and a sample of the others.
+        Every item is a candidate at most once.
+        """
+        is_candidate = np.zeros(len(self._counts), bool)
         if self._full:
-            among = self._counts > 0
+            is_candidate = self._counts > 0
         else:
-            among[targets] = True
-            among[self._negatives()] = True
-        column = np.cumsum(among) - 1
-        candidates = np.flatnonzero(among)
+            is_candidate[targets] = True
+            is_candidate[self._negatives()] = True
+        column = np.cumsum(is_candidate) - 1
+        candidates = np.flatnonzero(is_candidate)
         if self._full:
             return candidates, column[targets], np.zeros(len(candidates))
-        # How likely an item is to be here at all: as one of the targets, or drawn.
-        absent = len(targets) * np.log1p(-np.minimum(self._counts / self._counts.sum(), 0.5))
-        absent += self._config.negatives * np.log1p(-np.minimum(self._draw_probability(), 0.5))
-        log_expected = np.log(np.maximum(-np.expm1(absent), 1e-9))
+        # The probability that an item is neither a target nor drawn as a negative.
+        log_absent = len(targets) * np.log1p(-np.minimum(self._counts / self._counts.sum(), 0.5))
+        log_absent += self._config.negatives * np.log1p(-np.minimum(self._draw_probability(), 0.5))
+        log_expected = np.log(np.maximum(-np.expm1(log_absent), 1e-9))
         return candidates, column[targets], log_expected[candidates]
 
     def _negatives(self) -> NDArray[np.int64]:
-        """Items drawn with replacement among those with training rows."""
+        """Draw items that have training rows, with replacement."""
         trained = np.flatnonzero(self._counts)
         if self._config.negatives_from == "uniform":
             return trained[self._random.integers(len(trained), size=self._config.negatives)]
@@ -205,7 +210,7 @@ class Batches:
         return self._histories.items[drawn].astype(np.int64)
 
     def _draw_probability(self) -> NDArray[np.float64]:
-        """Of each item, in one draw of :meth:`_negatives`: float64 [N]."""
+        """Return the probability of each item in one draw of :meth:`_negatives`, float64 [N]."""
         if self._config.negatives_from == "uniform":
             return (self._counts > 0) / np.count_nonzero(self._counts)
         share: NDArray[np.float64] = self._counts / self._counts.sum()

@@ -23,7 +23,7 @@ from trainer.model.towers.query import QueryTower
 from trainer.model.training import defaults, validation
 from trainer.model.training.batches import DTYPES, Batches
 from trainer.model.training.progress import ProgressBar
-from trainer.model.training.stopping import Asked, BestEpoch
+from trainer.model.training.stopping import BestEpoch, StopOnRequest
 from trainer.model.training.trained import LearningCurve, TrainedModel
 from trainer.model.two_tower import TwoTowerModel
 
@@ -38,23 +38,23 @@ def train(
     log_dir: Path | None = None,
     go_on: Callable[[float], bool] | None = None,
 ) -> TrainedModel:
-    """Train on ``rows``; users without one of them stay unknown to the model.
+    """Train on ``rows``; users without training rows stay unknown to the model.
 
-    Where a share is held out for validation, training ends when that gets no better, and is then
-    repeated on all rows for the best number of epochs, unless configured otherwise.
+    With a validation share, training stops early, and is then repeated on all rows for the best
+    number of epochs unless ``training.refit`` is false.
 
     Args:
-        dataset: gives users, items and their features; its own interactions are not looked at.
-        rows: the training rows, N of them.
-        config: the run's configuration.
+        dataset: the users, the items and their features; its interactions are not used.
+        rows: the training rows.
+        config: the configuration of the run.
         console: shows the progress.
-        log_dir: where TensorBoard's logs go; none are written without it.
-        go_on: asked after every epoch with its loss; training ends there when it says no.
+        log_dir: directory for TensorBoard's logs; None writes no logs.
+        go_on: called with the loss of every epoch; training ends when it returns False.
 
     Raises:
-        DataError: the configuration names columns that are not there; there is nothing to learn
-            from, or queries would be made of nothing.
-        ConfigError: the configuration makes training diverge.
+        DataError: the configuration names columns that do not exist, no user has two items to learn
+            from, or queries would be empty.
+        ConfigError: training diverges with this configuration.
     """
     started = time.perf_counter()
     config = defaults.resolve(
@@ -66,32 +66,34 @@ def train(
     settings = config.training
     parts = validation.split_off(rows, config, console) if settings.validation_share else None
     if parts is None:
-        run = _Run(dataset, rows, None, config, console, log_dir, go_on).fit(settings.epochs)
+        run = _Training(dataset, rows, None, config, console, log_dir, go_on).fit(settings.epochs)
     else:
-        run = _Run(dataset, parts.train, parts.test, config, console, log_dir, go_on)
+        run = _Training(dataset, parts.train, parts.test, config, console, log_dir, go_on)
         run.fit(settings.epochs)
         if settings.refit:
             curve = run.curve
             console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
-            # TensorBoard would draw two runs in one directory as one line.
-            again = None if log_dir is None else log_dir / "refit"
-            run = _Run(dataset, rows, None, config, console, again, go_on).fit(curve.best_epoch)
+            # A directory of its own, because TensorBoard would draw both trainings as one line.
+            refit_log_dir = None if log_dir is None else log_dir / "refit"
+            run = _Training(dataset, rows, None, config, console, refit_log_dir, go_on).fit(
+                curve.best_epoch
+            )
             run.curve = curve
-    # Whatever the vectors were learnt from, queries are made of all that is known.
+    # Queries are computed from all training rows, including validation rows.
     return replace(
         run.trained(histories.of(rows, len(dataset.user_ids))),
         seconds=time.perf_counter() - started,
     )
 
 
-class _Run:
-    """One training from the start, on some rows."""
+class _Training:
+    """One training from the initial weights."""
 
     def __init__(
         self,
         dataset: Dataset,
         rows: Interactions,
-        watched: Interactions | None,
+        validation_rows: Interactions | None,
         config: Config,
         console: Console,
         log_dir: Path | None,
@@ -100,7 +102,7 @@ class _Run:
         tf.keras.utils.set_random_seed(config.seed)
         self._config, self._console, self._log_dir = config, console, log_dir
         self._go_on = go_on
-        self._rows, self._validation = rows, watched
+        self._rows, self._validation_rows = rows, validation_rows
         self._counts = len(dataset.user_ids), len(dataset.item_ids)
         self._item_features = features.fit(
             dataset.item_features, config.model.item_features, "items"
@@ -113,11 +115,14 @@ class _Run:
         user_table = self._user_features.encode(_table(dataset.user_features, users))
         if not (config.model.history_length or config.model.user_id or user_table.shape[1]):
             raise DataError(
-                "queries would be made of nothing: model.history_length is 0, model.user_id is "
-                "false, and users have no features"
+                "queries would be empty: model.history_length is 0, model.user_id is false, and "
+                "users have no features; set at least one of them"
             )
-        self._known_items, self._known_users = _seen(rows.items, items), _seen(rows.users, users)
-        self._histories = histories.of(_standardised(rows), users)
+        self._known_items, self._known_users = (
+            _has_rows(rows.items, items),
+            _has_rows(rows.users, users),
+        )
+        self._histories = histories.of(_standardized(rows), users)
         self._model = TwoTowerModel(
             QueryTower(
                 *(item_table, self._known_items, user_table, self._known_users),
@@ -133,8 +138,8 @@ class _Run:
         self._seconds = 0.0
         self.curve = LearningCurve()
 
-    def fit(self, epochs: int) -> "_Run":
-        """Train for so many epochs, or until the validation gets no better."""
+    def fit(self, epochs: int) -> "_Training":
+        """Train for at most ``epochs`` epochs."""
         config = self._config.training
         batches = Batches(
             self._histories,
@@ -145,36 +150,36 @@ class _Run:
         )
         if not len(batches):
             raise DataError(
-                "nothing to learn from: no user has two different items to train on "
-                "(training.objective=in_batch learns from one)"
+                "there is nothing to learn from: no user has two different items in the training "
+                "rows; use more data, or set training.objective=in_batch, which needs only one"
             )
         self._model.compile(optimizer=_optimizer(config, len(batches) * epochs))
         callbacks: list[tf.keras.callbacks.Callback] = []
-        if self._validation is not None:
-            callbacks.append(BestEpoch(self.validation, self.curve.validation, config.patience))
+        if self._validation_rows is not None:
+            callbacks.append(BestEpoch(self._validate, self.curve.validation, config.patience))
         if self._go_on is not None:
-            callbacks.append(Asked(self._go_on))
+            callbacks.append(StopOnRequest(self._go_on))
         if self._log_dir is not None:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(self._log_dir)))
         started = time.perf_counter()
         with ProgressBar(self._console, epochs, len(batches)) as bar:
             history = self._model.fit(
-                self._fed(batches), epochs=epochs, callbacks=[*callbacks, bar], verbose=0
+                self._tensors(batches), epochs=epochs, callbacks=[*callbacks, bar], verbose=0
             )
         self._seconds += time.perf_counter() - started
         self.curve.loss.extend(float(loss) for loss in history.history["total_loss"])
         if not np.isfinite(self.curve.loss).all():
             raise ConfigError(
-                f"training diverged with training.learning_rate {config.learning_rate:g}: "
-                f"the loss is no longer a number; lower it"
+                "training diverged: the loss is not a finite number; lower "
+                f"training.learning_rate, which is {config.learning_rate:g}"
             )
         return self
 
     def trained(self, known: Histories | None = None) -> TrainedModel:
-        """The model as it is now, with these histories or those that it learns from.
+        """Return the current model, with the histories ``known`` or those that it learns from.
 
-        Where neither histories nor features make queries, a user who is in ``known`` alone has
-        none, and stays unknown.
+        If queries depend on neither histories nor features, a user without training rows stays
+        unknown even if ``known`` has a history.
         """
         model = self._config.model
         has_query = model.history_length > 0 or self._user_features.size > 0
@@ -197,15 +202,15 @@ class _Run:
             interactions_per_second=self._targets / max(self._seconds, 1e-9),
         )
 
-    def validation(self) -> float:
-        """``unseen_items`` top-100 on the validation rows."""
-        assert self._validation is not None
+    def _validate(self) -> float:
+        """Return unseen_items.top_100 on the validation rows."""
+        assert self._validation_rows is not None
         popularity = np.bincount(self._rows.items, minlength=self._counts[1]).astype(np.float32)
         scorer = self.trained().scorer(popularity)
-        return evaluate(scorer, self._rows, self._validation).unseen_items.top_100
+        return evaluate(scorer, self._rows, self._validation_rows).unseen_items.top_100
 
-    def _fed(self, batches: Batches) -> tf.data.Dataset:
-        """The steps as TensorFlow wants them, made while the last one is computed."""
+    def _tensors(self, batches: Batches) -> tf.data.Dataset:
+        """Return the steps as a tf.data.Dataset, which prepares them while the model is fitted."""
 
         def steps() -> object:
             for step in batches.epoch():
@@ -227,8 +232,8 @@ def _optimizer(config: TrainingConfig, steps: int) -> tf.keras.optimizers.Optimi
     return kind[config.optimizer](rate)
 
 
-def _standardised(rows: Interactions) -> Interactions:
-    """With ratings of mean 0 and variance 1, so that their loss does not depend on the scale."""
+def _standardized(rows: Interactions) -> Interactions:
+    """Scale ratings to mean 0 and variance 1, so that the loss does not depend on their scale."""
     if rows.ratings is None:
         return rows
     spread = float(rows.ratings.std())
@@ -236,7 +241,7 @@ def _standardised(rows: Interactions) -> Interactions:
     return replace(rows, ratings=ratings.astype(np.float32))
 
 
-def _seen(positions: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
+def _has_rows(positions: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
     return np.bincount(positions, minlength=count) > 0
 
 

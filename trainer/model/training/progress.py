@@ -1,4 +1,4 @@
-"""Training as one bar on the terminal: the epoch, how good it is, the time that remains."""
+"""Shows training as a progress bar with the epoch, the loss and the remaining time."""
 
 from typing import Self
 
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class ProgressBar(tf.keras.callbacks.Callback):
-    """One bar for the whole training."""
+    """One progress bar for all epochs."""
 
     def __init__(self, console: Console, epochs: int, steps: int) -> None:
         super().__init__()
@@ -22,16 +22,16 @@ class ProgressBar(tf.keras.callbacks.Callback):
         return self
 
     def __exit__(self, *error: object) -> None:
-        # However the training ended: an error's message should not meet a live bar.
+        # Also after an error, whose message a live bar would garble.
         self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        """One step further."""
+        """Advance the bar by one step."""
         self._bar.advance(self._task)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Say how good it is by now."""
-        said = f"epoch {epoch + 1}/{self._epochs}, loss {(logs or {})['total_loss']:,.3f}"
+        """Show the loss and the validation result."""
+        description = f"epoch {epoch + 1}/{self._epochs}, loss {(logs or {})['total_loss']:,.3f}"
         if "validation" in (logs or {}):
-            said += f", validation {(logs or {})['validation']:.4f}"
-        self._bar.update(self._task, description=said)
+            description += f", validation {(logs or {})['validation']:.4f}"
+        self._bar.update(self._task, description=description)

@@ -1,4 +1,4 @@
-"""What training leaves."""
+"""The result of training."""
 
 from dataclasses import dataclass, field
 
@@ -15,11 +15,11 @@ from trainer.model.towers.query import QueryWeights
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """How training went, by epoch.
+    """Loss and validation result by epoch.
 
     Attributes:
-        loss: of the last step of each epoch.
-        validation: ``unseen_items`` top-100 on the validation rows; empty without these.
+        loss: the loss of the last step of each epoch.
+        validation: unseen_items.top_100 on the validation rows; empty without validation.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -27,25 +27,25 @@ class LearningCurve:
 
     @property
     def best_epoch(self) -> int:
-        """From 1; the last one where there was no validation."""
+        """The number of the best epoch, counted from 1; the last one without validation."""
         return int(np.argmax(self.validation)) + 1 if self.validation else len(self.loss)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """What training leaves: the towers as arrays, and how it went.
+    """The trained towers as arrays, and a record of the training.
 
     Attributes:
-        query: the query tower.
+        query: the weights of the query tower.
         candidate_vectors: float32 [items, D].
-        histories: of all users, what the queries of known users are made of.
-        known_users: bool [users], who has training rows.
-        items: what the vectors of items are made of, for those that come later.
-        user_features: how columns of users were read.
-        config: of the run, with nothing left open.
-        curve: by epoch.
-        seconds: of wall time, the second training included.
-        interactions_per_second: targets that were scored against the candidates.
+        histories: the histories of all users, which queries of known users are computed from.
+        known_users: bool [users], True for users with training rows.
+        items: the weights that embed items that are added or changed later.
+        user_features: the encoder of columns of users.
+        config: the configuration of the run, with all automatic choices made.
+        curve: loss and validation result by epoch.
+        seconds: wall time of the training, including a second one on all rows.
+        interactions_per_second: number of targets scored against candidates per second.
     """
 
     query: QueryWeights
@@ -60,11 +60,11 @@ class TrainedModel:
     interactions_per_second: float
 
     def query_vectors(self) -> NDArray[np.float32]:
-        """Of all users, float32 [users, D]."""
+        """Return the query embeddings of all users, float32 [users, D]."""
         return self.query.embed(self.histories, np.arange(len(self.known_users)))
 
     def scorer(self, popularity: NDArray[np.float32]) -> Scorer:
-        """What is served, ``popularity`` float32 [items] standing in for unknown users."""
+        """Return a scorer that ranks as the exported models do; see :func:`dot_product_scorer`."""
         return dot_product_scorer(
             self.query_vectors(), self.candidate_vectors, self.known_users, popularity
         )

@@ -35,7 +35,7 @@ def _vectors() -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_a_planted_sequence_is_found() -> None:
+def test_training_finds_a_planted_sequence() -> None:
     # Everybody goes from item i to item i + 1, and from item 27 nowhere.
     starts = np.random.default_rng(1).integers(0, 25, 300)
     lists = [list(range(start, min(start + 5, 28))) for start in starts]
@@ -53,7 +53,7 @@ def test_a_planted_sequence_is_found() -> None:
     np.testing.assert_allclose(trained[[27, *COLD]], vectors[[27, *COLD]], atol=1e-6)
 
 
-def test_without_a_pair_every_item_keeps_its_vector() -> None:
+def test_items_keep_their_embedding_without_pairs() -> None:
     vectors = 3 * _vectors()
     trained = item_to_item.train(
         *(_histories([[1], [], [2]]), vectors, ItemToItemConfig()), seed=1, console=CONSOLE
@@ -62,7 +62,7 @@ def test_without_a_pair_every_item_keeps_its_vector() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=5), min_size=1, max_size=5))
-def test_pairs_are_neighbours_of_one_user(lists: list[list[int]]) -> None:
+def test_pairs_are_consecutive_items_of_one_user(lists: list[list[int]]) -> None:
     item, following = item_to_item.pairs(_histories(lists))
     expected = [pair for one in lists for pair in itertools.pairwise(one)]
     assert list(zip(item.tolist(), following.tolist(), strict=True)) == expected
@@ -74,7 +74,7 @@ def _rows(*rows: tuple[int, int, int]) -> Interactions:
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1, 0), (1, -1000), (10**9, 1_700_000_000 * 10**9)])
-def test_evaluation_by_hand(scale: int, shift: int) -> None:
+def test_evaluation_equals_hand_computed_values(scale: int, shift: int) -> None:
     # Item i scores item j by -|j - i - 1|: first the follower, then its neighbours.
     place = np.arange(200.0)
     queries = np.stack([place + 1, np.ones(200)], axis=1).astype(np.float32)
@@ -97,7 +97,7 @@ def test_evaluation_by_hand(scale: int, shift: int) -> None:
     assert found == item_to_item.NextItemQuality(top_10=1 / 3, top_100=2 / 3)
 
 
-def test_evaluation_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_does_not_depend_on_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(2)
     users = np.repeat(np.arange(12, dtype=np.int32), 3)
     items = random.integers(0, ITEMS, (2, len(users))).astype(np.int32)
@@ -109,11 +109,11 @@ def test_evaluation_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < at_once.top_10 < 1
     # Five rows at a time, and, in a catalogue beyond the limit, one.
     for scores in (5 * ITEMS, 1):
-        monkeypatch.setattr(item_to_item, "_SCORES_AT_ONCE", scores)
+        monkeypatch.setattr(item_to_item, "_MAX_SCORES", scores)
         assert item_to_item.evaluate(*asked) == at_once
 
 
-def test_every_epoch_has_every_pair_once() -> None:
+def test_every_epoch_contains_every_pair_once() -> None:
     numbers = np.arange(10, dtype=np.int32)
     data = item_to_item._shuffled({"item": numbers, "next": numbers + 1}, 4, 3, seed=0)
     epochs = [list(data.as_numpy_iterator()) for _ in range(2)]
@@ -124,7 +124,7 @@ def test_every_epoch_has_every_pair_once() -> None:
     assert any((a["item"] != b["item"]).any() for a, b in zip(*epochs, strict=True))
 
 
-def test_nothing_to_evaluate() -> None:
+def test_evaluation_without_pairs_is_none() -> None:
     vectors = np.eye(3, dtype=np.float32)
     train, test = _rows((0, 1, 5)), _rows((0, 2, 4))
     assert item_to_item.evaluate(vectors, vectors, Split("", train, test)) is None

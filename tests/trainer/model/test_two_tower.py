@@ -74,7 +74,7 @@ def _loss(model: TwoTowerModel, step: Step) -> float:
 
 
 @pytest.mark.parametrize("changed", [{}, {"kept_weight": 0.3}, {"temperature": 2.0}])
-def test_full_softmax(changed: dict[str, Any]) -> None:
+def test_full_softmax_loss_equals_numpy(changed: dict[str, Any]) -> None:
     config = replace(CONFIG, **changed)
     model, step = _model(config, "full_softmax"), _step(config, "full_softmax")
     assert len(step.target_rows) > len(step.users), "several targets of a query"
@@ -85,7 +85,7 @@ def test_full_softmax(changed: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("hardest", [1, 3, 1000])
-def test_hard_negatives(hardest: int) -> None:
+def test_hard_negatives_limit_the_softmax(hardest: int) -> None:
     config = replace(CONFIG, hard_negatives=hardest)
     model, step = _model(config, "full_softmax"), _step(config, "full_softmax")
     scores = _scores(model, step, config)
@@ -95,7 +95,7 @@ def test_hard_negatives(hardest: int) -> None:
 
 
 @pytest.mark.parametrize("corrected", [True, False])
-def test_sampled_softmax(corrected: bool) -> None:
+def test_sampled_softmax_loss_equals_numpy(corrected: bool) -> None:
     config = replace(CONFIG, logq_correction=corrected, negatives_from="popularity")
     model, step = _model(config, "sampled_softmax"), _step(config, "sampled_softmax")
     assert np.ptp(step.log_expected) > 0.1
@@ -106,7 +106,7 @@ def test_sampled_softmax(corrected: bool) -> None:
 @pytest.mark.parametrize("corrected", [True, False])
 @pytest.mark.parametrize("removed", [True, False])
 @pytest.mark.parametrize("hardest", [0, 2])
-def test_in_batch(corrected: bool, removed: bool, hardest: int) -> None:
+def test_in_batch_loss_equals_numpy(corrected: bool, removed: bool, hardest: int) -> None:
     """As the task of TensorFlow Recommenders has it: a sum, not a mean."""
     config = replace(
         CONFIG,
@@ -129,7 +129,7 @@ def test_in_batch(corrected: bool, removed: bool, hardest: int) -> None:
     assert _loss(model, step) == pytest.approx(expected, rel=1e-4)
 
 
-def test_dropout_is_for_training_steps_only() -> None:
+def test_dropout_applies_only_in_training() -> None:
     nothing = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
     nobody = sparse.csr_matrix((USERS, 0), dtype=np.float32)
     config = ModelConfig(embedding_dim=3, user_id=True, user_id_dropout=1.0, normalize=False)
@@ -142,7 +142,7 @@ def test_dropout_is_for_training_steps_only() -> None:
 
 
 @pytest.mark.parametrize("objective", ["full_softmax", "in_batch"])
-def test_ratings(objective: str) -> None:
+def test_rating_loss_equals_numpy(objective: str) -> None:
     """The squared error of affinity and the item's usual rating, averaged as the rest is."""
     rated = replace(HISTORIES, ratings=np.random.default_rng(1).normal(size=len(HISTORIES.items)))
     config = replace(CONFIG, objective=objective, kept_weight=0.3, rating_weight=0.7)

@@ -22,7 +22,7 @@ def _everybody(users: int) -> np.ndarray:
     return np.arange(users, dtype=np.int32)
 
 
-def test_item_knn_by_hand() -> None:
+def test_item_knn_equals_hand_computed_values() -> None:
     # Item 0: users 0, 1, 2 and 3; item 1: users 0 and 1; item 2: user 0, twice; item 3: nobody.
     rows = _rows((0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (0, 2), (0, 2))
     scores = baselines.item_knn(rows, 4, 4, neighbours=0)(_everybody(4))
@@ -36,7 +36,7 @@ def test_item_knn_by_hand() -> None:
     assert nearest[2] == pytest.approx([0, cosine_01, 0, 0])
 
 
-def test_ease_solves_its_problem() -> None:
+def test_ease_minimises_its_objective() -> None:
     random = np.random.default_rng(0)
     dense = (random.random((30, 8)) < 0.4).astype(np.float64)
     users, items = np.nonzero(dense)
@@ -49,7 +49,7 @@ def test_ease_solves_its_problem() -> None:
         np.testing.assert_allclose(scores[:, j], others @ weights, atol=1e-4)
 
 
-def test_ials_finds_blocks_and_repeats_itself() -> None:
+def test_ials_finds_planted_blocks_and_is_deterministic() -> None:
     # Users 0 to 19 like items 0 to 5, users 20 to 29 items 6 to 8.
     pairs = [
         (u, i) for u in range(30) for i in (range(6) if u < 20 else range(6, 9)) if (u + i) % 3
@@ -64,14 +64,14 @@ def test_ials_finds_blocks_and_repeats_itself() -> None:
     np.testing.assert_array_equal(scores, same)
 
 
-def test_ials_is_not_quiet_zeros_on_sparse_data() -> None:
+def test_ials_factors_are_not_zero_on_sparse_data() -> None:
     random = np.random.default_rng(0)
     users = np.repeat(np.arange(2000), 3).astype(np.int32)
     rows = Interactions(users, random.integers(0, 500, len(users)).astype(np.int32))
     assert np.abs(baselines.ials(rows, 2000, 500, seed=1)(_everybody(2000))).max() > 0.1
 
 
-def test_what_is_too_large_is_left_out_with_a_reason() -> None:
+def test_baselines_that_are_too_large_are_left_out_with_a_reason() -> None:
     small, few = _rows((0, 0)), 20_000
     assert list(baselines.choose(small, 1, few, 1).builders) == [
         "popularity",
@@ -89,7 +89,7 @@ def test_what_is_too_large_is_left_out_with_a_reason() -> None:
     assert "5,000,000 training rows" in many.left_out["iALS"]
 
 
-def test_movielens_figures(ml_100k: Path) -> None:
+def test_baselines_reach_their_known_quality_on_movielens(ml_100k: Path) -> None:
     data = movielens.load(ml_100k)
     parts = split.split(data.interactions, "random", 0.2, 42)
     users, items = len(data.user_ids), len(data.item_ids)
@@ -112,7 +112,7 @@ def test_movielens_figures(ml_100k: Path) -> None:
     )
 
 
-def test_a_library_that_cannot_be_loaded_does_not_end_a_run(
+def test_missing_ials_library_is_reported_and_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)

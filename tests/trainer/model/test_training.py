@@ -60,7 +60,7 @@ def _everybody_everything(users: int = 20, items: int = 10) -> Dataset:
     return _dataset([list(range(items)) for _ in range(users)], items)
 
 
-def test_the_tutorial_is_reproduced(ml_100k: Path) -> None:
+def test_tutorial_preset_reproduces_the_published_quality(ml_100k: Path) -> None:
     data = movielens.load(ml_100k)
     reached = []
     for seed in (1, 2, 3):
@@ -93,7 +93,7 @@ def _taste(table: pd.DataFrame | None) -> np.ndarray:
     return table["taste"].to_numpy()
 
 
-def test_planted_tastes_are_found(
+def test_training_finds_planted_tastes(
     planted: tuple[Dataset, Split], learnt: training.TrainedModel
 ) -> None:
     data, parts = planted
@@ -112,7 +112,7 @@ def popular(planted: tuple[Dataset, Split]) -> evaluation.Quality:
     return evaluation.evaluate(evaluation.popularity_scorer(scores), parts.train, parts.test)
 
 
-def test_the_default_is_better_than_popularity(
+def test_default_configuration_beats_popularity(
     planted: tuple[Dataset, Split], learnt: training.TrainedModel, popular: evaluation.Quality
 ) -> None:
     reached = _quality(*planted, learnt).unseen_items
@@ -142,7 +142,7 @@ def test_the_default_is_better_than_popularity(
     ],
     ids=lambda settings: ",".join(one.partition(".")[2] for one in settings),
 )
-def test_every_objective_is_better_than_popularity(
+def test_every_objective_beats_popularity(
     settings: tuple[str, ...], planted: tuple[Dataset, Split], popular: evaluation.Quality
 ) -> None:
     data, parts = planted
@@ -154,7 +154,7 @@ def test_every_objective_is_better_than_popularity(
     assert reached.top_50 > 1.4 * popular.unseen_items.top_50
 
 
-def test_factorized_top_k_agrees(
+def test_metrics_agree_with_factorized_top_k(
     planted: tuple[Dataset, Split], learnt: training.TrainedModel
 ) -> None:
     data, parts = planted
@@ -174,7 +174,7 @@ def test_factorized_top_k_agrees(
     )
 
 
-def test_three_items_tell_a_taste(
+def test_short_history_reveals_the_taste(
     planted: tuple[Dataset, Split], learnt: training.TrainedModel
 ) -> None:
     data, parts = planted
@@ -188,7 +188,7 @@ def test_three_items_tell_a_taste(
         assert np.mean(taste[best] == one) > 0.8, "by chance: 0.2"
 
 
-def test_a_new_item_is_found_by_its_features(planted: tuple[Dataset, Split]) -> None:
+def test_new_item_is_found_by_its_features(planted: tuple[Dataset, Split]) -> None:
     data, parts = planted
     item_taste, user_taste = _taste(data.item_features), _taste(data.user_features)
     popularity = baselines.popularity(parts.train, 600)
@@ -234,7 +234,7 @@ def test_future_targets_find_a_planted_sequence() -> None:
     assert found["random"] < 0.8
 
 
-def test_the_same_seed_gives_the_same_model() -> None:
+def test_same_seed_gives_the_same_model() -> None:
     data = synthetic.load(users=50, items=80, interactions=800, seed=1)
     one, same, other = (
         _train(data, data.interactions, *_settings(epochs=2, refit="false"), f"seed={seed}")
@@ -253,7 +253,7 @@ def test_users_without_training_rows_stay_unknown() -> None:
     assert np.flatnonzero(~model.known_users).tolist() == [7]
 
 
-def test_early_stopping_goes_back_to_the_best_epoch() -> None:
+def test_early_stopping_restores_the_best_epoch() -> None:
     # With steps this long it gets no better before long.
     data = synthetic.load(users=60, items=80, interactions=1_200, tastes=4, seed=2)
     settings = _settings(epochs=40, patience=3, refit="false", batch_size=16, learning_rate=0.1,
@@ -268,7 +268,7 @@ def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     np.testing.assert_allclose(short.candidate_vectors, model.candidate_vectors, atol=1e-3)
 
 
-def test_refitting_learns_from_all_rows() -> None:
+def test_refit_learns_from_all_rows() -> None:
     data = synthetic.load(users=60, items=80, interactions=1_200, tastes=4, seed=2)
     rows = data.interactions
     settings = _settings(epochs=4, patience=2, batch_size=16, validation_share=0.5)
@@ -287,7 +287,7 @@ def test_refitting_learns_from_all_rows() -> None:
     assert once.histories.items.tolist() == histories.of(rows, 60).items.tolist()
 
 
-def test_without_validation_there_is_a_loss_alone() -> None:
+def test_learning_curve_without_validation_has_only_the_loss() -> None:
     model = _train(
         _everybody_everything(), _everybody_everything().interactions,
         *_settings(epochs=3, validation_share=0),
@@ -297,7 +297,7 @@ def test_without_validation_there_is_a_loss_alone() -> None:
     assert model.interactions_per_second > 0
 
 
-def test_tensorboard_logs_of_both_trainings_are_apart(tmp_path: Path) -> None:
+def test_refit_has_its_own_tensorboard_directory(tmp_path: Path) -> None:
     data = synthetic.load(users=50, items=80, interactions=800, seed=1)
     settings = config.load("default", ["training.epochs=1"])
     training.train(data, data.interactions, settings, CONSOLE, tmp_path)
@@ -315,7 +315,7 @@ ODD = {
 
 @pytest.mark.parametrize("lists", ODD.values(), ids=ODD.keys())
 @pytest.mark.parametrize("objective", ["full_softmax", "sampled_softmax", "in_batch"])
-def test_odd_data_is_learnt_from(lists: list[list[int]], objective: str) -> None:
+def test_degenerate_data_can_be_trained_on(lists: list[list[int]], objective: str) -> None:
     # Items that nobody touched, and a step larger than all of the data.
     data = _dataset(lists, 9)
     model = _train(
@@ -328,7 +328,7 @@ def test_odd_data_is_learnt_from(lists: list[list[int]], objective: str) -> None
     assert model.known_users.all()
 
 
-def test_validation_with_users_that_are_not_in_training() -> None:
+def test_validation_users_may_have_no_training_rows() -> None:
     # The later half of the users comes after all of the others.
     lists = [[user % 5, 5 + user % 4, 9] for user in range(30)]
     data = _dataset(lists, 10)
@@ -342,7 +342,7 @@ def test_validation_with_users_that_are_not_in_training() -> None:
     assert model.known_users.all()
 
 
-def test_users_of_validation_rows_alone_are_known_where_something_makes_their_query() -> None:
+def test_users_with_only_validation_rows_are_known_if_their_query_is_not_empty() -> None:
     lists = [[user % 5, 5 + user % 4, 9] for user in range(30)]
     data = _dataset(lists, 10)
     rows = data.interactions
@@ -363,39 +363,39 @@ def test_users_of_validation_rows_alone_are_known_where_something_makes_their_qu
         assert np.linalg.norm(model.query_vectors()[:known], axis=1).min() > 0.9
 
 
-def test_too_few_rows_to_watch_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_rows_for_validation_print_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     data = _dataset([[0, 1], [1, 2]], 3)
     model = training.train(
         data, data.interactions, config.load("default", _settings(epochs=2)), Console(width=200)
     )
     assert len(model.curve.loss) == 2
     assert model.curve.validation == []
-    assert "Training for all of the epochs" in capsys.readouterr().out
+    assert "Training for all epochs without early stopping" in capsys.readouterr().out
 
 
-def test_what_cannot_be_learnt_from_is_said() -> None:
+def test_untrainable_data_is_refused() -> None:
     lonely = _dataset([[0], [0], [0]], 1)
     with pytest.raises(DataError, match="no user has two different items"):
         _train(lonely, lonely.interactions)
     single = _train(lonely, lonely.interactions, "training.objective=in_batch")
     assert np.isfinite(single.candidate_vectors).all()
     data = _everybody_everything()
-    with pytest.raises(DataError, match="queries would be made of nothing"):
+    with pytest.raises(DataError, match="queries would be empty"):
         _train(*(data, data.interactions, "model.history_length=0", 'model.user_features=["auto"]'))
     with pytest.raises(DataError, match="the data has no table of items"):
         _train(data, data.interactions, 'model.item_features=["year"]')
 
 
-def test_a_training_that_diverges_is_said() -> None:
+def test_diverging_training_names_the_learning_rate() -> None:
     data = _everybody_everything()
-    with pytest.raises(config.ConfigError, match=r"training\.learning_rate 10"):
+    with pytest.raises(config.ConfigError, match=r"lower training\.learning_rate, which is 10"):
         _train(
             *(data, data.interactions),
             *_settings(epochs=60, learning_rate=10, temperature=0.01, validation_share=0),
         )
 
 
-def test_users_are_known_by_their_features() -> None:
+def test_user_features_determine_queries() -> None:
     # The history says nothing, the feature everything.
     random = np.random.default_rng(0)
     tastes = random.integers(0, 4, 200)
@@ -409,7 +409,7 @@ def test_users_are_known_by_their_features() -> None:
     assert np.mean(best // 10 == tastes[:, None]) > 0.95
 
 
-def test_queries_have_the_parts_and_the_length_that_are_asked_for() -> None:
+def test_queries_have_the_configured_parts_and_length() -> None:
     data = synthetic.load(users=50, items=80, interactions=800, seed=1)
     for user_id, normalize in itertools.product(("true", "false"), repeat=2):
         model = _train(

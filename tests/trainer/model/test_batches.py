@@ -57,7 +57,7 @@ def _targets(step: Step, weight: float | None = None) -> list[tuple[int, int]]:
     kept_weight=st.sampled_from([0.0, 0.3]),
     seed=st.integers(0, 5),
 )
-def test_a_target_that_counts_in_full_is_not_in_its_query(
+def test_target_of_full_weight_is_not_in_its_query(
     lists: list[list[int]], objective: str, future: bool, kept_weight: float, seed: int
 ) -> None:
     batches = _batches(lists, objective, future=future, kept_weight=kept_weight, seed=seed)
@@ -83,7 +83,7 @@ def test_a_target_that_counts_in_full_is_not_in_its_query(
     future=st.booleans(),
     seed=st.integers(0, 5),
 )
-def test_by_user_every_item_is_asked_from_or_for(
+def test_every_item_of_a_user_is_in_the_history_or_a_target(
     lists: list[list[int]], objective: str, future: bool, seed: int
 ) -> None:
     batches = _batches(lists, objective, future=future, seed=seed)
@@ -106,7 +106,7 @@ def test_by_user_every_item_is_asked_from_or_for(
 
 @settings(deadline=None)
 @given(lists=LISTS, future=st.booleans(), seed=st.integers(0, 5))
-def test_in_batch_every_row_is_a_target_once(
+def test_every_row_is_a_target_once_in_batch(
     lists: list[list[int]], future: bool, seed: int
 ) -> None:
     batches = _batches(lists, "in_batch", future=future, seed=seed)
@@ -123,7 +123,7 @@ def test_in_batch_every_row_is_a_target_once(
         assert step.target_columns.tolist() == step.target_rows.tolist()
 
 
-def test_a_new_epoch_is_another_and_the_same_seed_the_same() -> None:
+def test_epochs_differ_and_seeds_repeat() -> None:
     lists = [list(range(user, user + 8)) for user in range(4)]
     for objective in OBJECTIVES:
         one, same = (_batches(lists, objective) for _ in "ab")
@@ -134,7 +134,7 @@ def test_a_new_epoch_is_another_and_the_same_seed_the_same() -> None:
 
 @settings(deadline=None)
 @given(lists=LISTS, length=st.integers(0, 4), future=st.booleans())
-def test_queries_are_the_newest_of_what_they_may_be(
+def test_queries_are_the_newest_items_within_the_history_length(
     lists: list[list[int]], length: int, future: bool
 ) -> None:
     for objective in OBJECTIVES:
@@ -149,7 +149,7 @@ def test_queries_are_the_newest_of_what_they_may_be(
 
 @settings(deadline=None)
 @given(lists=LISTS, negatives_from=st.sampled_from(["uniform", "popularity"]))
-def test_by_user_candidates_come_once_and_have_training_rows(
+def test_candidates_are_distinct_and_have_training_rows(
     lists: list[list[int]], negatives_from: str
 ) -> None:
     trained = sorted({item for one in lists for item in one})
@@ -165,7 +165,7 @@ def test_by_user_candidates_come_once_and_have_training_rows(
         assert len(step.log_expected) == len(step.candidates)
 
 
-def test_without_negatives_the_targets_are_the_candidates() -> None:
+def test_candidates_without_negatives_are_the_targets() -> None:
     lists = [[0, 1, 2], [3, 4], [1, 5, 6]]
     for step in _batches(lists, "sampled_softmax", negatives=0).epoch():
         assert set(step.candidates.tolist()) == {item for _, item in _targets(step)}
@@ -174,7 +174,7 @@ def test_without_negatives_the_targets_are_the_candidates() -> None:
 
 
 @pytest.mark.parametrize("negatives_from", ["uniform", "popularity"])
-def test_in_batch_expectations_are_the_chances_of_one_draw(negatives_from: str) -> None:
+def test_log_expected_in_batch_is_the_probability_of_one_draw(negatives_from: str) -> None:
     lists = [[0, 1], [0, 2], [0]]
     batches = _batches(lists, "in_batch", negatives=200, negatives_from=negatives_from)
     share = np.array([3, 1, 1]) / 5
@@ -189,7 +189,7 @@ def test_in_batch_expectations_are_the_chances_of_one_draw(negatives_from: str) 
 
 
 @pytest.mark.parametrize("negatives_from", ["uniform", "popularity"])
-def test_sampled_expectations_are_what_is_met(negatives_from: str) -> None:
+def test_log_expected_matches_observed_frequencies(negatives_from: str) -> None:
     # 400 users, items of unequal popularity: the frequency of being a candidate, counted.
     random = np.random.default_rng(0)
     weight = 1 / np.arange(1, 101)
@@ -215,7 +215,7 @@ def test_sampled_expectations_are_what_is_met(negatives_from: str) -> None:
     np.testing.assert_allclose(counted, expected / np.maximum(met, 1), atol=0.05)
 
 
-def test_arrays_have_the_types_that_are_announced() -> None:
+def test_arrays_have_the_declared_types() -> None:
     for objective in OBJECTIVES:
         for step in _batches([[0, 1, 2], [3, 4]], objective).epoch():
             arrays = step.arrays()
@@ -227,7 +227,7 @@ def test_arrays_have_the_types_that_are_announced() -> None:
             ]
 
 
-def test_users_of_one_item_are_no_step_of_their_own() -> None:
+def test_users_with_one_item_make_no_step() -> None:
     for objective in BY_USER:
         assert len(_batches([[0], [], [3]], objective)) == 0
         users = [

@@ -17,7 +17,7 @@ def _rows(*pairs: tuple[int, int]) -> Interactions:
     return Interactions(np.array(users, np.int32), np.array(items, np.int32))
 
 
-def test_by_hand() -> None:
+def test_top_k_equals_hand_computed_values() -> None:
     # Both users rank item 9 first, then 8, ... 0 last.
     scores = np.tile(np.arange(10, dtype=np.float32), (2, 1))
     train = _rows((0, 9), (0, 8), (1, 0))
@@ -29,7 +29,7 @@ def test_by_hand() -> None:
     assert quality.unseen_items == evaluation.TopK(0.5, 0.5, 0.75, 0.75, 0.75)
 
 
-def test_per_user_by_hand() -> None:
+def test_per_user_metrics_equal_hand_computed_values() -> None:
     # Everybody ranks item 199 first, then 198, ... 0 last; user 0 has trained on 199.
     scores = np.tile(np.arange(200, dtype=np.float32), (2, 1))
     train = _rows((0, 199), (1, 0))
@@ -47,7 +47,7 @@ def test_per_user_by_hand() -> None:
     ].keys() == {"recall_at_10", "recall_at_100", "ndcg_at_10", "ndcg_at_100"}
 
 
-def test_the_best_possible_ndcg_is_1() -> None:
+def test_ndcg_of_a_perfect_ranking_is_1() -> None:
     scores = np.arange(300, dtype=np.float32)[None, :]
     everything = _rows(*((0, item) for item in range(200, 300)))
     per_user = evaluation.evaluate(lambda users: scores[users], _rows((0, 0)), everything).per_user
@@ -55,7 +55,7 @@ def test_the_best_possible_ndcg_is_1() -> None:
     assert (per_user.recall_at_10, per_user.recall_at_100) == (0.1, 1.0)
 
 
-def test_comparison_by_hand() -> None:
+def test_comparison_equals_hand_computed_values() -> None:
     # 20 items, the popular ones first: item 0 has 20 training rows, item 19 has 1.
     train = _rows(*((100 + user, item) for item in range(20) for user in range(20 - item)))
     test = _rows((100, 0), (119, 18), (119, 19))
@@ -82,7 +82,7 @@ def test_comparison_by_hand() -> None:
     assert found.quality["last"] == evaluation.evaluate(models["last"](), train, test)
 
 
-def test_slices_are_equal_parts() -> None:
+def test_popularity_slices_are_equal_parts_of_the_catalogue() -> None:
     train = _rows(*((user, user) for user in range(25)))
     test = _rows(*((0, item) for item in range(25)))
     parts = slices.by_item_popularity(train, test, 25)
@@ -100,7 +100,7 @@ _SCORE = st.sampled_from([-np.inf, np.nan, -1.5, -0.0, 0.0, 1e-42, 2.0, 7.0, np.
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), items=st.sampled_from([1, 2, 7, 15, 130]))
-def test_every_metric_equals_a_naive_loops(data: st.DataObject, items: int) -> None:
+def test_every_metric_equals_naive_loops(data: st.DataObject, items: int) -> None:
     pairs = st.tuples(st.integers(0, 4), st.integers(0, items - 1))
     train = _rows(*data.draw(st.lists(pairs, min_size=1, max_size=30)))
     test = _rows(*data.draw(st.lists(pairs, min_size=1, max_size=30)))
@@ -166,21 +166,21 @@ def test_equal_scores_are_not_all_hits() -> None:
     assert (quality.all_items.top_50, quality.all_items.top_100) == (0.0, 1.0)
 
 
-def test_nan_is_never_found() -> None:
+def test_item_with_nan_score_is_not_ranked() -> None:
     scores = np.zeros((1, 200), np.float32)
     scores[0, 3] = np.nan
     quality = evaluation.evaluate(lambda users: scores[users], _rows((0, 0)), _rows((0, 3)))
     assert quality.all_items.top_100 == 0.0
 
 
-def test_users_of_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranking_does_not_depend_on_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     scores = random.normal(size=(40, 300)).astype(np.float32)
     pairs = random.choice(40 * 300, 900, replace=False)
     rows = Interactions((pairs // 300).astype(np.int32), (pairs % 300).astype(np.int32))
     train, test = rows.take(np.arange(600)), rows.take(np.arange(600, 900))
     whole = evaluation.evaluate(lambda users: scores[users], train, test)
-    monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 1000)
+    monkeypatch.setattr(ranking, "_MAX_SCORES", 1000)
     assert evaluation.evaluate(lambda users: scores[users], train, test) == whole
     by_hand = [
         int(np.sum(scores[user] > scores[user, item])) < 100
@@ -189,13 +189,13 @@ def test_users_of_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole.all_items.top_100 == pytest.approx(np.mean(by_hand))
 
 
-def test_no_test_rows() -> None:
+def test_evaluation_without_test_rows_is_refused() -> None:
     nothing = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32))
     with pytest.raises(ValueError, match="no test rows"):
         evaluation.evaluate(lambda users: np.zeros((len(users), 3), np.float32), nothing, nothing)
 
 
-def test_unknown_users_get_popularity() -> None:
+def test_unknown_users_get_popular_items() -> None:
     vectors = np.eye(3, dtype=np.float32)
     popularity = np.array([1, 5, 3], np.float32)
     score = evaluation.dot_product_scorer(
@@ -204,7 +204,7 @@ def test_unknown_users_get_popularity() -> None:
     assert score(np.array([0, 1], np.int32)).tolist() == [[1, 0, 0], [1, 5, 3]]
 
 
-def test_what_has_no_vector_is_ranked_nowhere() -> None:
+def test_item_with_a_zero_vector_is_not_ranked() -> None:
     score = evaluation.dot_product_scorer(
         np.array([[1.0, 0.0], [0.0, 0.0]], np.float32),
         np.array([[-1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], np.float32),

@@ -58,7 +58,7 @@ def _batch(histories: Histories, users: np.ndarray) -> dict[str, tf.Tensor]:
     }
 
 
-def test_gradients_at_zero_are_like_those_elsewhere() -> None:
+def test_gradient_of_unit_length_at_zero_is_not_extreme() -> None:
     nobody = np.zeros(ITEMS, bool)
     config = ModelConfig(embedding_dim=DIM)
     features = sparse.csr_matrix(np.ones((ITEMS, 1), np.float32))
@@ -145,7 +145,7 @@ def test_training_numpy_and_saved_model_agree(
     ),
     width=st.integers(0, 6),
 )
-def test_what_is_sent_along_is_the_newer_part(
+def test_request_history_is_newer_than_the_stored_one(
     config: ModelConfig,
     stored: list[list[int]],
     asked: list[tuple[int, list[int]]],
@@ -181,7 +181,7 @@ def test_what_is_sent_along_is_the_newer_part(
     assert known.numpy().tolist() == has_items
 
 
-def test_without_history_only_the_user_counts() -> None:
+def test_query_without_history_depends_only_on_the_user() -> None:
     config = ModelConfig(embedding_dim=DIM, history_length=0, user_id=True, normalize=False)
     weights = _tower(config).trained_weights()
     assert weights.item_vectors is None
@@ -197,7 +197,7 @@ def test_without_history_only_the_user_counts() -> None:
     assert known.numpy().tolist() == [True, False], "a history says nothing to this model"
 
 
-def test_vectors_of_some_users() -> None:
+def test_weights_of_selected_users() -> None:
     weights = _tower(ModelConfig(embedding_dim=DIM, user_id=True)).trained_weights()
     some = weights.of_users(np.array([2, 0]))
     histories = _histories([[1], [2]])
@@ -208,7 +208,7 @@ def test_vectors_of_some_users() -> None:
     assert without.of_users(np.array([0])) is without
 
 
-def test_ages_are_in_the_same_bucket_on_both_sides() -> None:
+def test_tensorflow_and_numpy_agree_on_age_buckets() -> None:
     ages = np.arange(100_001)
     buckets = pooling.age_buckets(ages)
     assert buckets[[0, 1, 2, 3, 6, 7, 14, 15]].tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
@@ -217,7 +217,7 @@ def test_ages_are_in_the_same_bucket_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
-def test_pooling_by_hand(exponent: float) -> None:
+def test_pooling_equals_hand_computed_values(exponent: float) -> None:
     vectors = tf.constant([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
     log_weights = tf.math.log([1.0, 3.0, 0.5])
     pooled = pooling.pool(vectors, log_weights, tf.constant([0, 0, 2]), 3, exponent)
@@ -225,7 +225,7 @@ def test_pooling_by_hand(exponent: float) -> None:
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
 
 
-def test_features_stand_for_an_item_without_training_rows() -> None:
+def test_features_represent_an_item_without_training_rows() -> None:
     features = sparse.csr_matrix(np.array([[1, 0], [1, 0], [0, 0]], np.float32))
     trained = np.array([True, False, False])
     config = ModelConfig(embedding_dim=2, normalize=True, new_item_scale=0.5)
