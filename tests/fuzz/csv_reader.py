@@ -1,6 +1,8 @@
 """Target: bytes as a CSV file of interactions."""
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 from serving_contract import MAX_ID_BYTES
@@ -16,8 +18,9 @@ class CsvReader:
     """:meth:`run` takes the bytes of one file."""
 
     def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory()
-        self._path = Path(self._directory.name) / "clicks.csv"
+        directory = tempfile.mkdtemp()
+        weakref.finalize(self, shutil.rmtree, directory)
+        self._path = Path(directory) / "clicks.csv"
 
     def run(self, data: bytes) -> bool:
         """Whether the file was read. Raises Broken, or whatever is no DataError."""

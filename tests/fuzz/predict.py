@@ -3,6 +3,7 @@
 import array
 import asyncio
 import math
+import weakref
 from itertools import pairwise
 
 from query_service.backend.tf_serving import TfServingClient
@@ -23,6 +24,7 @@ class PredictAnswers:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        weakref.finalize(self, self._loop.close)
         self._client = self._loop.run_until_complete(self._made())
         self._answer = b""
         # In place of the call: the bytes that gRPC would have received.

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import weakref
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -92,6 +93,7 @@ class RequestPath:
         methods = Methods(timeout_s=60.0, max_concurrent_requests=10, observer=observer)
         self._handler = methods.handler(SERVICE, servicer.methods)
         self._loop = asyncio.new_event_loop()
+        weakref.finalize(self, self._loop.close)
         self._behaviours = {
             name: self._handler.service(_Details(f"/{SERVICE}/{name}")).unary_unary  # type: ignore[arg-type, union-attr]
             for name in (RETRIEVE, BATCH)
