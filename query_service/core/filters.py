@@ -66,15 +66,15 @@ class ListedItems:
     """Rejects a fixed set of items."""
 
     def __init__(self, item_ids: Set[bytes]) -> None:
-        self._item_ids = item_ids
+        self.item_ids = item_ids
 
     async def list_rejected(self, limit: int | None) -> Set[bytes]:  # noqa: ARG002
         """Return all of the items, however many: they are in memory already."""
-        return self._item_ids
+        return self.item_ids
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:  # noqa: ARG002
         """Return all of the items."""
-        return self._item_ids
+        return self.item_ids
 
 
 class SeenItems:
@@ -154,7 +154,10 @@ class Eligibility:
         self.unlisted: list[ItemFilter] = []
         for make in factories:
             made = make(query, deadline)
-            if made is not None:
+            if isinstance(made, ListedItems):
+                # Most queries have no other filters, and need not await anything.
+                self._add(made.item_ids)
+            elif made is not None:
                 self.unlisted.append(made)
 
     async def list_rejected(self, limit: int | None = None) -> None:
@@ -165,7 +168,7 @@ class Eligibility:
             if item_ids is None:
                 unlisted.append(one)
             else:
-                self.listed = self.listed | item_ids if self.listed else item_ids
+                self._add(item_ids)
         self.unlisted = unlisted
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
@@ -174,3 +177,6 @@ class Eligibility:
         for one in self.unlisted:
             rejected = rejected | await one.find_rejected(candidates)
         return rejected
+
+    def _add(self, item_ids: Set[bytes]) -> None:
+        self.listed = self.listed | item_ids if self.listed else item_ids

@@ -166,8 +166,10 @@ def test_in_flight_cancelled_and_late_requests_are_counted(
     until(lambda: scrape(port)["shortlist_requests_in_flight"] == 0)
     found = scrape(port)
     requests = "shortlist_requests_total"
-    assert found[f'{requests}{{method="Retrieve",status="CANCELLED"}}'] == 1
-    assert found[f'{requests}{{method="Retrieve",status="DEADLINE_EXCEEDED"}}'] == 1
+    cancelled = found[f'{requests}{{method="Retrieve",status="CANCELLED"}}']
+    late = found[f'{requests}{{method="Retrieve",status="DEADLINE_EXCEEDED"}}']
+    # A caller cancels at its deadline, which may reach the service before its own timer fires.
+    assert (cancelled, late) in {(1, 1), (2, 0)}
     assert found["shortlist_queries_waiting"] == 0
 
 
