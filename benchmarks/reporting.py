@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,17 @@ def argument_parser(module: str, docstring: str | None) -> argparse.ArgumentPars
     return argparse.ArgumentParser(prog=f"python -m {module}", description=description)
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json FILE``."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="Write all results as JSON.")
+JSON = ("--json", Path, None, "Write all results to this JSON file.")
+PLOT = ("--plot", Path, None, "Draw a plot to this .png or .svg file.")
 
 
-def add_plot_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--plot FILE``."""
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="Draw a plot; FILE ends in .png or .svg."
-    )
+def add_options(
+    parser: argparse.ArgumentParser, *options: tuple[str, Callable[[str], Any], Any, str]
+) -> None:
+    """Add options of one value: name, type, default and help."""
+    for name, kind, default, text in options:
+        text = text if default is None else f"{text} (default: {default})"
+        parser.add_argument(name, type=kind, default=default, help=text)
 
 
 def console() -> Console:

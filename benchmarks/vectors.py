@@ -1,7 +1,5 @@
 """Draw clustered vectors and find their exact neighbours, block by block.
 
-    python -m benchmarks.vectors DIRECTORY [--vectors 1000000] [--dims 64] [--seed 0] ...
-
 Cluster centres are Gaussian. A vector is a centre, each as likely as any other, plus Gaussian
 noise. Queries are drawn the same way and are not among the vectors. Everything is float32 and
 depends on the options alone: a larger set begins with the vectors of a smaller one with the same
@@ -117,44 +115,21 @@ def write(shape: Shape, directory: Path) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add an option for every attribute of ``Shape``."""
     default = Shape()
-    add = parser.add_argument
-    add("--vectors", type=int, default=default.vectors, help="Number of vectors.")
-    add("--dims", type=int, default=default.dims, help="Dimensions of the vectors.")
-    add(
-        "--clusters",
-        type=int,
-        default=default.clusters,
-        help="Number of clusters; 0 makes one for every 1,000 vectors.",
+    reporting.add_options(
+        parser,
+        ("--vectors", int, default.vectors, "Number of vectors."),
+        ("--dims", int, default.dims, "Dimensions of the vectors."),
+        ("--clusters", int, default.clusters, "Number of clusters; 0: one per 1,000 vectors."),
+        ("--noise", float, default.noise, "Deviation around a centre; that of the centres is 1."),
+        ("--seed", int, default.seed, "Seed of all random numbers."),
+        ("--queries", int, default.queries, "Number of queries."),
     )
-    add(
-        "--noise",
-        type=float,
-        default=default.noise,
-        help="Standard deviation around a cluster's centre; that of the centres is 1.",
+    text = "Scale all vectors to length 1."
+    parser.add_argument(
+        "--normalised", action=argparse.BooleanOptionalAction, default=True, help=text
     )
-    add(
-        "--normalised",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="Scale all vectors to length 1.",
-    )
-    add("--seed", type=int, default=default.seed, help="Seed of all random numbers.")
-    add("--queries", type=int, default=default.queries, help="Number of queries.")
 
 
 def shape_of(arguments: argparse.Namespace) -> Shape:
     """Return the shape that the options of ``add_options`` describe."""
     return Shape(**{one.name: getattr(arguments, one.name) for one in fields(Shape)})
-
-
-def main() -> None:
-    """Write the files of the command line."""
-    parser = reporting.argument_parser("benchmarks.vectors", __doc__)
-    parser.add_argument("directory", type=Path, help="Where the files are written.")
-    add_options(parser)
-    arguments = parser.parse_args()
-    write(shape_of(arguments), arguments.directory)
-
-
-if __name__ == "__main__":
-    main()

@@ -101,33 +101,20 @@ class Meter:
 
     def stop(self) -> Usage:
         """Return the processor use since the construction."""
-        begin, end = self._begin, self._read()
-        wall_s = end.at - begin.at
-        used = {name: end.servers_s[name] - begin.servers_s[name] for name in begin.servers_s}
-        machine_s = end.machine_s - begin.machine_s
+        (at, servers, machine, generators), now = self._begin, self._read()
+        wall_s = now[0] - at
+        used = {name: now[1][name] - servers[name] for name in servers}
+        machine_s = now[2] - machine
         # A generator that has ended reads as 0.
-        generators_s = sum(
-            max(0.0, after - before)
-            for before, after in zip(begin.generators_s, end.generators_s, strict=True)
-        )
+        generators_s = sum(max(0.0, b - a) for a, b in zip(generators, now[3], strict=True))
         others_s = max(0.0, machine_s - generators_s - sum(used.values()))
         return Usage(wall_s, used, machine_s / wall_s, others_s / wall_s)
 
-    def _read(self) -> "_Reading":
-        return _Reading(
-            at=time.perf_counter(),
-            servers_s={name: cpu_s(process) for name, process in self._servers.items()},
-            machine_s=_machine_s(),
-            generators_s=[_own_cpu_s(one) for one in self._generators],
-        )
-
-
-@dataclass(frozen=True)
-class _Reading:
-    at: float
-    servers_s: dict[str, float]
-    machine_s: float
-    generators_s: list[float]
+    def _read(self) -> tuple[float, dict[str, float], float, list[float]]:
+        """Return the time, and processor seconds of servers, machine and load generators."""
+        servers = {name: cpu_s(process) for name, process in self._servers.items()}
+        generators = [_own_cpu_s(one) for one in self._generators]
+        return time.perf_counter(), servers, _machine_s(), generators
 
 
 def _machine_s() -> float:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from benchmarks import reporting
 from benchmarks.chaos import report
-from benchmarks.chaos.catalogue import ensure_model
 from benchmarks.chaos.checks import ScenarioError
 from benchmarks.chaos.environment import Durations, Environment
 from benchmarks.chaos.scenarios import SCENARIOS
+from benchmarks.service.catalogue import ensure_model
 from tools.processes import ROOT, ProcessError
 
 
@@ -33,50 +33,18 @@ def run(name: str, environment: Environment) -> report.Result:
 def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.chaos", __doc__)
-    add = parser.add_argument
-    add(
-        "scenarios",
-        nargs="*",
-        metavar="SCENARIO",
-        help=f"The scenarios to run: {', '.join(SCENARIOS)} (default: all).",
-    )
-    add("--rate", type=float, default=500.0, help="Requests a second.")
-    add(
-        "--calm-s",
-        type=float,
-        default=Durations.steady_s,
-        help="Seconds of load before the failure and after the recovery.",
-    )
-    add(
-        "--overload-s",
-        type=float,
-        default=Durations.overload_s,
-        help="Seconds of each overload round.",
-    )
-    add("--soak-s", type=float, default=Durations.soak_s, help="Seconds of the soak scenario.")
-    add(
-        "--fuzzed",
-        type=int,
-        default=100_000,
-        metavar="N",
-        help="Number of requests of the fuzz scenario.",
-    )
-    add(
-        "--models-dir",
-        type=Path,
-        help="Models made by `python -m benchmarks.service.model` (default: made in --work-dir).",
-    )
-    add(
-        "--work-dir",
-        type=Path,
-        default=ROOT / "build" / "chaos",
-        help="Where models, logs and results.json are kept.",
-    )
-    add(
-        "--document",
-        type=Path,
-        metavar="FILE",
-        help="Write the table into this document, docs/reliability.md.",
+    names = f"The scenarios to run: {', '.join(SCENARIOS)} (default: all)."
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=names)
+    reporting.add_options(
+        parser,
+        ("--rate", float, 500.0, "Requests a second."),
+        ("--calm-s", float, Durations.steady_s, "Seconds of load before and after a failure."),
+        ("--overload-s", float, Durations.overload_s, "Seconds of each overload round."),
+        ("--soak-s", float, Durations.soak_s, "Seconds of the soak scenario."),
+        ("--fuzzed", int, 100_000, "Number of requests of the fuzz scenario."),
+        ("--models-dir", Path, None, "Models of benchmarks.service.model, instead of new ones."),
+        ("--work-dir", Path, ROOT / "build" / "chaos", "Where models, logs and results are kept."),
+        ("--document", Path, None, "Write the table into this file, docs/reliability.md."),
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.scenarios) - set(SCENARIOS):

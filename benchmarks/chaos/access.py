@@ -46,7 +46,7 @@ def certificates(env: Environment) -> Iterator[Check]:
         "a valid certificate": (ours, _pair(authority.issue_cert(_NAME))),
         "no certificate": (ours, None),
         "an expired certificate": (ours, _pair(expired)),
-        "a self-signed certificate": (ours, _self_signed()),
+        "a self-signed certificate": (ours, (other.private_key_pem.bytes(), theirs)),
         "a certificate of another authority": (ours, _pair(other.issue_cert(_NAME))),
         "a certificate, but no trust in the server's authority": (
             theirs,
@@ -137,33 +137,6 @@ def _pair(certificate: object) -> tuple[bytes, bytes]:
     assert isinstance(certificate, trustme.LeafCert)
     chain = b"".join(one.bytes() for one in certificate.cert_chain_pems)
     return certificate.private_key_pem.bytes(), chain
-
-
-def _self_signed() -> tuple[bytes, bytes]:
-    """Return the private key and the certificate of an unknown signer, in PEM."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
-    today = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(today - timedelta(days=1))
-        .not_valid_after(today + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, certificate.public_bytes(pem)
 
 
 def _write(path: Path, *blobs: object) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.chaos.catalogue import Catalogue, ensure_model
+from benchmarks.chaos.catalogue import Catalogue
 from benchmarks.chaos.checks import (
     Check,
     ScenarioError,
@@ -24,6 +24,7 @@ from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.outcomes import failed, faulty, quantile_ms
 from benchmarks.chaos.requests import for_users
+from benchmarks.service.catalogue import ensure_model
 from serving_contract import ITEMS_CSV, MODEL_NAMES, REPORTS, RETRIEVAL, SEEN_SQLITE
 from tfserving_subset.v1 import prediction_pb2 as tfs
 from tools.processes import Server

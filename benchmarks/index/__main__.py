@@ -42,16 +42,14 @@ def parse_arguments() -> argparse.Namespace:
         metavar="NAME",
         help=f"The indexes to measure: {', '.join(names)} (default: all).",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="Measurements of every setting.")
-    parser.add_argument("--seconds", type=float, default=0.5, help="Seconds of one measurement.")
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        default=ROOT / "build" / "index-benchmark",
-        help="Where vectors, indexes and logs are kept.",
+    reporting.add_options(
+        parser,
+        ("--rounds", int, 5, "Measurements of every setting."),
+        ("--seconds", float, 0.5, "Seconds of one measurement."),
+        ("--work-dir", Path, ROOT / "build" / "index-benchmark", "Where all files are kept."),
+        reporting.JSON,
+        reporting.PLOT,
     )
-    reporting.add_json_option(parser)
-    reporting.add_plot_option(parser)
     arguments = parser.parse_args()
     arguments.work_dir = arguments.work_dir.resolve()
     return arguments

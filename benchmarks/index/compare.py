@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import random
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +21,6 @@ from benchmarks.index.peer import Setting
 from benchmarks.index.peers import OURS, peer
 from benchmarks.index.results import LOADS, Load, Measured, Point
 from benchmarks.index.saved_models import Ours
-from tools.processes import ROOT, python_module
 
 #: Seconds between two measurements, so that threads that wait actively go to sleep.
 _PAUSE_S = 0.1
@@ -73,13 +71,8 @@ def make_vectors(shape: vectors.Shape, directory: Path) -> None:
     if made.exists() and json.loads(made.read_text(encoding="utf-8")) == asdict(shape):
         return
     shutil.rmtree(directory, ignore_errors=True)
-    options = [
-        f"--{'' if value is not False else 'no-'}{name}"
-        + ("" if isinstance(value, bool) else f"={value}")
-        for name, value in asdict(shape).items()
-    ]
-    command = python_module("benchmarks.vectors", str(directory), *options)
-    subprocess.run(command, cwd=ROOT, check=True)
+    with worker() as drawing:
+        drawing.submit(vectors.write, shape, directory).result()
 
 
 def installed(names: list[str], targets: list[float], console: Console) -> Iterator[str]:

@@ -37,7 +37,7 @@ def main() -> None:
     parser = reporting.argument_parser("benchmarks.quality", __doc__)
     parser.add_argument("--data-dir", type=Path, help="Directory with the unpacked MovieLens 100K.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="Split seeds.")
-    reporting.add_json_option(parser)
+    reporting.add_options(parser, reporting.JSON)
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)
     sections: dict[str, Callable[[int], Mapping[str, float]]] = {

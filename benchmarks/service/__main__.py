@@ -41,26 +41,16 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="Numbers of requests in flight (default: 1 8 32 128).",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="Measurements of every case.")
-    parser.add_argument(
-        "--seconds", type=float, default=3.0, help="Seconds of one measurement, after 1 s warm-up."
+    reporting.add_options(
+        parser,
+        ("--rounds", int, 5, "Measurements of every case."),
+        ("--seconds", float, 3.0, "Seconds of one measurement, after 1 s of warm-up."),
+        ("--serve-args", str, "", "More options of `query_service serve`, as one text."),
+        ("--models-dir", Path, None, "Models of benchmarks.service.model, instead of new ones."),
+        ("--work-dir", Path, ROOT / "build" / "service-benchmark", "Where all files are kept."),
+        reporting.JSON,
+        reporting.PLOT,
     )
-    parser.add_argument(
-        "--serve-args", default="", help="More options of `query_service serve`, as one text."
-    )
-    parser.add_argument(
-        "--models-dir",
-        type=Path,
-        help="Models made by `python -m benchmarks.service.model` (default: made in --work-dir).",
-    )
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        default=ROOT / "build" / "service-benchmark",
-        help="Where models, indexes and logs are kept.",
-    )
-    reporting.add_json_option(parser)
-    reporting.add_plot_option(parser)
     arguments = parser.parse_args()
     if any(one > CONNECTIONS and one % CONNECTIONS for one in arguments.concurrency):
         parser.error(f"--concurrency above {CONNECTIONS} must be a multiple of it")

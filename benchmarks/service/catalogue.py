@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from benchmarks import vectors
 from serving_contract import METRICS_JSON, REPORTS, RETRIEVAL, SEEN_QUERY, SEEN_SQLITE
+from tools.processes import ProcessError, environment, python_module
 
 HEAVY_USERS = 100
 HEAVY_SEEN = 5_000
@@ -123,3 +125,20 @@ class Catalogue:
 
     def _plain(self, number: int) -> Question:
         return Question(self._user_ids[number], tuple(map(float, self._users[number])))
+
+
+def ensure_model(
+    models_dir: Path, items: int = 200_000, users: int = 20_000, prefix: str = ITEM_PREFIX
+) -> Path:
+    """Publish a model of that size, unless the directory has one; return the directory.
+
+    Raises:
+        ProcessError: the model cannot be made.
+    """
+    if not (models_dir / RETRIEVAL).exists():
+        size = ["--items", f"{items}", "--users", f"{users}", "--item-prefix", prefix]
+        # In a process of its own, because it takes memory that the caller would keep.
+        command = python_module("benchmarks.service.model", str(models_dir), *size)
+        if subprocess.run(command, env=environment(), check=False).returncode:
+            raise ProcessError(f"no model was made in {models_dir}; the output above says why")
+    return models_dir

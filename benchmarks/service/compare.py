@@ -6,11 +6,9 @@ import math
 import random
 import shlex
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import grpc
 import psutil
@@ -25,6 +23,7 @@ from benchmarks.service.catalogue import (
     PLAIN,
     SCATTERED_SEEN,
     Catalogue,
+    ensure_model,
 )
 from benchmarks.service.chroma import Chroma
 from benchmarks.service.deployment import Deployment
@@ -39,7 +38,7 @@ from benchmarks.service.load import (
 from benchmarks.service.peers import Peer
 from benchmarks.service.results import BATCH, OURS, PREDICT, PYTHON, Case, Results
 from tools.h2load import H2loadError
-from tools.processes import ProcessError, environment, python_module
+from tools.processes import ProcessError
 from tools.usage import wait_until_idle
 
 #: Seconds between two measurements, so that the work of the last one ends.
@@ -54,7 +53,8 @@ _ERRORS = (MeasurementError, H2loadError, ProcessError, psutil.Error)
 
 def run(arguments: argparse.Namespace, console: Console) -> Results:
     """Start all peers, measure them, and stop them."""
-    catalogue = Catalogue(ensure_models(arguments.models_dir, arguments.work_dir))
+    models_dir = arguments.models_dir or ensure_model(arguments.work_dir / "models")
+    catalogue = Catalogue(models_dir.resolve())
     with ExitStack() as stack:
         serve_options = shlex.split(arguments.serve_args)
         deployment = Deployment(catalogue, arguments.work_dir, stack, serve_options)
@@ -92,17 +92,6 @@ def all_peers(recall: float) -> dict[str, Peer]:
         "chroma": Chroma(recall),
         "shortlist": peers.Shortlist(),
     }
-
-
-def ensure_models(models_dir: Path | None, work_dir: Path) -> Path:
-    """Return the directory of the models, which are made if there are none."""
-    if models_dir:
-        return models_dir.resolve()
-    made = work_dir / "models"
-    if not (made / "retrieval").exists():
-        command = python_module("benchmarks.service.model", str(made))
-        subprocess.run(command, env=environment(), check=True)
-    return made
 
 
 def start_peers(deployment: Deployment, names: list[str], console: Console) -> dict[str, Peer]:

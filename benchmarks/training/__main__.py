@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=25_000_000, help="Number of rows.")
     parser.add_argument("--seconds", type=float, default=20, help="Seconds of the tutorial.")
     parser.add_argument("--rounds", type=int, default=3, help="Measurements of both models.")
-    reporting.add_json_option(parser)
+    reporting.add_options(parser, reporting.JSON)
     arguments = parser.parse_args()
     started = time.perf_counter()
     data = draw_dataset(arguments.rows)

@@ -6,17 +6,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from query_service.load_test.connection import LoadTestError
-from query_service.load_test.load import Load, Plan, Progress
+from query_service.load_test.load import Load, Plan
 from query_service.load_test.tally import Tally
 
-#: A process says that it is connected; it is told to start, and to stop before its time.
-_READY, _START, _STOP = "ready", "start", "stop"
 _PROGRESS_INTERVAL_S = 1.0
 _CLEAR_LINE = "\r\x1b[K"
+#: What the processes share: a barrier, an event that ends the load early, and for each process the
+#: seconds measured so far, its OK answers and its failed requests. Set in each process.
+_shared: tuple[Any, Any, Any]
 
 
 def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
@@ -27,67 +30,42 @@ def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
     Raises:
         LoadTestError: a process cannot connect, or ended unexpectedly.
     """
+    # A process that runs gRPC's threads must not be forked.
+    context = multiprocessing.get_context("spawn")
+    stop, progress = context.Event(), context.Array("d", 3 * len(plans))
+    shared = (context.Barrier(len(plans)), stop, progress)
     total = Tally()
-    ready = 0
-    stopping = False
-    progress: dict[Connection, Progress] = {}
-    with _started(plans) as pipes, _interrupts() as interrupted:
-        waiting = list(pipes)
-        while waiting:
-            if interrupted.is_set() and not stopping:
-                stopping = True
-                _send(waiting, _STOP)
-            # With a timeout, because an interrupt does not end the wait.
-            for pipe in wait(waiting, timeout=0.1):
-                assert isinstance(pipe, Connection)
-                message = _receive(pipe)
-                if isinstance(message, LoadTestError):
-                    raise message
-                if isinstance(message, Tally):
-                    total.merge(message)
-                    waiting.remove(pipe)
-                elif isinstance(message, Progress):
-                    progress[pipe] = message
-                    if show_progress and len(progress) == len(pipes):
-                        _show(progress.values())
-                        progress.clear()
-                else:
-                    ready += 1
-                    if ready == len(pipes):
-                        _send(pipes, _START)
-    if show_progress:
-        sys.stderr.write(_CLEAR_LINE)
+    with (
+        _interrupts() as interrupted,
+        futures.ProcessPoolExecutor(len(plans), context, _initialise, shared) as pool,
+    ):
+        # Inherited by the processes from their first moment on: only this one handles Ctrl-C.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        runs = [pool.submit(_run, number, plan) for number, plan in enumerate(plans)]
+        signal.signal(signal.SIGINT, handler)
+        shown = progress[:]
+        while futures.wait(runs, timeout=0.05).not_done:
+            if interrupted.is_set():
+                stop.set()
+            if show_progress and progress[:] != shown:
+                shown = progress[:]
+                _show(shown)
+        if show_progress:
+            sys.stderr.write(_CLEAR_LINE)
+        # One that breaks the barrier for the others has the cause.
+        errors = [error for run in runs if (error := run.exception())]
+        for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
+            if isinstance(error, BrokenProcessPool):
+                raise LoadTestError("a process that makes the load ended unexpectedly") from error
+            raise error
+        for run in runs:
+            total.merge(run.result())
     return total
 
 
 @contextlib.contextmanager
-def _started(plans: Sequence[Plan]) -> Iterator[list[Connection]]:
-    """Start the processes and yield their pipes; end the processes after the block."""
-    # A process that runs gRPC's threads must not be forked.
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    # Inherited by the processes from their first moment on, so that only this process gets Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        for plan in plans:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(plan, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            pipes.append(ours)
-            processes.append(process)
-        signal.signal(signal.SIGINT, before)
-        yield pipes
-    finally:
-        signal.signal(signal.SIGINT, before)
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
-@contextlib.contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """Let SIGINT set an event instead of raising, so that it cuts no message in two."""
+    """Let SIGINT set an event instead of raising."""
     interrupted = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
@@ -96,27 +74,11 @@ def _interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _send(pipes: Iterable[Connection], message: str) -> None:
-    for pipe in pipes:
-        # A process that has ended is noticed when its pipe is read.
-        with contextlib.suppress(BrokenPipeError):
-            pipe.send(message)
-
-
-def _receive(pipe: Connection) -> object:
-    try:
-        return pipe.recv()
-    except (EOFError, ConnectionResetError) as error:
-        raise LoadTestError("a process that makes the load ended unexpectedly") from error
-
-
-def _show(progress: Iterable[Progress]) -> None:
-    seconds = min(one.seconds for one in progress)
-    answers = sum(one.answers for one in progress)
-    errors = sum(one.errors for one in progress)
+def _show(progress: Sequence[float]) -> None:
+    seconds, answers, errors = min(progress[::3]), sum(progress[1::3]), sum(progress[2::3])
     # A rate over the first few milliseconds means nothing.
     text = (
-        f"{seconds:.0f} s: {answers / seconds:,.0f} answers/s, {errors:,} errors"
+        f"{seconds:.0f} s: {answers / seconds:,.0f} answers/s, {errors:,.0f} errors"
         if seconds >= 0.5
         else "warming up"
     )
@@ -124,36 +86,34 @@ def _show(progress: Iterable[Progress]) -> None:
     sys.stderr.flush()
 
 
-def _work(plan: Plan, pipe: Connection) -> None:
+def _initialise(*shared: Any) -> None:
+    global _shared
+    _shared = shared
+
+
+def _run(number: int, plan: Plan) -> Tally:
     """Make the load of one process."""
-    # The pipe breaks when the parent process has ended.
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    barrier, stop, progress = _shared
+    try:
         load = Load(plan)
-        try:
-            load.connect()
-        except LoadTestError as error:
-            pipe.send(error)
-            return
-        pipe.send(_READY)
-        pipe.send(_run(load, plan, pipe) if pipe.recv() == _START else Tally())
+        load.connect()
+        barrier.wait()
+    except BaseException:
+        barrier.abort()
+        raise
 
+    def wait(end: float) -> None:
+        while (left_s := end - time.perf_counter()) > 0 and not stop.is_set():
+            now = load.progress()
+            progress[3 * number : 3 * number + 3] = (now.seconds, now.answers, now.errors)
+            stop.wait(min(left_s, _PROGRESS_INTERVAL_S))
 
-def _run(load: Load, plan: Plan, pipe: Connection) -> Tally:
     load.start()
     end = time.perf_counter() + plan.warm_up_s
-    stopped = _wait(end, load, pipe)
+    wait(end)
     began, cpu_s = time.perf_counter(), time.process_time()
-    stopped = stopped or _wait(end + plan.duration_s, load, pipe)
+    wait(end + plan.duration_s)
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu_s
-    tally = load.finish(early=stopped)
-    tally.cores = [cpu_s / seconds]
+    tally = load.finish(early=stop.is_set())
+    tally.cores = [cpu_s / seconds] if seconds else []
     return tally
-
-
-def _wait(end: float, load: Load, pipe: Connection) -> bool:
-    """Report progress until ``end``; return True as soon as the process is told to stop."""
-    while (left_s := end - time.perf_counter()) > 0:
-        pipe.send(load.progress())
-        if pipe.poll(min(left_s, _PROGRESS_INTERVAL_S)):
-            return True
-    return False
