@@ -72,6 +72,11 @@ class Load:
         for sender in self._senders:
             sender.connection.connect(self._plan.requests.method, self._plan.requests[0])
 
+    def close(self) -> None:
+        """Close all connections of a load that was not started."""
+        for sender in self._senders:
+            sender.connection.close(cancel=True)
+
     def start(self) -> None:
         """Start sending. The measured time begins after the warm-up."""
         plan, window = self._plan, self._window

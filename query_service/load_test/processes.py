@@ -94,12 +94,14 @@ def _initialise(*shared: Any) -> None:
 def _run(number: int, plan: Plan) -> Tally:
     """Make the load of one process."""
     barrier, stop, progress = _shared
+    load = Load(plan)
     try:
-        load = Load(plan)
         load.connect()
         barrier.wait()
     except BaseException:
         barrier.abort()
+        # The threads of an open channel would keep the process from ending.
+        load.close()
         raise
 
     def wait(end: float) -> None:
