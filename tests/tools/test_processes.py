@@ -28,7 +28,7 @@ def test_until_names_the_condition_and_the_limit() -> None:
 
 
 def test_server_that_fails_to_start_reports_its_output(tmp_path: Path) -> None:
-    with pytest.raises(ProcessError, match="ended with status 1.*\nno such directory"):
+    with pytest.raises(ProcessError, match=r"ended with status 1.*\nno such directory"):
         Server(_command("fails"), log=tmp_path / "server.log")
 
 
