@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz``: a target, all of them, or a running service."""
+"""Fuzz one target, all targets, or a running service."""
 
 import argparse
 import sys
@@ -8,32 +8,51 @@ from tests.fuzz import guided
 
 
 def main() -> int:
-    """0 where nothing was found, else 1."""
+    """Fuzz; return 0 if no failure was found, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
     for name in (*guided.TARGETS, "all"):
         target = commands.add_parser(name)
-        target.add_argument("--runs", type=int, help="default: what takes a minute or two")
+        target.add_argument(
+            "--runs", type=int, help="Number of inputs. Default: as many as take about a minute."
+        )
         target.add_argument("--seed", type=int, default=1)
-    service = commands.add_parser("service", help="send requests to a running service")
+    service = commands.add_parser("service", help="Send requests to a running service.")
     service.add_argument("--address", required=True, metavar="HOST:PORT")
     service.add_argument("--requests", type=int, default=100_000)
-    service.add_argument("--under-way", type=int, default=64, help="requests at a time")
+    service.add_argument(
+        "--in-flight", "--under-way", type=int, default=64, help="Number of requests in flight."
+    )
     service.add_argument("--seed", type=int, default=1)
-    service.add_argument("--token-file", type=Path, metavar="FILE", help="the first word is sent")
-    service.add_argument("--ca-file", type=Path, metavar="FILE", help="PEM; makes it TLS")
-    service.add_argument("--seen", type=Path, metavar="SQLITE", help="users to ask for, seen items")
+    service.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="File whose first word is sent as the token.",
+    )
+    service.add_argument(
+        "--ca-file",
+        type=Path,
+        metavar="FILE",
+        help="PEM file with root certificates; connects over TLS.",
+    )
+    service.add_argument(
+        "--seen",
+        type=Path,
+        metavar="SQLITE",
+        help="Seen store of the service: users to query for, and what they have seen.",
+    )
     arguments = parser.parse_args()
     if arguments.name == "service":
         return _service(arguments)
     failed = False
     for name in guided.TARGETS if arguments.name == "all" else (arguments.name,):
         runs = arguments.runs or guided.TARGETS[name].runs
-        outcome = guided.fuzz(name, runs, arguments.seed)
-        print(outcome.line(), flush=True)
-        if outcome.failure:
+        result = guided.fuzz(name, runs, arguments.seed)
+        print(result.line(), flush=True)
+        if result.failure:
             failed = True
-            print(outcome.failure, file=sys.stderr)
+            print(result.failure, file=sys.stderr)
     return int(failed)
 
 
@@ -44,16 +63,16 @@ def _service(arguments: argparse.Namespace) -> int:
         arguments.address,
         arguments.requests,
         seed=arguments.seed,
-        under_way=arguments.under_way,
+        in_flight=arguments.in_flight,
         token=token_of(arguments.token_file),
         ca=arguments.ca_file.read_bytes() if arguments.ca_file else None,
         seen=seen_of(arguments.seen),
     )
     print(tally.line())
-    for what, count in tally.breaches.items():
-        print(f"{what}: {count:,}", file=sys.stderr)
-    for what, request in tally.examples.items():
-        print(f"{what}: {request.method} {request.data[:400].hex()}", file=sys.stderr)
+    for rule, count in tally.violations.items():
+        print(f"{rule}: {count:,}", file=sys.stderr)
+    for problem, request in tally.examples.items():
+        print(f"{problem}: {request.method} {request.data[:400].hex()}", file=sys.stderr)
     return 0 if tally.clean else 1
 
 

@@ -1,4 +1,4 @@
-"""Target: bytes as a CSV file of interactions."""
+"""Fuzz target: bytes as a CSV file of interactions."""
 
 import shutil
 import tempfile
@@ -11,11 +11,11 @@ from trainer.data.types import DataError
 
 
 class Broken(AssertionError):
-    """Rows that training must never get, or an error that does not name the file."""
+    """The reader returned invalid rows, or raised an error that does not name the file."""
 
 
 class CsvReader:
-    """:meth:`run` takes the bytes of one file."""
+    """Reads the input as a file of interactions."""
 
     def __init__(self) -> None:
         directory = tempfile.mkdtemp()
@@ -23,7 +23,11 @@ class CsvReader:
         self._path = Path(directory) / "clicks.csv"
 
     def run(self, data: bytes) -> bool:
-        """Whether the file was read. Raises Broken, or whatever is no DataError."""
+        """Return whether the file could be read.
+
+        Raises:
+            Broken: the result or the error is wrong. Unexpected exceptions are not caught.
+        """
         self._path.write_bytes(data)
         try:
             found = files.load(self._path)
@@ -34,14 +38,14 @@ class CsvReader:
         rows = found.interactions
         for ids, positions in ((found.user_ids, rows.users), (found.item_ids, rows.items)):
             if not all(0 < len(one.encode()) <= MAX_ID_BYTES for one in ids):
-                raise Broken("an id that is none")
+                raise Broken("an invalid id")
             if len(set(ids)) < len(ids) or not 0 <= positions.min() <= positions.max() < len(ids):
-                raise Broken("positions of nothing")
+                raise Broken("positions outside the vocabulary")
         return True
 
 
 def seeds() -> list[bytes]:
-    """A few inputs to begin with."""
+    """Return the inputs that fuzzing starts from."""
     return [
         b"user_id,item_id\n1,2\n",
         b'\xef\xbb\xbfuser_id,item_id,timestamp,rating\r\n1,"a,\n""b",5,4.5\r\n',

@@ -1,6 +1,6 @@
-"""Runs a target under libFuzzer (Atheris), guided by the coverage of our code.
+"""Runs a target under libFuzzer (Atheris), guided by code coverage.
 
-Each run is a process of its own: libFuzzer ends the one that it is in.
+Every run is a separate process, because libFuzzer ends the process that it runs in.
 """
 
 import logging
@@ -18,18 +18,25 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Target(NamedTuple):
-    """Where a target is, the package whose coverage guides it, and how many runs are a minute."""
+    """A class whose ``run`` method takes the bytes of one input.
+
+    Attributes:
+        module: the module of the class.
+        name: the name of the class.
+        covered_package: the package whose coverage guides the fuzzer.
+        runs: the number of inputs that take about a minute.
+    """
 
     module: str
     name: str
-    ours: str
+    covered_package: str
     runs: int
 
 
 TARGETS = {
     "request-path": Target("tests.fuzz.request_path", "RequestPath", "query_service", 100_000),
     "predict": Target("tests.fuzz.predict", "PredictAnswers", "query_service", 100_000),
-    # Every run writes and reads a file.
+    # Slower, because every run writes and reads a file.
     "csv": Target("tests.fuzz.csv_reader", "CsvReader", "trainer.data", 20_000),
 }
 _DONE = re.compile(r"Done (\d+) runs")
@@ -37,8 +44,8 @@ _COVERED = re.compile(r"cov: (\d+)")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Of one run; ``failure`` is empty where nothing was found."""
+class Result:
+    """The result of fuzzing a target; ``failure`` is empty if no failure was found."""
 
     target: str
     runs: int
@@ -47,15 +54,15 @@ class Outcome:
     failure: str
 
     def line(self) -> str:
-        """A row of a table."""
+        """Return the result as a row of a Markdown table."""
         return (
             f"| {self.target} | {self.runs:,} runs in {self.seconds:.0f} s "
             f"| {self.covered} branches | {1 if self.failure else 0} failures |"
         )
 
 
-def fuzz(target: str, runs: int, seed: int = 1) -> Outcome:
-    """Run a target in a process; its log is in the outcome where it failed."""
+def fuzz(target: str, runs: int, seed: int = 1) -> Result:
+    """Fuzz a target in a new process. If it fails, the result contains its log."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         child = subprocess.run(
@@ -72,20 +79,20 @@ def fuzz(target: str, runs: int, seed: int = 1) -> Outcome:
     done, covered = _DONE.search(log), _COVERED.findall(log)
     failure = "" if child.returncode == 0 and done else f"{log[-6000:]}\ninput: {inputs}"
     seconds = time.monotonic() - began
-    return Outcome(
+    return Result(
         target, int(done[1]) if done else 0, int(covered[-1]) if covered else 0, seconds, failure
     )
 
 
 def _child(target: str, runs: int, seed: int, directory: Path) -> None:
-    """In the process: does not return."""
+    """Fuzz in this process, and exit."""
     import importlib
 
     import atheris
 
     logging.disable(logging.CRITICAL)
     where = TARGETS[target]
-    with atheris.instrument_imports(include=[where.ours]):
+    with atheris.instrument_imports(include=[where.covered_package]):
         module = importlib.import_module(where.module)
     run = getattr(module, where.name)().run
     corpus = directory / "corpus"

@@ -1,4 +1,4 @@
-"""Target: bytes as the model server's answer to a Predict of two queries."""
+"""Fuzz target: bytes as the model server's response to a Predict of two queries."""
 
 import array
 import asyncio
@@ -16,22 +16,26 @@ _QUERIES = [Query(QueryKind.USER, "u", depth) for depth in DEPTHS]
 
 
 class Broken(AssertionError):
-    """A row that the core must never get."""
+    """The backend passed an invalid row on to the core."""
 
 
 class PredictAnswers:
-    """:meth:`run` takes the bytes of one answer."""
+    """Reads the input as the response to a Predict."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         weakref.finalize(self, self._loop.close)
         self._client = self._loop.run_until_complete(self._made())
         self._answer = b""
-        # In place of the call: the bytes that gRPC would have received.
+        # Replaces the call: returns the bytes that gRPC would have received.
         self._client._predict = self._predict  # type: ignore[assignment]
 
     def run(self, answer: bytes) -> bool:
-        """Whether the answer was taken. Raises Broken, or whatever is no ModelServerFault."""
+        """Return whether the response was accepted.
+
+        Raises:
+            Broken: an accepted row is invalid. Unexpected exceptions are not caught.
+        """
         self._answer = answer
         deadline = self._loop.time() + 60
         fetched = self._client.fetch_batch(QueryKind.USER, _QUERIES, DEPTHS, deadline)
@@ -55,17 +59,17 @@ def _check(row: RankedItems, depth: int) -> None:
     for one in row.item_ids:
         one.decode("utf-8")
     if not len(row.item_ids) == len(row.scores) <= depth:
-        raise Broken("a row of another size")
+        raise Broken("a row of the wrong size")
     if not all(score < math.inf for score in row.scores):
-        raise Broken("a score that is not finite")
+        raise Broken("an infinite score")
     if any(not one >= after for one, after in pairwise(row.scores)):
-        raise Broken("not best first")
+        raise Broken("not sorted by score")
     if row.version < 1:
         raise Broken("no version")
 
 
-def good(*, as_content: bool) -> pb.PredictResponse:
-    """An answer by the book."""
+def valid_response(*, as_content: bool) -> pb.PredictResponse:
+    """Return a valid response, with ``tensor_content`` or with typed values."""
     ids, scores = [b"a", b"b", b"", b"", "é".encode(), b"d", b"e", b"f"], [3.0, 2.0]
     scores += [-math.inf, -math.inf, 4.0, 3.0, 2.0, -1.0]
     response = pb.PredictResponse()
@@ -91,5 +95,5 @@ def good(*, as_content: bool) -> pb.PredictResponse:
 
 
 def seeds() -> list[bytes]:
-    """A few inputs to begin with."""
-    return [good(as_content=content).SerializeToString() for content in (False, True)]
+    """Return the inputs that fuzzing starts from."""
+    return [valid_response(as_content=content).SerializeToString() for content in (False, True)]

@@ -1,4 +1,4 @@
-"""Target: bytes -> request -> validation -> core -> answer, with a model in memory."""
+"""Fuzz target: bytes as a request, validated and answered from a model in memory."""
 
 import asyncio
 import hashlib
@@ -17,18 +17,18 @@ from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.core.retriever import Retriever
 from query_service.telemetry.observer import Observer
 from retrieval.v1 import retrieval_service_pb2 as pb
-from tests.fuzz.contract import BATCH, RETRIEVE, breaches
+from tests.fuzz.contract import BATCH, RETRIEVE, violations
 
 _CATALOGUE = [*(f"i{n}" for n in range(40)), "é" * 128, "a\0b", "\U0010ffff"]
 _EXPECTED = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 
 
 class Broken(AssertionError):
-    """The request path broke its contract."""
+    """The service broke a rule of its API."""
 
 
 class _Model:
-    """Ranks a small catalogue, each query's in its own order, with duplicates and filler."""
+    """Ranks a small catalogue in an order of its own per query, with duplicates and fillers."""
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:  # noqa: ARG002
         order = int.from_bytes(hashlib.blake2b(query.id.encode(), digest_size=2).digest(), "big")
@@ -59,12 +59,12 @@ class _SeenStore:
 
 
 def seen(user_id: str) -> Set[str]:
-    """What a user has seen."""
+    """Return the items that a user has seen."""
     return set(_CATALOGUE[:: 2 + len(user_id) % 3])
 
 
 class _Context:
-    """What handlers use of a call."""
+    """The part of a gRPC context that handlers use."""
 
     code = grpc.StatusCode.OK
 
@@ -83,7 +83,7 @@ class _Context:
 
 
 class RequestPath:
-    """:meth:`run` takes the bytes of one input: the first chooses the method."""
+    """Answers the input as a request; its first byte selects the method."""
 
     def __init__(self) -> None:
         observer = Observer()
@@ -100,12 +100,16 @@ class RequestPath:
         }
 
     def run(self, data: bytes) -> grpc.StatusCode:
-        """The status. Raises Broken."""
+        """Return the status of the request.
+
+        Raises:
+            Broken: the status or the response is wrong.
+        """
         method = BATCH if data[:1] >= b"\x80" else RETRIEVE
         return self.ask(method, data[1:])
 
     def ask(self, method: str, request: bytes) -> grpc.StatusCode:
-        """The same of a request's bytes."""
+        """Answer a serialized request; otherwise like :meth:`run`."""
         context = _Context()
         try:
             answer = self._loop.run_until_complete(self._behaviours[method](request, context))
@@ -113,7 +117,7 @@ class RequestPath:
             if context.code not in _EXPECTED:
                 raise Broken(context.code.name) from None
             return context.code
-        if found := breaches(method, request, answer, seen):
+        if found := violations(method, request, answer, seen):
             raise Broken(", ".join(found))
         return grpc.StatusCode.OK
 
@@ -125,7 +129,7 @@ class _Details:
 
 
 def seeds() -> list[bytes]:
-    """A few inputs to begin with."""
+    """Return the inputs that fuzzing starts from."""
     queries = [
         pb.RetrieveRequest(user_id="u", max_candidates=3, exclude_item_ids=["i1", "i2"]),
         pb.RetrieveRequest(item_id="i3", viewer_id="v", exclude_seen=True),

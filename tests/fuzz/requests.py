@@ -1,4 +1,4 @@
-"""Requests, from good ones to garbage. The same seed makes the same ones."""
+"""Generates requests, from valid ones to random bytes. A seed determines the sequence."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ _ODD_TEXTS = [
     *("'; DROP TABLE seen; --", "../../etc/passwd", "%s%n", "\u202e", "\n", "nan", "-1"),
 ]
 _ODD_NUMBERS = [0, 1, -1, 999, 1000, 1001, 2**31 - 1, -(2**31)]
-#: Each is legal or not, but all are short: wire types, groups, over-long numbers, broken UTF-8.
+#: Short byte strings, valid or not: wire types, groups, overlong varints, invalid UTF-8.
 _ODD_BYTES = [
     *(b"\xa2\x06\x04abcd", b"\x0a\x02\xc3\x28", b"\x0a\x03\xed\xa0\x80", b"\x0a\xff", b"\x18"),
     *(b"\x18" + b"\xff" * 9 + b"\x01", b"\x18" + b"\xff" * 10, b"\x53\x54", b"\x53", b"\x54"),
@@ -22,32 +22,37 @@ _ODD_BYTES = [
 
 
 class Request(NamedTuple):
-    """One call: a method's name and the bytes of its message."""
+    """The name of a method and a serialized request."""
 
     method: str
     data: bytes
 
 
 class RequestMaker:
-    """Makes requests without end. It gets the ids of items from the answers."""
+    """Generates an endless sequence of requests, with item ids from earlier responses."""
 
     def __init__(self, seed: int, user_ids: Sequence[str] = ()) -> None:
-        """``user_ids`` are known to the service."""
+        """Generate requests for some made-up users and for ``user_ids``, whom the service knows."""
         self._random = random.Random(seed)
         self.item_ids = ["i0", "i1", "1", "2", "50", "item"]
         self._user_ids = ["u", "u1", "1", "2", "943", "nobody", *user_ids]
 
     def __iter__(self) -> Iterator[Request]:
-        makers: list[Callable[[], Request]] = [self._good, self._odd, self._changed, self._garbage]
+        makers: list[Callable[[], Request]] = [
+            self._valid,
+            self._unusual,
+            self._mutated,
+            self._random_bytes,
+        ]
         while True:
             yield self._random.choices(makers, (40, 30, 25, 5))[0]()
 
     def learn(self, item_ids: list[str]) -> None:
-        """Ids that the service knows, of which some become exclusions and queries."""
+        """Use ids that the service knows in later requests, as queries and exclusions."""
         if item_ids and len(self.item_ids) < 2000:
             self.item_ids += item_ids[:20]
 
-    def _good(self) -> Request:
+    def _valid(self) -> Request:
         if self._random.random() < 0.1:
             count = self._random.choice([1, 2, 5, 20])
             batch = pb.BatchRetrieveRequest(requests=[self._query() for _ in range(count)])
@@ -76,8 +81,8 @@ class RequestMaker:
     def _items(self, count: int) -> list[str]:
         return self._random.choices(self.item_ids, k=count)
 
-    def _odd(self) -> Request:
-        """A message whose fields break rules, or hardly keep them."""
+    def _unusual(self) -> Request:
+        """Return a message with fields that are invalid, or just valid."""
         draw = self._random
         request = self._query()
         for _ in range(draw.randint(1, 3)):
@@ -98,10 +103,10 @@ class RequestMaker:
             return Request(BATCH, batch.SerializeToString())
         return Request(RETRIEVE, request.SerializeToString())
 
-    def _changed(self) -> Request:
-        """Bytes of a message with some of them others."""
+    def _mutated(self) -> Request:
+        """Return a message with some of its bytes changed."""
         draw = self._random
-        method, good = self._good() if draw.random() < 0.8 else self._odd()
+        method, good = self._valid() if draw.random() < 0.8 else self._unusual()
         data = bytearray(good[:4096])
         for _ in range(draw.randint(1, 6)):
             place = draw.randrange(len(data) + 1)
@@ -116,6 +121,6 @@ class RequestMaker:
                     data[place:place] = data[: draw.randint(0, 40)]
         return Request(method, bytes(data))
 
-    def _garbage(self) -> Request:
+    def _random_bytes(self) -> Request:
         method = self._random.choice([RETRIEVE, BATCH])
         return Request(method, self._random.randbytes(self._random.choice([0, 1, 7, 100, 5000])))

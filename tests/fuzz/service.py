@@ -1,4 +1,4 @@
-"""Sends requests to a running service and judges its answers."""
+"""Sends generated requests to a running service and checks its responses."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import grpc
 
 from retrieval.v1 import retrieval_service_pb2 as pb
 from serving_contract import SEEN_QUERY
-from tests.fuzz.contract import BATCH, RETRIEVE, Seen, breaches
+from tests.fuzz.contract import BATCH, RETRIEVE, Seen, violations
 from tests.fuzz.requests import Request, RequestMaker
 
-#: What no request may lead to.
+#: Status codes that no request may cause.
 FORBIDDEN = frozenset(
     [
         "INTERNAL",
@@ -33,49 +33,49 @@ FORBIDDEN = frozenset(
 )
 _TIMEOUT_S = 30
 _CHANNELS = 4
-#: Users of a seen store, and what one of them may have seen.
-_USERS, _MOST_SEEN = 500, 1_000
+#: How many users of a seen store are queried for, and how many items each may have seen.
+_MAX_USERS, _MAX_SEEN_ITEMS = 500, 1_000
 
 
 @dataclass
 class Tally:
-    """What came of the requests."""
+    """Counts of the responses and of what is wrong with them."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    #: Answers for users by the model: not the popular items that strangers get.
+    #: Responses ranked by the model for a user, instead of the most popular items.
     personal: int = 0
-    breaches: Counter[str] = field(default_factory=Counter)
-    #: A request of each kind that went wrong.
+    violations: Counter[str] = field(default_factory=Counter)
+    #: One request for each problem.
     examples: dict[str, Request] = field(default_factory=dict)
     seconds: float = 0.0
     alive: bool = True
 
     @property
     def clean(self) -> bool:
-        """Whether nothing went wrong."""
-        return self.alive and not self.breaches and FORBIDDEN.isdisjoint(self.statuses)
+        """Tell whether no problem was found."""
+        return self.alive and not self.violations and FORBIDDEN.isdisjoint(self.statuses)
 
     def count(self, request: Request, status: str, answer: bytes, seen: Seen | None = None) -> None:
-        """One answer."""
+        """Count one response, and check it if its status is OK."""
         self.statuses[status] += 1
-        found = breaches(*request, answer, seen) if status == "OK" else []
-        self.breaches.update(found)
-        for what in [*found, *FORBIDDEN & {status}]:
-            self.examples.setdefault(what, request)
+        found = violations(*request, answer, seen) if status == "OK" else []
+        self.violations.update(found)
+        for problem in [*found, *FORBIDDEN & {status}]:
+            self.examples.setdefault(problem, request)
         if status == "OK" and request.method == RETRIEVE and not found:
             of_user = pb.RetrieveRequest.FromString(request.data).HasField("user_id")
             by_model = pb.RetrieveResponse.FromString(answer).origin == pb.ORIGIN_MODEL
             self.personal += of_user and by_model
 
     def line(self) -> str:
-        """A row of a table."""
+        """Return the counts as a row of a Markdown table."""
         shown = ", ".join(f"{name} {count:,}" for name, count in self.statuses.most_common())
         wrong = sum(self.statuses[name] for name in FORBIDDEN)
         return (
             f"| fuzzed requests | {self.statuses.total():,} in {self.seconds:.0f} s | {shown} "
             f"| {self.personal:,} personal "
             f"| {wrong} INTERNAL or the like | {0 if self.alive else 1} crashes "
-            f"| {self.breaches.total()} broken answers |"
+            f"| {self.violations.total()} broken answers |"
         )
 
 
@@ -84,23 +84,23 @@ def attack(
     requests: int,
     *,
     seed: int = 0,
-    under_way: int = 64,
+    in_flight: int = 64,
     token: str | None = None,
     ca: bytes | None = None,
     seen: Mapping[str, Set[str]] | None = None,
 ) -> Tally:
-    """Send so many requests, ``under_way`` of them at a time.
+    """Send requests and check the responses.
 
     Args:
         address: HOST:PORT.
-        requests: how many.
-        seed: of the requests, as far as they do not depend on answers.
-        under_way: at a time.
+        requests: number of requests.
+        seed: determines the requests, except for the item ids taken from responses.
+        in_flight: number of requests in flight.
         token: sent as ``authorization: Bearer``.
-        ca: root certificates in PEM; with them the connection is TLS.
-        seen: users that the service knows, and what each of them has seen.
+        ca: root certificates in PEM; with them the connection uses TLS.
+        seen: seen items by user, for users that the service knows.
     """
-    tally, lock, free = Tally(), threading.Lock(), threading.Semaphore(under_way)
+    tally, lock, free = Tally(), threading.Lock(), threading.Semaphore(in_flight)
     maker = RequestMaker(seed, [*seen] if seen else [])
     seen_by = (lambda user: seen.get(user, frozenset())) if seen else None
     metadata = [("authorization", f"Bearer {token}")] if token else None
@@ -119,7 +119,7 @@ def attack(
             answer = call.result() if status == "OK" else b""
             with lock:
                 tally.count(request, status, answer, seen_by)
-                if status == "OK" and request.method == RETRIEVE and not tally.breaches:
+                if status == "OK" and request.method == RETRIEVE and not tally.violations:
                     response = pb.RetrieveResponse.FromString(answer)
                     maker.learn([one.item_id for one in response.candidates])
         finally:
@@ -131,7 +131,7 @@ def attack(
         method = methods[number % _CHANNELS][request.method]
         call = method.future(request.data, timeout=_TIMEOUT_S, metadata=metadata)
         call.add_done_callback(lambda call, request=request: done(call, request))
-    for _ in range(under_way):
+    for _ in range(in_flight):
         free.acquire()
     tally.seconds = time.monotonic() - began
     for channel in channels:
@@ -141,7 +141,7 @@ def attack(
 
 
 def _channel(address: str, ca: bytes | None, number: int) -> grpc.Channel:
-    # With an option that differs each has a connection of its own.
+    # Channels with different options do not share a connection.
     options = [("grpc.max_receive_message_length", -1), ("fuzz.number", number)]
     if ca is None:
         return grpc.insecure_channel(address, options)
@@ -149,7 +149,7 @@ def _channel(address: str, ca: bytes | None, number: int) -> grpc.Channel:
 
 
 def _alive(address: str, ca: bytes | None) -> bool:
-    """Whether it takes a new connection."""
+    """Tell whether the service accepts a new connection."""
     with _channel(address, ca, _CHANNELS) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=10)
@@ -159,17 +159,17 @@ def _alive(address: str, ca: bytes | None) -> bool:
 
 
 def seen_of(path: Path | None) -> dict[str, frozenset[str]] | None:
-    """Some users of a ``seen.sqlite``, and what each of them has seen; None without one."""
+    """Return the seen items of some users of a ``seen.sqlite``, or None without a path."""
     if path is None:
         return None
     users = "SELECT user_id FROM seen GROUP BY user_id HAVING count(*) <= ? LIMIT ?"
     with closing(sqlite3.connect(path)) as store:
         return {
             user: frozenset(row[0] for row in store.execute(SEEN_QUERY, (user,)))
-            for (user,) in store.execute(users, (_MOST_SEEN, _USERS)).fetchall()
+            for (user,) in store.execute(users, (_MAX_SEEN_ITEMS, _MAX_USERS)).fetchall()
         }
 
 
 def token_of(path: Path | None) -> str | None:
-    """The first token of a file; None without one."""
+    """Return the first word of a file, or None without a path."""
     return path.read_text(encoding="utf-8").split()[0] if path else None

@@ -1,4 +1,4 @@
-"""A few seconds of each fuzzer, and proof that they find what there is to find."""
+"""Short runs of every fuzz target, and proof that the fuzzers detect bugs."""
 
 import importlib
 import sys
@@ -13,8 +13,8 @@ from query_service.core import retriever
 from query_service.core.query import RankedItems
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.fuzz import guided
-from tests.fuzz.contract import BATCH, RETRIEVE, breaches
-from tests.fuzz.predict import PredictAnswers, good
+from tests.fuzz.contract import BATCH, RETRIEVE, violations
+from tests.fuzz.predict import PredictAnswers, valid_response
 from tests.fuzz.request_path import Broken, RequestPath
 from tests.fuzz.requests import Request, RequestMaker
 from tests.fuzz.service import Tally
@@ -25,22 +25,22 @@ from tests.skips import applies_if
     sys.platform == "linux" and sys.version_info < (3, 13), "Atheris (Linux, Python before 3.13)"
 )
 @pytest.mark.parametrize("target", guided.TARGETS)
-def test_a_short_run_finds_nothing(target: str) -> None:
-    outcome = guided.fuzz(target, 1_000)
-    assert not outcome.failure, outcome.failure
-    assert outcome.runs == 1_000
-    assert outcome.covered > 50
+def test_short_run_finds_no_failure(target: str) -> None:
+    result = guided.fuzz(target, 1_000)
+    assert not result.failure, result.failure
+    assert result.runs == 1_000
+    assert result.covered > 50
 
 
 @pytest.mark.parametrize("target", guided.TARGETS)
-def test_every_seed_goes_all_the_way(target: str) -> None:
+def test_every_seed_is_accepted(target: str) -> None:
     where = guided.TARGETS[target]
     module = importlib.import_module(where.module)
     run = getattr(module, where.name)().run
     assert {run(data) for data in module.seeds()} <= {True, grpc.StatusCode.OK}
 
 
-def test_requests_of_the_maker_keep_the_contract_in_memory() -> None:
+def test_generated_requests_reveal_no_violation() -> None:
     path, made = RequestPath(), RequestMaker(seed=5)
     made.learn([f"i{n}" for n in range(20)])
     codes: dict[grpc.StatusCode, int] = {}
@@ -61,13 +61,13 @@ QUERY = pb.RetrieveRequest(user_id="u", max_candidates=3, exclude_item_ids=["x"]
 
 
 @pytest.mark.parametrize(
-    ("request_", "answer", "breach"),
+    ("request_", "answer", "violation"),
     [
         (QUERY, [("a", 2), ("b", 1)], None),
         (QUERY, [("a", 2), ("x", 1)], "an excluded item"),
         (QUERY, [("a", 2), ("a", 1)], "a duplicate"),
-        (QUERY, [("a", 1), ("b", 2)], "not best first"),
-        (QUERY, [("a", 2), ("", 1)], "no item"),
+        (QUERY, [("a", 1), ("b", 2)], "not sorted by score"),
+        (QUERY, [("a", 2), ("", 1)], "an empty item id"),
         (QUERY, [("a", 4), ("b", 3), ("c", 2), ("d", 1)], "more than max_candidates"),
         (QUERY, [("a", float("nan"))], "a score that is not a number"),
         (pb.RetrieveRequest(item_id="a"), [("a", 1)], "the query item"),
@@ -75,30 +75,30 @@ QUERY = pb.RetrieveRequest(user_id="u", max_candidates=3, exclude_item_ids=["x"]
         (pb.RetrieveRequest(user_id="u", exclude_seen=True), [("s", 1)], "a seen item"),
     ],
 )
-def test_a_breach_is_seen(
-    request_: pb.RetrieveRequest, answer: list[tuple[str, float]], breach: str | None
+def test_violations_are_detected(
+    request_: pb.RetrieveRequest, answer: list[tuple[str, float]], violation: str | None
 ) -> None:
     response = pb.RetrieveResponse(
         candidates=[pb.Candidate(item_id=one, score=score) for one, score in answer],
         origin=pb.ORIGIN_MODEL,
         model_version=1,
     )
-    expected = [] if breach is None else [breach]
+    expected = [] if violation is None else [violation]
     data = request_.SerializeToString()
-    assert breaches(RETRIEVE, data, response.SerializeToString(), lambda _: {"s"}) == expected
+    assert violations(RETRIEVE, data, response.SerializeToString(), lambda _: {"s"}) == expected
     batch = pb.BatchRetrieveRequest(requests=[request_]).SerializeToString()
     results = pb.BatchRetrieveResponse(results=[pb.BatchRetrieveResult(response=response)])
-    assert breaches(BATCH, batch, results.SerializeToString(), lambda _: {"s"}) == expected
+    assert violations(BATCH, batch, results.SerializeToString(), lambda _: {"s"}) == expected
 
 
 @pytest.mark.parametrize("method", [RETRIEVE, BATCH])
-def test_an_answer_that_is_no_message_is_a_breach(method: str) -> None:
+def test_response_that_is_not_a_message_is_a_violation(method: str) -> None:
     tally = Tally()
     tally.count(Request(method, b""), "OK", b"\xff")
-    assert dict(tally.breaches) == {"an answer that is no message": 1}
+    assert dict(tally.violations) == {"a response that is not a message": 1}
 
 
-def test_answers_for_known_users_are_told_apart() -> None:
+def test_only_personal_responses_for_users_are_counted_as_personal() -> None:
     tally = Tally()
     response = pb.RetrieveResponse(model_version=1)
     for query in (pb.RetrieveRequest(user_id="u"), pb.RetrieveRequest(item_id="i")):
@@ -109,7 +109,7 @@ def test_answers_for_known_users_are_told_apart() -> None:
     assert tally.personal == 1
 
 
-def test_a_status_that_may_not_be_is_a_failure() -> None:
+def test_forbidden_status_is_a_failure() -> None:
     for status, clean in (("NOT_FOUND", True), ("INTERNAL", False), ("UNKNOWN", False)):
         tally = Tally()
         tally.count(Request(RETRIEVE, b""), status, b"")
@@ -125,7 +125,7 @@ def _reject_nothing(ranking: RankedItems, _: object, k: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("breach", "name", "broken"),
+    ("violation", "name", "broken"),
     [
         ("an excluded item", "_best_accepted", _reject_nothing),
         ("the query item", "_best_accepted", _reject_nothing),
@@ -136,11 +136,11 @@ def _reject_nothing(ranking: RankedItems, _: object, k: int) -> Any:
             lambda row, excluded, _: _best_accepted(row, excluded, 200),
         ),
         ("a duplicate", "_best_accepted", lambda row, _, k: (row.item_ids[:k], row.scores[:k])),
-        ("no item", "_FILLER", b"?"),
+        ("an empty item id", "_FILLER", b"?"),
     ],
 )
-def test_the_target_sees_a_broken_core(
-    monkeypatch: pytest.MonkeyPatch, breach: str, name: str, broken: Any
+def test_request_path_detects_a_bug_in_the_core(
+    monkeypatch: pytest.MonkeyPatch, violation: str, name: str, broken: Any
 ) -> None:
     monkeypatch.setattr(retriever, name, broken)
     path, made = RequestPath(), RequestMaker(seed=5)
@@ -151,19 +151,19 @@ def test_the_target_sees_a_broken_core(
             path.ask(*request)
         except Broken as error:
             found |= set(str(error).split(", "))
-    assert breach in found
+    assert violation in found
 
 
-def test_the_target_sees_a_bug_in_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_path_detects_a_bug_in_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "_HEADS", [])
     with pytest.raises(Broken, match="INTERNAL"):
         RequestPath().ask(RETRIEVE, QUERY.SerializeToString())
 
 
-def test_the_target_sees_a_bug_in_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_detects_a_bug_in_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = PredictAnswers()
     monkeypatch.setattr(tensors, "decode_strings", lambda content, count: [content] * count)
-    answer = good(as_content=True)
+    answer = valid_response(as_content=True)
     answer.outputs["item_id"].tensor_content = b"\xff"
     assert not answers.run(answer.SerializeToString())
     monkeypatch.setattr(tensors, "decode_strings", lambda *_: None)
