@@ -90,7 +90,7 @@ def test_slow_and_failed_requests_are_logged(
 def test_format_of_a_text_line(
     model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
+    model_server.error = (grpc.StatusCode.UNAVAILABLE, "unavailable")
     with _serving(model_server) as stub:
         _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u1")))
     (line,) = _request_lines(capfd)
@@ -122,7 +122,7 @@ def test_changes_of_health_and_shutdown_are_logged(
         return text in log
 
     with _serving(model_server, "--lame-duck-s", "0.1", "--grace-s", "3"):
-        model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
+        model_server.error = (grpc.StatusCode.UNAVAILABLE, "unavailable")
         until(lambda: logged("on the model server: NOT_SERVING"))
         model_server.error = None
         until(lambda: logged("on the model server: SERVING"))
@@ -138,19 +138,19 @@ def test_outage_does_not_flood_the_log(
     model_server: FakeModelServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model_server.error = (grpc.StatusCode.INTERNAL, "broken")
-    asked = 0
+    requests = 0
     began = time.monotonic()
     with _serving(model_server, "--log-format", "json") as stub:
-        while asked < 300:
+        while requests < 300:
             calls = [stub.Retrieve.future(pb.RetrieveRequest(user_id="u1")) for _ in range(50)]
-            asked += len(calls)
+            requests += len(calls)
             assert {_status(call.result) for call in calls} == {"INTERNAL"}
     seconds = time.monotonic() - began
     lines = [json.loads(line) for line in _request_lines(capfd)]
     written = [one for one in lines if one["message"] == "request failed"]
     more = [one for one in lines if one["message"] == "more requests were slow or failed"]
     assert LINES_PER_SECOND <= len(written) <= LINES_PER_SECOND * (seconds + 1)
-    assert len(written) + sum(one["count"] for one in more) == asked
+    assert len(written) + sum(one["count"] for one in more) == requests
     # The traceback names the status of the model server, but not its message.
     assert "AioRpcError INTERNAL" in written[0]["traceback"]
     assert "in _rank" in written[0]["traceback"]
@@ -163,7 +163,7 @@ def test_log_line_names_the_trace(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     trace = "0af7651916cd43dd8448eb211c80319c"
-    model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
+    model_server.error = (grpc.StatusCode.UNAVAILABLE, "unavailable")
     with _serving(model_server, "--log-format", "json") as stub:
         metadata = (("traceparent", f"00-{trace}-b7ad6b7169203331-01"),)
         _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id="u1"), metadata=metadata))
@@ -219,9 +219,9 @@ def test_log_contains_no_ids(
         model_server.delay_s = 1.2
         ends_with("DEADLINE_EXCEEDED", retrieve(**user))
         assert _status(lambda: stub.Retrieve(retrieve(**user), timeout=0.1)) == "DEADLINE_EXCEEDED"
-        asked = len(model_server.signatures)
+        predicts = len(model_server.signatures)
         call = stub.Retrieve.future(retrieve(**user))
-        until(lambda: len(model_server.signatures) > asked)
+        until(lambda: len(model_server.signatures) > predicts)
         call.cancel()
     log = capfd.readouterr().err
     for status in ("OK", "NOT_FOUND", "UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"):

@@ -146,7 +146,7 @@ def test_predict_is_linked_with_all_of_its_requests(
 def test_spans_have_the_status_of_failures(
     collector: Collector, model_server: FakeModelServer
 ) -> None:
-    model_server.error = (grpc.StatusCode.UNAVAILABLE, "away")
+    model_server.error = (grpc.StatusCode.UNAVAILABLE, "unavailable")
     with _serving(model_server) as (stub, _):
         for request in (pb.RetrieveRequest(user_id="u"), pb.RetrieveRequest()):
             with pytest.raises(grpc.RpcError):
