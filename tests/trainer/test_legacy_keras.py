@@ -1,4 +1,4 @@
-"""Keras 3 is refused loudly, whichever way it came."""
+"""Keras 3 is refused with a message, whether requested or already in use."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Baselines by hand, on planted truth, and at the figures known for MovieLens 100K."""
+"""Baselines equal hand-computed values and reach their known quality on MovieLens 100K."""
 
 import sys
 import warnings
@@ -31,7 +31,7 @@ def test_item_knn_equals_hand_computed_values() -> None:
         [cosine_01 + cosine_02, cosine_01 + cosine_12, cosine_02 + cosine_12, 0]
     )
     assert scores[2] == pytest.approx([0, cosine_01, cosine_02, 0])
-    # The nearest to item 0 is item 1 alone.
+    # With one neighbour, only item 1 counts for item 0.
     nearest = baselines.item_knn(rows, 4, 4, neighbours=1)(_everybody(4))
     assert nearest[2] == pytest.approx([0, cosine_01, 0, 0])
 
@@ -42,7 +42,7 @@ def test_ease_minimises_its_objective() -> None:
     users, items = np.nonzero(dense)
     rows = Interactions(users.astype(np.int32), items.astype(np.int32))
     scores = baselines.ease(rows, 30, 8, l2=5.0)(_everybody(30))
-    # Column j: ridge regression of item j on the others.
+    # Column j is the ridge regression of item j on the other items.
     for j in range(8):
         others = np.delete(dense, j, axis=1)
         weights = np.linalg.solve(others.T @ others + 5 * np.eye(7), others.T @ dense[:, j])
@@ -98,7 +98,7 @@ def test_baselines_reach_their_known_quality_on_movielens(ml_100k: Path) -> None
     models["EASE, 500"] = lambda: baselines.ease(parts.train, users, items, l2=500)
     found = evaluation.compare(models, parts.train, parts.test, items).quality
     reached = {name: quality.unseen_items.top_100 for name, quality in found.items()}
-    # The last two: figures measured apart from this code, of another such split.
+    # The last two figures were measured with other code, on another split of the same kind.
     assert reached == pytest.approx(
         {
             "popularity": 0.415,

@@ -18,22 +18,22 @@ def _rows(*pairs: tuple[int, int]) -> Interactions:
 
 
 def test_top_k_equals_hand_computed_values() -> None:
-    # Both users rank item 9 first, then 8, ... 0 last.
+    # Both users have the ranking 9, 8, ..., 0.
     scores = np.tile(np.arange(10, dtype=np.float32), (2, 1))
     train = _rows((0, 9), (0, 8), (1, 0))
     test = _rows((0, 7), (0, 9), (1, 9), (1, 4))
     quality = evaluation.evaluate(lambda users: scores[users], train, test)
-    # Ranks: 2, 0, 0, 5.
+    # The ranks are 2, 0, 0 and 5.
     assert quality.all_items == evaluation.TopK(0.5, 0.75, 1.0, 1.0, 1.0)
-    # Without what they trained on: 0, never (it was removed), 0, 5.
+    # Without training items they are 0, none (the item is removed), 0 and 5.
     assert quality.unseen_items == evaluation.TopK(0.5, 0.5, 0.75, 0.75, 0.75)
 
 
 def test_per_user_metrics_equal_hand_computed_values() -> None:
-    # Everybody ranks item 199 first, then 198, ... 0 last; user 0 has trained on 199.
+    # All users have the ranking 199, 198, ..., 0; item 199 is a training item of user 0.
     scores = np.tile(np.arange(200, dtype=np.float32), (2, 1))
     train = _rows((0, 199), (1, 0))
-    # Ranks of user 0: 0, 2, 49 (the first row is there twice) and nowhere; of user 1: 10.
+    # Ranks of user 0: 0, 2, 49 (the first row is repeated) and none; rank of user 1: 10.
     test = _rows((0, 198), (1, 189), (0, 196), (0, 198), (0, 149), (0, 199))
     per_user = evaluation.evaluate(lambda users: scores[users], train, test).per_user
     assert per_user.recall_at_10 == pytest.approx((2 / 4 + 0 / 1) / 2)
@@ -66,7 +66,7 @@ def test_comparison_equals_hand_computed_values() -> None:
         "last": lambda: lambda users: np.where(scores[users] > 0, 1, -np.inf).astype(np.float32),
     }
     found = evaluation.compare(models, train, test, 20)
-    # User 100 has trained on every item, user 119 on item 0 alone.
+    # User 100 has every item as a training item, user 119 only item 0.
     assert found.slices["item_popularity"] == [
         {"label": "19 to 20", "rows": 1, "top_100": {"flat": 0.0, "last": 0.0}},
         {"label": "1 to 2", "rows": 2, "top_100": {"flat": 1.0, "last": 0.5}},
@@ -87,7 +87,7 @@ def test_popularity_slices_are_equal_parts_of_the_catalogue() -> None:
     test = _rows(*((0, item) for item in range(25)))
     parts = slices.by_item_popularity(train, test, 25)
     assert np.bincount(parts.of_row).tolist() == [3, 2, 3, 2, 3, 2, 3, 2, 3, 2]
-    # Equally popular items: in the order of the catalogue.
+    # Equally popular items are in the order of the catalogue.
     assert parts.of_row.tolist() == sorted(parts.of_row)
     train = _rows(*((user, item) for user in range(10) for item in range(user + 1)))
     parts = slices.by_user_history(train, _rows(*((user, 0) for user in range(10))))
@@ -119,7 +119,7 @@ def test_every_metric_equals_naive_loops(data: st.DataObject, items: int) -> Non
 
 
 def _naive(scores: np.ndarray, train: Interactions, test: Interactions) -> dict[str, Any]:
-    """All of it from sorted lists, one user and one row after the other."""
+    """Compute all metrics with sorted lists, one user and one row at a time."""
     seen = set(zip(train.users.tolist(), train.items.tolist(), strict=True))
     asked = list(zip(test.users.tolist(), test.items.tolist(), strict=True))
     ranked, unseen = {}, {}
@@ -223,5 +223,5 @@ def test_movielens_sized_data_takes_under_two_seconds() -> None:
     scorer = evaluation.popularity_scorer(baselines.popularity(train, 1682))
     started = time.process_time()
     evaluation.evaluate(scorer, train, test)
-    # CPU seconds of this process: the neighbours on a shared machine do not count.
+    # CPU time, so that other processes on a shared machine do not count.
     assert time.process_time() - started < 2

@@ -1,4 +1,4 @@
-"""Training steps: who is asked for what, and among which candidates."""
+"""Training steps have the right queries, targets and candidates."""
 
 from collections import Counter
 from dataclasses import replace
@@ -43,7 +43,7 @@ def _queries(step: Step) -> list[list[int]]:
 
 
 def _targets(step: Step, weight: float | None = None) -> list[tuple[int, int]]:
-    """Of every target its query and its item."""
+    """Return the query and the item of every target."""
     items = step.candidates[step.target_columns]
     chosen = np.ones(len(items), bool) if weight is None else step.target_weights == weight
     return list(zip(step.target_rows[chosen].tolist(), items[chosen].tolist(), strict=True))
@@ -93,7 +93,7 @@ def test_every_item_of_a_user_is_in_the_history_or_a_target(
     for step in steps:
         found = _targets(step)
         for row, query in enumerate(_queries(step)):
-            # Or the step of one user would have nothing to learn from.
+            # Every user has at least one target.
             assert row in {target for target, _ in found}
             order = lists[step.users[row]]
             assert query == [item for item in order if item in query], "oldest first"
@@ -190,7 +190,7 @@ def test_log_expected_in_batch_is_the_probability_of_one_draw(negatives_from: st
 
 @pytest.mark.parametrize("negatives_from", ["uniform", "popularity"])
 def test_log_expected_matches_observed_frequencies(negatives_from: str) -> None:
-    # 400 users, items of unequal popularity: the frequency of being a candidate, counted.
+    # Count how often each item is a candidate, for 400 users and items of unequal popularity.
     random = np.random.default_rng(0)
     weight = 1 / np.arange(1, 101)
     lists = [
@@ -210,8 +210,8 @@ def test_log_expected_matches_observed_frequencies(negatives_from: str) -> None:
             expected[step.candidates] += np.exp(step.log_expected)
             steps += 1
     counted = met / steps
-    assert counted.max() - counted.min() > 0.5, "there is something to tell apart"
-    # It takes the targets for independent draws, which one user's are not.
+    assert counted.max() - counted.min() > 0.5, "the frequencies must differ"
+    # The formula assumes independent targets, which those of one user are not.
     np.testing.assert_allclose(counted, expected / np.maximum(met, 1), atol=0.05)
 
 

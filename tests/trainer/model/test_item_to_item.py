@@ -1,4 +1,4 @@
-"""Similar items learnt from what users did next."""
+"""Query embeddings of items are learnt from consecutive interactions."""
 
 import itertools
 
@@ -36,7 +36,7 @@ def _vectors() -> np.ndarray:
 
 
 def test_training_finds_a_planted_sequence() -> None:
-    # Everybody goes from item i to item i + 1, and from item 27 nowhere.
+    # All users go from item i to item i + 1; item 27 is always the last.
     starts = np.random.default_rng(1).integers(0, 25, 300)
     lists = [list(range(start, min(start + 5, 28))) for start in starts]
     vectors = _vectors()
@@ -47,9 +47,11 @@ def test_training_finds_a_planted_sequence() -> None:
     )
     following = np.arange(1, 28)
     assert np.mean(_nearest(trained, vectors)[:27] == following) > 0.9
-    assert np.mean(_nearest(vectors, vectors)[:27] == following) < 0.2, "cosine does not know"
+    assert np.mean(_nearest(vectors, vectors)[:27] == following) < 0.2, (
+        "candidate embeddings alone do not find it"
+    )
     np.testing.assert_allclose(np.linalg.norm(trained, axis=1), 1, rtol=1e-5)
-    # Who has no follower keeps the own vector.
+    # Items without a next item keep their embedding.
     np.testing.assert_allclose(trained[[27, *COLD]], vectors[[27, *COLD]], atol=1e-6)
 
 
@@ -75,7 +77,7 @@ def _rows(*rows: tuple[int, int, int]) -> Interactions:
 
 @pytest.mark.parametrize(("scale", "shift"), [(1, 0), (1, -1000), (10**9, 1_700_000_000 * 10**9)])
 def test_evaluation_equals_hand_computed_values(scale: int, shift: int) -> None:
-    # Item i scores item j by -|j - i - 1|: first the follower, then its neighbours.
+    # Item i scores item j by -|j - i - 1|: the next item is the best, then its neighbours.
     place = np.arange(200.0)
     queries = np.stack([place + 1, np.ones(200)], axis=1).astype(np.float32)
     vectors = np.stack([2 * place, -(place**2)], axis=1).astype(np.float32)
@@ -107,7 +109,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(monkeypatch: pytest.Monkey
     at_once = item_to_item.evaluate(*asked)
     assert at_once is not None
     assert 0 < at_once.top_10 < 1
-    # Five rows at a time, and, in a catalogue beyond the limit, one.
+    # Batches of five rows, and of one row for a catalogue beyond the limit.
     for scores in (5 * ITEMS, 1):
         monkeypatch.setattr(item_to_item, "_MAX_SCORES", scores)
         assert item_to_item.evaluate(*asked) == at_once

@@ -1,4 +1,4 @@
-"""One query tower, three times: TensorFlow in training, NumPy, TensorFlow in a SavedModel."""
+"""The query tower gives the same results in training, in NumPy and in a SavedModel."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ def _histories(lists: list[list[int]]) -> Histories:
 
 
 def _tower(config: ModelConfig, *, user_features: int = 0, item_features: int = 2) -> QueryTower:
-    """A tower with weights as training could leave them: none is 0."""
+    """Return a tower with random weights that are not zero."""
     tower = QueryTower(
         _features(ITEMS, item_features, 1),
         np.arange(ITEMS) < ITEMS - 1,
@@ -64,7 +64,7 @@ def test_gradient_of_unit_length_at_zero_is_not_extreme() -> None:
     features = sparse.csr_matrix(np.ones((ITEMS, 1), np.float32))
     items = CandidateTower(features, nobody, config, seed=1)
     tower = QueryTower(features, nobody, features, nobody, config, seed=1)
-    # Features and the base are zeros, and here there is nothing else.
+    # Feature embeddings and the base start at zero, and this query has no other parts.
     queries = _batch(_histories([[], []]), np.array([0, 1]))
     for vectors_of in (lambda: items(tf.range(2)), lambda: tower(queries)):
         with tf.GradientTape() as tape:
@@ -78,7 +78,7 @@ def test_gradient_of_unit_length_at_zero_is_not_extreme() -> None:
 
 
 def _naive(weights: QueryWeights, history: list[int], user: int | None) -> np.ndarray:
-    """By the formula, an item at a time."""
+    """Compute the formula item by item."""
     query = weights.base.astype(np.float64).copy()
     if weights.item_vectors is not None:
         newest = history[max(len(history) - weights.history_length, 0) :]
@@ -151,7 +151,7 @@ def test_request_history_is_newer_than_the_stored_one(
     asked: list[tuple[int, list[int]]],
     width: int,
 ) -> None:
-    """-1 is padding, -2 an unknown id; both may be anywhere. Items may come again."""
+    """Here -1 is padding and -2 an unknown id; both may be anywhere, and items may repeat."""
     weights = _tower(config).trained_weights()
     module = QueryModule(weights, USER_IDS, _histories(stored), IdTable(ITEM_IDS, "items"))
     sent = [history[:width] for _, history in asked]
@@ -187,14 +187,14 @@ def test_query_without_history_depends_only_on_the_user() -> None:
     assert weights.item_vectors is None
     histories = _histories([[0, 1], [2], [], [3]])
     assert weights.user_vectors is not None
-    # The last user has no training rows, so no vector of their own.
+    # The last user has no training rows and therefore no id embedding.
     assert not weights.user_vectors[3].any()
     np.testing.assert_array_equal(weights.embed(histories, np.arange(4)), weights.user_vectors)
     queries, known = QueryModule(weights, USER_IDS, histories, IdTable(ITEM_IDS, "items")).embed(
         tf.constant(["u2", "nobody"]), tf.constant([["i1"], ["i1"]])
     )
     np.testing.assert_allclose(queries, [weights.user_vectors[2], np.zeros(DIM)])
-    assert known.numpy().tolist() == [True, False], "a history says nothing to this model"
+    assert known.numpy().tolist() == [True, False], "this model ignores histories"
 
 
 def test_weights_of_selected_users() -> None:
@@ -239,7 +239,7 @@ def test_features_represent_an_item_without_training_rows() -> None:
     half = 0.5**0.5
     expected = [[half, half], [0.5, 0.0], [0.0, 0.0]]
     np.testing.assert_allclose(tower(tf.range(3)), expected, rtol=1e-6)
-    # A step of training leaves out the own vectors of a share of the items.
+    # A training step leaves out the id embeddings of a share of the items.
     all_out = CandidateTower(features, trained, replace(config, item_id_dropout=1.0), seed=1)
     all_out(tf.constant([0]))
     all_out.set_weights(tower.get_weights())

@@ -1,4 +1,4 @@
-"""The model learns: the published tutorial's figures, planted truth, TFRS's own metric."""
+"""Training reproduces the tutorial, finds planted structure and agrees with TFRS's metric."""
 
 import itertools
 from dataclasses import replace
@@ -39,7 +39,7 @@ def _quality(data: Dataset, parts: Split, model: training.TrainedModel) -> evalu
 
 
 def _dataset(lists: list[list[int]], items: int, features: pd.DataFrame | None = None) -> Dataset:
-    """Users with these items, a second apart."""
+    """Return a data set of users with these items, one second apart."""
     users = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
     item_ids = np.array([f"i{item}" for item in range(items)], object)
     return Dataset(
@@ -68,7 +68,7 @@ def test_tutorial_preset_reproduces_the_published_quality(ml_100k: Path) -> None
         parts = split.split(data.interactions, "random", 0.2, seed)
         model = training.train(data, parts.train, settings, CONSOLE)
         reached.append(_quality(data, parts, model).all_items.top_100)
-    # Published: 0.2334.
+    # The tutorial reports 0.2334.
     assert all(0.22 <= one <= 0.26 for one in reached), reached
 
 
@@ -83,7 +83,7 @@ def planted() -> tuple[Dataset, Split]:
 
 @pytest.fixture(scope="module")
 def learnt(planted: tuple[Dataset, Split]) -> training.TrainedModel:
-    """By the default configuration, but without features: the tastes are for it to find."""
+    """Train with the default configuration, but without the features that reveal the tastes."""
     data, parts = planted
     return _train(data, parts.train, "model.item_features=[]", "training.epochs=8")
 
@@ -102,7 +102,7 @@ def test_training_finds_planted_tastes(
     similar = vectors[often] @ vectors[often].T
     np.fill_diagonal(similar, -np.inf)
     nearest = often[np.argsort(-similar, axis=1)[:, :5]]
-    assert np.mean(taste[nearest] == taste[often][:, None]) > 0.9, "by chance: 0.2"
+    assert np.mean(taste[nearest] == taste[often][:, None]) > 0.9, "chance would give 0.2"
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_default_configuration_beats_popularity(
             *("training.negatives=256", "training.targets=future"),
         ),
         ("training.objective=full_softmax", "training.targets=future"),
-        # The user's own vector alone, as in the published tutorial, but trained.
+        # Only the user's id embedding, as in the tutorial, but trained for longer.
         (
             *("training.objective=in_batch", "training.batch_size=512", "training.negatives=256"),
             *("model.history_length=0", "model.user_id=true"),
@@ -162,7 +162,7 @@ def test_metrics_agree_with_factorized_top_k(
     candidates = tf.data.Dataset.from_tensor_slices((list(data.item_ids), learnt.candidate_vectors))
     metric = tfrs.metrics.FactorizedTopK(candidates=candidates.batch(128), ks=evaluation.TOP_KS)
     assert learnt.known_users[parts.test.users].all()
-    # By ids: by scores it loses the items whose two ways of being scored differ in a bit.
+    # Compare ids, because two ways of computing a score can differ in the last bit.
     metric.update_state(
         learnt.query_vectors()[parts.test.users],
         learnt.candidate_vectors[parts.test.items],
@@ -185,14 +185,14 @@ def test_short_history_reveals_the_taste(
         query = learnt.query.embed(histories.of(_dataset([items.tolist()], 600).interactions, 1))
         best = np.argsort(-(query @ learnt.candidate_vectors.T)[0])
         best = best[~np.isin(best, items)][:20]
-        assert np.mean(taste[best] == one) > 0.8, "by chance: 0.2"
+        assert np.mean(taste[best] == one) > 0.8, "chance would give 0.2"
 
 
 def test_new_item_is_found_by_its_features(planted: tuple[Dataset, Split]) -> None:
     data, parts = planted
     item_taste, user_taste = _taste(data.item_features), _taste(data.user_features)
     popularity = baselines.popularity(parts.train, 600)
-    # Of every taste six items that had some rows become new ones.
+    # Six items of every taste lose their training rows and become new items.
     often = np.argsort(-popularity, kind="stable")
     new = np.concatenate([often[item_taste[often] == one][20:26] for one in range(TASTES)])
     rows = parts.train.take(~np.isin(parts.train.items, new))
@@ -210,11 +210,11 @@ def test_new_item_is_found_by_its_features(planted: tuple[Dataset, Split]) -> No
     with_features, without = shown.values()
     assert with_features[0] > 0.9
     assert with_features[1] < 0.1
-    assert without[0] == pytest.approx(without[1]), "nothing is known of them"
+    assert without[0] == pytest.approx(without[1]), "new items without features must all be alike"
 
 
 def test_future_targets_find_a_planted_sequence() -> None:
-    # From item i everybody goes to i + 1; the ring has no ends, and no item is popular.
+    # All users go from item i to i + 1 on a ring, so that no item is more popular than another.
     random = np.random.default_rng(1)
     lists = [[(start + step) % 40 for step in range(8)] for start in random.integers(0, 40, 300)]
     data = _dataset(lists, 40)
@@ -230,7 +230,7 @@ def test_future_targets_find_a_planted_sequence() -> None:
         scores[rows.users, rows.items] = -np.inf
         found[targets] = np.mean(scores.argmax(axis=1) == data.interactions.items[last])
     assert found["future"] > 0.9
-    # Without time the item before the first is as good an answer.
+    # Without order the item before the first would be an equally good answer.
     assert found["random"] < 0.8
 
 
@@ -254,7 +254,7 @@ def test_users_without_training_rows_stay_unknown() -> None:
 
 
 def test_early_stopping_restores_the_best_epoch() -> None:
-    # With steps this long it gets no better before long.
+    # The learning rate is so high that validation stops improving early.
     data = synthetic.load(users=60, items=80, interactions=1_200, tastes=4, seed=2)
     settings = _settings(epochs=40, patience=3, refit="false", batch_size=16, learning_rate=0.1,
                          learning_rate_decay="false")  # fmt: skip
@@ -263,7 +263,7 @@ def test_early_stopping_restores_the_best_epoch() -> None:
     assert len(curve.loss) == len(curve.validation) < 40
     assert curve.best_epoch == np.argmax(curve.validation) + 1
     assert len(curve.validation) - curve.best_epoch == 3
-    # The model is the one of the best epoch: as if training had ended with it.
+    # The model equals one whose training ended with the best epoch.
     short = _train(*(data, data.interactions, *settings), f"training.epochs={curve.best_epoch}")
     np.testing.assert_allclose(short.candidate_vectors, model.candidate_vectors, atol=1e-3)
 
@@ -276,14 +276,14 @@ def test_refit_learns_from_all_rows() -> None:
     once = _train(data, rows, *settings, "training.refit=false")
     assert again.curve.validation == once.curve.validation
     assert len(again.curve.loss) == len(again.curve.validation)
-    # As without a validation, for as many epochs as were best.
+    # The model equals one that was trained without validation for the best number of epochs.
     plain = _train(
         *(data, rows),
         *_settings(epochs=again.curve.best_epoch, batch_size=16, validation_share=0),
     )
     np.testing.assert_allclose(again.candidate_vectors, plain.candidate_vectors, atol=1e-4)
     assert np.abs(again.candidate_vectors - once.candidate_vectors).max() > 0.01
-    # What was watched on is in the users' histories all the same.
+    # Validation rows are part of the users' histories.
     assert once.histories.items.tolist() == histories.of(rows, 60).items.tolist()
 
 
@@ -316,7 +316,7 @@ ODD = {
 @pytest.mark.parametrize("lists", ODD.values(), ids=ODD.keys())
 @pytest.mark.parametrize("objective", ["full_softmax", "sampled_softmax", "in_batch"])
 def test_degenerate_data_can_be_trained_on(lists: list[list[int]], objective: str) -> None:
-    # Items that nobody touched, and a step larger than all of the data.
+    # Some items have no rows, and a step is larger than the whole data set.
     data = _dataset(lists, 9)
     model = _train(
         *(data, data.interactions, f"training.objective={objective}"),
@@ -329,7 +329,7 @@ def test_degenerate_data_can_be_trained_on(lists: list[list[int]], objective: st
 
 
 def test_validation_users_may_have_no_training_rows() -> None:
-    # The later half of the users comes after all of the others.
+    # All rows of the second half of the users are newer than those of the first half.
     lists = [[user % 5, 5 + user % 4, 9] for user in range(30)]
     data = _dataset(lists, 10)
     rows = data.interactions
@@ -396,7 +396,7 @@ def test_diverging_training_names_the_learning_rate() -> None:
 
 
 def test_user_features_determine_queries() -> None:
-    # The history says nothing, the feature everything.
+    # The history is uninformative, and the feature determines the items.
     random = np.random.default_rng(0)
     tastes = random.integers(0, 4, 200)
     lists = [(taste * 10 + random.permutation(10)[:4]).tolist() for taste in tastes]

@@ -1,4 +1,4 @@
-"""The losses equal their formulas, computed target by target."""
+"""Losses equal their formulas, computed target by target in NumPy."""
 
 from dataclasses import replace
 from typing import Any
@@ -54,14 +54,14 @@ def _fed(step: Step) -> dict[str, tf.Tensor]:
 
 
 def _scores(model: TwoTowerModel, step: Step, config: TrainingConfig) -> np.ndarray:
-    """Of every query and candidate, by the towers' own vectors: float64 [B, C]."""
+    """Return the scores of all queries and candidates from the towers' embeddings, [B, C]."""
     queries = model.query_tower(_fed(step)).numpy().astype(np.float64)
     candidates = model.candidate_tower(tf.constant(step.candidates, tf.int32)).numpy()
     return queries @ candidates.astype(np.float64).T / config.temperature
 
 
 def _mean_loss(scores: np.ndarray, step: Step, hardest: int = 0) -> float:
-    """-log softmax of each target among the candidates, the weighted mean."""
+    """Return the weighted mean of -log softmax of each target among the candidates."""
     losses = []
     for row, column in zip(step.target_rows, step.target_columns, strict=True):
         among = np.sort(scores[row])[-hardest:] if hardest else scores[row]
@@ -77,7 +77,7 @@ def _loss(model: TwoTowerModel, step: Step) -> float:
 def test_full_softmax_loss_equals_numpy(changed: dict[str, Any]) -> None:
     config = replace(CONFIG, **changed)
     model, step = _model(config, "full_softmax"), _step(config, "full_softmax")
-    assert len(step.target_rows) > len(step.users), "several targets of a query"
+    assert len(step.target_rows) > len(step.users), "some queries must have several targets"
     if "kept_weight" in changed:
         assert set(step.target_weights) == {0.3, 1.0}
     expected = _mean_loss(_scores(model, step, config), step)
@@ -107,7 +107,7 @@ def test_sampled_softmax_loss_equals_numpy(corrected: bool) -> None:
 @pytest.mark.parametrize("removed", [True, False])
 @pytest.mark.parametrize("hardest", [0, 2])
 def test_in_batch_loss_equals_numpy(corrected: bool, removed: bool, hardest: int) -> None:
-    """As the task of TensorFlow Recommenders has it: a sum, not a mean."""
+    """The loss is a sum, as in the task of TensorFlow Recommenders."""
     config = replace(
         CONFIG,
         batch_size=10,
@@ -117,7 +117,7 @@ def test_in_batch_loss_equals_numpy(corrected: bool, removed: bool, hardest: int
     )
     model, step = _model(config, "in_batch"), _step(config, "in_batch")
     scores = _scores(model, step, config) - corrected * step.log_expected
-    assert len(set(step.candidates)) < len(step.candidates), "an item is there more than once"
+    assert len(set(step.candidates)) < len(step.candidates), "some item must occur more than once"
     expected = 0.0
     for row in range(len(step.users)):
         again = step.candidates == step.candidates[row]
@@ -143,7 +143,7 @@ def test_dropout_applies_only_in_training() -> None:
 
 @pytest.mark.parametrize("objective", ["full_softmax", "in_batch"])
 def test_rating_loss_equals_numpy(objective: str) -> None:
-    """The squared error of affinity and the item's usual rating, averaged as the rest is."""
+    """The rating loss is the squared error of affinity plus the item's mean rating."""
     rated = replace(HISTORIES, ratings=np.random.default_rng(1).normal(size=len(HISTORIES.items)))
     config = replace(CONFIG, objective=objective, kept_weight=0.3, rating_weight=0.7)
     step = next(iter(Batches(rated, ITEMS, config, history_length=10, seed=4).epoch()))
