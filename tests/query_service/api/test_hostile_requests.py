@@ -17,7 +17,7 @@ from query_service.errors import InvalidRequest
 from retrieval.v1 import interaction_service_pb2 as interaction_pb
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.conftest import running
-from tests.fuzz.contract import BATCH, RETRIEVE, breaches
+from tests.fuzz.contract import BATCH, RETRIEVE, violations
 from tests.fuzz.service import attack
 from tests.query_service.conftest import FakeModelServer, Service
 
@@ -39,7 +39,7 @@ def _ask(service: Service, method: str, data: bytes) -> Code:
     )
     if call.code() is Code.OK:
         seen = lambda user: _SEEN.get(user, set())  # noqa: E731
-        assert breaches(method, data, call.result(), seen) == []
+        assert violations(method, data, call.result(), seen) == []
     return call.code()  # type: ignore[no-any-return]
 
 
@@ -238,6 +238,6 @@ def test_5_000_fuzzed_requests_keep_the_contract(
     """``python -m tests.fuzz service`` sends 100,000."""
     model_server.ranking = [f"i{n}" for n in range(300)]
     tally = attack(service.address, 5_000, seed=2)
-    assert tally.clean, (tally.line(), tally.breaches, tally.examples)
+    assert tally.clean, (tally.line(), tally.violations, tally.examples)
     assert tally.statuses.total() == 5_000
     assert min(tally.statuses["OK"], tally.statuses["INVALID_ARGUMENT"]) > 1_500

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from query_service.backend.tensor_content import decode_numbers, decode_strings
 from retrieval.v1 import retrieval_service_pb2
-from tests.fuzz.predict import PredictAnswers, good
+from tests.fuzz.predict import PredictAnswers, valid_response
 from tests.query_service.conftest import Service
 from tfserving_subset.v1 import prediction_pb2 as pb
 
@@ -69,7 +69,7 @@ def test_random_values_in_valid_tensors(
 ) -> None:
     if ordered:
         scores = sorted(scores[:4], reverse=True) + sorted(scores[4:], reverse=True)
-    response = good(as_content=False)
+    response = valid_response(as_content=False)
     response.outputs["item_id"].string_val[:] = ids
     response.outputs["score"].float_val[:] = scores
     answers.run(response.SerializeToString())
@@ -78,7 +78,7 @@ def test_random_values_in_valid_tensors(
 @settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_randomly_changed_bytes(answers: PredictAnswers, data: st.DataObject) -> None:
-    changed = bytearray(good(as_content=data.draw(st.booleans())).SerializeToString())
+    changed = bytearray(valid_response(as_content=data.draw(st.booleans())).SerializeToString())
     for place, piece in data.draw(
         st.lists(st.tuples(st.integers(0, len(changed)), st.binary(max_size=3)), max_size=4)
     ):
@@ -145,7 +145,7 @@ def _values(name: str, values: list[Any]) -> Callable[[pb.PredictResponse], None
 def test_invalid_response_is_a_fault_found_cheaply(
     answers: PredictAnswers, spoil: Callable[[pb.PredictResponse], None]
 ) -> None:
-    response = good(as_content=False)
+    response = valid_response(as_content=False)
     assert answers.run(response.SerializeToString())
     spoil(response)
     data = response.SerializeToString()
