@@ -1,4 +1,4 @@
-"""Changes a stored catalogue: items come, change and go; all others stay as they are."""
+"""Adds, updates and removes items of a stored catalogue. All other items stay as they are."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -18,12 +18,12 @@ Array = TypeVar("Array", bound=NDArray[np.generic])
 
 @dataclass(frozen=True)
 class Counts:
-    """What was changed.
+    """The number of items that were changed.
 
     Attributes:
         added: items that are new.
-        updated: items that were there and have new features.
-        removed: items that are gone.
+        updated: items that existed and got new features.
+        removed: items that were removed.
     """
 
     added: int = 0
@@ -34,96 +34,96 @@ class Counts:
 def change(
     stored: StoredTowers, given: Items | None, removed: NDArray[np.object_]
 ) -> tuple[StoredTowers, Counts]:
-    """A stored catalogue with the ``given`` items, and without the ``removed`` ones.
+    """Return a stored catalogue with the ``given`` items and without the ``removed`` ones.
 
-    A given item that is there already keeps what its training rows taught, and its place among
-    the popular; its features are those given, its title too where there is one. A removed id
-    that is not there is not looked at.
+    A given item that exists already keeps its trained vector and its popularity, and gets the
+    given features and, if there is one, the given title. Removed ids that do not exist are
+    ignored.
 
     Args:
         stored: the catalogue.
-        given: new items and known ones; its table has the columns that are read as features.
+        given: new and known items. Their table has the model's feature columns.
         removed: str objects, distinct.
 
     Raises:
-        DataError: an item is both given and removed, or nothing is left.
+        DataError: an item is both given and removed, or no item or user would be left.
     """
     ids = pd.Index(removed, dtype=object)
     if given is not None and (both := ids.intersection(pd.Index(given.ids, dtype=object))).size:
-        raise DataError(f"item {both[0]!r} is to be removed, and given as well")
-    gone = _rows(stored.servable.item_ids, removed)
+        raise DataError(f"item {both[0]!r} is both in the items to add and in those to remove")
+    rows = _rows(stored.servable.item_ids, removed)
     kept = np.ones(len(stored.titles), np.bool_)
-    kept[gone[gone >= 0]] = False
+    kept[rows[rows >= 0]] = False
     counts = Counts(removed=int(np.count_nonzero(~kept)))
     stored = stored.keep_items(kept)
     if given is not None and len(given.ids):
         rows = _rows(stored.servable.item_ids, given.ids)
         added = int(np.count_nonzero(rows < 0))
         counts = replace(counts, added=added, updated=len(rows) - added)
-        stored = _with(stored, given, rows)
+        stored = _with_items(stored, given, rows)
     if not stored.servable.candidate_vectors.any():
-        raise DataError("no item would be left that can be retrieved")
+        raise DataError("no item that can be retrieved would be left")
     if not len(stored.servable.user_ids):
-        raise DataError("no user would be left: every item of every history is to be removed")
+        raise DataError("no user would be left, because every item of every history is removed")
     return stored, counts
 
 
-def unread(stored: StoredTowers, given: Items) -> list[str]:
-    """The columns in which no given item has a value that the model knows."""
+def unknown_columns(stored: StoredTowers, given: Items) -> list[str]:
+    """Return the columns in which no given item has a value that the model knows."""
+    encoder = stored.items.encoder
     return [
         column.name
-        for column in stored.items.encoder.columns
-        if not replace(stored.items.encoder, columns=(column,)).encode(given.table).nnz
+        for column in encoder.columns
+        if not replace(encoder, columns=(column,)).encode(given.table).nnz
     ]
 
 
 def _rows(item_ids: NDArray[np.object_], ids: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Where each of ``ids`` is in ``item_ids``, int64; -1 for those that are not."""
+    """Return the row of each of ``ids`` in ``item_ids``, or -1."""
     found = pd.Index(item_ids, dtype=object).get_indexer(pd.Index(ids, dtype=object))
     return np.asarray(found, np.int64)
 
 
-def _with(stored: StoredTowers, given: Items, rows: NDArray[np.int64]) -> StoredTowers:
-    """The catalogue with new values in ``rows`` of ``given``, and at its end where that is -1."""
+def _with_items(stored: StoredTowers, given: Items, rows: NDArray[np.int64]) -> StoredTowers:
+    """Return the catalogue with given items at ``rows``; those at row -1 are appended."""
     count, new = len(stored.titles), rows < 0
-    place = np.where(new, count + np.cumsum(new) - 1, rows)
+    targets = np.where(new, count + np.cumsum(new) - 1, rows)
     towers = stored.items.take(rows)
     candidates, history = towers.embed(towers.encoder.encode(given.table))
 
-    # Of the whole catalogue, then as many more.
-    every = np.concatenate([np.arange(count), np.full(np.count_nonzero(new), -1)])
-    item_ids = _grown(stored.servable.item_ids, every)
-    item_ids[place] = given.ids
-    titles = _grown(stored.titles, every)
-    titles[place[new]] = given.ids[new]
-    titled = given.titles != None  # noqa: E711  (of each)
-    titles[place[titled]] = given.titles[titled]
+    # Where each row of the changed catalogue comes from; -1 for appended rows.
+    sources = np.concatenate([np.arange(count), np.full(np.count_nonzero(new), -1)])
+    item_ids = _take(stored.servable.item_ids, sources)
+    item_ids[targets] = given.ids
+    titles = _take(stored.titles, sources)
+    titles[targets[new]] = given.ids[new]
+    titled = given.titles != None  # noqa: E711  (compares every element)
+    titles[targets[titled]] = given.titles[titled]
     servable = replace(
         stored.servable,
         item_ids=item_ids,
-        popularity=_grown(stored.servable.popularity, every),
-        candidate_vectors=_put(stored.servable.candidate_vectors, every, place, candidates),
+        popularity=_take(stored.servable.popularity, sources),
+        candidate_vectors=_put(stored.servable.candidate_vectors, sources, targets, candidates),
     )
-    servable = _with_history(servable, every, place, history)
+    servable = _with_history_vectors(servable, sources, targets, history)
     if servable.item_queries is not None:
-        # What was learnt from what users did next stays.
-        own = ~towers.trained
+        # Item queries that were trained on interactions are kept.
+        untrained = ~towers.trained
+        queries = item_to_item.untrained(candidates[untrained])
         servable = replace(
             servable,
-            item_queries=_put(
-                servable.item_queries, every, place[own], item_to_item.untrained(candidates[own])
-            ),
+            item_queries=_put(servable.item_queries, sources, targets[untrained], queries),
         )
-    return replace(stored, servable=servable, titles=titles, items=stored.items.take(every))
+    return replace(stored, servable=servable, titles=titles, items=stored.items.take(sources))
 
 
-def _with_history(
+def _with_history_vectors(
     servable: Servable,
-    every: NDArray[np.int64],
-    place: NDArray[np.int64],
+    sources: NDArray[np.int64],
+    targets: NDArray[np.int64],
     vectors: NDArray[np.float32] | None,
 ) -> Servable:
-    """The query tower's side; a new item weighs as much as one that training never met."""
+    """Change the item vectors of the query tower. Appended items get the log weight 0."""
     query = servable.query
     if query.item_vectors is None or vectors is None:
         return servable
@@ -131,25 +131,25 @@ def _with_history(
         servable,
         query=replace(
             query,
-            item_vectors=_put(query.item_vectors, every, place, vectors),
-            item_log_weights=_grown(query.item_log_weights, every),
+            item_vectors=_put(query.item_vectors, sources, targets, vectors),
+            item_log_weights=_take(query.item_log_weights, sources),
         ),
     )
 
 
 def _put(
     values: NDArray[np.float32],
-    every: NDArray[np.int64],
-    place: NDArray[np.int64],
+    sources: NDArray[np.int64],
+    targets: NDArray[np.int64],
     new: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    grown = _grown(values, every)
-    grown[place] = new
-    return grown
+    taken = _take(values, sources)
+    taken[targets] = new
+    return taken
 
 
-def _grown(values: Array, every: NDArray[np.int64]) -> Array:
-    """A copy with ``every`` of the rows; zeros, or nothing, where that is -1."""
-    grown: Array = np.zeros((len(every), *values.shape[1:]), values.dtype)  # type: ignore[assignment]
-    grown[every >= 0] = values[every[every >= 0]]
-    return grown
+def _take(values: Array, sources: NDArray[np.int64]) -> Array:
+    """Return a copy of the rows ``sources``; rows at -1 are zero."""
+    taken: Array = np.zeros((len(sources), *values.shape[1:]), values.dtype)  # type: ignore[assignment]
+    taken[sources >= 0] = values[sources[sources >= 0]]
+    return taken

@@ -15,7 +15,7 @@ from trainer.artifact.retrievable import left_out_notice, retrievable_items
 from trainer.artifact.stored_towers import StoredTowers
 from trainer.data import files
 from trainer.errors import DataError
-from trainer.pipelines.catalogue_change import Counts, change, unread
+from trainer.pipelines.catalogue_change import Counts, change, unknown_columns
 from trainer.pipelines.publishing import publication
 from trainer.registry.publication import NewVersion
 from trainer.registry.store import Store
@@ -86,7 +86,7 @@ def _changed_catalogue(
     new, counts = change(old, given, removed)
     changes = ", ".join(f"{count:,} {name}" for name, count in vars(counts).items())
     notices = [f"Refreshing version {before.name}: items {changes}"]
-    if given is not None and len(given.ids) and (unknown := unread(new, given)):
+    if given is not None and len(given.ids) and (unknown := unknown_columns(new, given)):
         notices.append(f"{items}: the model knows no value in the column {', '.join(unknown)}")
     if absent := len(removed) - counts.removed:
         notices.append(f"{remove}: {absent:,} of the items are not in the catalogue")

@@ -1,7 +1,13 @@
-"""What a run says of itself: metrics.json for programs, a page and tables for people.
+"""Reports on a version: metrics.json for programs, an HTML page and terminal tables for people.
 
-The page and the tables are made from the mapping that metrics.json holds and nothing
-else, so they can be made again from the file.
+The page and the tables are made from the content of metrics.json alone, so they can be made again
+from that file.
+
+metrics   builds the parts of metrics.json
+tables    the tables that the page and the terminal share
+page      the HTML page, from report.html and style.css
+plots     the page's plots, as SVG
+terminal  prints the tables
 """
 
 import json
@@ -20,7 +26,7 @@ REPORT_HTML = "report.html"
 
 
 def write(directory: Path, metrics: Mapping[str, Any]) -> None:
-    """Write both files into ``directory``, made here."""
+    """Create ``directory`` and write metrics.json and report.html into it."""
     directory.mkdir()
     text = json.dumps(metrics, indent=2) + "\n"
     (directory / METRICS_JSON).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Parts of metrics.json, from what a run has computed."""
+"""Builds the parts of metrics.json. Each function's docstring begins with the key it fills."""
 
 import importlib.metadata
 import platform
@@ -19,7 +19,7 @@ _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "nump
 
 
 def dataset(data: Dataset, parts: Split) -> dict[str, Any]:
-    """``dataset``: its name, its sizes and how it was split."""
+    """``dataset``: the name, the sizes and the split of the data."""
     return {
         "name": data.name,
         "users": len(data.user_ids),
@@ -45,8 +45,8 @@ def comparison(compared: Comparison, left_out: Mapping[str, str]) -> dict[str, A
 def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
     """``learning_curve``: the training loss at the end of every epoch, from epoch 1.
 
-    ``validation`` is ``unseen_items`` top-100 on the rows held out of the training rows; empty
-    where there were none.
+    ``validation`` is ``unseen_items`` top-100 on rows held out of the training rows. It is empty
+    if no rows were held out.
     """
     return {
         "epoch": list(range(1, len(curve.loss) + 1)),
@@ -58,7 +58,10 @@ def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
 def item_to_item(
     vectors: NDArray[np.float32], item_queries: NDArray[np.float32] | None, parts: Split
 ) -> dict[str, dict[str, float]]:
-    """``item_to_item``: held-out next items found, by the candidate vectors and as trained."""
+    """``item_to_item``: how often similar items contain the held-out next interaction.
+
+    It is measured with the candidate vectors and, if they were trained, the item queries.
+    """
     found = {}
     for name, queries in (("candidate_vectors", vectors), ("trained", item_queries)):
         quality = None if queries is None else training_items.evaluate(queries, vectors, parts)
@@ -68,7 +71,7 @@ def item_to_item(
 
 
 def versions() -> dict[str, str]:
-    """``versions``: of the packages that decide what a model is, and of Python."""
+    """``versions``: the versions of Python and of the packages that determine a model."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return found | {"python": platform.python_version()}
 
@@ -83,18 +86,17 @@ def similar_items(
     items: int = 10,
     neighbours: int = 10,
 ) -> list[dict[str, Any]]:
-    """``similar_items``: the nearest neighbours of the items that most readers know.
+    """``similar_items``: the nearest neighbours of the most popular items.
 
     Args:
-        queries: float32 [N, D], what similar items are searched with; None: ``vectors``.
-        vectors: float32 [N, D], of the candidates.
-        popularity: float32 [N], training interactions; the highest decide which items
-            are looked at, equals in the order of the catalogue.
+        queries: float32 [N, D], the query vector of each item; None uses ``vectors``.
+        vectors: float32 [N, D], the candidate vectors.
+        popularity: float32 [N], training interactions. Ties are in catalogue order.
         item_ids: str objects [N].
         titles: str objects [N].
-        items: how many items are looked at.
-        neighbours: how many others are given for each, by the dot product of the
-            vectors, best first; fewer in a smaller catalogue.
+        items: the number of popular items.
+        neighbours: the number of neighbours of each, by dot product, best first. A small
+            catalogue has fewer.
     """
 
     def entry(row: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no network."""
+"""The report as one HTML file that works without a network."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,19 +11,19 @@ from trainer.report import plots, tables
 _SLICES = {
     "item_popularity": (
         "By popularity of the item",
-        "The catalogue in ten equal parts by training interactions, the most popular first. "
-        "A part without test interactions is left out.",
+        "The catalogue is divided into ten equal parts by training interactions, the most "
+        "popular items first. Parts without test interactions are left out.",
         "training interactions of the item",
     ),
     "user_history": (
         "By length of the user's history",
-        "The users with test interactions in five parts by their training interactions; the "
-        "bounds are quintiles.",
+        "The users with test interactions are divided at the quintiles of their numbers of "
+        "training interactions.",
         "training interactions of the user",
     ),
 }
 
-# Parts that need not be there.
+# Parts that metrics.json may lack.
 _EMPTY: dict[str, Any] = {
     "baselines_left_out": {},
     "slices": {},
@@ -35,7 +35,7 @@ _EMPTY: dict[str, Any] = {
 
 
 def html(metrics: Mapping[str, Any]) -> str:
-    """The page, from what metrics.json holds; parts that are not there are left out."""
+    """Return the page for the content of metrics.json, without the parts that it lacks."""
     metrics = {**_EMPTY, **metrics}
     environment = Environment(
         loader=PackageLoader("trainer.report", package_path="."),
@@ -62,28 +62,28 @@ def html(metrics: Mapping[str, Any]) -> str:
 
 
 def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The few figures that matter most, each with what it is."""
+    """Yield the few most important figures, each with its meaning."""
     for k in (10, 100) if "test" in metrics else ():
         key = f"top_{k}"
         rivals = {name: one["unseen_items"][key] for name, one in metrics["baselines"].items()}
         best = max(rivals, key=lambda name: rivals[name], default=None)
-        beside = "" if best is None else f"; the best baseline, {best}: {rivals[best]:.1%}"
+        beside = "" if best is None else f"; best baseline ({best}): {rivals[best]:.1%}"
         yield f"{metrics['test']['unseen_items'][key]:.1%}", f"unseen_items top-{k}{beside}"
     if "coverage" in metrics:
         share = metrics["coverage"][tables.OURS]["top_100"]
-        yield f"{share:.0%}", "of the catalogue is in somebody's top 100"
+        yield f"{share:.0%}", "of the catalogue is among some user's 100 best items"
     name, index = min(metrics["index"].items(), key=lambda one: one[1]["recall_at_100"])
     yield f"{index['recall_at_100']:.1%}", f"recall@100 of the index {name}"
     if "train_seconds" in metrics:
-        yield f"{metrics['train_seconds']:,.1f} s", "of training"
+        yield f"{metrics['train_seconds']:,.1f} s", "training time"
 
 
 def _slices(metrics: Mapping[str, Any]) -> Iterator[tuple[tables.Table, Markup]]:
-    """A table and its plot for every way to slice the test rows."""
+    """Yield a table and its plot for every way to slice the test rows."""
     for key, (title, definition, x_label) in _SLICES.items():
         rows = metrics["slices"].get(key)
         if rows:
-            label = f"unseen_items top-100 of every model by {x_label}; the table has the figures"
+            label = f"unseen_items top-100 of every model by {x_label}. The table below has the figures"
             plot = plots.slices(rows, key.replace("_", "-"), label, x_label)
             yield tables.slices(rows, title, definition), Markup(plot)
 
@@ -94,15 +94,15 @@ def _learning_curve(metrics: Mapping[str, Any]) -> Markup | None:
         return None
     label = f"Training loss by epoch, from {curve['loss'][0]:,.4g} to {curve['loss'][-1]:,.4g}"
     if curve.get("validation"):
-        label += f"; unseen_items top-100 on validation rows, at last {curve['validation'][-1]:.4f}"
+        label += f". The last unseen_items top-100 on validation rows is {curve['validation'][-1]:.4f}"
     return Markup(plots.learning_curve(curve, "learning-curve", label))
 
 
 def _index(name: str, index: Mapping[str, Any]) -> dict[str, Any]:
-    """An index as the page shows it."""
+    """Return the values of an index that the page shows."""
     points = {
-        "How deep it looks": index.get("by_k", []),
-        "What else was tried": index.get("tried", []),
+        "Search depth by k": index.get("by_k", []),
+        "Indexes tried": index.get("tried", []),
     }
     return {
         "name": name,
@@ -122,12 +122,12 @@ def _index(name: str, index: Mapping[str, Any]) -> dict[str, Any]:
 def _frontier(index: Mapping[str, Any]) -> Markup | None:
     if not index.get("frontier"):
         return None
-    label = "Recall at 100 and queries per second in batches of 32, by how deep the index looks"
+    label = "Recall@100 and queries per second in batches of 32, by search depth"
     return Markup(plots.frontier(index, "frontier", label))
 
 
 def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as ``section.key``."""
+    """Return the settings as ``section.key``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         inner = value if isinstance(value, Mapping) else {"": value}
@@ -136,5 +136,5 @@ def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _setting(value: Any) -> str:
-    """As it is written in a configuration file."""
+    """Return a value as configuration files write it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,7 +1,7 @@
-"""Plots as SVG elements for a page that defines their colours.
+"""Plots as SVG elements, whose colours the page defines.
 
-Lines are ``var(--series-N)`` and text is ``currentColor``: the page's style sheet knows
-whether it is dark.
+Lines have the colour ``var(--series-N)`` and text has ``currentColor``, so that the page's style
+sheet can choose different colours in dark mode.
 """
 
 import io
@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-#: How many lines have a look of their own; the page defines --series-0 and so on.
+#: The number of distinct line styles. The page defines the colours --series-0 and so on.
 SERIES = 7
 _MARKERS = "osD^vPX"
-# Matplotlib wants colours: these stand for what the page defines.
+# Matplotlib needs real colours. These are replaced by the page's colours in the SVG.
 _TEXT, _GRID = "#010101", "#020202"
 _SERIES = [f"#0300{number:02x}" for number in range(SERIES)]
 _IN_PAGE = {_TEXT: "currentColor", _GRID: "var(--grid)"} | {
@@ -47,13 +47,13 @@ _LOOK: dict[Any, Any] = {
 
 
 def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: str) -> str:
-    """One line per model over the slices of the test rows.
+    """Plot one line per model over the slices of the test rows.
 
     Args:
         rows: the slices, as in metrics.json.
-        name: tells this plot's identifiers from those of others on the page.
-        label: what is seen, for those who cannot see it.
-        x_label: what the slices are.
+        name: a prefix that makes this plot's identifiers unique on the page.
+        label: a description for readers who cannot see the plot.
+        x_label: the quantity that the slices divide.
     """
     with mpl.rc_context(_LOOK):
         figure = Figure(figsize=(8.5, 3.8), layout="constrained")
@@ -71,13 +71,12 @@ def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: st
 
 
 def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) -> str:
-    """The training loss by epoch and, where there is one, the validation figure beside it.
+    """Plot the training loss by epoch and, if there is one, the validation metric beside it.
 
     Args:
-        curve: ``epoch``, ``loss`` and ``validation`` of equal length; the last may be
-            empty.
-        name: tells this plot's identifiers from those of others on the page.
-        label: what is seen, for those who cannot see it.
+        curve: ``epoch``, ``loss`` and ``validation``, of equal length. The last may be empty.
+        name: as in :func:`slices`.
+        label: as in :func:`slices`.
     """
     panels = {"training loss": curve["loss"]}
     if curve.get("validation"):
@@ -94,12 +93,12 @@ def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) 
 
 
 def frontier(index: Mapping[str, Any], name: str, label: str) -> str:
-    """Recall against speed of an index that looks less and more deeply, and what was chosen.
+    """Plot speed against recall: the built index at several search depths, and other indexes.
 
     Args:
-        index: with ``frontier``, ``tried``, ``by_k`` and ``target_recall`` as in metrics.json.
-        name: tells this plot's identifiers from those of others on the page.
-        label: what is seen, for those who cannot see it.
+        index: ``frontier``, ``tried``, ``by_k`` and ``target_recall``, as in metrics.json.
+        name: as in :func:`slices`.
+        label: as in :func:`slices`.
     """
     k = index["frontier"][0]["k"]
     size = index["frontier"][0]["items"]
@@ -109,16 +108,16 @@ def frontier(index: Mapping[str, Any], name: str, label: str) -> str:
         figure = Figure(figsize=(8.5, 3.4), layout="constrained")
         axes = figure.subplots()
         x, y = _coordinates(index["frontier"])
-        _line(axes, x, y, 0, "this index, looking less and more deeply")
+        _line(axes, x, y, 0, "this index, by search depth")
         if others:
             x, y = _coordinates(others)
             axes.scatter(x, y, color=_SERIES[2], marker=_MARKERS[2], label="other indexes tried")
         x, y = _coordinates([chosen])
         axes.scatter(
-            x, y, s=130, facecolors="none", edgecolors=_TEXT, zorder=4, label="what is served"
+            x, y, s=130, facecolors="none", edgecolors=_TEXT, zorder=4, label="served search depth"
         )
         target = index["target_recall"]
-        axes.axvline(target, color=_TEXT, linewidth=0.8, linestyle=":", label="asked for")
+        axes.axvline(target, color=_TEXT, linewidth=0.8, linestyle=":", label="target")
         axes.set_yscale("log")
         for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             which(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -136,9 +135,9 @@ def _coordinates(points: Sequence[Mapping[str, Any]]) -> tuple[list[float], list
 
 
 def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is in each slice, above how many test rows it has."""
+    """Return the label of each slice above its number of test rows."""
     labels = [str(row["label"]) for row in rows]
-    # About as many characters as there is room for between two of ten ticks.
+    # About 14 characters fit between two of ten ticks.
     between = "-" if max(map(len, labels)) <= 14 else "-\n"
     return [
         f"{label.replace(' to ', between)}\n({row['rows']:,} rows)"
@@ -147,7 +146,7 @@ def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _line(axes: Axes, x: Sequence[float], values: Sequence[float], number: int, label: str) -> None:
-    """The first line of a plot is ours: solid and wide. The others differ by marker too."""
+    """Draw a line. The first one, ours, is solid and wide; all differ in colour and marker."""
     look = number % SERIES
     axes.plot(
         x,
@@ -163,7 +162,7 @@ def _line(axes: Axes, x: Sequence[float], values: Sequence[float], number: int, 
 
 
 def _svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an element to put into a page, with identifiers of its own."""
+    """Return the figure as an SVG element whose identifiers begin with ``name``."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)

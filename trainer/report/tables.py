@@ -1,4 +1,4 @@
-"""The tables of a report, each with what its figures mean."""
+"""The tables of a report, each with a definition of its figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,12 @@ OURS = "two towers"
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as text, and whether none in its column is higher, as text."""
+    """A figure as text.
+
+    Attributes:
+        text: the figure, rounded.
+        best: whether no rounded figure in the column is higher.
+    """
 
     text: str
     best: bool
@@ -18,7 +23,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Models in rows, figures in columns."""
+    """A table with a model in each row and a metric in each column."""
 
     title: str
     definition: str
@@ -33,34 +38,35 @@ _PER_USER = {
     "ndcg_at_10": "NDCG@10",
     "ndcg_at_100": "NDCG@100",
 }
-# Of every part of a model's quality: title, definition, columns.
+# Title, definition and columns of the table for each part of a model's quality.
 _QUALITY: dict[str, tuple[str, str, dict[str, str]]] = {
     "unseen_items": (
         "New to the user (unseen_items)",
-        "Share of the test interactions whose item is among the k best of the catalogue, with "
-        "the user's training items removed from the ranking. A test interaction whose item is "
-        "also a training item of its user counts as a miss.",
+        "The share of test interactions whose item is among the k best of the catalogue, after "
+        "the user's training items were removed from the ranking. A test interaction whose item "
+        "is also a training item of the same user counts as a miss.",
         _TOP_K,
     ),
     "all_items": (
         "Whole catalogue (all_items)",
-        "The same with the user's training items left in the ranking, where they take the "
-        "places of new ones: the top-k accuracy of TensorFlow Recommenders (FactorizedTopK) "
-        "and of its tutorials.",
+        "The same share with the user's training items left in the ranking, where they take the "
+        "places of new items. This is the top-k accuracy (FactorizedTopK) of TensorFlow "
+        "Recommenders and its tutorials.",
         _TOP_K,
     ),
     "per_user": (
         "Mean over users (per_user)",
-        "Training items removed, every user with test interactions counts the same. Recall@k "
-        "is the share of the user's test items that are among the k best. NDCG@k gives each of "
-        "them 1 / log2(rank + 1) and divides by what the best possible ranking gets.",
+        "Means over the users with test interactions, after their training items were removed "
+        "from the ranking. Recall@k is the share of the user's test items among the k best. "
+        "NDCG@k adds 1 / log2(rank + 1) for each of them and divides the sum by that of the best "
+        "possible ranking.",
         _PER_USER,
     ),
 }
 
 
 def quality(metrics: Mapping[str, Any]) -> list[Table]:
-    """A table for each definition that the metrics hold; none without test rows."""
+    """Return a table for each quality definition in the metrics; none without test rows."""
     if "test" not in metrics:
         return []
     models = {OURS: metrics["test"], **metrics["baselines"]}
@@ -72,34 +78,34 @@ def quality(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def coverage(metrics: Mapping[str, Any]) -> Table | None:
-    """How much of the catalogue is recommended at all; None where that is not known."""
+    """Return the table of catalogue coverage, or None if it was not measured."""
     if "coverage" not in metrics:
         return None
     return _table(
         "Catalogue coverage",
-        "Share of the catalogue that is among the k best unseen items of at least one user with "
-        "test interactions. Higher is not better by itself: random candidates cover everything.",
+        "The share of the catalogue that is among the k best unseen items of at least one user "
+        "with test interactions. More is not always better: random candidates cover everything.",
         {"top_10": "top-10", "top_100": "top-100"},
         metrics["coverage"],
     )
 
 
 def next_items(metrics: Mapping[str, Any]) -> Table | None:
-    """How well similar items foretell; None where no test row says what came next."""
+    """Return the table of next-item accuracy, or None if no test row follows a training row."""
     if not metrics.get("item_to_item"):
         return None
     return _table(
         "Next items",
-        "Share of the test interactions whose item is among the k most similar to the training "
-        "item that the user did last before it: by the candidate vectors, and by the query "
-        "vectors of items where they were trained.",
+        "The share of test interactions whose item is among the k items most similar to the "
+        "user's last training item before it. Similarity uses the candidate vectors and, if they "
+        "were trained, the query vectors of items.",
         {"top_10": "top-10", "top_100": "top-100"},
         {name.replace("_", " "): one for name, one in metrics["item_to_item"].items()},
     )
 
 
 def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Table:
-    """Slices of the test rows as columns."""
+    """Return a table with a column for each slice of the test rows."""
     columns = {str(n): f"{one['label']}\n{one['rows']:,} rows" for n, one in enumerate(rows)}
     models = rows[0]["top_100"] if rows else {}
     values = {m: {str(n): one["top_100"][m] for n, one in enumerate(rows)} for m in models}
@@ -107,7 +113,7 @@ def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Ta
 
 
 def sizes(metrics: Mapping[str, Any]) -> str:
-    """The sizes of the data and its split, in a line."""
+    """Return a line with the sizes of the data and its split."""
     data = metrics["dataset"]
     if "train" not in data:
         return f"{data['items']:,} items"
@@ -147,13 +153,13 @@ def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
 
 
 def refreshed(metrics: Mapping[str, Any]) -> str | None:
-    """What was changed without training, in a line; None of a version that was trained."""
+    """Return a line on what a refresh has changed, or None for a version that was trained."""
     if "refreshed_from" not in metrics:
         return None
-    counts = ", ".join(f"{count:,} {what}" for what, count in metrics["refresh"].items())
+    counts = ", ".join(f"{count:,} {change}" for change, count in metrics["refresh"].items())
     return (
         f"Refreshed from version {metrics['refreshed_from']} without training: items {counts}. "
-        f"The figures of quality and training are those of version {metrics['trained_version']}."
+        f"The quality and training figures are those of version {metrics['trained_version']}."
     )
 
 
@@ -164,7 +170,7 @@ def _table(
     values: Mapping[str, Mapping[str, float]],
 ) -> Table:
     texts = {m: [f"{row[column]:.4f}" for column in columns] for m, row in values.items()}
-    # As text: what looks equal is marked equal.
+    # Rounded figures are compared, so that figures that look equal are marked alike.
     highest = [max(column, key=float) for column in zip(*texts.values(), strict=True)]
     rows = {
         model: [Cell(text, text == best) for text, best in zip(row, highest, strict=True)]

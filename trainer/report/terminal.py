@@ -1,4 +1,4 @@
-"""The report's tables in a terminal."""
+"""Prints a report to a terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from trainer.report import tables
 
 
 def show(console: Console, metrics: Mapping[str, Any]) -> None:
-    """Print the quality tables, what is missing in them, and the index recall."""
+    """Print the quality tables, the baselines that were left out, and the indexes."""
     console.print(f"{metrics['dataset']['name']}: {tables.sizes(metrics)}", markup=False)
     for one in tables.quality(metrics):
         table = Table(title=one.title, title_justify="left")
@@ -27,7 +27,7 @@ def show(console: Console, metrics: Mapping[str, Any]) -> None:
         reason = f" ({index['reason']})" if "reason" in index else ""
         console.print(
             f"{name}: {index['kind'].replace('_', ' ')}{reason}, recall@100 "
-            f"{index['recall_at_100']:.4f}, {index['milliseconds']:.2f} ms a query, "
+            f"{index['recall_at_100']:.4f}, {index['milliseconds']:.2f} ms per query, "
             f"{index['queries_per_second_of_32']:,.0f} queries/s in batches of 32",
             soft_wrap=True,
         )

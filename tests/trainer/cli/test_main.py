@@ -1,4 +1,4 @@
-"""The command line says what was wrong in one line, and leaves nothing behind."""
+"""Mistakes on the command line are reported in one line and leave nothing behind."""
 
 import io
 from pathlib import Path
@@ -21,7 +21,7 @@ from trainer.cli.main import main, parser
         (["--dataset", "movielens-100k", "--data-dir", "absent"], "is not MovieLens 100K"),
     ],
 )
-def test_mistakes(
+def test_mistake_is_reported_and_creates_nothing(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models_dir = tmp_path / "models"
@@ -49,7 +49,7 @@ def test_file_named_like_a_preset_does_not_select_it(
     assert parsed.config == preset
 
 
-def test_a_directory_that_cannot_be_made(
+def test_models_dir_that_cannot_be_created_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -58,7 +58,7 @@ def test_a_directory_that_cannot_be_made(
     assert str(models_dir) in capsys.readouterr().err
 
 
-def test_a_catalogue_of_two(tmp_path: Path) -> None:
+def test_catalogue_of_two_items_is_published_twice(tmp_path: Path) -> None:
     clicks = tmp_path / "clicks.csv"
     items = ('"x,1"', '"line\nbreak"')
     clicks.write_text(
@@ -80,7 +80,7 @@ def test_a_catalogue_of_two(tmp_path: Path) -> None:
         ("a,x\nb,x\nc,x\nd,x\n", "no user has two different items"),
     ],
 )
-def test_data_that_nothing_can_be_learnt_from(
+def test_data_with_too_few_rows_is_an_error(
     rows: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "clicks.csv").write_text("user_id,item_id\n" + rows)

@@ -1,4 +1,4 @@
-"""The page and the tables say what metrics.json says, to everybody, without a network."""
+"""The HTML page and the terminal tables show what metrics.json contains."""
 
 import copy
 import io
@@ -95,7 +95,7 @@ def metrics() -> dict[str, Any]:
 
 
 class _Page(HTMLParser):
-    """Text of table rows, attributes of all elements; fails where tags do not match."""
+    """Collects table rows, bold texts and attributes; fails if tags do not match."""
 
     _VOID = frozenset({"meta", "br", "link", "img"})
 
@@ -136,13 +136,13 @@ class _Page(HTMLParser):
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
 
-def test_nothing_is_fetched(metrics: dict[str, Any]) -> None:
+def test_page_fetches_nothing(metrics: dict[str, Any]) -> None:
     text = report.html(metrics)
     page = _Page(text)
     for tag, name, value in page.attributes:
         if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
             assert value.startswith("#"), (tag, name, value)
-            assert value[1:] in page.ids, "a marker or clip path that is there"
+            assert value[1:] in page.ids, "the marker or clip path exists"
     assert {tag for tag, _, _ in page.attributes}.isdisjoint({"script", "link", "iframe", "img"})
     assert "@import" not in text
     assert set(re.findall(r"url\((.)", text)) <= {"#"}
@@ -151,13 +151,13 @@ def test_nothing_is_fetched(metrics: dict[str, Any]) -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_titles_are_escaped(metrics: dict[str, Any]) -> None:
+def test_texts_are_escaped(metrics: dict[str, Any]) -> None:
     text = report.html(metrics)
     assert "<script" not in text
     assert text.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &#34;Sons&#34;") == 5
 
 
-def test_the_tables_hold_the_metrics(metrics: dict[str, Any]) -> None:
+def test_tables_contain_the_metrics(metrics: dict[str, Any]) -> None:
     page = _Page(report.html(metrics))
     rows = {(row[0], *row[1:]) for row in page.rows}
     models = {"two towers": metrics["test"], **metrics["baselines"]}
@@ -190,9 +190,9 @@ def test_the_tables_hold_the_metrics(metrics: dict[str, Any]) -> None:
     assert ("model", *(f"{n} to {n + 1}\n{1000 + n:,} rows" for n in range(5))) in headings
 
 
-def test_the_best_of_every_column_is_bold(metrics: dict[str, Any]) -> None:
+def test_best_figure_of_every_column_is_bold(metrics: dict[str, Any]) -> None:
     metrics["baselines"]["EASE"]["all_items"]["top_1"] = 0.99991
-    metrics["test"]["all_items"]["top_1"] = 0.99989  # The same in four digits.
+    metrics["test"]["all_items"]["top_1"] = 0.99989  # Equal when rounded to four digits.
     (table,) = (one for one in tables.quality(metrics) if "all_items" in one.title)
     best = [model for model, cells in table.rows.items() if cells[0].best]
     assert best == ["two towers", "EASE"]
@@ -201,38 +201,38 @@ def test_the_best_of_every_column_is_bold(metrics: dict[str, Any]) -> None:
         (best_model,) = (model for model, cells in table.rows.items() if cells[column].best)
         assert values[best_model] == max(values.values())
     bold = _Page(report.html(metrics)).bold
-    # One in every column of every table, and the tie: 5 + 5 + 4, 2, 10 + 5.
+    # One per column (5 + 5 + 4 for quality, 2 for coverage, 10 + 5 for slices), and the tie.
     assert len(bold) == 14 + 2 + 15 + 1
     assert bold.count("0.9999") == 2
 
 
-def test_the_headline_compares_with_the_best_baseline(metrics: dict[str, Any]) -> None:
+def test_headline_compares_with_the_best_baseline(metrics: dict[str, Any]) -> None:
     metrics["test"]["unseen_items"]["top_100"] = 0.6543
     metrics["baselines"]["iALS"]["unseen_items"]["top_100"] = 0.9871
     text = report.html(metrics)
-    assert "<dt>unseen_items top-100; the best baseline, iALS: 98.7%</dt><dd>65.4%</dd>" in text
+    assert "<dt>unseen_items top-100; best baseline (iALS): 98.7%</dt><dd>65.4%</dd>" in text
     assert "<dt>recall@100 of the index retrieval</dt><dd>98.8%</dd>" in text
-    assert "<dt>of training</dt><dd>12.3 s</dd>" in text
+    assert "<dt>training time</dt><dd>12.3 s</dd>" in text
     assert "1,943 users, 11,682 items, 80,123 training and 20,456 test rows" in text
     assert "version 17" in text
 
 
-def test_plots_can_be_read_without_seeing_them(metrics: dict[str, Any]) -> None:
+def test_plots_and_tables_have_labels_for_screen_readers(metrics: dict[str, Any]) -> None:
     text = report.html(metrics)
     labels = re.findall(r"<svg role='img' aria-label=\"([^\"]+)\"", text)
     assert len(labels) == text.count("<svg") == 4
-    assert labels[3].startswith("Training loss by epoch, from 5.5 to 4.25; unseen_items top-100")
+    assert labels[3].startswith("Training loss by epoch, from 5.5 to 4.25. The last unseen_items")
     page = _Page(text)
     assert sum(tag == "th" and name == "scope" for tag, name, _ in page.attributes) == sum(
         len(re.findall("<th[ >]", line)) for line in text.splitlines()
     )
 
 
-def test_every_line_has_a_colour_in_light_and_dark(metrics: dict[str, Any]) -> None:
+def test_every_line_has_a_colour_in_light_and_dark_mode(metrics: dict[str, Any]) -> None:
     text = report.html(metrics)
     for number in range(plots.SERIES):
         assert text.count(f"--series-{number}:") == 2
-    # The colours that stood for the page's are all replaced.
+    # Every placeholder colour was replaced.
     svg = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
     assert not re.findall("#0[123]0[012]0[0-6]", svg)
     assert {f"var(--series-{number})" for number in range(5)} <= set(
@@ -247,13 +247,13 @@ def test_every_line_has_a_colour_in_light_and_dark(metrics: dict[str, Any]) -> N
         *("similar_items", "config", "versions", "train_interactions_per_second"),
     ],
 )
-def test_optional_parts_may_be_missing(metrics: dict[str, Any], without: str) -> None:
+def test_optional_part_may_be_missing(metrics: dict[str, Any], without: str) -> None:
     whole = report.html(metrics)
     del metrics[without]
     assert len(report.html(metrics)) < len(whole)
 
 
-def test_the_least_there_is(metrics: dict[str, Any]) -> None:
+def test_page_needs_only_the_required_parts(metrics: dict[str, Any]) -> None:
     needed = ("dataset", "test", "baselines", "index", "train_seconds")
     least = {key: copy.deepcopy(metrics[key]) for key in needed}
     for quality in (least["test"], *least["baselines"].values()):
@@ -265,7 +265,7 @@ def test_the_least_there_is(metrics: dict[str, Any]) -> None:
     assert len(_Page(text).bold) == 10
 
 
-def test_a_curve_without_validation_has_one_panel(metrics: dict[str, Any]) -> None:
+def test_learning_curve_without_validation_has_one_panel(metrics: dict[str, Any]) -> None:
     both = report.html(metrics)
     metrics["learning_curve"]["validation"] = []
     text = report.html(metrics)
@@ -274,16 +274,16 @@ def test_a_curve_without_validation_has_one_panel(metrics: dict[str, Any]) -> No
     assert "training loss" in text
 
 
-def test_the_page_is_the_same_each_time(metrics: dict[str, Any]) -> None:
+def test_page_is_deterministic(metrics: dict[str, Any]) -> None:
     assert report.html(metrics) == report.html(copy.deepcopy(metrics))
 
 
-def test_what_is_written(metrics: dict[str, Any], tmp_path: Path) -> None:
+def test_write_creates_both_files(metrics: dict[str, Any], tmp_path: Path) -> None:
     report.write(tmp_path / "1", metrics)
     assert {path.name for path in (tmp_path / "1").iterdir()} == {"metrics.json", "report.html"}
 
 
-def test_the_terminal_shows_the_same(metrics: dict[str, Any]) -> None:
+def test_terminal_shows_all_quality_figures(metrics: dict[str, Any]) -> None:
     metrics["dataset"]["name"] = "[red]clicks"
     console = Console(file=io.StringIO(), width=120, highlight=False)
     report.show(console, metrics)
@@ -294,10 +294,10 @@ def test_the_terminal_shows_the_same(metrics: dict[str, Any]) -> None:
             for figure in part.values():
                 assert f"{figure:.4f}" in text
     assert "slow: left out: <script>" in text
-    assert "retrieval: hashing (the cheapest), recall@100 0.9877, 0.46 ms a query" in text
+    assert "retrieval: hashing (the cheapest), recall@100 0.9877, 0.46 ms per query" in text
 
 
-def test_similar_items_by_hand() -> None:
+def test_similar_items_are_the_nearest_neighbours_of_popular_items() -> None:
     vectors = np.array([[1, 0], [2, 1], [0, 3], [1, 0]], np.float32)
     popularity = np.array([5, 9, 1, 5], np.float32)
     ids, titles = np.array(list("abcd"), object), np.array(["A", "B", "C", "D"], object)
@@ -324,7 +324,7 @@ def test_similar_items_by_hand() -> None:
     assert [len(one["similar"]) for one in whole] == [3, 3, 3, 3]
     alone = parts.similar_items(None, vectors[:1], popularity[:1], ids[:1], titles[:1])
     assert alone == [{"item_id": "a", "title": "A", "similar": []}]
-    # Trained queries: after a comes c.
+    # With trained queries, c follows a.
     queries = np.array([[0, 1], [1, 0], [1, 0], [1, 0]], np.float32)
     trained = parts.similar_items(queries, vectors, popularity, ids, titles, neighbours=1)
     assert [one["similar"][0]["item_id"] for one in trained] == ["a", "c", "b", "b"]
