@@ -1,4 +1,4 @@
-"""``python -m trainer``."""
+"""Run the trainer's command line: ``python -m trainer COMMAND``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Versions are published and rolled back while a real model server answers."""
+"""A model server follows publications and rollbacks without failing a request."""
 
 import asyncio
 import json
@@ -18,12 +18,12 @@ from trainer.registry.store import Store
 
 MODELS = ("retrieval", "retrieval_exact")
 POLL_S = 0.2
-# To load a tiny model on a machine with other things to do.
+# Enough to load a tiny model on a busy machine.
 LOADED_WITHIN_S = 10
 
 
 def _publish(store: Store) -> int:
-    """A version of two greeters that greet with its number."""
+    """Publish a version whose two models greet with its number; return the number."""
     with store.staging() as staged:
         for name in MODELS:
             save_version(staged.directory, staged.version, f"{staged.version} ", model=f"{name}-")
@@ -39,7 +39,7 @@ def _publish(store: Store) -> int:
 
 
 class _Load:
-    """Requests without a pause to both models, from two threads each."""
+    """Sends requests to both models without a pause, from two threads each."""
 
     def __init__(self, address: str) -> None:
         self._stubs = Stubs(int(address.rpartition(":")[2]))
@@ -72,16 +72,16 @@ class _Load:
             try:
                 answer = self._stubs.predict(request, timeout=10)
                 greeting = answer.outputs["greeting"].string_val[0].decode()
-                # The version that is said to have answered is the one that did.
+                # The answer names the version that gave it.
                 assert greeting == f"{answer.model_spec.version.value} Ada"
-            except Exception as error:  # noqa: BLE001  (every one of them counts)
+            except Exception as error:  # noqa: BLE001  (any failure fails the test)
                 self.failed.append(error)
             else:
                 self.latest[name] = greeting
                 self.answered[greeting] += 1
 
 
-def test_no_request_fails_while_versions_come_and_go(tmp_path: Path) -> None:
+def test_no_request_fails_while_versions_change(tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
     _publish(store)
     arguments = ("--models-dir", str(store.models_dir), "--poll-interval-s", str(POLL_S))
@@ -93,7 +93,7 @@ def test_no_request_fails_while_versions_come_and_go(tmp_path: Path) -> None:
         load.wait_for(_publish(store))
         assert promotion.rollback(store) == (1, 2)
         load.wait_for(1)
-        # An old version comes back although it was unloaded, with its higher number.
+        # Version 2 is loaded again after it was unloaded.
         promotion.promote(store, 2)
         load.wait_for(2)
         assert _publish(store) == 3
@@ -101,7 +101,7 @@ def test_no_request_fails_while_versions_come_and_go(tmp_path: Path) -> None:
         assert promotion.rollback(store, to=1) == (1, 3)
         load.wait_for(1)
         assert collect_garbage(store, 1) == [2]
-        # Changes faster than the server looks.
+        # These changes are faster than the server polls.
         for _ in range(10):
             promotion.promote(store, 3)
             promotion.rollback(store)
@@ -111,7 +111,7 @@ def test_no_request_fails_while_versions_come_and_go(tmp_path: Path) -> None:
     assert set(load.answered) == {"1 Ada", "2 Ada", "3 Ada"}
 
 
-def test_the_seen_store_and_the_titles_change_with_the_version(tmp_path: Path) -> None:
+def test_seen_items_and_titles_change_with_the_version(tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
     _publish(store)
     _publish(store)

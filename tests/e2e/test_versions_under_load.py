@@ -1,4 +1,4 @@
-"""Versions change while query services are asked: no request fails, no answer mixes two."""
+"""No request fails and no answer mixes versions while versions change under load."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import running
-from tests.e2e import revealing
+from tests.e2e import distinguishable_versions
 from tests.model_server.conftest import Stubs, model_status
 from tools.waiting import until
 from trainer.errors import StoreError
@@ -17,30 +17,31 @@ from trainer.registry.garbage_collection import collect_garbage
 from trainer.registry.store import Store
 
 MODELS = ("retrieval", "retrieval_exact")
-MADE = 4
+VERSIONS = 4
 AVAILABLE, END = 30, 50
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Versions 1 to 4, none of them served."""
-    store = Store(tmp_path_factory.mktemp("revealing") / "models")
-    assert [revealing.keep(store) for _ in range(MADE)] == list(range(1, MADE + 1))
+def unserved(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store of versions 1 to 4, none of which is served."""
+    store = Store(tmp_path_factory.mktemp("distinguishable") / "models")
+    added = [distinguishable_versions.add_unserved(store) for _ in range(VERSIONS)]
+    assert added == list(range(1, VERSIONS + 1))
     return store
 
 
 @pytest.fixture
-def store(made: Store, tmp_path: Path) -> Store:
-    """The same, for one test; version 1 is served."""
+def store(unserved: Store, tmp_path: Path) -> Store:
+    """A copy for one test, in which version 1 is served."""
     store = Store(tmp_path / "models")
-    shutil.copytree(made.models_dir, store.models_dir)
+    shutil.copytree(unserved.models_dir, store.models_dir)
     promotion.promote(store, 1)
     return store
 
 
 @contextmanager
-def _loaded(models_dir: Path) -> Iterator[tuple[revealing.Load, Stubs]]:
-    """A model server, a query service for each of its models, one with a cache; both asked."""
+def _under_load(models_dir: Path) -> Iterator[tuple[distinguishable_versions.Load, Stubs]]:
+    """Run a model server and two query services, one with a cache, under load."""
     serving = ("--models-dir", str(models_dir), "--port", "0", "--poll-interval-s", "0.2")
     with ExitStack() as stack:
         upstream, _ = stack.enter_context(running("model_server", *serving))
@@ -55,10 +56,10 @@ def _loaded(models_dir: Path) -> Iterator[tuple[revealing.Load, Stubs]]:
             )
         stubs = Stubs(int(upstream.rpartition(":")[2]))
         stack.callback(stubs.channel.close)
-        load = stack.enter_context(revealing.Load(addresses))
+        load = stack.enter_context(distinguishable_versions.Load(addresses))
         load.wait_for(1)
         yield load, stubs
-        assert load.wrong == []
+        assert load.problems == []
 
 
 def _states(stubs: Stubs, model: str) -> dict[int, int]:
@@ -66,43 +67,43 @@ def _states(stubs: Stubs, model: str) -> dict[int, int]:
 
 
 def _ended_with(stubs: Stubs, model: str, version: int) -> str:
-    """The error with which a version ended, once it has."""
+    """Wait until a version has ended; return its error."""
     until(lambda: _states(stubs, model).get(version) == END)
     [found] = [one for one in model_status(stubs, model) if one.version == version]
     return str(found.status.error_message)
 
 
 def _serve_unchecked(store: Store, version: int) -> None:
-    """As when files break after they were checked."""
+    """Serve a version without comparing its checksums, as if it had broken afterwards."""
     with store.lock():
         store.switch(version)
 
 
-def test_published_and_rolled_back(store: Store) -> None:
-    with _loaded(store.models_dir) as (load, _):
+def test_promotions_and_rollbacks_fail_no_request(store: Store) -> None:
+    with _under_load(store.models_dir) as (load, _):
         promotion.promote(store, 2)
         load.wait_for(2)
         assert promotion.rollback(store) == (1, 2)
         load.wait_for(1)
-        # An old version comes back although it was unloaded.
+        # A version is loaded again after it was unloaded.
         promotion.promote(store, 3)
         load.wait_for(3)
         promotion.promote(store, 2)
         load.wait_for(2)
-        # Changes faster than the server looks.
+        # These changes are faster than the server polls.
         for _ in range(10):
             promotion.promote(store, 4)
             promotion.rollback(store)
         promotion.promote(store, 4)
         load.wait_for(4)
-        # What is not served can go.
+        # Versions that are not served can be removed.
         assert collect_garbage(store, 1) == [1, 3]
         load.wait_for(4)
         assert promotion.rollback(store) == (2, 4)
         load.wait_for(2)
 
 
-def test_broken_versions_are_not_served(store: Store) -> None:
+def test_damaged_versions_are_not_served(store: Store) -> None:
     for model in MODELS:
         graph = store.directory(2) / model / "2" / "saved_model.pb"
         graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
@@ -110,28 +111,30 @@ def test_broken_versions_are_not_served(store: Store) -> None:
     data = bytearray(variables.read_bytes())
     data[len(data) // 2] ^= 1
     variables.write_bytes(data)
-    with _loaded(store.models_dir) as (load, stubs):
+    with _under_load(store.models_dir) as (load, stubs):
         for version in (2, 3):
             with pytest.raises(StoreError, match="is not the file that was published"):
                 promotion.promote(store, version)
         _serve_unchecked(store, 2)
         for model in MODELS:
-            said = _ended_with(stubs, model, 2)
-            assert f"{model}/2/saved_model.pb is not the file that was published" in said
+            error = _ended_with(stubs, model, 2)
+            assert f"{model}/2/saved_model.pb is not the file that was published" in error
             assert _states(stubs, model)[1] == AVAILABLE
         load.wait_for(1)
-        # Each model is loaded by itself: the sound one changes, the other one stays.
+        # Models are loaded independently: the undamaged one changes, the other one stays.
         _serve_unchecked(store, 3)
         assert str(variables.name) in _ended_with(stubs, "retrieval_exact", 3)
         until(lambda: _states(stubs, "retrieval").get(3) == AVAILABLE)
         assert _states(stubs, "retrieval_exact")[1] == AVAILABLE
-        # The next good one mends it.
+        # The next undamaged version serves both models again.
         promotion.promote(store, 4)
         load.wait_for(4)
 
 
-def test_deleted_versions(store: Store, tmp_path: Path) -> None:
-    # In TensorFlow Serving's own layout: versions beside one another, the newest one serves.
+def test_deleted_versions_fall_back_to_the_newest_remaining_one(
+    store: Store, tmp_path: Path
+) -> None:
+    # This is TensorFlow Serving's own layout, in which the newest version is served.
     plain = tmp_path / "plain"
 
     def publish(version: int) -> None:
@@ -145,7 +148,7 @@ def test_deleted_versions(store: Store, tmp_path: Path) -> None:
             shutil.rmtree(plain / model / str(version))
 
     publish(1)
-    with _loaded(plain) as (load, stubs):
+    with _under_load(plain) as (load, stubs):
         publish(2)
         load.wait_for(2)
         delete(2)
@@ -155,10 +158,10 @@ def test_deleted_versions(store: Store, tmp_path: Path) -> None:
         delete(1)
         publish(4)
         load.wait_for(4)
-        # The whole directory is away, as a mount can be: what is loaded answers.
-        plain.rename(tmp_path / "away")
+        # While the directory is missing, as a mount can be, the loaded version answers.
+        plain.rename(tmp_path / "unmounted")
         load.wait_for(4)
-        (tmp_path / "away").rename(plain)
+        (tmp_path / "unmounted").rename(plain)
         delete(4)
         load.wait_for(3)
         for model in MODELS:

@@ -83,7 +83,7 @@ def _slices(metrics: Mapping[str, Any]) -> Iterator[tuple[tables.Table, Markup]]
     for key, (title, definition, x_label) in _SLICES.items():
         rows = metrics["slices"].get(key)
         if rows:
-            label = f"unseen_items top-100 of every model by {x_label}. The table below has the figures"
+            label = f"unseen_items top-100 of every model by {x_label}; see the table below"
             plot = plots.slices(rows, key.replace("_", "-"), label, x_label)
             yield tables.slices(rows, title, definition), Markup(plot)
 
@@ -94,7 +94,8 @@ def _learning_curve(metrics: Mapping[str, Any]) -> Markup | None:
         return None
     label = f"Training loss by epoch, from {curve['loss'][0]:,.4g} to {curve['loss'][-1]:,.4g}"
     if curve.get("validation"):
-        label += f". The last unseen_items top-100 on validation rows is {curve['validation'][-1]:.4f}"
+        last = curve["validation"][-1]
+        label += f". The last unseen_items top-100 on validation rows is {last:.4f}"
     return Markup(plots.learning_curve(curve, "learning-curve", label))
 
 

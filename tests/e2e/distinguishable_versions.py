@@ -1,7 +1,7 @@
-"""Versions that can be told apart by any part of any answer, and a load that looks.
+"""Versions whose every answer shows which version gave it, and a load that checks the answers.
 
-Items of version 3 are called ``v3-...`` and score from 3 up to below 4; only ``seed``, the item
-to ask with, is in every version.
+The items of version 3 are ``v3-0``, ``v3-1`` and so on, and score between 3 and 4. Only the query
+item ``seed`` is in every version.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from trainer.registry.version_record import VersionRecord
 
 ITEMS, USERS = 400, 8
 SEED = "seed"
-#: So many of the best are excluded that a second, deeper fetch is needed.
+# This many excluded items make the service fetch candidates a second time.
 _EXCLUDED = 200
 _VERSIONS = range(1, 7)
-_UNDER_WAY = 12
+_IN_FLIGHT = 12
 _LOADED_WITHIN_S = 60
 
 
 def item(version: int, number: int) -> str:
-    """The item that is at place ``number`` of every ranking of a version."""
+    """Return the item at position ``number`` of every ranking of a version."""
     return f"v{version}-{number}"
 
 
 def _servable(version: int) -> Servable:
-    # Queries are the first unit vector, so an item's score is its first number.
+    # The query is always the first unit vector, so an item's score is its first component.
     scores = version + np.linspace(0.9, 0.1, ITEMS, dtype=np.float32)
     vectors = np.stack([scores, np.zeros(ITEMS, np.float32)], axis=1)
     query = np.array([1, 0], np.float32)
@@ -75,8 +75,8 @@ def stage(staged: StagedVersion) -> VersionRecord:
     return complete(staged, items=ITEMS)
 
 
-def keep(store: Store) -> int:
-    """The next version, made and not served; its number."""
+def add_unserved(store: Store) -> int:
+    """Add the next version without serving it; return its number."""
     with store.staging() as staged, store.lock():
         stage(staged).write(staged.directory)
         store.add(staged)
@@ -84,7 +84,7 @@ def keep(store: Store) -> int:
 
 
 def requests() -> Iterator[pb.RetrieveRequest]:
-    """One of every way through the service."""
+    """Yield requests for users, an unknown user and an item, with and without exclusions."""
     best = [item(version, n) for version in _VERSIONS for n in range(_EXCLUDED)]
     for number in range(USERS):
         yield pb.RetrieveRequest(user_id=f"u{number}", max_candidates=20)
@@ -94,8 +94,8 @@ def requests() -> Iterator[pb.RetrieveRequest]:
     yield pb.RetrieveRequest(item_id=SEED, max_candidates=20, exclude_item_ids=best)
 
 
-def wrong(request: pb.RetrieveRequest, answer: pb.RetrieveResponse) -> str:
-    """What is wrong with an answer; empty where nothing is."""
+def problem(request: pb.RetrieveRequest, answer: pb.RetrieveResponse) -> str:
+    """Return what is wrong with an answer, or an empty text."""
     version = answer.model_version
     first = _EXCLUDED if request.exclude_item_ids else 0
     expected = [item(version, n) for n in range(first, first + 20)]
@@ -108,10 +108,10 @@ def wrong(request: pb.RetrieveRequest, answer: pb.RetrieveResponse) -> str:
 
 
 class Load:
-    """Requests without a pause to query services, single and in batches; all answers looked at."""
+    """Sends requests and batches to query services without a pause, and checks all answers."""
 
     def __init__(self, addresses: list[str]) -> None:
-        self.wrong: list[str] = []
+        self.problems: list[str] = []
         self.answered: Counter[tuple[str, int]] = Counter()
         self._addresses = addresses
         self._ended = threading.Event()
@@ -126,8 +126,8 @@ class Load:
         self._thread.join()
 
     def wait_for(self, version: int) -> None:
-        """Until that version, and no other, answers at every address."""
-        end = time.monotonic() + _LOADED_WITHIN_S
+        """Wait until only that version answers, at every address."""
+        deadline = time.monotonic() + _LOADED_WITHIN_S
         before = Counter(self.answered)
         while True:
             time.sleep(0.1)
@@ -136,13 +136,13 @@ class Load:
                 one for _, one in now - before
             } == {version}:
                 return
-            assert time.monotonic() < end, f"version {version} does not come: {now - before}"
+            assert time.monotonic() < deadline, f"waiting for {version}: {now - before}"
             before = now
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for address in self._addresses:
-                for number in range(_UNDER_WAY):
+                for number in range(_IN_FLIGHT):
                     tasks.create_task(self._ask(address, number))
 
     async def _ask(self, address: str, number: int) -> None:
@@ -157,14 +157,16 @@ class Load:
                         answer = await stub.BatchRetrieve(
                             pb.BatchRetrieveRequest(requests=batch), timeout=20
                         )
-                        self.wrong += [str(one) for one in answer.results if one.HasField("error")]
+                        self.problems += [
+                            str(one) for one in answer.results if one.HasField("error")
+                        ]
                         answers = [one.response for one in answer.results]
                     else:
                         answers = [await stub.Retrieve(batch[0], timeout=20)]
                 except grpc.aio.AioRpcError as error:
-                    self.wrong.append(str(error))
+                    self.problems.append(str(error))
                     continue
                 for request, one in zip(batch, answers, strict=True):
-                    if said := wrong(request, one):
-                        self.wrong.append(said)
+                    if found := problem(request, one):
+                        self.problems.append(found)
                     self.answered[address, one.model_version] += 1
