@@ -1,11 +1,14 @@
 """Mistakes on the command line are reported in one line and leave nothing behind."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from tests.conftest import ROOT
 from trainer import config
 from trainer.cli import training_data
 from trainer.cli.main import main, parser
@@ -89,3 +92,11 @@ def test_data_with_too_few_rows_is_an_error(
     assert main([*arguments, str(models_dir)]) == 1
     assert message in capsys.readouterr().err
     assert not list(models_dir.iterdir())
+
+
+def test_parsing_arguments_does_not_import_tensorflow() -> None:
+    code = "import sys, trainer.cli.main as cli; cli.parser(); print('tensorflow' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

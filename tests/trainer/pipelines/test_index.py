@@ -1,4 +1,4 @@
-"""The command that publishes vectors made elsewhere."""
+"""`index` publishes vectors that another program made."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,9 @@ from tests.trainer.index.clustered import clustered
 from trainer.cli.main import main
 
 
-def test_only_the_index_can_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_index_settings_are_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = _write(tmp_path)
     more = ["--set", "training.epochs=5"]
     assert _index(files, tmp_path / "models", "vectors.npy", "ids.txt", *more) == 1
@@ -51,7 +53,7 @@ def _index(files: dict[str, Path], models: Path, embeddings: str, ids: str, *mor
         ("vectors.parquet", "ids.csv"),
     ],
 )
-def test_vectors_made_elsewhere_are_served(embeddings: str, ids: str, tmp_path: Path) -> None:
+def test_published_vectors_are_served(embeddings: str, ids: str, tmp_path: Path) -> None:
     files = _write(tmp_path)
     models = tmp_path / "models"
     assert _index(files, models, embeddings, ids, "--queries", str(files["queries.npy"])) == 0
@@ -71,7 +73,7 @@ def test_vectors_made_elsewhere_are_served(embeddings: str, ids: str, tmp_path: 
     metrics = json.loads((models / "reports" / "1" / "metrics.json").read_text())
     assert metrics["dataset"]["items"] == 500
     assert metrics["index"]["retrieval"]["kind"] == "brute_force"
-    assert metrics["index"]["retrieval"]["queries"] == 150, "half of them have tuned it"
+    assert metrics["index"]["retrieval"]["queries"] == 150, "the other half tuned the index"
     assert "recall" in (models / "reports" / "1" / "report.html").read_text(encoding="utf-8")
     lines = (models / "items.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0].replace('"', "") == "item_id,title"
@@ -111,7 +113,7 @@ def test_vectors_made_elsewhere_are_served(embeddings: str, ids: str, tmp_path: 
         ),
     ],
 )
-def test_bad_files_are_named(
+def test_bad_file_is_named_and_nothing_is_published(
     name: str, content: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = _write(tmp_path)

@@ -1,4 +1,4 @@
-"""The files that a run leaves in MODELS_DIR, and what they hold."""
+"""`run` writes everything that a version contains."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from trainer import config, report
 from trainer.data import split, synthetic
 
 
-def test_what_a_run_leaves_behind(models_dir: Path) -> None:
+def test_run_writes_metrics_manifests_titles_and_seen_items(models_dir: Path) -> None:
     metrics = json.loads((models_dir / "reports" / "1" / "metrics.json").read_text())
     assert set(metrics["dataset"]) == {"name", "users", "items", "train", "test", "split"}
     assert list(metrics["baselines"]) == ["popularity", "item-kNN", "EASE", "iALS"]
@@ -44,7 +44,7 @@ def test_what_a_run_leaves_behind(models_dir: Path) -> None:
     seen.close()
 
 
-def test_the_popular_are_those_of_the_training_rows(models_dir: Path) -> None:
+def test_popularity_counts_training_rows_only(models_dir: Path) -> None:
     train = split.split(synthetic.load().interactions, "random", 0.2, config.Config().seed).train
     loaded = tf.saved_model.load(str(models_dir / "retrieval_exact" / "1"))
     answer = loaded.signatures["by_user"](user_id=tf.constant(["nobody"]), k=tf.constant([50]))
