@@ -44,6 +44,8 @@ _VIOLATIONS = [
     ("model-without-artifact", "trainer.model", "trainer.artifact"),
     ("artifact-without-training", "trainer.artifact", "trainer.model.training"),
     ("artifact-without-training", "trainer.artifact", "trainer.evaluation"),
+    ("registry-judges-answers", "trainer.registry", "trainer.report"),
+    ("registry-judges-answers", "trainer.probe", "trainer.model.training"),
     ("scann-behind-the-index", "trainer.artifact", "scann"),
     ("scann-behind-the-index", "trainer.artifact", "trainer.index.scann"),
 ]

@@ -87,7 +87,7 @@ def _changed_catalogue(
     changes = ", ".join(f"{count:,} {name}" for name, count in vars(counts).items())
     notices = [f"Refreshing version {before.name}: items {changes}"]
     if given is not None and len(given.ids) and (unknown := unknown_columns(new, given)):
-        notices.append(f"{items}: the model knows no value in the column {', '.join(unknown)}")
+        notices.append(f"{items}: the model knows none of the values in {', '.join(unknown)}")
     if absent := len(removed) - counts.removed:
         notices.append(f"{remove}: {absent:,} of the items are not in the catalogue")
     for notice in notices:
