@@ -194,13 +194,17 @@ def test_refresh_without_changes_keeps_the_towers_identical(
     ("items", "remove", "message"),
     [
         (None, None, "refresh needs --items, --remove, or both"),
-        ("item_id,year\na,1\n", None, "new.csv: no column taste; found: item_id, year"),
-        ("taste,year\nt1,1\n", None, "new.csv: no column item_id"),
-        ("item_id,taste,year\na,,\nb,,\na,,\n", None, "new.csv, line 4, column item_id: 'a' is"),
-        ("item_id,taste,year\na,,\n,,\n", None, "new.csv, line 3, column item_id: an id is 1 to"),
-        (f"item_id,taste,year\n{'é' * 129},,\n", None, "new.csv, line 2, column item_id: an id is"),
+        ("item_id,year\na,1\n", None, "new.csv has no column taste; the columns are item_id, year"),
+        ("taste,year\nt1,1\n", None, "new.csv has no column item_id"),
+        ("item_id,taste,year\na,,\nb,,\na,,\n", None, "new.csv, line 4, column item_id: "),
+        ("item_id,taste,year\na,,\n,,\n", None, "new.csv, line 3, column item_id: an id must be"),
+        (
+            f"item_id,taste,year\n{'é' * 129},,\n",
+            None,
+            "new.csv, line 2, column item_id: an id must",
+        ),
         ("item_id,taste,year\ni3,,\n", "item_id\ni3\n", "'i3' is both in the items to add and"),
-        (None, "id\ni3\n", "gone.csv: no column item_id; found: id"),
+        (None, "id\ni3\n", "gone.csv has no column item_id; the columns are id"),
         (None, 'item_id\ni3\n""\n', "gone.csv, line 3, column item_id"),
     ],
 )
