@@ -1,23 +1,22 @@
-"""Trains retrieval models and publishes them as versions that TensorFlow Serving can load.
+"""Trains the retrieval models and publishes them as versions that TensorFlow Serving loads.
 
-Interactions become a two-tower model (``model``), its vectors an index (``index``), and both
-together a version of MODELS_DIR (``registry``). Each command of ``cli`` runs one of ``pipelines``
-or manages published versions.
+The data flows through the packages in this order: ``data`` reads interactions, ``model`` trains two
+towers on them, ``evaluation`` measures their quality, ``index`` builds a search index, ``artifact``
+exports both as SavedModels, ``probe`` checks the exported models, and ``registry`` publishes them.
 
-cli         the command line
-pipelines   what run, index and refresh do
-config      the typed configuration
-data        data sets, features, splits and histories
-model       the towers, their training and item-to-item similarity
-evaluation  ranking metrics and baselines
-index       approximate and exact nearest-neighbour search
-artifact    what a version contains: SavedModels and side files
-probe       asks exported models in a fresh process
-registry    versions on disk: publication, quality gate, promotion, rollback
-report      metrics.json, the HTML report and terminal tables
+cli         one module per command
+config      the settings of a run
+data        data sets, splits and features
+model       the towers and their training
+evaluation  metrics and baselines
 tuning      hyperparameter search
-errors      the errors that commands report
-legacy_keras  makes TensorFlow use Keras 2
+index       ScaNN and exact indexes
+artifact    SavedModels and what they are made of
+probe       checks of exported models
+registry    versions on disk
+pipelines   the steps of run, index and refresh
+report      the report of a run
+errors      all errors, as a tree
 """
 
 from trainer import legacy_keras
