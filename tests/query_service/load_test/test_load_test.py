@@ -123,7 +123,7 @@ def test_no_more_requests_are_in_flight_than_the_concurrency(
     assert cli.main([*arguments, "--concurrency", "8"]) == 0
     refused = json.loads(capsys.readouterr().out)["errors"]["RESOURCE_EXHAUSTED"]
     assert refused["count"] > 10
-    assert refused["example"] == "too many requests are under way"
+    assert refused["example"] == "too many requests are in flight"
 
 
 def test_open_loop_keeps_its_rate(bench: Bench, model_server: FakeModelServer) -> None:
@@ -219,7 +219,7 @@ def test_processes_start_at_different_ids_and_times(tmp_path: Path) -> None:
     users = _ids(tmp_path / "many.txt", *(f"u{n}" for n in range(12)))
 
     def plans(*options: str) -> list[Plan]:
-        return command.plans(cli._parser().parse_args(["bench", "--users", users, *options]))
+        return command.plans(cli.make_parser().parse_args(["bench", "--users", users, *options]))
 
     three = plans("--processes", "3", "--concurrency", "32")
     assert [plan.concurrency for plan in three] == [10, 11, 11]
