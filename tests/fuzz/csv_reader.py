@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serving_contract import MAX_ID_BYTES
 from trainer.data import files
-from trainer.data.types import DataError
+from trainer.errors import DataError
 
 
 class Broken(AssertionError):

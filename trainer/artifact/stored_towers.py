@@ -21,7 +21,7 @@ from trainer.artifact.servable import Servable
 from trainer.config import Config
 from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
-from trainer.data.types import DataError
+from trainer.errors import DataError
 from trainer.model.towers.embedding import EntityWeights
 from trainer.model.towers.item_encoder import ItemTowers
 from trainer.model.towers.query import QueryWeights

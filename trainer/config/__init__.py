@@ -9,7 +9,7 @@ loading     reads presets, TOML files and ``--set`` changes
 writing     writes a TOML file
 """
 
-from trainer.config.loading import ConfigError, as_dict, change, from_dict, load, preset_of
+from trainer.config.loading import as_dict, change, from_dict, load, preset_of
 from trainer.config.presets import PRESETS
 from trainer.config.sections import (
     Config,
@@ -26,7 +26,6 @@ from trainer.config.writing import write
 __all__ = [
     "PRESETS",
     "Config",
-    "ConfigError",
     "GateConfig",
     "IndexConfig",
     "ItemToItemConfig",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from config_fields import shown, suggestion
 from trainer.config.presets import PRESETS
 from trainer.config.sections import Config
-from trainer.errors import ConfigError as ConfigError
+from trainer.errors import ConfigError
 
 Section = TypeVar("Section")
 

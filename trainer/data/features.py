@@ -15,7 +15,7 @@ from scipy import sparse
 from config_fields import suggestion
 from trainer.data import columns
 from trainer.data.columns import KINDS, Column
-from trainer.data.types import DataError
+from trainer.errors import DataError
 
 #: Stands for all columns where columns are named.
 AUTO = "auto"

@@ -13,7 +13,8 @@ from serving_contract import MAX_ID_BYTES
 from trainer.data import tables
 from trainer.data.columns import seconds_since_epoch
 from trainer.data.tables import place
-from trainer.data.types import DataError, Dataset, Interactions
+from trainer.data.types import Dataset, Interactions
+from trainer.errors import DataError
 
 _MAX_SHOWN_CHARACTERS = 40
 

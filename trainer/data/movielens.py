@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from serving_contract import MAX_ID_BYTES
-from trainer.data.types import DataError, Dataset, DataUnavailable, Interactions
+from trainer.data.types import Dataset, Interactions
+from trainer.errors import DataError, DataUnavailable
 
 NAME = "movielens-100k"
 URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.data import files, movielens, synthetic
-from trainer.data.types import DataError, Dataset, DataUnavailable
+from trainer.data.types import Dataset
+from trainer.errors import DataError, DataUnavailable
 
 AUTO = "auto"
 DATASETS = (movielens.NAME, synthetic.NAME, AUTO)

@@ -4,7 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from trainer.data.types import DataError, Interactions, Split
+from trainer.data.types import Interactions, Split
+from trainer.errors import DataError
 
 Kind = Literal["random", "temporal", "temporal_per_user"]
 

@@ -17,7 +17,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
-from trainer.data.types import DataError
+from trainer.errors import DataError
 
 #: Lines of a CSV file up to this length can be read; lines of twice this length never can.
 MAX_LINE_BYTES = 1 << 20

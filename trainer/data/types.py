@@ -1,13 +1,10 @@
-"""What every reader returns: interactions as rows of integers, ids once."""
+"""The data types that every reader returns: users and items are positions in arrays of ids."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-
-from trainer.errors import DataError as DataError
-from trainer.errors import DataUnavailable as DataUnavailable
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,8 +14,8 @@ class Interactions:
     Attributes:
         users: int32 [N], positions in ``Dataset.user_ids``.
         items: int32 [N], positions in ``Dataset.item_ids``.
-        timestamps: int64 [N], seconds since the epoch; None where the data has none.
-        ratings: float32 [N], how much each was liked, on any scale; None where nobody said.
+        timestamps: int64 [N], seconds since the epoch; None without timestamps.
+        ratings: float32 [N], how much each item was liked, on any scale; None without ratings.
     """
 
     users: NDArray[np.int32]
@@ -30,7 +27,7 @@ class Interactions:
         return len(self.users)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Interactions":
-        """The interactions at ``rows``: positions in any order, or a mask [N]."""
+        """Return the interactions at ``rows``: positions in any order, or a mask bool [N]."""
         timestamps = None if self.timestamps is None else self.timestamps[rows]
         ratings = None if self.ratings is None else self.ratings[rows]
         return Interactions(self.users[rows], self.items[rows], timestamps, ratings)
@@ -38,17 +35,17 @@ class Interactions:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A catalogue, its users and what they did.
+    """A catalogue of I items, U users and their interactions.
 
     Attributes:
         name: for reports and manifests.
         user_ids: str objects [U], distinct.
-        item_ids: str objects [I], distinct: the whole catalogue, items that nobody
-            touched included.
-        titles: str objects [I], for showing to people; the id where none is known.
+        item_ids: str objects [I], distinct: the whole catalogue, including items without
+            interactions.
+        titles: str objects [I], for people to read; an item without a title has its id.
         interactions: all rows.
-        user_features: one row per user, in the order of ``user_ids``; None if none.
-        item_features: one row per item, in the order of ``item_ids``; None if none.
+        user_features: one row per user, in the order of ``user_ids``; None without features.
+        item_features: one row per item, in the order of ``item_ids``; None without features.
     """
 
     name: str
@@ -62,7 +59,13 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Train and test rows of one data set; no row is in both."""
+    """The training and test rows of one data set; no row is in both.
+
+    Attributes:
+        name: how the rows were split, for people to read.
+        train: rows that models learn from.
+        test: rows that models are evaluated on.
+    """
 
     name: str
     train: Interactions

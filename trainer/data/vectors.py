@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serving_contract import MAX_ID_BYTES
 from trainer.data import tables
 from trainer.data.tables import MAX_LINE_BYTES, one_line
-from trainer.data.types import DataError
+from trainer.errors import DataError
 
 _VECTOR_COLUMNS = ("vector", "embedding")
 _CHUNK_ROWS = 100_000

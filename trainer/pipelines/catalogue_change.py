@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trainer.artifact.servable import Servable
 from trainer.artifact.stored_towers import StoredTowers
 from trainer.data.files import Items
-from trainer.data.types import DataError
+from trainer.errors import DataError
 from trainer.model import item_to_item
 
 Array = TypeVar("Array", bound=NDArray[np.generic])

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import tensorflow as tf
 from rich.console import Console
 
-from trainer.config import Config, ConfigError
+from trainer.config import Config
 from trainer.data.types import Dataset, Split
+from trainer.errors import ConfigError
 from trainer.evaluation import Quality, baselines, evaluate
 from trainer.model import training
 from trainer.tuning.search import TrialFailed

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import config
+from trainer.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_malformed_file_is_reported_in_one_short_message(
 ) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
-    with pytest.raises(config.ConfigError) as raised:
+    with pytest.raises(ConfigError) as raised:
         config.load(str(path))
     assert message in str(raised.value)
     assert str(raised.value).startswith(str(path))
@@ -52,5 +53,5 @@ def test_any_key_and_value_is_accepted_or_refused_with_config_error(key: str, va
     for name in (key, f"training.{key}", "seed", "split.kind", "training.learning_rate"):
         try:
             config.load("default", [f"{name}={value}"])
-        except config.ConfigError as error:
+        except ConfigError as error:
             assert str(error)  # noqa: PT017

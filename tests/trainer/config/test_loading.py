@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from trainer import config
+from trainer.errors import ConfigError
 
 
 def test_set_changes_single_settings_of_a_preset() -> None:
@@ -33,9 +34,9 @@ def test_dict_of_a_preset_survives_json(preset: str) -> None:
 
 
 def test_queries_must_not_be_empty() -> None:
-    with pytest.raises(config.ConfigError, match=r"would be empty: model\.history_length is 0"):
+    with pytest.raises(ConfigError, match=r"would be empty: model\.history_length is 0"):
         config.load("default", ["model.history_length=0"])
-    with pytest.raises(config.ConfigError, match="queries would be empty"):
+    with pytest.raises(ConfigError, match="queries would be empty"):
         config.load("tutorial", ["model.user_id=false"])
     for remedy in ("model.user_id=true", 'model.user_features=["auto"]'):
         assert config.load("default", ["model.history_length=0", remedy])
@@ -60,17 +61,17 @@ def test_queries_must_not_be_empty() -> None:
     ],
 )
 def test_error_names_the_setting_and_its_valid_values(setting: str, message: str) -> None:
-    with pytest.raises(config.ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message):
         config.load("default", [setting])
 
 
 def test_unknown_preset_suggests_the_nearest_one() -> None:
-    with pytest.raises(config.ConfigError, match="did you mean 'tutorial'"):
+    with pytest.raises(ConfigError, match="did you mean 'tutorial'"):
         config.load("tutorail")
 
 
 def test_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[training]\nepochs = 0\n")
-    with pytest.raises(config.ConfigError, match=r"mine\.toml: training\.epochs must be from 1"):
+    with pytest.raises(ConfigError, match=r"mine\.toml: training\.epochs must be from 1"):
         config.load(str(file))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trainer.data import features, files
 from trainer.data.columns import KINDS
 from trainer.data.features import FeatureEncoder
-from trainer.data.types import DataError
+from trainer.errors import DataError
 
 
 def _fit(values: Any, kind: str = "") -> FeatureEncoder:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data import files
-from trainer.data.types import DataError
+from trainer.errors import DataError
 
 
 def test_csv_ids_are_not_converted(tmp_path: Path) -> None:

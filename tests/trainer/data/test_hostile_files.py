@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from trainer.cli import main as cli
 from trainer.data import features, files, movielens, vectors
-from trainer.data.types import DataError
+from trainer.errors import DataError
 
 GOOD = b"user_id,item_id\n1,2\n"
 
@@ -123,7 +123,7 @@ _MEASURE = """
 import sys
 from pathlib import Path
 from trainer.data import files, movielens, vectors
-from trainer.data.types import DataError
+from trainer.errors import DataError
 from trainer import config
 def peak_kb():
     # Not ru_maxrss, which a child process inherits from its parent.
@@ -134,7 +134,7 @@ path = Path(sys.argv[1])
 try:
     {"csv": files.load, "txt": vectors.load_ids, "toml": lambda path: config.load(str(path)),
      "data": lambda path: movielens.load(path.parent)}[path.suffix[1:]](path)
-except (DataError, config.ConfigError) as error:
+except (DataError, ConfigError) as error:
     print(error)
 print(peak_kb() - before)
 """

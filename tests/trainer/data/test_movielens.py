@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer.data import movielens
-from trainer.data.types import DataError, DataUnavailable
+from trainer.errors import DataError, DataUnavailable
 
 
 def test_items_are_identified_by_id(ml_100k: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from trainer.data import movielens, source
-from trainer.data.types import DataError, DataUnavailable
+from trainer.errors import DataError, DataUnavailable
 
 
 def test_auto_falls_back_to_synthetic_data_with_a_notice(

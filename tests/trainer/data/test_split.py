@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data import split
-from trainer.data.types import DataError, Interactions
+from trainer.data.types import Interactions
+from trainer.errors import DataError
 
 
 @st.composite

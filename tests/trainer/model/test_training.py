@@ -13,7 +13,8 @@ from rich.console import Console
 
 from trainer import config, evaluation
 from trainer.data import histories, movielens, split, synthetic
-from trainer.data.types import DataError, Dataset, Interactions, Split
+from trainer.data.types import Dataset, Interactions, Split
+from trainer.errors import ConfigError, DataError
 from trainer.evaluation import baselines
 from trainer.model import training
 
@@ -388,7 +389,7 @@ def test_untrainable_data_is_refused() -> None:
 
 def test_diverging_training_names_the_learning_rate() -> None:
     data = _everybody_everything()
-    with pytest.raises(config.ConfigError, match=r"lower training\.learning_rate, which is 10"):
+    with pytest.raises(ConfigError, match=r"lower training\.learning_rate, which is 10"):
         _train(
             *(data, data.interactions),
             *_settings(epochs=60, learning_rate=10, temperature=0.01, validation_share=0),

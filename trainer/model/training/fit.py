@@ -11,10 +11,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.config import Config, ConfigError, TrainingConfig
+from trainer.config import Config, TrainingConfig
 from trainer.data import features, histories
 from trainer.data.histories import Histories
-from trainer.data.types import DataError, Dataset, Interactions
+from trainer.data.types import Dataset, Interactions
+from trainer.errors import ConfigError, DataError
 from trainer.evaluation import evaluate
 from trainer.model.towers.candidate import CandidateTower
 from trainer.model.towers.embedding import embed_all

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from trainer.config import Config
 from trainer.data import split
-from trainer.data.types import DataError, Interactions, Split
+from trainer.data.types import Interactions, Split
+from trainer.errors import DataError
 
 # Bounds the time of validation, which ranks the catalogue for every user in every epoch.
 _MAX_USERS = 5_000
