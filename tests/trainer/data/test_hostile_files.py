@@ -123,7 +123,7 @@ _MEASURE = """
 import sys
 from pathlib import Path
 from trainer.data import files, movielens, vectors
-from trainer.errors import DataError
+from trainer.errors import ConfigError, DataError
 from trainer import config
 def peak_kb():
     # Not ru_maxrss, which a child process inherits from its parent.
