@@ -7,8 +7,7 @@ from typing import Self
 from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
-from rpc.channel import call_metadata, open_channel
-from rpc.credentials import Credentials
+from rpc.credentials import Credentials, call_metadata, open_channel
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,8 @@ StartError                the service cannot start (defined in rpc.errors)
   UnusableFile            a certificate, key or token file is missing or wrong
 """
 
-from rpc.errors import StartError, UnusableFile
-
-__all__ = [
-    "InvalidRequest",
-    "ModelServerFault",
-    "ModelServerUnavailable",
-    "OutOfTime",
-    "Overloaded",
-    "RecordingUnsupported",
-    "RetrievalError",
-    "SeenStoreUnavailable",
-    "SignatureMissing",
-    "StartError",
-    "UnknownQuery",
-    "UnusableFile",
-]
+from rpc.errors import StartError as StartError
+from rpc.errors import UnusableFile as UnusableFile
 
 
 class RetrievalError(Exception):

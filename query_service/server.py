@@ -28,7 +28,6 @@ from query_service.core.retriever import Model, Retriever
 from query_service.errors import StartError
 from query_service.grpc_server import make_server
 from query_service.heartbeat import Heartbeat
-from query_service.process.garbage_collection import run_gc_periodically
 from query_service.settings import Settings
 from query_service.telemetry import logs, tracing
 from query_service.telemetry.decorators import ObservedModel, ObservedSeenStore, observe_predict
@@ -255,10 +254,8 @@ async def serve(
     try:
         server = Server(settings, samples=samples, worker=worker)
         await server.start()
-        collecting = asyncio.create_task(run_gc_periodically())
         on_ready(server.port)
         await stopped.wait()
-        collecting.cancel()
         await server.stop()
     finally:
         # A second signal must not interrupt the rest: a closing loop handles none.

@@ -1,6 +1,12 @@
-"""Host and port as text, and several addresses as one gRPC target."""
+"""Addresses: as text, as one gRPC target, and which of them a server may listen on unprotected."""
 
 import ipaddress
+import logging
+import socket
+
+from rpc.errors import StartError
+
+logger = logging.getLogger(__name__)
 
 
 def host_port(host: str, port: int) -> str:
@@ -30,6 +36,47 @@ def grpc_target(addresses: str) -> str:
             f"{addresses!r}; or use one host name that resolves to all of them"
         )
     return f"ipv{families.pop()}:{','.join(each)}"
+
+
+def check_exposure(
+    host: str, port: int, *, tls: bool, client_certificates: bool, tokens: bool
+) -> None:
+    """Refuse to listen on a public address without TLS and without tokens.
+
+    Logs a warning if only one of the two is configured and that leaves a gap.
+
+    Raises:
+        StartError: the address is public and nothing protects it, or the host does not resolve.
+    """
+    try:
+        if is_loopback(host):
+            return
+    except OSError as error:
+        where = host_port(host, port)
+        raise StartError(f"cannot listen on {where}: {error.strerror}") from error
+    if not tls and not tokens:
+        raise StartError(
+            f"--host {host} can be reached from other machines, and anyone there could call the "
+            "service: give --tls-cert and --tls-key, or --tokens, or else --insecure"
+        )
+    if not tls:
+        logger.warning("there is no TLS: others can read the tokens on their way to %s", host)
+    elif not tokens and not client_certificates:
+        logger.warning(
+            "anyone who reaches %s can call the service: there is TLS, but neither "
+            "--tls-client-ca nor --tokens",
+            host,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if every address of the host is a loopback address.
+
+    Raises:
+        OSError: the host does not resolve.
+    """
+    found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    return all(ipaddress.ip_address(place[0]).is_loopback for *_, place in found)
 
 
 def _host(address: str) -> str:

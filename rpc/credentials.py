@@ -1,30 +1,28 @@
-"""Command-line options of clients: the token to send, and the certificates for TLS."""
+"""What clients need to call a server: command-line options, credentials, and the channel."""
+
+from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from rpc.errors import UnusableFile
 from rpc.pem import read_certificates, read_file, read_pair
 
+if TYPE_CHECKING:
+    import grpc
+
 #: Option, environment variable, metavar, help. The variables are not those of the server: both may
 #: be set in a container whose health check calls the server in it.
 _OPTIONS = (
-    ("--token-file", "SHORTLIST_TOKEN_FILE", "FILE", "Send the token in this file."),
+    ("--token-file", "TOKEN_FILE", "FILE", "Send the token in this file."),
+    ("--tls-ca", "CLIENT_TLS_CA", "FILE", "Use TLS, and trust the authorities in this PEM file."),
+    ("--tls-cert", "CLIENT_TLS_CERT", "FILE", "Present the certificate in this PEM file."),
+    ("--tls-key", "CLIENT_TLS_KEY", "FILE", "The private key of --tls-cert, a PEM file."),
     (
-        *("--tls-ca", "SHORTLIST_CLIENT_TLS_CA", "FILE"),
-        "Use TLS, and trust the certificate authorities in this PEM file.",
-    ),
-    (
-        *("--tls-cert", "SHORTLIST_CLIENT_TLS_CERT", "FILE"),
-        "Present the certificate in this PEM file to the service.",
-    ),
-    (
-        *("--tls-key", "SHORTLIST_CLIENT_TLS_KEY", "FILE"),
-        "The private key of --tls-cert, a PEM file.",
-    ),
-    (
-        *("--tls-name", "SHORTLIST_CLIENT_TLS_NAME", "NAME"),
+        *("--tls-name", "CLIENT_TLS_NAME", "NAME"),
         "Expect this name in the service's certificate instead of the host in --address.",
     ),
 )
@@ -46,13 +44,10 @@ class Credentials:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options to a command. Each takes its default from an environment variable."""
-    for option, variable, metavar, text in _OPTIONS:
-        command.add_argument(
-            option,
-            default=os.environ.get(variable, ""),
-            metavar=metavar,
-            help=f"{text} (environment: {variable})",
-        )
+    for option, name, metavar, text in _OPTIONS:
+        variable = f"SHORTLIST_{name}"
+        default, text = os.environ.get(variable, ""), f"{text} (environment: {variable})"
+        command.add_argument(option, default=default, metavar=metavar, help=text)
 
 
 def read(parsed: argparse.Namespace) -> Credentials:
@@ -77,3 +72,25 @@ def read(parsed: argparse.Namespace) -> Credentials:
         chain, key = read_pair(parsed.tls_cert, parsed.tls_key)
     roots = read_certificates(parsed.tls_ca)
     return Credentials(token, roots, chain, key, parsed.tls_name or None)
+
+
+def open_channel(
+    address: str, credentials: Credentials, options: Sequence[tuple[str, Any]] = ()
+) -> grpc.Channel:
+    """Return a channel to ``HOST:PORT``: over TLS if the credentials have root certificates."""
+    # Imported only here: commands parse their options before they load gRPC.
+    import grpc
+
+    if credentials.root_certificates is None:
+        return grpc.insecure_channel(address, options)
+    if credentials.server_name:
+        options = [*options, ("grpc.ssl_target_name_override", credentials.server_name)]
+    tls = grpc.ssl_channel_credentials(
+        credentials.root_certificates, credentials.private_key, credentials.certificate_chain
+    )
+    return grpc.secure_channel(address, tls, options)
+
+
+def call_metadata(credentials: Credentials) -> tuple[tuple[str, str], ...]:
+    """Return the metadata to send with each call: the token, if there is one."""
+    return (("authorization", f"Bearer {credentials.token}"),) if credentials.token else ()

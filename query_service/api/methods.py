@@ -21,7 +21,6 @@ from query_service.errors import InvalidRequest, OutOfTime, Overloaded, Retrieva
 from query_service.telemetry.observer import ObservedMethod, Observer
 from rpc.errors import CallRefused
 from rpc.guard import Guard
-from rpc.handlers import UnaryHandler
 from rpc.status import abort
 
 _OVERLOADED = "too many requests are in flight"
@@ -48,6 +47,22 @@ class Method(Generic[Request]):
     check: Callable[[bytes], None] | None = None
 
 
+@dataclass(frozen=True)
+class UnaryHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]
+    """A gRPC handler that maps request bytes to response bytes.
+
+    ``refusal`` returns the status with which to refuse the next call, or None to admit it. Our own
+    server asks it before it reads a request. grpc.aio does not, so ``unary_unary`` checks as well.
+    """
+
+    unary_unary: Callable[[bytes, Any], Awaitable[bytes]]
+    refusal: Callable[[], tuple[grpc.StatusCode, str] | None]
+    request_streaming: bool = False
+    response_streaming: bool = False
+    request_deserializer: None = None
+    response_serializer: None = None
+
+
 class Methods:
     """Turns methods into gRPC handlers that share one limit of requests in flight."""
 
@@ -59,13 +74,9 @@ class Methods:
         observer: Observer,
         guard: Guard | None = None,
     ) -> None:
-        """Set the limits.
+        """Limit the time that a request may take, and the requests in flight.
 
-        Args:
-            timeout_s: the longest time that a request may take.
-            max_concurrent_requests: the number of requests in flight beyond which more are refused.
-            observer: is told of every request.
-            guard: admits callers; without one everybody is admitted.
+        Without a ``guard``, all callers are admitted.
         """
         self._observer = observer
         self._guard = guard

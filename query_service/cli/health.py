@@ -15,13 +15,11 @@ def run(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    from rpc.channel import open_channel
-
     try:
         given = credentials.read(parsed)
     except UnusableFile as error:
         return fail(str(error))
-    with open_channel(parsed.address, given) as channel:
+    with credentials.open_channel(parsed.address, given) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=parsed.timeout_s)

@@ -21,8 +21,7 @@ from query_service.settings import Settings
 from query_service.stores import printable
 from query_service.telemetry import logs
 from query_service.telemetry.shared_samples import SharedSamples
-from rpc.addresses import host_port
-from rpc.exposure import check_exposure
+from rpc.addresses import check_exposure, host_port
 
 _EPILOG = """Every flag is also an environment variable: --model-server is SHORTLIST_MODEL_SERVER,
 and so on. A flag overrides its variable, and an empty variable counts as not set."""

@@ -14,8 +14,7 @@ from typing import Any
 
 import grpc
 
-from rpc.channel import call_metadata, open_channel
-from rpc.credentials import Credentials
+from rpc.credentials import Credentials, call_metadata, open_channel
 
 _OPTIONS: list[tuple[str, Any]] = [
     # Channels with the same address and options would share one TCP connection.

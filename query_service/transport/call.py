@@ -17,7 +17,6 @@ from grpc._cython.cygrpc import (
 )
 
 from query_service.transport import failure_log
-from rpc.handlers import UnaryHandler
 
 _NO_FLAGS = 0
 #: Core gives a call without a deadline one in 292 billion years.
@@ -29,7 +28,8 @@ _OK = grpc.StatusCode.OK.value[0]
 _SEND_INITIAL_METADATA = SendInitialMetadataOperation(_NO_METADATA, _NO_FLAGS)
 _UNREAD_CLOSE = ReceiveCloseOnServerOperation(_NO_FLAGS)
 
-#: A ``grpc.RpcMethodHandler``, or None if there is no such method.
+#: A ``grpc.RpcMethodHandler``, or None if there is no such method. If it has a method ``refusal``,
+#: that returns the status with which to refuse the next call unread, or None to admit it.
 Handler = Any
 
 
@@ -51,7 +51,7 @@ class Call:
         self._initial_metadata_sent = self._status_sent = False
         if handler is None:
             self._refuse(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        elif isinstance(handler, UnaryHandler) and (refused := handler.refusal()):
+        elif (refusal := getattr(handler, "refusal", None)) and (refused := refusal()):
             self._refuse(*refused)
         else:
             self._core.start_server_batch(

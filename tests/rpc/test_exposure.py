@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpc import exposure
+from rpc import addresses
 from rpc.errors import StartError
 
 
@@ -14,12 +14,12 @@ from rpc.errors import StartError
     ],
 )
 def test_loopback_addresses_are_recognized(host: str, loopback: bool) -> None:
-    assert exposure.is_loopback(host) is loopback
+    assert addresses.is_loopback(host) is loopback
 
 
 def _check(host: str, *protection: str) -> None:
     flags = {name: name in protection for name in ("tls", "client_certificates", "tokens")}
-    exposure.check_exposure(host, 50051, **flags)
+    addresses.check_exposure(host, 50051, **flags)
 
 
 def test_unknown_host_is_an_error() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpc.rate_limit import RateLimit
+from rpc.guard import RateLimit
 
 
 class _Clock:
