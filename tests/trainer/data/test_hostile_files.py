@@ -252,7 +252,7 @@ def test_duplicate_column_is_refused_and_pandas_metadata_ignored(tmp_path: Path)
     arrays = [pa.array([one]) for one in ("a", "b", "c")]
     twice = pa.Table.from_arrays(arrays, names=["user_id", "item_id", "item_id"])
     pyarrow.parquet.write_table(twice, path)
-    with pytest.raises(DataError, match=r"clicks\.parquet: .* more than one column 'item_id'"):
+    with pytest.raises(DataError, match=r"clicks\.parquet has more than one column 'item_id'"):
         files.load(path)
     noted = pa.table({"user_id": ["a"], "item_id": ["b"]}).replace_schema_metadata({"pandas": "{"})
     pyarrow.parquet.write_table(noted, path)
