@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import pandas as pd
 import psutil
 
 INSTALL_HINT = "h2load is not installed (Debian: apt-get install nghttp2-client)"
@@ -75,19 +76,15 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Call:
-    """One request: when it was sent, its HTTP status, and its latency; times in microseconds."""
-
-    sent_us: int
-    status: int
-    latency_us: int
-
-
-@dataclass(frozen=True)
 class Measurement:
-    """What one process measured."""
+    """What one process measured.
 
-    calls: list[Call]
+    Attributes:
+        calls: a row per request with the columns sent_us, status (of HTTP) and latency_us.
+        data_bytes: bytes in the DATA frames of all answers.
+    """
+
+    calls: pd.DataFrame
     done: int
     succeeded: int
     failed: int
@@ -108,10 +105,7 @@ class H2load:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            self._running = [
-                self._start(stack, self._file(number), *job)
-                for number, job in enumerate(self._jobs)
-            ]
+            self._running = [self._start(stack, *job) for job in enumerate(self._jobs)]
             self._stack = stack.pop_all()
         self.processes = [psutil.Process(one.pid) for one in self._running]
         return self
@@ -127,55 +121,48 @@ class H2load:
         """
         return [self._result(number, one) for number, one in enumerate(self._running)]
 
-    def _file(self, number: int) -> Path:
-        return self._directory / f"{number}"
+    def _file(self, number: int, suffix: str) -> Path:
+        return self._directory / f"{number}.{suffix}"
 
     def _start(
-        self, stack: ExitStack, file: Path, request: Request, load: Closed | Schedule
+        self, stack: ExitStack, number: int, job: tuple[Request, Closed | Schedule]
     ) -> "subprocess.Popen[bytes]":
-        body, output = file.with_suffix(".body"), file.with_suffix(".out")
+        request, load = job
+        body, log, script = (self._file(number, one) for one in ("body", "log", "script"))
         body.write_bytes(request.on_the_wire())
         command = ["h2load", "-t", "1", "-c", f"{load.connections}", "-m", f"{load.streams}"]
-        command += ["-d", str(body), f"--log-file={file.with_suffix('.log')}", *request.options()]
+        command += ["-d", str(body), f"--log-file={log}", *request.options()]
         base = f"http://{self._address}"
         if isinstance(load, Closed):
             command += ["-D", f"{load.seconds * 1e3:.0f}ms", base + request.path]
         else:
-            script = file.with_suffix(".script")
             lines = (f"{at_s * 1e3:.3f}\t{request.path}\n" for at_s in load.times_s)
             script.write_text("".join(lines), encoding="utf-8")
             command += [f"--timing-script-file={script}", "-B", base]
-        with output.open("wb") as out:
+        with self._file(number, "out").open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         stack.callback(process.wait)
         stack.callback(process.kill)
         return process
 
     def _result(self, number: int, process: "subprocess.Popen[bytes]") -> Measurement:
-        file = self._file(number)
-        duration_s = max(
-            load.seconds if isinstance(load, Closed) else load.times_s[-1] for _, load in self._jobs
-        )
+        _, load = self._jobs[number]
+        duration_s = load.seconds if isinstance(load, Closed) else load.times_s[-1]
         try:
             process.wait(duration_s + _EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise H2loadError("h2load does not end") from None
-        output = file.with_suffix(".out").read_text(encoding="utf-8", errors="replace")
+        output = self._file(number, "out").read_text(encoding="utf-8", errors="replace")
         requests, traffic = _REQUESTS.search(output), _TRAFFIC.search(output)
-        if not requests or not traffic:
+        log = self._file(number, "log")
+        if not requests or not traffic or not log.exists() or not log.stat().st_size:
             raise H2loadError(f"h2load: {output.strip()[-500:]}")
+        calls = pd.read_csv(log, sep="\t", header=None, usecols=[0, 1, 2])
+        calls.columns = pd.Index(["sent_us", "status", "latency_us"])
         done, succeeded, failed, errored = map(int, requests.groups())
-        calls = _calls(file.with_suffix(".log"))
         return Measurement(calls, done, succeeded, failed, errored, int(traffic[1]))
 
 
 def installed() -> bool:
     """Tell whether h2load is on the PATH."""
     return shutil.which("h2load") is not None
-
-
-def _calls(log: Path) -> list[Call]:
-    """Read a log, in which each line has the columns of a call."""
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    columns = (line.split("\t") for line in lines)
-    return [Call(int(row[0]), int(row[1]), int(row[2])) for row in columns]

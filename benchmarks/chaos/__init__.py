@@ -4,18 +4,16 @@ Run all scenarios with `make chaos`, or some with `python -m benchmarks.chaos SC
 
 scenarios      all scenarios by name
 environment    starts the servers and the load that a scenario needs
-requests       requests of every kind, and the check of their answers
+requests       users and items, requests of every kind, and the check of their answers
 load           sends requests at fixed times and keeps the outcome of each
 outcomes       counts and quantiles of outcomes
 checks         figures and the bounds that they have to keep
-catalogue      the model that is asked
 report         the table on the terminal, in docs/reliability.md, and JSON
 
-model_servers  the model server is killed, paused, or one of two
+outages        the model server or Redis is killed or paused
 services       a worker is killed; an instance is shut down
 overload       twice the load that can be answered
 versions       versions are published, damaged, and rolled back
-seen_items     Redis is killed and paused
 fuzzing        a hundred thousand fuzzed requests
 access         invalid certificates and tokens
 soak           minutes of mixed load

@@ -53,12 +53,6 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def _settings(arguments: argparse.Namespace) -> str:
-    """Return the options that figures depend on."""
-    names = ("rate", "calm_s", "overload_s", "soak_s", "fuzzed")
-    return " ".join(f"--{one.replace('_', '-')} {getattr(arguments, one):g}" for one in names)
-
-
 def main() -> int:
     """Run the scenarios, print and keep the results; return the exit status."""
     arguments = parse_arguments()
@@ -75,16 +69,17 @@ def main() -> int:
         rate=arguments.rate,
         fuzzed=arguments.fuzzed,
         durations=Durations(
-            steady_s=arguments.calm_s,
-            overload_s=arguments.overload_s,
-            soak_s=arguments.soak_s,
+            arguments.calm_s, overload_s=arguments.overload_s, soak_s=arguments.soak_s
         ),
     )
+    # The options that figures depend on.
+    names = ("rate", "calm_s", "overload_s", "soak_s", "fuzzed")
+    options = " ".join(f"--{one.replace('_', '-')} {getattr(arguments, one):g}" for one in names)
     results = []
     for name in arguments.scenarios or SCENARIOS:
         results.append(run(name, environment))
         console.print(report.table(results[-1]))
-        known = report.save(results[-1], work / "results.json", _settings(arguments))
+        known = report.save(results[-1], work / "results.json", options)
     if arguments.document:
         report.write_document(known, list(SCENARIOS), arguments.document)
     missed = [result.name for result in results if not result.held]

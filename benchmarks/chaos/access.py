@@ -6,16 +6,20 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
-from benchmarks.chaos.checks import Check, at_least, at_most, expect
+from benchmarks.chaos.checks import Check, at_least, at_most, equal
 from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.outcomes import OK, UNAUTHENTICATED, UNAVAILABLE
 from benchmarks.chaos.requests import for_users
 from query_service.load_test.requests import RETRIEVE
 from tools.processes import Server
 from tools.waiting import until
+
+if TYPE_CHECKING:
+    import trustme
 
 _NAME = "localhost"
 _ANSWER_S = 5.0
@@ -32,49 +36,40 @@ def certificates(env: Environment) -> Iterator[Check]:
     directory = env.work / "certificates"
     directory.mkdir(exist_ok=True)
     authority, other = trustme.CA(), trustme.CA()
-    yesterday = datetime.now(UTC) - timedelta(days=1)
     server = authority.issue_cert(_NAME)
-    _write(directory / "server.pem", *server.cert_chain_pems)
-    _write(directory / "server.key", server.private_key_pem)
-    _write(directory / "ca.pem", authority.cert_pem)
-    flags = ["--tls-cert", str(directory / "server.pem")]
-    flags += ["--tls-key", str(directory / "server.key")]
-    flags += ["--tls-client-ca", str(directory / "ca.pem")]
+    chain, key, trusted = (directory / one for one in ("server.pem", "server.key", "ca.pem"))
+    server.cert_chain_pems[0].write_to_path(str(chain))
+    server.private_key_pem.write_to_path(str(key))
+    key.chmod(0o600)
+    authority.cert_pem.write_to_path(str(trusted))
+    flags = ("--tls-cert", str(chain), "--tls-key", str(key), "--tls-client-ca", str(trusted))
     ours, theirs = authority.cert_pem.bytes(), other.cert_pem.bytes()
-    expired = authority.issue_cert(_NAME, not_after=yesterday)
+    valid = _pair(authority.issue_cert(_NAME))
+    yesterday = datetime.now(UTC) - timedelta(days=1)
     callers = {
-        "a valid certificate": (ours, _pair(authority.issue_cert(_NAME))),
-        "no certificate": (ours, None),
-        "an expired certificate": (ours, _pair(expired)),
+        "a valid certificate": (ours, valid),
+        "no certificate": (ours, (None, None)),
+        "an expired certificate": (ours, _pair(authority.issue_cert(_NAME, not_after=yesterday))),
         "a self-signed certificate": (ours, (other.private_key_pem.bytes(), theirs)),
         "a certificate of another authority": (ours, _pair(other.issue_cert(_NAME))),
-        "a certificate, but no trust in the server's authority": (
-            theirs,
-            _pair(authority.issue_cert(_NAME)),
-        ),
+        "a certificate, but no trust in the server's authority": (theirs, valid),
         # Shows that the service still answers, so that it refused the others for their certificate.
-        "a valid certificate, after all of those": (ours, _pair(authority.issue_cert(_NAME))),
+        "a valid certificate, after all of those": (ours, valid),
     }
-    with (
-        env.model_server("certificates-models") as models,
-        env.service("certificates", models, options=flags) as service,
-    ):
+    with env.servers("certificates", *flags) as (_, service):
         body = for_users(env.catalogue)[0].data
-        for name, (trusted, own) in callers.items():
-            key, chain = own or (None, None)
-            credentials = grpc.ssl_channel_credentials(trusted, key, chain)
-            port = service.address.rpartition(":")[2]
+        port = service.address.rpartition(":")[2]
+        for name, (roots, own) in callers.items():
+            credentials = grpc.ssl_channel_credentials(roots, *own)
             with grpc.secure_channel(f"{_NAME}:{port}", credentials) as channel:
                 code = _status(channel, body)
             expected = OK if name.startswith("a valid certificate") else UNAVAILABLE
-            yield expect(f"a caller with {name}", code == expected, code, expected)
+            yield equal(f"a caller with {name}", code, expected)
         with grpc.insecure_channel(service.address) as channel:
-            code = _status(channel, body)
-        yield expect("a caller without TLS", code == UNAVAILABLE, code, UNAVAILABLE)
+            yield equal("a caller without TLS", _status(channel, body), UNAVAILABLE)
         refusals = service.output().count("Handshake failed")
         yield at_least("refusals in the log", refusals, 1, "lines")
-        keys = [pair[0] for _, pair in callers.values() if pair]
-        keys.append(server.private_key_pem.bytes())
+        keys = [own[0] for _, own in callers.values() if own[0]] + [key.read_bytes()]
         yield _no_secrets(service, [one.decode().splitlines()[1] for one in keys])
 
 
@@ -86,8 +81,7 @@ def tokens(env: Environment) -> Iterator[Check]:
     kept, revoked, wrong = (secrets.token_urlsafe(32) for _ in range(3))
     _write_tokens(file, kept=kept, revoked=revoked)
     with (
-        env.model_server("tokens-models") as models,
-        env.service("tokens", models, options=("--tokens", str(file))) as service,
+        env.servers("tokens", "--tokens", str(file)) as (_, service),
         grpc.insecure_channel(service.address) as channel,
     ):
         body = for_users(env.catalogue)[0].data
@@ -97,8 +91,7 @@ def tokens(env: Environment) -> Iterator[Check]:
             ("a wrong token", wrong, UNAUTHENTICATED),
             ("a token that is removed later", revoked, OK),
         ):
-            code = _status(channel, body, token)
-            yield expect(f"a caller with {name}", code == expected, code, expected)
+            yield equal(f"a caller with {name}", _status(channel, body, token), expected)
         _write_tokens(file, kept=kept)
         took_s = until(
             lambda: _status(channel, body, revoked) == UNAUTHENTICATED,
@@ -106,11 +99,9 @@ def tokens(env: Environment) -> Iterator[Check]:
             "a removed token is refused",
         )
         yield at_most("UNAUTHENTICATED after the removal", took_s, _REVOKED_WITHIN_S, "s", 2)
-        code = _status(channel, body, kept)
-        yield expect("a caller whose token was kept", code == OK, code, OK)
+        yield equal("a caller whose token was kept", _status(channel, body, kept), OK)
         time.sleep(_LOGGED_WITHIN_S)
-        logged = "refused" in service.output()
-        yield expect("the log mentions refused calls", logged, "yes" if logged else "no", "yes")
+        yield equal("the log mentions refused calls", "refused" in service.output(), True)
         yield _no_secrets(service, [kept, revoked, wrong])
 
 
@@ -126,22 +117,13 @@ def _status(channel: grpc.Channel, body: bytes, token: str = "") -> str:
 
 
 def _no_secrets(server: Server, secrets: Sequence[str]) -> Check:
-    found = sum(secret in server.output() for secret in secrets)
-    return expect("secrets in the log", not found, f"{found}", "0")
+    return equal("secrets in the log", sum(one in server.output() for one in secrets), 0)
 
 
-def _pair(certificate: object) -> tuple[bytes, bytes]:
+def _pair(certificate: "trustme.LeafCert") -> tuple[bytes | None, bytes | None]:
     """Return private key and certificate chain, in PEM."""
-    import trustme
-
-    assert isinstance(certificate, trustme.LeafCert)
     chain = b"".join(one.bytes() for one in certificate.cert_chain_pems)
     return certificate.private_key_pem.bytes(), chain
-
-
-def _write(path: Path, *blobs: object) -> None:
-    path.write_bytes(b"".join(one.bytes() for one in blobs))  # type: ignore[attr-defined]
-    path.chmod(0o600)
 
 
 def _write_tokens(path: Path, **named: str) -> None:

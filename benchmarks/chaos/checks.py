@@ -1,9 +1,10 @@
 """Figures of a scenario, and the bounds that they have to keep."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.chaos.outcomes import Outcome, summarise
+import pandas as pd
+
+from benchmarks.chaos.outcomes import summarise
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,13 @@ class ScenarioError(Exception):
     """A scenario cannot be run, for example because a program is not installed."""
 
 
-def require(outcomes: Sequence[Outcome], when: str) -> Sequence[Outcome]:
+def require(outcomes: pd.DataFrame, when: str) -> pd.DataFrame:
     """Return the outcomes, which a check is about to judge.
 
     Raises:
         ScenarioError: there are none, so that every check of them would hold.
     """
-    if not outcomes:
+    if outcomes.empty:
         raise ScenarioError(f"no request was sent {when}: the machine is too busy")
     return outcomes
 
@@ -37,30 +38,27 @@ def at_most(what: str, value: float, bound: float, unit: str, digits: int = 0) -
     return Check(what, f"{value:,.{digits}f} {unit}", text, value <= bound)
 
 
-def at_least(what: str, value: float, bound: float, unit: str, digits: int = 0) -> Check:
+def at_least(what: str, value: float, bound: float, unit: str) -> Check:
     """Check that ``value`` is not below ``bound``."""
-    text = f"at least {bound:,.{digits}f} {unit}"
-    return Check(what, f"{value:,.{digits}f} {unit}", text, value >= bound)
+    return Check(what, f"{value:,.0f} {unit}", f"at least {bound:,.0f} {unit}", value >= bound)
 
 
-def no_requests(what: str, outcomes: Sequence[Outcome]) -> Check:
+def equal(what: str, measured: object, expected: object) -> Check:
+    """Check that ``measured`` is what it has to be; True and False are reported as yes and no."""
+    words = {True: "yes", False: "no"}
+    was, must_be = (
+        words[one] if isinstance(one, bool) else str(one) for one in (measured, expected)
+    )
+    return Check(what, was, must_be, measured == expected)
+
+
+def no_requests(what: str, outcomes: pd.DataFrame) -> Check:
     """Check that there are no such outcomes; otherwise the check summarises them."""
-    return Check(what, summarise(outcomes), "0", not outcomes)
+    return Check(what, summarise(outcomes), "0", outcomes.empty)
 
 
-def all_ended_with(what: str, outcomes: Sequence[Outcome], codes: Iterable[str]) -> Check:
+def all_ended_with(what: str, outcomes: pd.DataFrame, *codes: str) -> Check:
     """Check that each of the outcomes has one of the statuses ``codes``."""
-    allowed = set(codes)
-    others = [one for one in outcomes if one.code not in allowed]
-    measured = summarise(others) if others else f"{len(outcomes):,} of {len(outcomes):,}"
-    return Check(what, measured, "all", not others)
-
-
-def expect(what: str, held: bool, measured: str, expected: str) -> Check:
-    """Check any other condition, which was evaluated by the caller."""
-    return Check(what, measured, expected, held)
-
-
-def information(what: str, measured: str) -> Check:
-    """Report a figure without a bound."""
-    return Check(what, measured)
+    others = outcomes[~outcomes.code.isin(codes)]
+    measured = f"{len(outcomes):,} of {len(outcomes):,}" if others.empty else summarise(others)
+    return Check(what, measured, "all", others.empty)

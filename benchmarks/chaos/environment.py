@@ -1,15 +1,16 @@
 """What all scenarios share: the model, the servers, and the load."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.chaos.catalogue import Catalogue
+import pandas as pd
+
 from benchmarks.chaos.checks import Check, at_most, require
 from benchmarks.chaos.load import Load
-from benchmarks.chaos.outcomes import Outcome
-from benchmarks.chaos.requests import CandidateCheck, Request
+from benchmarks.chaos.requests import CandidateCheck, Catalogue, Request, for_users
 from serving_contract import RETRIEVAL
 from tools.processes import Server, python_module
 
@@ -67,41 +68,58 @@ class Environment:
         """Users and items of the model."""
         return Catalogue(self.models_dir)
 
-    def log(self, name: str) -> Path:
-        """Return the log file of a process."""
-        directory = self.work / "logs"
-        directory.mkdir(parents=True, exist_ok=True)
-        return directory / f"{name}.log"
+    def server(self, name: str, command: list[str], restart_nice: int = 0) -> Server:
+        """Start a server that logs to a file of that name."""
+        logs = self.work / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        return Server(command, log=logs / f"{name}.log", restart_nice=restart_nice)
 
     def model_server(self, name: str, *options: str, models_dir: Path | None = None) -> Server:
         """Start a model server."""
         models = ("--models-dir", str(models_dir or self.models_dir), "--model", RETRIEVAL)
         command = python_module("model_server", *models, *options, "--port", "0")
-        return Server(command, log=self.log(name), restart_nice=self.nice)
+        return self.server(f"{name}-models", command, restart_nice=self.nice)
 
     def service(self, name: str, *model_servers: Server, options: Iterable[str] = ()) -> Server:
         """Start a query service that asks ``model_servers``."""
         upstream = ("--model-server", ",".join(one.address for one in model_servers))
         command = python_module("query_service", "serve", *upstream, *options, "--port", "0")
-        return Server(command, log=self.log(name))
+        return self.server(name, command)
+
+    @contextmanager
+    def servers(self, name: str, *options: str) -> Iterator[tuple[Server, Server]]:
+        """Run a model server, and a query service with these options that asks it."""
+        with self.model_server(name) as models, self.service(name, models, options=options) as one:
+            yield models, one
+
+    @contextmanager
+    def running(
+        self, name: str, *options: str, requests: Iterable[Request] | None = None
+    ) -> Iterator[tuple[Server, Server, Load]]:
+        """Run a model server, a query service and the steady load on it."""
+        with (
+            self.servers(name, *options) as (models, service),
+            self.load(service, requests=requests) as load,
+        ):
+            yield models, service, load
 
     def load(
         self,
         *services: Server,
-        requests: Iterable[Request],
+        requests: Iterable[Request] | None = None,
         rate: float | None = None,
         check: CandidateCheck | None = None,
     ) -> Load:
         """Return the steady load on ``services``, which starts with its block."""
         return Load(
             [one.address for one in services],
-            requests,
+            for_users(self.catalogue) if requests is None else requests,
             rate=rate or self.rate,
             deadline_s=self.deadline_s,
             check=check,
         )
 
-    def check_send_delay(self, outcomes: Sequence[Outcome]) -> Check:
+    def check_send_delay(self, outcomes: pd.DataFrame) -> Check:
         """Check that the load generator kept its times.
 
         If it did not, the machine was too busy, and the other figures mean little.
@@ -109,7 +127,7 @@ class Environment:
         Raises:
             ScenarioError: there are no outcomes.
         """
-        delays = sorted(one.send_delay_s for one in require(outcomes, "at all"))
-        p99_ms = 1e3 * delays[len(delays) * 99 // 100]
+        require(outcomes, "at all")
+        p99_ms = 1e3 * float((outcomes.sent - outcomes.due).quantile(0.99))
         what = f"requests: {len(outcomes):,}; p99 of their send delay"
         return at_most(what, p99_ms, _SEND_DELAY_MS * self.patience, "ms", 1)

@@ -4,14 +4,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 
-from benchmarks.chaos.checks import (
-    Check,
-    ScenarioError,
-    at_least,
-    at_most,
-    expect,
-    information,
-)
+from benchmarks.chaos.checks import Check, ScenarioError, at_least, at_most, equal
 from benchmarks.chaos.environment import Environment
 from tools.processes import ROOT, environment, python_module
 from tools.usage import memory_mib
@@ -26,10 +19,7 @@ def fuzz(env: Environment) -> Iterator[Check]:
     if not (ROOT / "tests" / "fuzz").is_dir():
         raise ScenarioError("tests/fuzz does not exist")
     store = env.catalogue.seen_store
-    with (
-        env.model_server("fuzz-models") as models,
-        env.service("fuzz", models, options=("--seen-store", f"sqlite:{store}")) as service,
-    ):
+    with env.servers("fuzz", "--seen-store", f"sqlite:{store}") as (models, service):
         before_mib = sum(memory_mib(service.process))
         done = subprocess.run(
             python_module(
@@ -48,13 +38,9 @@ def fuzz(env: Environment) -> Iterator[Check]:
         growth_mib = sum(memory_mib(service.process)) - before_mib if running else 0.0
         tracebacks = service.output().count("Traceback")
     lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
-    yield expect(
-        "no INTERNAL, no excluded item, no duplicate, no crash",
-        done.returncode == 0,
-        lines[-1][:200],
-        "exit status 0",
-    )
-    yield information("requests", f"{env.fuzzed:,}")
+    what = "no INTERNAL, no excluded item, no duplicate, no crash"
+    yield Check(what, lines[-1][:200], "exit status 0", done.returncode == 0)
+    yield Check("requests", f"{env.fuzzed:,}")
     personal = _PERSONAL.search(lines[-1])
     yield at_least(
         "answers by the model, for users that it knows",
@@ -62,6 +48,6 @@ def fuzz(env: Environment) -> Iterator[Check]:
         env.fuzzed / 10,
         "of Retrieve",
     )
-    yield expect("service and model server still run", running, "yes" if running else "no", "yes")
-    yield expect("tracebacks in the service's log", not tracebacks, f"{tracebacks}", "0")
+    yield equal("service and model server still run", running, True)
+    yield equal("tracebacks in the service's log", tracebacks, 0)
     yield at_most("memory growth of the query service", growth_mib, _MAX_GROWTH_MIB, "MiB")

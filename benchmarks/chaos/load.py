@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
+import pandas as pd
 import psutil
 from google.protobuf.message import DecodeError
 
 from benchmarks.chaos.checks import ScenarioError
-from benchmarks.chaos.outcomes import OK, Outcome
+from benchmarks.chaos.outcomes import OK, Outcome, table
 from benchmarks.chaos.requests import Answer, CandidateCheck, Request, check_answer
 from query_service.load_test.connection import Connection, LoadTestError
 
@@ -32,7 +33,6 @@ class Load:
 
     Attributes:
         ports: the local port of each connection.
-        outcomes: the outcomes so far.
         version: the model version of the last answer.
     """
 
@@ -54,7 +54,7 @@ class Load:
         self._pacer = ThreadPoolExecutor(1)
         self._connections: list[Connection] = []
         self.ports: list[int] = []
-        self.outcomes: list[Outcome] = []
+        self._outcomes: list[Outcome] = []
         self.version = 0
 
     def __enter__(self) -> Self:
@@ -75,15 +75,14 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self.finish()
 
-    def finish(self) -> list[Outcome]:
-        """Stop sending, wait for the requests in flight, and return all outcomes by due time."""
+    def finish(self) -> pd.DataFrame:
+        """Stop sending, wait for the requests in flight, and return all outcomes."""
         if self._connections:
             self._ended.set()
             self._pacer.shutdown()
             self._close()
             self._pacing.result()  # raises the error that ended the load early, if there was one
-            self.outcomes.sort(key=lambda one: one.due)
-        return self.outcomes
+        return table(self._outcomes)
 
     def _close(self) -> None:
         for connection in self._connections:
@@ -103,28 +102,23 @@ class Load:
         sent = time.perf_counter()
 
         def done(call: Any) -> None:
-            self._record(call, request, due, sent, connection)
+            ended = time.perf_counter()
+            code, details, answer = call.code().name, "", Answer()
+            if code == OK:
+                try:
+                    answer = check_answer(request, call.result(), self._check)
+                except DecodeError:
+                    answer = Answer("the answer cannot be decoded")
+                self.version = answer.version or self.version
+            else:
+                details = call.details() or ""
+                # An expected error is not a failure.
+                code = OK if code == request.code else code
+            self._outcomes.append(
+                Outcome(due, sent, ended, connection, request.kind, code, details, *answer)
+            )
 
         self._connections[connection].send(request.method, request.data, done)
-
-    def _record(
-        self, call: Any, request: Request, due: float, sent: float, connection: int
-    ) -> None:
-        ended = time.perf_counter()
-        code, details, answer = call.code().name, "", Answer()
-        if code == OK:
-            try:
-                answer = check_answer(request, call.result(), self._check)
-            except DecodeError:
-                answer = Answer(fault="the answer cannot be decoded")
-            self.version = answer.version or self.version
-        else:
-            details = call.details() or ""
-            # An expected error is not a failure.
-            code = OK if code == request.code else code
-        seen = (answer.fault, answer.origin, answer.version)
-        outcome = Outcome(due, sent, ended, connection, request.kind, code, details, *seen)
-        self.outcomes.append(outcome)
 
 
 def _local_ports() -> set[int]:

@@ -1,8 +1,9 @@
-"""The outcomes of requests: selection, counts and quantiles."""
+"""The outcomes of requests, a table with a row for each: selections, latencies, and a summary."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
 
 OK = "OK"
 UNAVAILABLE = "UNAVAILABLE"
@@ -11,8 +12,7 @@ DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The outcome of one request. Times are those of ``time.perf_counter()``.
 
     Attributes:
@@ -34,73 +34,41 @@ class Outcome:
     connection: int
     kind: str
     code: str
-    details: str = ""
-    fault: str = ""
-    origin: int = 0
-    version: int = 0
-
-    @property
-    def latency_s(self) -> float:
-        """Return the time since it was sent. Sending never waits, so this hides no queue."""
-        return self.ended - self.sent
-
-    @property
-    def send_delay_s(self) -> float:
-        """Return how late the load generator, which shares the machine, sent it."""
-        return self.sent - self.due
+    details: str
+    fault: str
+    origin: int
+    version: int
 
 
-def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Return a table of outcomes by due time, with the additional column ``latency_ms``.
+
+    Sending never waits, so that latencies from the time of sending hide no queue.
+    """
+    rows = pd.DataFrame(outcomes, columns=list(Outcome._fields)).sort_values("due")
+    rows["latency_ms"] = 1e3 * (rows.ended - rows.sent)
+    return rows.reset_index(drop=True)
+
+
+def failed(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the requests without an answer."""
-    return [one for one in outcomes if one.code != OK]
+    return outcomes[outcomes.code != OK]
 
 
-def faulty(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def faulty(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the requests whose answer is not what the API promises."""
-    return [one for one in outcomes if one.fault]
+    return outcomes[outcomes.fault != ""]
 
 
-def due_between(outcomes: Iterable[Outcome], begin: float, end: float) -> list[Outcome]:
-    """Return the requests that were due in that time."""
-    return [one for one in outcomes if begin <= one.due < end]
+def longest(values: pd.Series) -> float:
+    """Return the largest of some times; 0 if there are none, or if all are negative."""
+    return float(values.clip(lower=0).max()) if len(values) else 0.0
 
 
-def ended_before(outcomes: Iterable[Outcome], end: float) -> list[Outcome]:
-    """Return the requests that ended before that time."""
-    return [one for one in outcomes if one.ended < end]
-
-
-def quantile_ms(outcomes: Iterable[Outcome], percent: float) -> float:
-    """Return the latency that ``percent`` of the requests do not exceed; 0 without any."""
-    latencies = sorted(one.latency_s for one in outcomes)
-    if not latencies:
-        return 0.0
-    return 1e3 * latencies[min(len(latencies) - 1, int(len(latencies) * percent / 100))]
-
-
-def slowest_ms(outcomes: Iterable[Outcome]) -> float:
-    """Return the longest latency; 0 without any."""
-    return 1e3 * max((one.latency_s for one in outcomes), default=0.0)
-
-
-def overrun_ms(outcomes: Iterable[Outcome], deadline_s: float) -> float:
-    """Return the longest time that a request ended after its deadline; 0 if all kept it."""
-    return max(0.0, slowest_ms(outcomes) - 1e3 * deadline_s)
-
-
-def last_after_s(outcomes: Iterable[Outcome], since: float) -> float:
-    """Return the time from ``since`` until the last of the requests ended; 0 without any."""
-    return max((one.ended - since for one in outcomes if one.ended > since), default=0.0)
-
-
-def summarise(outcomes: Sequence[Outcome], statuses: int = 3) -> str:
-    """Return the number of requests, the most frequent statuses, and a message of each."""
-    if not outcomes:
-        return "0"
-    messages: dict[str, str] = {}
-    for one in outcomes:
-        messages.setdefault(one.code, one.fault or one.details)
-    counts = Counter(one.code for one in outcomes).most_common(statuses)
-    return f"{len(outcomes):,}: " + "; ".join(
-        f"{code} {count:,} ({messages[code][:160]})" for code, count in counts
-    )
+def summarise(outcomes: pd.DataFrame) -> str:
+    """Return the number of requests, the three most frequent statuses, and a message of each."""
+    parts = []
+    for code, count in outcomes.code.value_counts()[:3].items():
+        first = outcomes[outcomes.code == code].iloc[0]
+        parts.append(f"{code} {count:,} ({(first.fault or first.details)[:160]})")
+    return f"{len(outcomes):,}" + (f": {'; '.join(parts)}" if parts else "")

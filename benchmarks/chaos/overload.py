@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from statistics import mean, median
 
 import grpc
+import pandas as pd
 
-from benchmarks.chaos.checks import Check, ScenarioError, at_least, at_most, information
+from benchmarks.chaos.checks import Check, ScenarioError, at_least, at_most
 from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.requests import without_exclusions
 from query_service.load_test.requests import RETRIEVE
@@ -20,7 +21,7 @@ from tools import h2load
 from tools.h2load import GRPC_PREFIX_BYTES, Closed, H2load, H2loadError, Request, Schedule
 from tools.usage import MemoryLog, memory_mib
 
-GOODPUT_PERCENT = 90
+_GOODPUT_PERCENT = 90
 #: What h2load has to send at least, of the highest rate; it is told to send 200 %.
 _SENT_PERCENT = 170
 #: The query service keeps a second's worth of requests, even if it refuses them in the end.
@@ -35,7 +36,7 @@ def overload(env: Environment) -> Iterator[Check]:
     """Twice the highest rate, in the open loop."""
     if not h2load.installed():
         raise ScenarioError(h2load.INSTALL_HINT)
-    with env.model_server("overload-models") as models, env.service("overload", models) as service:
+    with env.servers("overload") as (_, service):
         bodies = without_exclusions(env.catalogue, _PROCESSES)
         load = _Load(service.address, bodies, env.deadline_s)
         load.closed(_CONCURRENCIES[0], 3)  # warms up
@@ -56,43 +57,27 @@ def overload(env: Environment) -> Iterator[Check]:
                 sent.append(flooded.sent_per_s * percent)
                 top = after
     what = f"highest rate, at concurrency {concurrency},"
-    yield information(f"{what} at the beginning", _rate(first.good_per_s, first.cores))
-    yield information(f"{what} at the end", _rate(top.good_per_s, top.cores))
-    yield information("rate sent in the last round", _rate(flooded.sent_per_s, flooded.cores))
-    yield information(
-        "took longer than the deadline, whatever the status", f"{flooded.late_per_s:,.0f}/s"
-    )
-    yield at_least(
-        f"sent, of the highest rate before and after; median of {_listed(sent)}",
-        median(sent),
-        _SENT_PERCENT,
-        "%",
-    )
-    yield at_least(
-        f"OK within {env.deadline_s:g} s, of the highest rate; median of {_listed(goodput)}",
-        median(goodput),
-        GOODPUT_PERCENT,
-        "%",
-    )
-    yield from _check_memory(memory.samples["service"], before_mib)
-
-
-def _check_memory(samples: Sequence[float], before_mib: float) -> Iterator[Check]:
+    yield Check(f"{what} at the beginning", f"{first.good_per_s:,.0f}/s; {first.use}")
+    yield Check(f"{what} at the end", f"{top.good_per_s:,.0f}/s; {top.use}")
+    yield Check("rate sent in the last round", f"{flooded.sent_per_s:,.0f}/s; {flooded.use}")
+    late = f"{flooded.late_per_s:,.0f}/s"
+    yield Check("took longer than the deadline, whatever the status", late)
+    within = f"OK within {env.deadline_s:g} s, of the highest rate"
+    for what, percents, bound in (
+        ("sent, of the highest rate before and after", sent, _SENT_PERCENT),
+        (within, goodput, _GOODPUT_PERCENT),
+    ):
+        listed = ", ".join(f"{one:.0f}" for one in sorted(percents))
+        yield at_least(f"{what}; median of {listed}", median(percents), bound, "%")
+    samples = memory.samples["service"]
     half = len(samples) // 2
-    growth_mib, early_mib = max(samples) - before_mib, max(samples[:half]) - before_mib
-    yield at_most(
-        f"memory growth of the query service, from {before_mib:.0f} MiB",
-        growth_mib,
-        _MAX_GROWTH_MIB,
-        "MiB",
-    )
+    growth_mib, early_mib = (max(one) - before_mib for one in (samples, samples[:half]))
+    what = f"memory growth of the query service, from {before_mib:.0f} MiB"
+    yield at_most(what, growth_mib, _MAX_GROWTH_MIB, "MiB")
     # What is not bounded grows twice as much in twice the time.
-    yield at_most(
-        "memory growth in the second half, of that in the first half",
-        100 * (max(samples[half:]) - before_mib) / max(1.0, early_mib),
-        _MAX_LATE_GROWTH_PERCENT,
-        "%",
-    )
+    late_percent = 100 * (max(samples[half:]) - before_mib) / max(1.0, early_mib)
+    what = "memory growth in the second half, of that in the first half"
+    yield at_most(what, late_percent, _MAX_LATE_GROWTH_PERCENT, "%")
 
 
 @dataclass(frozen=True)
@@ -103,13 +88,13 @@ class _Round:
         good_per_s: OK answers per second within the deadline.
         late_per_s: requests per second that took longer than the deadline.
         sent_per_s: requests sent per second.
-        cores: processor use of h2load.
+        use: processor use of h2load, as text.
     """
 
     good_per_s: float
     late_per_s: float
     sent_per_s: float
-    cores: float
+    use: str
 
 
 class _Load:
@@ -163,18 +148,15 @@ class _Load:
                 measured = running.finish()
         except H2loadError as error:
             raise ScenarioError(str(error)) from error
-        calls = [call for one in measured for call in one.calls]
-        if not calls:
-            raise ScenarioError("h2load sent no request")
+        calls = pd.concat([one.calls for one in measured])
         good = sum(one.data_bytes / size for one, size in zip(measured, self._sizes, strict=True))
-        late = sum(call.latency_us > self._deadline_s * 1e6 for call in calls)
-        begun_us = min(call.sent_us for call in calls)
-        took_s = (max(call.sent_us + call.latency_us for call in calls) - begun_us) / 1e6
+        late = int((calls.latency_us > self._deadline_s * 1e6).sum())
+        took_s = ((calls.sent_us + calls.latency_us).max() - calls.sent_us.min()) / 1e6
         return _Round(
             good_per_s=(good - late) / took_s,
             late_per_s=late / took_s,
             sent_per_s=len(calls) / seconds,
-            cores=(_children_cpu_s() - cpu_before_s) / took_s,
+            use=f"h2load used {(_children_cpu_s() - cpu_before_s) / took_s:.2f} cores",
         )
 
 
@@ -182,11 +164,3 @@ def _children_cpu_s() -> float:
     """Return the processor time of the children of this process that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _listed(shares: list[float]) -> str:
-    return ", ".join(f"{share:.0f}" for share in sorted(shares))
-
-
-def _rate(per_s: float, cores: float) -> str:
-    return f"{per_s:,.0f}/s; h2load used {cores:.2f} cores"

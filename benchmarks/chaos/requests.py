@@ -1,24 +1,55 @@
 """Requests of every kind, and the check of their answers."""
 
+import csv
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from google.rpc import code_pb2
 
-from benchmarks.chaos.catalogue import Catalogue
 from benchmarks.chaos.outcomes import OK
 from query_service.load_test.requests import BATCH_RETRIEVE, RETRIEVE
 from retrieval.v1 import retrieval_service_pb2 as pb
+from serving_contract import ITEMS_CSV, SEEN_QUERY, SEEN_SQLITE
 
 USER, USER_EXCLUDING_SEEN = "user", "user, seen items excluded"
 _DISTINCT_USERS = 500
 _K = 100
 _MANY_EXCLUSIONS, _SOME_EXCLUSIONS = 300, 20
+_ITEMS = 5_000
+#: Users with more seen items are left out, because their requests cost more than usual.
+_MAX_SEEN = 1_000
 
 #: Returns what is wrong with an item in an answer of a model version, or an empty text.
 CandidateCheck = Callable[[int, str], str]
+
+
+class Catalogue:
+    """Some users and items of the model that is published in a directory.
+
+    Attributes:
+        users: user ids.
+        seen: the ids of the items that each of these users has seen.
+        items: item ids.
+    """
+
+    def __init__(self, models_dir: Path) -> None:
+        self.seen_store = models_dir / SEEN_SQLITE
+        few_seen = "SELECT user_id FROM seen GROUP BY user_id HAVING count(*) <= ? LIMIT ?"
+        with closing(sqlite3.connect(self.seen_store)) as store:
+            self.users = [row[0] for row in store.execute(few_seen, (_MAX_SEEN, _DISTINCT_USERS))]
+            self.seen = {
+                user: frozenset(row[0] for row in store.execute(SEEN_QUERY, (user,)))
+                for user in self.users
+            }
+        with (models_dir / ITEMS_CSV).open(encoding="utf-8", newline="") as file:
+            rows = itertools.islice(csv.DictReader(file), _ITEMS)
+            self.items = [row["item_id"] for row in rows]
 
 
 @dataclass(frozen=True)
@@ -47,13 +78,12 @@ class Request:
         return BATCH_RETRIEVE if self.parts else RETRIEVE
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Origin and model version of an answer, and what is wrong with it, if anything."""
+class Answer(NamedTuple):
+    """What is wrong with an answer, if anything, and its origin and model version."""
 
+    fault: str = ""
     origin: int = 0
     version: int = 0
-    fault: str = ""
 
 
 def check_answer(request: Request, data: bytes, check: CandidateCheck | None = None) -> Answer:
@@ -62,37 +92,37 @@ def check_answer(request: Request, data: bytes, check: CandidateCheck | None = N
         return _check(request, pb.RetrieveResponse.FromString(data), check)
     results = pb.BatchRetrieveResponse.FromString(data).results
     if len(results) != len(request.parts):
-        return Answer(fault=f"{len(results)} results for {len(request.parts)} requests")
+        return Answer(f"{len(results)} results for {len(request.parts)} requests")
     answer = Answer()
     for part, result in zip(request.parts, results, strict=True):
         if result.WhichOneof("result") == "error":
             code = code_pb2.Code.Name(result.error.code)
             if code != part.code:
-                return Answer(fault=f"{part.kind} in a batch: {code} ({result.error.message})")
+                return Answer(f"{part.kind} in a batch: {code} ({result.error.message})")
             continue
         answer = _check(part, result.response, check)
         if answer.fault:
-            return answer
+            break
     return answer
 
 
 def _check(request: Request, answer: pb.RetrieveResponse, check: CandidateCheck | None) -> Answer:
     ids = [candidate.item_id for candidate in answer.candidates]
-    distinct = set(ids)
+    excluded = request.excluded.intersection(ids)
     fault = ""
     if request.code != OK:
         fault = f"OK instead of {request.code}"
     elif len(ids) != request.k:
         fault = f"{len(ids)} candidates instead of {request.k}"
-    elif len(distinct) != len(ids):
+    elif len(set(ids)) != len(ids):
         fault = "a candidate appears twice"
-    elif distinct & request.excluded:
-        fault = f"{len(distinct & request.excluded)} excluded candidates"
+    elif excluded:
+        fault = f"{len(excluded)} excluded candidates"
     elif not answer.origin or answer.model_version < 1:
         fault = "origin or version is missing"
     elif check:
         fault = next(filter(None, (check(answer.model_version, one) for one in ids)), "")
-    return Answer(answer.origin, answer.model_version, fault)
+    return Answer(fault, answer.origin, answer.model_version)
 
 
 def for_users(catalogue: Catalogue) -> list[Request]:
@@ -106,9 +136,10 @@ def for_users(catalogue: Catalogue) -> list[Request]:
     return requests
 
 
-def excluding_seen(catalogue: Catalogue) -> list[Request]:
-    """Return requests for users that exclude what they have seen."""
-    return [_excluding_seen(catalogue, user) for user in catalogue.users]
+def half_excluding_seen(catalogue: Catalogue) -> list[Request]:
+    """Return requests for users, every second of which excludes what the user has seen."""
+    seen = (_excluding_seen(catalogue, user) for user in catalogue.users)
+    return [one for pair in zip(for_users(catalogue), seen, strict=False) for one in pair]
 
 
 def _excluding_seen(catalogue: Catalogue, user: str) -> Request:
@@ -171,8 +202,3 @@ def _batch(parts: Sequence[Request]) -> Request:
     requests = (pb.RetrieveRequest.FromString(one.data) for one in parts)
     data = pb.BatchRetrieveRequest(requests=requests).SerializeToString()
     return Request("batch", data, parts=tuple(parts))
-
-
-def alternate(*kinds: Sequence[Request]) -> Iterator[Request]:
-    """Yield one request of each kind after the other, endlessly."""
-    yield from itertools.chain.from_iterable(zip(*map(itertools.cycle, kinds), strict=True))

@@ -14,17 +14,15 @@ from benchmarks.chaos.checks import (
     all_ended_with,
     at_least,
     at_most,
-    expect,
-    information,
+    equal,
     no_requests,
 )
 from benchmarks.chaos.environment import Environment
-from benchmarks.chaos.outcomes import CANCELLED, OK, UNAVAILABLE, Outcome, failed, faulty
-from benchmarks.chaos.requests import for_users
+from benchmarks.chaos.outcomes import CANCELLED, OK, UNAVAILABLE, failed, faulty
 from tools.processes import Server, free_port
 from tools.waiting import until
 
-REPLACED_WITHIN_S = 2
+_REPLACED_WITHIN_S = 2
 #: Part of the message of a client that could not connect: its request was never accepted.
 _REFUSED = "Connection refused"
 _GRACE_S = 5
@@ -37,15 +35,10 @@ _NOTICED_WITHIN_S = 0.05
 
 def kill_worker(env: Environment) -> Iterator[Check]:
     """Kill -9 of one of two workers."""
-    name = "kill-worker"
-    with (
-        env.model_server(f"{name}-models") as models,
-        env.service(name, models, options=("--workers", "2")) as service,
-        env.load(service, requests=for_users(env.catalogue)) as load,
-    ):
+    with env.running("kill-worker", "--workers", "2") as (_, service, load):
         time.sleep(env.durations.steady_s)
         worker, ports = _busiest_worker(service)
-        connections = {number for number, port in enumerate(load.ports) if port in ports}
+        connections = [number for number, port in enumerate(load.ports) if port in ports]
         killed_at = time.perf_counter()
         worker.kill()
         worker.wait()
@@ -55,45 +48,21 @@ def kill_worker(env: Environment) -> Iterator[Check]:
         time.sleep(env.durations.steady_s)
         outcomes = load.finish()
     lost = failed(outcomes)
-    # A caller sends into a dead connection until it notices; the worker never sees those.
+    # A caller sends into a dead connection until it notices; the worker never sees those. From the
+    # first answer on, the caller is connected to a live worker.
+    answered = outcomes[(outcomes.sent > ended_at) & (outcomes.code == OK)]
+    reconnected_at = answered.groupby("connection").sent.min().reindex(connections)
     limit = ended_at + _NOTICED_WITHIN_S * env.patience
-    reconnected_at = {
-        number: _first_answered(outcomes, number, since=ended_at, limit=limit)
-        for number in connections
-    }
-    in_flight = [
-        one
-        for one in lost
-        if one.connection in connections
-        and one.ended >= killed_at
-        and one.sent < reconnected_at[one.connection]
-    ]
-    yield information(
-        "connections of the killed worker", f"{len(connections)} of {len(load.ports)}"
-    )
+    reconnected_at = reconnected_at.fillna(limit).clip(upper=limit)
+    # Those over other connections compare as False.
+    is_in_flight = (lost.ended >= killed_at) & (lost.sent < lost.connection.map(reconnected_at))
+    yield Check("connections of the killed worker", f"{len(connections)} of {len(load.ports)}")
     yield env.check_send_delay(outcomes)
-    yield information("failed", f"{len(lost)}; {len(in_flight)} were in flight at the worker")
-    yield no_requests(
-        "failed that were not in flight", [one for one in lost if one not in in_flight]
-    )
-    yield all_ended_with("failed with UNAVAILABLE", lost, [UNAVAILABLE])
+    yield Check("failed", f"{len(lost)}; {is_in_flight.sum()} were in flight at the worker")
+    yield no_requests("failed that were not in flight", lost[~is_in_flight])
+    yield all_ended_with("failed with UNAVAILABLE", lost, UNAVAILABLE)
     yield no_requests("wrong answers", faulty(outcomes))
-    yield at_most("worker replaced after", replaced_s, REPLACED_WITHIN_S * env.patience, "s", 2)
-
-
-def _first_answered(
-    outcomes: list[Outcome], connection: int, *, since: float, limit: float
-) -> float:
-    """Return when a connection sent its first request after ``since`` that was answered.
-
-    From then on the caller is connected to a live worker. The result is at most ``limit``.
-    """
-    answered = (
-        one.sent
-        for one in outcomes
-        if one.connection == connection and one.sent > since and one.code == OK
-    )
-    return min([*answered, limit])
+    yield at_most("worker replaced after", replaced_s, _REPLACED_WITHIN_S * env.patience, "s", 2)
 
 
 def _busiest_worker(service: Server) -> tuple[psutil.Process, set[int]]:
@@ -127,12 +96,7 @@ def _listening_workers(service: Server) -> int:
 
 def drain(env: Environment) -> Iterator[Check]:
     """SIGTERM of the only instance while answers are slow: it answers what it has accepted."""
-    name = "drain"
-    with (
-        env.model_server(f"{name}-models") as models,
-        env.service(name, models, options=("--grace-s", f"{_GRACE_S}")) as service,
-        env.load(service, requests=for_users(env.catalogue)) as load,
-    ):
+    with env.running("drain", "--grace-s", f"{_GRACE_S}") as (models, service, load):
         time.sleep(env.durations.steady_s)
         # So that requests are in flight, whatever the rate.
         models.pause()
@@ -145,23 +109,21 @@ def drain(env: Environment) -> Iterator[Check]:
         time.sleep(0.5)
         outcomes = load.finish()
     lost = failed(outcomes)
-    refused = [one for one in lost if one.code == UNAVAILABLE and _REFUSED in one.details]
+    is_refused = (lost.code == UNAVAILABLE) & lost.details.str.contains(_REFUSED)
     # These were sent over a connection that was closing, before the caller noticed. gRPC's core
     # ends them; the service never sees them.
     noticed_at = terminated_at + _NOTICED_WITHIN_S * env.patience
-    closing = [
-        one for one in lost if one.code == CANCELLED and terminated_at < one.sent < noticed_at
-    ]
-    in_flight = [one for one in outcomes if one.sent <= terminated_at <= one.ended]
-    accepted = [one for one in lost if one not in {*refused, *closing}]
+    sent_meanwhile = lost.sent.between(terminated_at, noticed_at, inclusive="neither")
+    is_closing = (lost.code == CANCELLED) & sent_meanwhile
+    in_flight = (outcomes.sent <= terminated_at) & (outcomes.ended >= terminated_at)
     yield env.check_send_delay(outcomes)
-    yield no_requests("failed before SIGTERM", [one for one in lost if one.sent < terminated_at])
-    yield at_least("in flight at SIGTERM", len(in_flight), 1, "requests")
-    yield no_requests("failed after they were accepted", accepted)
-    yield information("refused connections", f"{len(refused):,}")
-    yield information("sent while the connections closed", f"{len(closing):,}")
+    yield no_requests("failed before SIGTERM", lost[lost.sent < terminated_at])
+    yield at_least("in flight at SIGTERM", in_flight.sum(), 1, "requests")
+    yield no_requests("failed after they were accepted", lost[~is_refused & ~is_closing])
+    yield Check("refused connections", f"{is_refused.sum():,}")
+    yield Check("sent while the connections closed", f"{is_closing.sum():,}")
     yield no_requests("wrong answers", faulty(outcomes))
-    yield expect("exit status", status == 0, f"{status}", "0")
+    yield equal("exit status", status, 0)
     yield at_most("shutdown took", took_s, _GRACE_S, "s", 2)
 
 
@@ -172,10 +134,9 @@ def drain_one_of_two(env: Environment) -> Iterator[Check]:
     metrics_port = free_port()
     metrics = ("--metrics-port", f"{metrics_port}")
     with (
-        env.model_server(f"{name}-models") as models,
-        env.service(name, models, options=(*shutdown, *metrics)) as stopped,
+        env.servers(name, *shutdown, *metrics) as (models, stopped),
         env.service(f"{name}-other", models, options=shutdown) as other,
-        env.load(stopped, other, requests=for_users(env.catalogue)) as load,
+        env.load(stopped, other) as load,
     ):
         time.sleep(env.durations.steady_s)
         answered = _answered_requests(metrics_port)
@@ -186,7 +147,7 @@ def drain_one_of_two(env: Environment) -> Iterator[Check]:
     yield at_least("answered by the stopped instance before SIGTERM", answered, 1, "requests")
     yield no_requests("failed", failed(outcomes))
     yield no_requests("wrong answers", faulty(outcomes))
-    yield expect("exit status", status == 0, f"{status}", "0")
+    yield equal("exit status", status, 0)
     yield at_most("shutdown took", took_s, _LAME_DUCK_S + _GRACE_S, "s", 2)
 
 

@@ -6,24 +6,15 @@ with a letter of their own, so an answer that mixes two versions is noticed.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 
-from benchmarks.chaos.catalogue import Catalogue
-from benchmarks.chaos.checks import (
-    Check,
-    ScenarioError,
-    at_most,
-    expect,
-    information,
-    no_requests,
-)
+from benchmarks.chaos.checks import Check, ScenarioError, at_most, equal, no_requests
 from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.load import Load
-from benchmarks.chaos.outcomes import failed, faulty, quantile_ms
-from benchmarks.chaos.requests import for_users
+from benchmarks.chaos.outcomes import failed, faulty
+from benchmarks.chaos.requests import Catalogue, for_users
 from benchmarks.service.catalogue import ensure_model
 from serving_contract import ITEMS_CSV, MODEL_NAMES, REPORTS, RETRIEVAL, SEEN_SQLITE
 from tfserving_subset.v1 import prediction_pb2 as tfs
@@ -54,11 +45,11 @@ def publishes(env: Environment) -> Iterator[Check]:
     publisher.publish()
     requests = [one for source in pair for one in for_users(Catalogue(source))]
     poll = ("--poll-interval-s", "0.2")
-    with ExitStack() as stack:
-        enter = stack.enter_context
-        models = enter(env.model_server("publishes-models", *poll, models_dir=models_dir))
-        service = enter(env.service("publishes", models))
-        load = enter(env.load(service, requests=requests, check=publisher.check))
+    with (
+        env.model_server("publishes", *poll, models_dir=models_dir) as models,
+        env.service("publishes", models) as service,
+        env.load(service, requests=requests, check=publisher.check) as load,
+    ):
         memory = []
         for number in range(1, env.publishes + 1):
             period = env.publishes // _DAMAGED
@@ -72,18 +63,15 @@ def publishes(env: Environment) -> Iterator[Check]:
             memory.append(sum(memory_mib(models.process)))
         outcomes = load.finish()
     settled, last = memory[_SETTLED - 1], memory[-1]
-    versions = {one.version for one in outcomes if one.version}
-    damaged, rollbacks = len(publisher.damaged), publisher.rollbacks
-    yield information(
-        "published versions", f"{env.publishes}, {damaged} damaged; {rollbacks} rollbacks"
-    )
+    versions = set(outcomes.version) - {0}
+    counts = f"{len(publisher.damaged)} damaged; {publisher.rollbacks} rollbacks"
+    yield Check("published versions", f"{env.publishes}, {counts}")
     yield env.check_send_delay(outcomes)
-    yield information("versions that answered", f"{len(versions)}")
+    yield Check("versions that answered", f"{len(versions)}")
     yield no_requests("failed", failed(outcomes))
     yield no_requests("wrong answers, mixed versions included", faulty(outcomes))
-    wrong = versions & publisher.damaged
-    yield expect("damaged versions that answered", not wrong, f"{len(wrong)}", "0")
-    yield information("p99", f"{quantile_ms(outcomes, 99):.0f} ms")
+    yield equal("damaged versions that answered", len(versions & publisher.damaged), 0)
+    yield Check("p99", f"{outcomes.latency_ms.quantile(0.99):.0f} ms")
     yield at_most(
         f"memory growth of the model server, from {settled:,.0f} MiB after {_SETTLED} versions",
         100 * (last / settled - 1),

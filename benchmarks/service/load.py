@@ -5,7 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 import psutil
+from numpy.typing import ArrayLike
 
 from tools.h2load import OK_STATUS, Closed, H2load, Measurement, Request, Schedule
 from tools.usage import Meter, Usage, memory_mib
@@ -112,15 +115,12 @@ def measure_with_h2load(
         measured = running.finish()
     for one in measured:
         _check(one, answer_bytes, load)
-    calls = [call for one in measured for call in one.calls if call.status == OK_STATUS]
-    begin_us = min(call.sent_us for call in calls) + WARM_UP_S * 1e6
-    ends_us = [call.sent_us + call.latency_us for call in calls]
-    latencies_ms = [
-        call.latency_us / 1e3
-        for call, end_us in zip(calls, ends_us, strict=True)
-        if end_us >= begin_us
-    ]
-    return _sample(latencies_ms, (max(ends_us) - begin_us) / 1e6, usage, servers)
+    calls = pd.concat([one.calls for one in measured])
+    calls = calls[calls.status == OK_STATUS]
+    begin_us = calls.sent_us.min() + WARM_UP_S * 1e6
+    ends_us = calls.sent_us + calls.latency_us
+    latencies_ms = calls.latency_us[ends_us >= begin_us] / 1e3
+    return _sample(latencies_ms, (ends_us.max() - begin_us) / 1e6, usage, servers)
 
 
 def measure_with_python(call: Callable[[], object], seconds: float, servers: Servers) -> Sample:
@@ -153,16 +153,16 @@ def _check(measured: Measurement, answer_bytes: int, load: Load) -> None:
         )
 
 
-def _sample(latencies_ms: list[float], seconds: float, usage: Usage, servers: Servers) -> Sample:
-    if not latencies_ms:
+def _sample(latencies_ms: ArrayLike, seconds: float, usage: Usage, servers: Servers) -> Sample:
+    latencies = np.asarray(latencies_ms)
+    if not latencies.size:
         raise MeasurementError("no request was answered in time")
-    latencies_ms.sort()
-    rate = len(latencies_ms) / seconds
+    rate = latencies.size / seconds
     memory = {name: memory_mib(process) for name, process in servers.items()}
     return Sample(
         rate,
-        latencies_ms[len(latencies_ms) // 2],
-        latencies_ms[min(len(latencies_ms) - 1, len(latencies_ms) * 99 // 100)],
+        float(np.percentile(latencies, 50)),
+        float(np.percentile(latencies, 99)),
         {name: cpu_s / usage.wall_s / rate * 1e3 for name, cpu_s in usage.cpu_s.items()},
         {name: sum(sizes) for name, sizes in memory.items()},
         {name: max(sizes) for name, sizes in memory.items()},

@@ -1,0 +1,216 @@
+"""The model server or Redis is killed or paused, and comes back."""
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmarks.chaos.checks import (
+    Check,
+    ScenarioError,
+    all_ended_with,
+    at_most,
+    no_requests,
+    require,
+)
+from benchmarks.chaos.environment import Environment
+from benchmarks.chaos.outcomes import (
+    DEADLINE_EXCEEDED,
+    OK,
+    UNAVAILABLE,
+    failed,
+    faulty,
+    longest,
+)
+from benchmarks.chaos.requests import USER_EXCLUDING_SEEN, half_excluding_seen
+from retrieval.v1 import retrieval_service_pb2 as pb
+from tools.processes import Server
+from tools.redis_server import RedisServer
+
+#: A refusal has to be quick, because its caller has something better to do than to wait.
+_REFUSED_WITHIN_MS = 100
+_RECOVERED_WITHIN_S = 2
+#: The time that gRPC may take to end a call past its deadline on a busy machine.
+_OVERRUN_MS = 100
+#: After a pause, p99 may be this many times what it was, or this long.
+_P99_FACTOR, _P99_MS = 2, 50
+
+
+@dataclass(frozen=True)
+class _Outage:
+    """The times of an outage.
+
+    Attributes:
+        begun: when SIGKILL or SIGSTOP was sent.
+        ended: when the killed process had ended. The kernel frees its memory first and closes its
+            connections then, so nobody can notice earlier.
+        back: when the server was ready again, or SIGCONT was sent.
+    """
+
+    begun: float
+    ended: float
+    back: float
+
+    def count(self, what: str, affected: pd.DataFrame, during: pd.DataFrame) -> Check:
+        """Check that the outage showed, beside the number of requests due during it."""
+        due = int((during.due < self.back).sum())
+        text = f"{len(affected):,}; {due:,} were due during the outage"
+        return Check(what, text, "some", not affected.empty)
+
+    def recovery(self, what: str, affected: pd.DataFrame, patience: float) -> Check:
+        """Check the time from the return until the last affected request ended."""
+        after_s = longest(affected.ended - self.back)
+        return at_most(what, after_s, _RECOVERED_WITHIN_S * patience, "s", 2)
+
+
+def _interrupt(env: Environment, server: Server, *, pause: bool = False) -> _Outage:
+    """Kill or pause a server under load, let it come back, and let the load go on."""
+    time.sleep(env.durations.steady_s)
+    begun = time.perf_counter()
+    (server.pause if pause else server.kill)()
+    ended = time.perf_counter()
+    time.sleep(env.durations.paused_s if pause else env.durations.down_s)
+    (server.resume if pause else server.start)()
+    back = time.perf_counter()
+    time.sleep(_RECOVERED_WITHIN_S + env.durations.steady_s)
+    return _Outage(begun, ended, back)
+
+
+def kill(env: Environment) -> Iterator[Check]:
+    """Kill -9 of the only model server; it is started again later."""
+    return _kill(env, "kill-model-server", fallback=False)
+
+
+def kill_with_fallback(env: Environment) -> Iterator[Check]:
+    """Kill -9 of the only model server, with --fallback popular: every request is answered."""
+    return _kill(env, "kill-with-fallback", fallback=True)
+
+
+def _kill(env: Environment, name: str, *, fallback: bool) -> Iterator[Check]:
+    options = ("--fallback", "popular") if fallback else ()
+    with env.running(name, *options) as (models, _, load):
+        outage = _interrupt(env, models)
+        outcomes = load.finish()
+    is_before = outcomes.ended < outage.begun
+    before, after = outcomes[is_before], outcomes[~is_before]
+    require(before, "before the kill")
+    require(outcomes[outcomes.due >= outage.back + _RECOVERED_WITHIN_S], "after the recovery")
+    yield env.check_send_delay(outcomes)
+    if fallback:
+        what, slowest = "answered by the fallback", "slowest fallback"
+        affected = after[after.origin == pb.ORIGIN_POPULARITY]
+        yield no_requests("failed", failed(outcomes))
+    else:
+        what, slowest, affected = "failed", "slowest failure", failed(after)
+        yield no_requests("failed before the kill", failed(before))
+        yield all_ended_with("failed with UNAVAILABLE", affected, UNAVAILABLE)
+    yield no_requests("wrong answers", faulty(outcomes))
+    yield outage.count(what, affected, after)
+    yield at_most(
+        f"{slowest}, counted from the end of the process "
+        f"({1e3 * (outage.ended - outage.begun):.0f} ms after the signal)",
+        1e3 * longest(affected.ended - affected.sent.clip(lower=outage.ended)),
+        _REFUSED_WITHIN_MS * env.patience,
+        "ms",
+    )
+    yield outage.recovery("recovery after the restart", affected, env.patience)
+    yield Check("length of the outage", f"{outage.back - outage.begun:.1f} s")
+
+
+def kill_one_of_two(env: Environment) -> Iterator[Check]:
+    """Kill -9 of one of two model servers; it is started again later."""
+    name = "kill-one-of-two"
+    with (
+        env.model_server(name) as killed,
+        env.model_server(f"{name}-other") as other,
+        env.service(name, killed, other) as service,
+        env.load(service) as load,
+    ):
+        outage = _interrupt(env, killed)
+        outcomes = load.finish()
+    yield env.check_send_delay(outcomes)
+    yield no_requests("failed", failed(outcomes))
+    yield no_requests("wrong answers", faulty(outcomes))
+    second = outcomes[outcomes.due.between(outage.begun, outage.begun + 1)]
+    yield Check("slowest in the second after the kill", f"{longest(second.latency_ms):.0f} ms")
+
+
+def pause(env: Environment) -> Iterator[Check]:
+    """SIGSTOP of the model server for some seconds, then SIGCONT."""
+    with env.running("pause-model-server") as (models, _, load):
+        outage = _interrupt(env, models, pause=True)
+        outcomes = load.finish()
+    before = outcomes[outcomes.ended < outage.begun]
+    # The first second is a warm-up.
+    steady = require(before[before.due >= outcomes.due.min() + 1], "before the pause")
+    during = outcomes[outcomes.due.between(outage.begun, outage.back)]
+    during = require(during, "during the pause")
+    after = require(outcomes[outcomes.due >= outage.back + 1], "after the pause")
+    p99_ms = float(steady.latency_ms.quantile(0.99))
+    yield env.check_send_delay(outcomes)
+    yield no_requests("failed before the pause", failed(before))
+    yield no_requests("wrong answers", faulty(outcomes))
+    yield Check("failed during the pause", f"{len(failed(during)):,} of {len(during):,}")
+    ends = (OK, UNAVAILABLE, DEADLINE_EXCEEDED)
+    yield all_ended_with(f"ended as {OK}, {UNAVAILABLE} or {DEADLINE_EXCEEDED}", outcomes, *ends)
+    yield _overrun(env, outcomes)
+    yield no_requests("failed from 1 s after SIGCONT on", failed(after))
+    yield at_most(
+        f"p99 from 1 s after SIGCONT on (before the pause: {p99_ms:.0f} ms)",
+        float(after.latency_ms.quantile(0.99)),
+        max(_P99_FACTOR * p99_ms, _P99_MS) * env.patience,
+        "ms",
+    )
+
+
+def redis_outages(env: Environment) -> Iterator[Check]:
+    """Redis is killed and started again, then paused and resumed."""
+    if not shutil.which("redis-server"):
+        raise ScenarioError("redis-server is not installed (Debian: apt-get install redis-server)")
+    directory = env.work / "redis"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    with RedisServer(directory) as redis:
+        _fill(redis.port, env.catalogue.seen)
+        requests = half_excluding_seen(env.catalogue)
+        store = ("--seen-store", redis.url)
+        with env.running("redis", *store, requests=requests) as (_, _, load):
+            killed = _interrupt(env, redis)
+            paused = _interrupt(env, redis, pause=True)
+            outcomes = load.finish()
+    needs_redis = outcomes.kind == USER_EXCLUDING_SEEN
+    needing, others = outcomes[needs_redis], outcomes[~needs_redis]
+    before = outcomes[outcomes.ended < killed.begun]
+    yield env.check_send_delay(outcomes)
+    yield no_requests("failed before the kill", failed(before))
+    yield no_requests("wrong answers, seen items included", faulty(outcomes))
+    yield no_requests("failed without needing Redis", failed(others))
+    slowest_ms = longest(others.latency_ms)
+    yield Check("slowest request that does not need Redis", f"{slowest_ms:.0f} ms")
+    for how, outage, end in (("killed", killed, paused.begun), ("paused", paused, math.inf)):
+        # Requests that were in flight at the beginning of an outage belong to it.
+        during = needing[needing.ended.between(outage.begun, end, inclusive="left")]
+        lost = failed(during)
+        yield outage.count(f"{how}: failed requests that need Redis", lost, during)
+        yield all_ended_with(f"{how}: failed with UNAVAILABLE", lost, UNAVAILABLE)
+        yield outage.recovery(f"{how}: recovery after the return of Redis", lost, env.patience)
+    yield _overrun(env, outcomes)
+
+
+def _overrun(env: Environment, outcomes: pd.DataFrame) -> Check:
+    """Check the longest time that a request ended after its deadline."""
+    overrun_ms = longest(outcomes.latency_ms - 1e3 * env.deadline_s)
+    limit_ms = _OVERRUN_MS * env.patience
+    return at_most("longest overrun of the deadline", overrun_ms, limit_ms, "ms")
+
+
+def _fill(port: int, seen: dict[str, frozenset[str]]) -> None:
+    """Write what users have seen as the service reads it."""
+    import redis
+
+    with redis.Redis(port=port) as store:
+        for user, items in seen.items():
+            store.sadd(f"shortlist:seen:{user}", *items)
