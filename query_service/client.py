@@ -69,10 +69,8 @@ class RetrievalClient:
         )
         self._metadata = call_metadata(credentials)
         self._channel = open_channel(address, credentials)
-        self._stub = pb_grpc.RetrievalServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._interactions = interaction_service_pb2_grpc.InteractionServiceStub(  # type: ignore[no-untyped-call]
-            self._channel
-        )
+        self._stub = pb_grpc.RetrievalServiceStub(self._channel)
+        self._interactions = interaction_service_pb2_grpc.InteractionServiceStub(self._channel)
 
     def for_user(
         self,

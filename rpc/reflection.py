@@ -13,9 +13,7 @@ from rpc.status import CODES, abort, refusal_status
 def add_reflection(server: Any, services: Sequence[str], guard: Guard | None) -> None:
     """Add reflection of ``services``, and of reflection itself, to a server."""
     servicer = _Servicer((*services, reflection.SERVICE_NAME), guard)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
-        servicer, server
-    )
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
 
 
 class _Servicer(reflection_pb2_grpc.ServerReflectionServicer):

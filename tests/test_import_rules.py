@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tools.processes import ROOT
 
 _SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 _CONTRACTS = {one["id"]: one for one in _SETTINGS["tool"]["importlinter"]["contracts"]}

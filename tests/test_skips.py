@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import ROOT
+from tools.processes import ROOT
 
 pytest_plugins = "pytester"
 

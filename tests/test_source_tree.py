@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tools.processes import ROOT
 
 PACKAGES = ("trainer", "query_service", "model_server", "rpc")
 #: Modules at the top level that every program may import.

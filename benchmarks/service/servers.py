@@ -108,9 +108,7 @@ class Naive(pb_grpc.RetrievalServiceServicer):
 
 async def _serve_aio(name: str, servicer: Any, make: Callable[[], Any] = grpc.aio.server) -> None:
     server = make()
-    pb_grpc.add_RetrievalServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        servicer, server
-    )
+    pb_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"{name} ready on 127.0.0.1:{port}", flush=True)
@@ -124,9 +122,7 @@ async def _serve_naive(model_server: str) -> None:
 
 def _serve_threads() -> None:
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS))
-    pb_grpc.add_RetrievalServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        EchoThreads(), server
-    )
+    pb_grpc.add_RetrievalServiceServicer_to_server(EchoThreads(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(f"echo-threads ready on 127.0.0.1:{port}", flush=True)

@@ -148,7 +148,7 @@ class Load:
     async def _ask(self, address: str, number: int) -> None:
         asked = list(requests())
         async with grpc.aio.insecure_channel(address) as channel:
-            stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)  # type: ignore[no-untyped-call]
+            stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)
             while not self._ended.is_set():
                 number += 1
                 batch = asked if number % 10 == 0 else [asked[number % len(asked)]]

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -187,7 +188,8 @@ def test_retrieves_similar_items(client: RetrievalClient, seen: set[str]) -> Non
 def test_reports_health(stack: Stack, service: str) -> None:
     with grpc.insecure_channel(stack.address) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
-        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(request, timeout=5)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

@@ -94,7 +94,7 @@ class RequestPath:
         self._handler = methods.handler(SERVICE, servicer.methods)
         self._loop = asyncio.new_event_loop()
         weakref.finalize(self, self._loop.close)
-        self._behaviours = {
+        self._behaviours: dict[str, Any] = {
             name: self._handler.service(_Details(f"/{SERVICE}/{name}")).unary_unary  # type: ignore[arg-type, union-attr]
             for name in (RETRIEVE, BATCH)
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sqlite3
 import threading
@@ -103,9 +104,9 @@ def attack(
     tally, lock, free = Tally(), threading.Lock(), threading.Semaphore(in_flight)
     maker = RequestMaker(seed, [*seen] if seen else [])
     seen_by = (lambda user: seen.get(user, frozenset())) if seen else None
-    metadata = [("authorization", f"Bearer {token}")] if token else None
+    metadata = (("authorization", f"Bearer {token}"),) if token else None
     channels = [_channel(address, ca, n) for n in range(_CHANNELS)]
-    methods = [
+    methods: list[dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]]] = [
         {
             name: channel.unary_unary(f"/retrieval.v1.RetrievalService/{name}")
             for name in (RETRIEVE, BATCH)
@@ -130,7 +131,7 @@ def attack(
         free.acquire()
         method = methods[number % _CHANNELS][request.method]
         call = method.future(request.data, timeout=_TIMEOUT_S, metadata=metadata)
-        call.add_done_callback(lambda call, request=request: done(call, request))
+        call.add_done_callback(functools.partial(done, request=request))
     for _ in range(in_flight):
         free.acquire()
     tally.seconds = time.monotonic() - began

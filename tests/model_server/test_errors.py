@@ -18,7 +18,7 @@ MISSING = grpc.StatusCode.NOT_FOUND
 def _status(call: Any, request: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as raised:
         call(request, timeout=10)
-    return raised.value.code(), raised.value.details()
+    return raised.value.code(), str(raised.value.details())
 
 
 def _changed(change: Callable[[Any], None], **inputs: Any) -> Any:
@@ -161,7 +161,7 @@ def test_invalid_status_request_is_rejected(greeter: Stubs) -> None:
 
 
 def test_other_methods_are_unimplemented(greeter: Stubs) -> None:
-    classify = greeter.channel.unary_unary("/tensorflow.serving.PredictionService/Classify")
+    classify: Any = greeter.channel.unary_unary("/tensorflow.serving.PredictionService/Classify")
     assert _status(classify, b"")[0] == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -208,7 +208,7 @@ def test_random_bytes_never_cause_an_internal_error(greeter: Stubs) -> None:
 
     source = random.Random(7)
     good = predict_request().SerializeToString()
-    raw = greeter.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    raw: Any = greeter.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     codes = set()
     for _ in range(500):
         data = bytearray(good)

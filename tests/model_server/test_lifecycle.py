@@ -22,7 +22,7 @@ from model_server import manager
 from model_server.errors import LoadError
 from model_server.manager import State
 from model_server.servable import Servable
-from tests.conftest import ROOT, running
+from tests.conftest import running
 from tests.model_server.conftest import (
     Serve,
     Stubs,
@@ -32,6 +32,7 @@ from tests.model_server.conftest import (
     states,
     status,
 )
+from tools.processes import ROOT
 from tools.waiting import until
 
 AVAILABLE, END = State.AVAILABLE, State.END

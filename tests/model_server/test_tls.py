@@ -11,8 +11,8 @@ import pytest
 import trustme
 
 from model_server import tls
-from tests.conftest import ROOT
 from tests.model_server.conftest import Serve, Stubs, predict_request, save_version
+from tools.processes import ROOT
 
 
 def _ssl_config(**fields: object) -> str:

@@ -68,7 +68,7 @@ class FakeModelServer:
         self.remaining_s: list[float] = []
         self.called: Callable[[grpc.ServicerContext], None] = lambda _context: None
         self._server = grpc.server(futures.ThreadPoolExecutor(16))
-        handlers = {
+        handlers: dict[str, tuple[Any, Any]] = {
             "Predict": (self._predict, pb.PredictRequest),
             "GetModelStatus": (self._status, pb.GetModelStatusRequest),
         }
@@ -77,7 +77,7 @@ class FakeModelServer:
             ("tensorflow.serving.ModelService", "GetModelStatus"),
         ):
             behaviour, request = handlers[method]
-            handler = grpc.unary_unary_rpc_method_handler(
+            handler: Any = grpc.unary_unary_rpc_method_handler(
                 behaviour,
                 request_deserializer=request.FromString,
                 response_serializer=lambda message: message.SerializeToString(),
@@ -194,7 +194,8 @@ class Service:
 
     def health(self, service: str = "") -> int:
         request = health_pb2.HealthCheckRequest(service=service)
-        return int(health_pb2_grpc.HealthStub(self.channel).Check(request, timeout=5).status)
+        stub: Any = health_pb2_grpc.HealthStub(self.channel)
+        return int(stub.Check(request, timeout=5).status)
 
     def stop(self) -> None:
         """Shut down gracefully. A second call does nothing."""

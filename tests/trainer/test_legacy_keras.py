@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from tools.processes import ROOT
 
 
 def _python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:

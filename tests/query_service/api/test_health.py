@@ -96,7 +96,8 @@ def test_watches_end_before_the_grace_period(start: Serve) -> None:
     service = start(grace_s=15.0)
     with grpc.insecure_channel(service.address) as channel:
         request = health_pb2.HealthCheckRequest()
-        watched = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=30)
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watched = health.Watch(request, timeout=30)
         assert next(watched).status == _SERVING
         began = time.monotonic()
         service.stop()

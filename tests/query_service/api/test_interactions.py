@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,10 +21,11 @@ from query_service.client import RetrievalClient
 from query_service.stores import open_store
 from retrieval.v1 import interaction_service_pb2 as pb
 from retrieval.v1 import interaction_service_pb2_grpc
-from tests.conftest import ROOT, running
+from tests.conftest import running
 from tests.query_service.conftest import FakeModelServer, Service, write_seen
 from tests.query_service.redis_server import RedisServer, needs_redis
 from tests.skips import applies_if
+from tools.processes import ROOT
 
 Code = grpc.StatusCode
 
@@ -34,7 +36,7 @@ def _request(*pairs: tuple[str, str]) -> pb.RecordInteractionsRequest:
     )
 
 
-def _failure(service: Service, request: pb.RecordInteractionsRequest) -> grpc.RpcError:
+def _failure(service: Service, request: pb.RecordInteractionsRequest) -> Any:
     stub = interaction_service_pb2_grpc.InteractionServiceStub(service.channel)
     with pytest.raises(grpc.RpcError) as raised:
         stub.RecordInteractions(request, timeout=10)
@@ -141,7 +143,7 @@ def test_recording_fails_while_redis_is_unavailable(
 
 
 def test_reflection_describes_the_service(service: Service) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     request = reflection_pb2.ServerReflectionRequest(
         file_containing_symbol="retrieval.v1.InteractionService"
     )
@@ -150,7 +152,7 @@ def test_reflection_describes_the_service(service: Service) -> None:
 
 
 def test_malformed_message_is_an_invalid_argument(service: Service) -> None:
-    raw = service.channel.unary_unary("/retrieval.v1.InteractionService/RecordInteractions")
+    raw: Any = service.channel.unary_unary("/retrieval.v1.InteractionService/RecordInteractions")
     assert raw.future(b"\xff\xff", timeout=5).code() == Code.INVALID_ARGUMENT
 
 

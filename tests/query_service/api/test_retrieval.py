@@ -29,13 +29,13 @@ def _ids(answer: pb.RetrieveResponse) -> list[str]:
     return [one.item_id for one in answer.candidates]
 
 
-def _failure(call: Callable[..., Any], request: Any, timeout: float = 10) -> grpc.RpcError:
+def _failure(call: Callable[..., Any], request: Any, timeout: float = 10) -> Any:
     with pytest.raises(grpc.RpcError) as raised:
         call(request, timeout=timeout)
     return raised.value
 
 
-def _field(error: grpc.RpcError) -> str:
+def _field(error: Any) -> str:
     [detail] = rpc_status.from_call(error).details
     bad = error_details_pb2.BadRequest()
     assert detail.Unpack(bad)
@@ -145,7 +145,7 @@ def test_invalid_field_is_named(service: Service, fields: dict[str, Any], named:
 
 
 def test_malformed_message_is_an_invalid_argument(service: Service) -> None:
-    raw = service.channel.unary_unary("/retrieval.v1.RetrievalService/Retrieve")
+    raw: Any = service.channel.unary_unary("/retrieval.v1.RetrievalService/Retrieve")
     for data in (b"\xff\xff", b"\x0a\x02\xc3\x28"):  # Garbage; a user_id that is not UTF-8.
         error = _failure(raw, data)
         assert error.code() == Code.INVALID_ARGUMENT
@@ -371,7 +371,7 @@ def test_health_follows_the_model(service: Service, model_server: FakeModelServe
 
 
 def test_reflection_lists_the_services(service: Service) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     [answer] = stub.ServerReflectionInfo(iter([request]))
     names = {one.name for one in answer.list_services_response.service}
@@ -382,7 +382,7 @@ def test_2_000_mutated_requests_end_with_a_documented_status(
     service: Service, model_server: FakeModelServer
 ) -> None:
     source = random.Random(11)
-    methods = [
+    methods: list[Any] = [
         service.channel.unary_unary(f"/retrieval.v1.RetrievalService/{name}")
         for name in ("Retrieve", "BatchRetrieve")
     ]

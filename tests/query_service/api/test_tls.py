@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import serialization
 
 from query_service.cli import main as cli
 from query_service.client import RetrievalClient
-from tests.conftest import ROOT, running
+from tests.conftest import running
 from tests.query_service.certificates import Authority, Pair
 from tests.query_service.conftest import TRANSPORTS, FakeModelServer, Service
+from tools.processes import ROOT
 
 Serve = Callable[..., Service]
 
@@ -93,13 +94,13 @@ def test_client_with_the_authority_is_served_over_tls_only(
 def test_clients_reject_an_untrusted_certificate(
     serve: Serve, authority: Authority, other: Authority, transport: str, wrong: str
 ) -> None:
-    pair = {
+    pairs: dict[str, Callable[[], Pair]] = {
         "expired": lambda: authority.issue("server", expired=True),
         "self-signed": other.self_signed,
         "of another authority": lambda: other.issue("server"),
         "other name": lambda: authority.issue("server", "elsewhere.example"),
-    }[wrong]()
-    service = serve(transport=transport, **_serving(pair))
+    }
+    service = serve(transport=transport, **_serving(pairs[wrong]()))
     _refused(service.address, authority.pem)
     if wrong == "other name":
         assert _ask(service.address, authority.pem, server_name="elsewhere.example") == 7

@@ -7,6 +7,7 @@ import queue
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def guarded(request: pytest.FixtureRequest, serve: Serve, file: Path, seen_path:
 def _calls(service: Service) -> dict[str, Callable[..., Any]]:
     """Return a call of every method that needs a token."""
     one = pb.RetrieveRequest(user_id="u1", max_candidates=3)
-    reflecting = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    reflecting: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     interactions = interaction_service_pb2_grpc.InteractionServiceStub(service.channel)
     pairs = interaction_service_pb2.RecordInteractionsRequest()
     pairs.interactions.add(user_id="u1", item_id="i9")
@@ -98,7 +99,7 @@ def test_calls_without_a_valid_token_are_refused_alike(guarded: Service, method:
     wrong = ["", "Bearer", "Bearer ", f"Basic {_TOKEN}", _TOKEN, "Bearer nothing"]
     wrong += [f"Bearer {_TOKEN}x", f"Bearer {tokens.digest(_TOKEN).hex()}"]
     shown = [[], *([("authorization", one)] for one in wrong), [("token", _TOKEN)]]
-    refusals = [_refusal(lambda one=one: call(metadata=one)) for one in shown]
+    refusals = [_refusal(partial(call, metadata=one)) for one in shown]
     assert {one.code() for one in refusals} == {_UNAUTHENTICATED}
     # All messages are the same, so that they do not say what is wrong with a token.
     assert len({one.details() for one in refusals}) == 1
@@ -109,7 +110,7 @@ def test_open_reflection_stream_ends_when_its_token_is_removed(
 ) -> None:
     question = reflection_pb2.ServerReflectionRequest(list_services="")
     more: queue.Queue[Any] = queue.Queue()
-    reflecting = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
+    reflecting: Any = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
     ask: Any = reflecting.ServerReflectionInfo
     answers = ask(iter(more.get, None), timeout=20, metadata=_header(_TOKEN))
     for _ in range(3):
@@ -128,7 +129,7 @@ def test_each_message_of_a_reflection_stream_counts_as_a_request(
     file.write_text(table("web", _TOKEN, 5) + table("batch", _NEW))
     _until(guarded, _NEW, grpc.StatusCode.OK)
     questions = [reflection_pb2.ServerReflectionRequest(list_services="")] * 100
-    reflecting = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
+    reflecting: Any = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
     ask: Any = reflecting.ServerReflectionInfo
     answers = ask(iter(questions), timeout=20, metadata=_header(_TOKEN))
     assert _refusal(lambda: list(answers)).code() is _EXHAUSTED
@@ -139,7 +140,7 @@ def test_health_needs_no_token(guarded: Service) -> None:
 
 
 def test_request_is_not_parsed_without_a_token(guarded: Service) -> None:
-    raw = guarded.channel.unary_unary("/retrieval.v1.RetrievalService/Retrieve")
+    raw: Any = guarded.channel.unary_unary("/retrieval.v1.RetrievalService/Retrieve")
     assert _refusal(lambda: raw(b"\xff", timeout=5)).code() is _UNAUTHENTICATED
     known = [("authorization", f"Bearer {_TOKEN}")]
     error = _refusal(lambda: raw(b"\xff", timeout=5, metadata=known))
@@ -221,7 +222,7 @@ def test_caller_over_its_rate_limit_is_refused_with_retry_info(
                 client.for_user("u1")
             except grpc.RpcError as raised:
                 error = raised
-        assert error.code() is _EXHAUSTED  # type: ignore[unreachable]
+        assert error.code() is _EXHAUSTED
         assert error.details() == "web is limited to 5 requests per second"
         wait_s = _retry_after_s(error)
         assert 0 < wait_s <= 0.2
@@ -285,7 +286,7 @@ def test_each_of_several_workers_reloads_the_file(
         time.sleep(2)
         for stub in stubs:
             call: Any = stub.Retrieve
-            error = _refusal(lambda call=call: call(one, timeout=5, metadata=_header(_TOKEN)))
+            error = _refusal(partial(call, one, timeout=5, metadata=_header(_TOKEN)))
             assert error.code() is _UNAUTHENTICATED
             stub.Retrieve(one, timeout=5, metadata=_header(_NEW))
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -49,14 +50,15 @@ def test_fallback_applies_all_filters(
     assert _code(service) is Code.OK, "the ranking has been fetched by now"
     popular_only.stop()
     until(lambda: service.health() != 1)
-    for fields, expected in (
+    cases: list[tuple[dict[str, Any], list[str]]] = [
         ({"user_id": "u"}, ["i0", "i1", "i2"]),
         ({"user_id": "u", "exclude_item_ids": ["i1"]}, ["i0", "i2", "i3"]),
         ({"user_id": "u1", "exclude_seen": True}, ["i1", "i3", "i5"]),
         ({"item_id": "i0"}, ["i1", "i2", "i3"]),
         ({"user_id": "u", "recent_item_ids": ["i7"]}, ["i0", "i1", "i2"]),
-    ):
-        request = pb.RetrieveRequest(max_candidates=3, **fields)  # type: ignore[arg-type]
+    ]
+    for fields, expected in cases:
+        request = pb.RetrieveRequest(max_candidates=3, **fields)
         response = service.stub.Retrieve(request, timeout=5)
         assert [one.item_id for one in response.candidates] == expected
         assert response.origin == pb.ORIGIN_POPULARITY

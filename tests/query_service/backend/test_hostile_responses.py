@@ -188,7 +188,7 @@ class _RawModelServer:
             ("tensorflow.serving.PredictionService", "Predict"),
             ("tensorflow.serving.ModelService", "GetModelStatus"),
         ):
-            handler = grpc.unary_unary_rpc_method_handler(lambda *_: self.data)
+            handler: Any = grpc.unary_unary_rpc_method_handler(lambda *_: self.data)
             self._server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(service, {method: handler}),)
             )

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from query_service.cli import main as cli
-from tests.conftest import ROOT
 from tests.query_service.conftest import FakeModelServer, Service
+from tools.processes import ROOT
 from tools.waiting import until
 
 
@@ -28,8 +28,8 @@ def test_health_command_follows_the_model_server(
 def _container_check() -> str:
     """Return the command of the query service's HEALTHCHECK in the Dockerfile."""
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
-    [command] = re.findall(r"^HEALTHCHECK .* CMD (.*)$", text, re.MULTILINE)
-    return command
+    [command] = re.finditer(r"^HEALTHCHECK .* CMD (.*)$", text, re.MULTILINE)
+    return command[1]
 
 
 def _is_healthy(heartbeat: Path) -> bool:

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -19,9 +20,10 @@ from query_service.cli import main as cli
 from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
-from tests.conftest import ROOT, running
+from tests.conftest import running
 from tests.query_service.conftest import FakeModelServer, Service, has_ipv6
 from tests.skips import applies_if
+from tools.processes import ROOT
 
 _SERVE = ("serve", "--port", "0", "--model-server")
 
@@ -76,9 +78,8 @@ def test_lame_duck_answers_and_reports_not_serving(model_server: FakeModelServer
     with running("query_service", *arguments) as (address, process):
         with grpc.insecure_channel(address) as channel:
             stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)
-            watched = health_pb2_grpc.HealthStub(channel).Watch(
-                health_pb2.HealthCheckRequest(), timeout=10
-            )
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            watched = health.Watch(health_pb2.HealthCheckRequest(), timeout=10)
             assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
             process.send_signal(signal.SIGTERM)
             assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -86,7 +87,7 @@ def test_lame_duck_answers_and_reports_not_serving(model_server: FakeModelServer
             end = time.monotonic() + 1.0
             while time.monotonic() < end:
                 assert stub.Retrieve(pb.RetrieveRequest(user_id="u1"), timeout=5).model_version == 7
-            state = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            state = health.Check(health_pb2.HealthCheckRequest())
             assert state.status == health_pb2.HealthCheckResponse.NOT_SERVING
             assert process.poll() is None
         assert process.wait(10) == 0

@@ -22,8 +22,8 @@ from query_service.load_test.load import Plan
 from query_service.load_test.requests import SERVICE
 from query_service.load_test.tally import Tally
 from retrieval.v1 import retrieval_service_pb2 as pb
-from tests.conftest import ROOT
 from tests.query_service.conftest import FakeModelServer, Service
+from tools.processes import ROOT
 
 Bench = Callable[..., dict[str, Any]]
 

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from query_service.process.supervisor import next_delay_s
-from tests.conftest import ROOT
 from tests.skips import applies_if
+from tools.processes import ROOT
 
 pytestmark = [
     applies_if(sys.platform == "linux", "Linux"),

@@ -19,9 +19,10 @@ import pytest
 from query_service.process.sockets import reserve
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
-from tests.conftest import ROOT, running
+from tests.conftest import running
 from tests.query_service.conftest import FakeModelServer, Service
 from tests.skips import applies_if
+from tools.processes import ROOT
 from tools.waiting import until
 
 pytestmark = [
@@ -79,7 +80,8 @@ class Workers:
 
 
 def _ask(stub: pb_grpc.RetrievalServiceStub) -> pb.RetrieveResponse:
-    return stub.Retrieve(pb.RetrieveRequest(user_id="u1"), timeout=5)
+    response: pb.RetrieveResponse = stub.Retrieve(pb.RetrieveRequest(user_id="u1"), timeout=5)
+    return response
 
 
 @contextlib.contextmanager

@@ -24,9 +24,9 @@ from query_service.stores import open_store
 from query_service.stores.redis import KEY_PREFIX, TIMEOUT_S
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
-from tests.conftest import ROOT
 from tests.query_service.conftest import FakeModelServer, Service
 from tests.query_service.redis_server import RedisServer, needs_redis
+from tools.processes import ROOT
 from tools.waiting import until
 
 pytestmark = [needs_redis, pytest.mark.timeout(60)]
@@ -57,7 +57,7 @@ def _until_refused(stub: Any) -> None:
         with pytest.raises(grpc.RpcError) as raised:
             stub.Retrieve(SEEN, timeout=5)
         assert raised.value.code() == Code.UNAVAILABLE
-        return "Redis refuses the user or the password" in raised.value.details()
+        return "Redis refuses the user or the password" in str(raised.value.details())
 
     until(refused, 5)
 

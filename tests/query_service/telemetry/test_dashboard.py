@@ -13,10 +13,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import ROOT
 from tests.query_service.conftest import Service
 from tests.query_service.telemetry.scraping import free_port
 from tests.skips import needs_program
+from tools.processes import ROOT
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "shortlist.json"

@@ -21,10 +21,11 @@ from query_service.telemetry.registry import MetricRegistry
 from query_service.telemetry.shared_samples import SharedSamples
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
-from tests.conftest import ROOT, running
+from tests.conftest import running
 from tests.query_service.conftest import FakeModelServer, Service
 from tests.query_service.telemetry.scraping import free_port, scrape
 from tests.skips import applies_if
+from tools.processes import ROOT
 from tools.waiting import until
 
 
@@ -181,10 +182,10 @@ def _workers(model_server: FakeModelServer, port: int) -> Iterator[tuple[str, ps
         yield address, psutil.Process(process.pid)
 
 
-def _ask(address: str, user: str = "u") -> "grpc.Future":
+def _ask(address: str, user: str = "u") -> "grpc.Future[pb.RetrieveResponse]":
     """Send a request over a new connection, which any worker may accept."""
     channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
-    call = pb_grpc.RetrievalServiceStub(channel).Retrieve.future(
+    call: grpc.Future[pb.RetrieveResponse] = pb_grpc.RetrievalServiceStub(channel).Retrieve.future(
         pb.RetrieveRequest(user_id=user), timeout=10
     )
     call.add_done_callback(lambda _: channel.close())

@@ -17,8 +17,9 @@ from query_service.errors import StartError
 from query_service.telemetry.tracing import requested_exporter
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
-from tests.conftest import ROOT, running
+from tests.conftest import running
 from tests.query_service.conftest import FakeModelServer
+from tools.processes import ROOT
 from tools.waiting import until
 
 _TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -84,9 +85,9 @@ _SAMPLED = (("traceparent", f"00-{_TRACE}-{_CALLER}-01"),)
 
 
 @pytest.fixture
-def received_metadata(model_server: FakeModelServer) -> list[dict[str, str]]:
+def received_metadata(model_server: FakeModelServer) -> list[dict[str, str | bytes]]:
     """The metadata of each Predict that the model server receives."""
-    found: list[dict[str, str]] = []
+    found: list[dict[str, str | bytes]] = []
     model_server.called = lambda context: found.append(dict(context.invocation_metadata()))
     return found
 

@@ -14,8 +14,8 @@ from query_service import grpc_server
 from query_service.settings import Settings
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
-from tests.conftest import ROOT
 from tests.query_service.conftest import FakeModelServer
+from tools.processes import ROOT
 
 #: A grpcio release that has renamed a private class, and the command line of the service.
 _WITH_BROKEN_GRPCIO = """

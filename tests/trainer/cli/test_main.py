@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.conftest import ROOT
+from tools.processes import ROOT
 from trainer import config
 from trainer.cli import training_data
 from trainer.cli.main import main, parser

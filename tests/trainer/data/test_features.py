@@ -93,7 +93,7 @@ def test_every_number_is_in_one_bucket_and_order_is_kept(values: list[float]) ->
     [
         ([1, 2, 3, np.nan], "number"),
         (["1990", "1991", "", "1992"], "number"),
-        (pd.to_datetime(["2020-01-01", None, "2021-01-01"]), "number"),
+        (pd.to_datetime(pd.Series(["2020-01-01", None, "2021-01-01"])), "number"),
         ([0, 1, 1, 0], "category"),
         ([True, False, True, None], "category"),
         (["x", "y", "x", "y"], "category"),
@@ -124,7 +124,7 @@ def test_lists_can_be_tags_or_words() -> None:
 
 
 def test_dates_are_encoded_as_numbers() -> None:
-    days = pd.to_datetime(["2020-01-01", "2020-01-02", None, "2020-01-03"])
+    days = pd.to_datetime(pd.Series(["2020-01-01", "2020-01-02", None, "2020-01-03"]))
     rows = _fit(days, "number").encode(pd.DataFrame({"c": days}))
     assert np.diff(rows.indptr).tolist() == [1, 1, 0, 1]
     assert rows.indices.tolist() == sorted(set(rows.indices))
@@ -207,7 +207,7 @@ def test_encoder_is_restored_from_json() -> None:
 
 
 def test_encoder_of_the_first_release_can_be_read() -> None:
-    stored = [
+    stored: list[dict[str, Any]] = [
         {"name": "genres", "kind": "tags", "vocabulary": ["a", "b"], "bounds": []},
         {"name": "year", "kind": "number", "vocabulary": [], "bounds": [1.5, 2.0]},
     ]

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ROOT
+from tools.processes import ROOT
 from trainer.cli import main as cli
 from trainer.data import features, files, movielens, vectors
 from trainer.errors import DataError
@@ -228,7 +228,7 @@ def test_columns_of_any_type_are_read_or_refused(tmp_path: Path, column: str, ki
     assert kind in _READABLE[column]
     assert all(type(one) is str for one in (*found.user_ids, *found.item_ids, *found.titles))
     for kind in ("auto", *(f"{column}:{one}" for one in ("category", "tags", "number", "text"))):
-        if of_items:
+        if found.item_features is not None:
             features.fit(found.item_features, [kind], "items").encode(found.item_features)
 
 

@@ -61,7 +61,7 @@ def test_comparison_equals_hand_computed_values() -> None:
     test = _rows((100, 0), (119, 18), (119, 19))
     scores = np.zeros((120, 20), np.float32)
     scores[119, 19] = 1
-    models = {
+    models: dict[str, Any] = {
         "flat": lambda: lambda users: np.zeros((len(users), 20), np.float32),
         "last": lambda: lambda users: np.where(scores[users] > 0, 1, -np.inf).astype(np.float32),
     }
@@ -126,7 +126,8 @@ def _naive(scores: np.ndarray, train: Interactions, test: Interactions) -> dict[
     for user in {user for user, _ in asked}:
         order = sorted(
             (item for item in range(scores.shape[1]) if scores[user, item] > -np.inf),
-            key=lambda item, user=user: (-scores[user, item], item),
+            key=scores[user].__getitem__,
+            reverse=True,
         )
         ranked[user] = order
         unseen[user] = [item for item in order if (user, item) not in seen]

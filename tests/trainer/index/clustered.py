@@ -10,4 +10,5 @@ def clustered(count: int, seed: int) -> np.ndarray:
     centres = np.random.default_rng(0).normal(size=(300, DIM))
     random = np.random.default_rng(seed)
     points = centres[random.integers(300, size=count)] + 0.7 * random.normal(size=(count, DIM))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points.astype(np.float32)

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from tests.conftest import ROOT
+from tools.processes import ROOT
 from trainer.config import IndexConfig
 from trainer.index import kinds
 from trainer.index.base import IndexBuilder
@@ -15,7 +15,7 @@ KINDS = get_args(get_type_hints(IndexConfig)["kind"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_has_a_builder(kind: str) -> None:
+def test_every_kind_has_a_builder(kind: Any) -> None:
     assert isinstance(kinds.builder(IndexConfig(kind=kind)), IndexBuilder)
 
 

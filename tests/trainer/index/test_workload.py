@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ def test_exact_search_has_recall_1() -> None:
     workload = Workload(vectors, {"queries": clustered(60, 2)}, [10, 1_000])
     assert workload.ks == [10, 500]
     for k in workload.ks:
-        estimate = workload.recall(lambda queries, k=k: _exact_search(vectors, k, queries), k)
+        estimate = workload.recall(partial(_exact_search, vectors, k), k)
         assert estimate == (1.0, 0.0)
 
 

@@ -1,6 +1,7 @@
 """Query embeddings of items are learnt from consecutive interactions."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,12 +28,14 @@ def _histories(lists: list[list[int]]) -> Histories:
 def _nearest(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     scores = queries @ vectors.T
     np.fill_diagonal(scores, -np.inf)
-    return scores.argmax(axis=1)
+    nearest: np.ndarray = scores.argmax(axis=1)
+    return nearest
 
 
 def _vectors() -> np.ndarray:
     vectors = np.random.default_rng(0).normal(size=(ITEMS, 16)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 def test_training_finds_a_planted_sequence() -> None:
@@ -105,14 +108,15 @@ def test_evaluation_does_not_depend_on_the_batch_size(monkeypatch: pytest.Monkey
     items = random.integers(0, ITEMS, (2, len(users))).astype(np.int32)
     train = Interactions(users, items[0], np.arange(36))
     test = Interactions(users, items[1], np.arange(36) + 100)
-    asked = (random.normal(size=(ITEMS, 16)), _vectors(), Split("", train, test))
-    at_once = item_to_item.evaluate(*asked)
+    queries = random.normal(size=(ITEMS, 16)).astype(np.float32)
+    evaluate = partial(item_to_item.evaluate, queries, _vectors(), Split("", train, test))
+    at_once = evaluate()
     assert at_once is not None
     assert 0 < at_once.top_10 < 1
     # Batches of five rows, and of one row for a catalogue beyond the limit.
     for scores in (5 * ITEMS, 1):
         monkeypatch.setattr(item_to_item, "_MAX_SCORES", scores)
-        assert item_to_item.evaluate(*asked) == at_once
+        assert evaluate() == at_once
 
 
 def test_every_epoch_contains_every_pair_once() -> None:

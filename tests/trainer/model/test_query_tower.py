@@ -66,9 +66,9 @@ def test_gradient_of_unit_length_at_zero_is_not_extreme() -> None:
     tower = QueryTower(features, nobody, features, nobody, config, seed=1)
     # Feature embeddings and the base start at zero, and this query has no other parts.
     queries = _batch(_histories([[], []]), np.array([0, 1]))
-    for vectors_of in (lambda: items(tf.range(2)), lambda: tower(queries)):
+    for layer, argument in ((items, tf.range(2)), (tower, queries)):
         with tf.GradientTape() as tape:
-            vectors = vectors_of()
+            vectors = layer(argument)
             loss = tf.reduce_sum(vectors)
         variables = tape.watched_variables()
         gradients = [one for one in tape.gradient(loss, variables) if one is not None]
@@ -221,7 +221,7 @@ def test_pooling_equals_hand_computed_values(exponent: float) -> None:
     vectors = tf.constant([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
     log_weights = tf.math.log([1.0, 3.0, 0.5])
     pooled = pooling.pool(vectors, log_weights, tf.constant([0, 0, 2]), 3, exponent)
-    expected = [[1 / 4**exponent, 3 / 4**exponent], [0, 0], [1 / 0.5**exponent] * 2]
+    expected = np.array([[1 / 4**exponent, 3 / 4**exponent], [0, 0], [1 / 0.5**exponent] * 2])
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
 
 

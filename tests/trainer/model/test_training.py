@@ -219,6 +219,7 @@ def test_future_targets_find_a_planted_sequence() -> None:
     random = np.random.default_rng(1)
     lists = [[(start + step) % 40 for step in range(8)] for start in random.integers(0, 40, 300)]
     data = _dataset(lists, 40)
+    assert data.interactions.timestamps is not None
     last = data.interactions.timestamps == 7
     rows = data.interactions.take(~last)
     found = {}
@@ -265,7 +266,8 @@ def test_early_stopping_restores_the_best_epoch() -> None:
     assert curve.best_epoch == np.argmax(curve.validation) + 1
     assert len(curve.validation) - curve.best_epoch == 3
     # The model equals one whose training ended with the best epoch.
-    short = _train(*(data, data.interactions, *settings), f"training.epochs={curve.best_epoch}")
+    best = f"training.epochs={curve.best_epoch}"
+    short = _train(data, data.interactions, *settings, best)
     np.testing.assert_allclose(short.candidate_vectors, model.candidate_vectors, atol=1e-3)
 
 
@@ -334,6 +336,7 @@ def test_validation_users_may_have_no_training_rows() -> None:
     lists = [[user % 5, 5 + user % 4, 9] for user in range(30)]
     data = _dataset(lists, 10)
     rows = data.interactions
+    assert rows.timestamps is not None
     rows = Interactions(rows.users, rows.items, rows.users * 10 + rows.timestamps)
     model = _train(
         replace(data, interactions=rows), rows,
@@ -347,6 +350,7 @@ def test_users_with_only_validation_rows_are_known_if_their_query_is_not_empty()
     lists = [[user % 5, 5 + user % 4, 9] for user in range(30)]
     data = _dataset(lists, 10)
     rows = data.interactions
+    assert rows.timestamps is not None
     rows = Interactions(rows.users, rows.items, rows.users * 10 + rows.timestamps)
     data = replace(
         data, interactions=rows, user_features=pd.DataFrame({"parity": np.arange(30) % 2})

@@ -24,7 +24,7 @@ HISTORIES = Histories(
 CONFIG = TrainingConfig(batch_size=4, negatives=3, temperature=0.5)
 
 
-def _model(config: TrainingConfig, objective: str, *, rated: bool = False) -> TwoTowerModel:
+def _model(config: TrainingConfig, objective: Any, *, rated: bool = False) -> TwoTowerModel:
     nothing = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
     nobody = sparse.csr_matrix((USERS, 0), dtype=np.float32)
     towers = ModelConfig(embedding_dim=3, user_id=True)
@@ -42,7 +42,7 @@ def _model(config: TrainingConfig, objective: str, *, rated: bool = False) -> Tw
     return model
 
 
-def _step(config: TrainingConfig, objective: str) -> Step:
+def _step(config: TrainingConfig, objective: Any) -> Step:
     batches = Batches(
         *(HISTORIES, ITEMS, replace(config, objective=objective)), history_length=10, seed=4
     )
@@ -57,7 +57,8 @@ def _scores(model: TwoTowerModel, step: Step, config: TrainingConfig) -> np.ndar
     """Return the scores of all queries and candidates from the towers' embeddings, [B, C]."""
     queries = model.query_tower(_fed(step)).numpy().astype(np.float64)
     candidates = model.candidate_tower(tf.constant(step.candidates, tf.int32)).numpy()
-    return queries @ candidates.astype(np.float64).T / config.temperature
+    scores: np.ndarray = queries @ candidates.astype(np.float64).T / config.temperature
+    return scores
 
 
 def _mean_loss(scores: np.ndarray, step: Step, hardest: int = 0) -> float:
@@ -142,15 +143,16 @@ def test_dropout_applies_only_in_training() -> None:
 
 
 @pytest.mark.parametrize("objective", ["full_softmax", "in_batch"])
-def test_rating_loss_equals_numpy(objective: str) -> None:
+def test_rating_loss_equals_numpy(objective: Any) -> None:
     """The rating loss is the squared error of affinity plus the item's mean rating."""
-    rated = replace(HISTORIES, ratings=np.random.default_rng(1).normal(size=len(HISTORIES.items)))
+    values = np.random.default_rng(1).normal(size=len(HISTORIES.items)).astype(np.float32)
+    rated = replace(HISTORIES, ratings=values)
     config = replace(CONFIG, objective=objective, kept_weight=0.3, rating_weight=0.7)
     step = next(iter(Batches(rated, ITEMS, config, history_length=10, seed=4).epoch()))
     ratings = {
         (user, int(item)): float(rating)
         for user, (items, of_items) in enumerate(
-            zip(LISTS, np.split(rated.ratings, rated.offsets[1:-1]), strict=True)
+            zip(LISTS, np.split(values, rated.offsets[1:-1]), strict=True)
         )
         for item, rating in zip(items, of_items, strict=True)
     }

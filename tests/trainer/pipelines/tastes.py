@@ -53,7 +53,7 @@ def load_towers(models_dir: Path, version: int) -> StoredTowers:
 
 
 def row_of(one: StoredTowers, item: str) -> int:
-    return one.servable.item_ids.tolist().index(item)
+    return int(np.flatnonzero(one.servable.item_ids == item)[0])
 
 
 def assert_identical(ours: Any, theirs: Any, where: str = "") -> None:

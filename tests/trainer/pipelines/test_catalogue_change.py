@@ -38,6 +38,7 @@ def test_items_are_embedded_as_training_embeds_them(data: Dataset, normalize: bo
         data, data.interactions, config.load("default", settings), Console(file=io.StringIO())
     )
     towers = trained.items
+    assert data.item_features is not None
     features = towers.encoder.encode(data.item_features)
     candidates, history = towers.embed(features)
     np.testing.assert_array_equal(candidates, trained.candidate_vectors)
@@ -79,9 +80,12 @@ def test_other_items_are_unchanged_to_the_last_bit(first: StoredTowers) -> None:
 
 
 def test_items_changed_together_equal_items_changed_alone(first: StoredTowers) -> None:
-    given = {"item_id": ["b", "i3", "a"], "taste": ["t0", "t1", "t2"], "year": [1990, 1981, 1999]}
+    ids = ["b", "i3", "a"]
+    given: dict[str, Any] = {
+        "item_id": ids, "taste": ["t0", "t1", "t2"], "year": [1990, 1981, 1999]
+    }  # fmt: skip
     after, _ = change(first, items(**given), NO_IDS)
-    for row, item in enumerate(given["item_id"]):
+    for row, item in enumerate(ids):
         one = {name: values[row : row + 1] for name, values in given.items()}
         alone, _ = change(first, items(**one), NO_IDS)
         for version in ("candidate_vectors", "item_queries"):
@@ -143,7 +147,8 @@ def test_known_item_keeps_what_training_learned_from_its_interactions(first: Sto
     assert first.servable.item_ids[row] == "i3"
     old = tastes_dataset().item_features
     assert old is not None
-    back, _ = change(after, items(item_id=["i3"], **old.iloc[[row]].to_dict("list")), NO_IDS)
+    columns = {str(name): [value] for name, value in old.iloc[row].items()}
+    back, _ = change(after, items(item_id=["i3"], **columns), NO_IDS)
     assert back.titles[row] == "Third"
     assert_identical(
         back.servable.candidate_vectors[row].round(5),

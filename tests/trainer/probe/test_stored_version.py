@@ -90,10 +90,9 @@ def test_unsound_model_is_found(store: Store, change: Callable[[Path], None], me
 
 def test_version_without_users_is_queried_with_items(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(ITEMS, 8)).astype(np.float32)
-    servable = VectorServable(
-        candidate_vectors=vectors, item_ids=np.array([f"i{n}" for n in range(ITEMS)], "S")
-    )
-    side_files.write_ids(tmp_path, servable.item_ids)
+    item_ids = np.array([f"i{n}" for n in range(ITEMS)], "S")
+    servable = VectorServable(candidate_vectors=vectors, item_ids=item_ids)
+    side_files.write_ids(tmp_path, item_ids)
     save_both(servable, tmp_path, "1")
     expected = {"requests": 12, "recall_at_100": 1.0, "standard_error": 0.0, "queries": 64}
     assert _check(tmp_path) == expected

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def main(directory: Path, command: str) -> None:
     for step in range(1, 1000):
         store = Store(directory / "models")
         shutil.copytree(template, store.models_dir, symlinks=True)
-        killed = _killed(lambda store=store: COMMANDS[command](store), step)
+        killed = _killed(partial(COMMANDS[command], store), step)
         served = served_versions(store.models_dir)
         if not killed:
             assert served == after, f"{served} is served"

@@ -93,9 +93,7 @@ def test_worse_version_is_kept_and_not_served(publisher: Publisher) -> None:
         ("unseen_items_top_100", 0.7),
     ):
         scores = Planted(publisher.rows, share).scores()
-        expected = evaluation.evaluate(
-            lambda users, scores=scores: scores[users], parts.train, parts.test
-        )
+        expected = evaluation.evaluate(scores.__getitem__, parts.train, parts.test)
         assert values[key] == expected.unseen_items.top_100
     assert values["rows"] == len(parts.test)
     message = str(raised.value)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.trainer.registry import fake_versions
 from tests.trainer.registry.fake_versions import publish, served_versions
 from tests.trainer.registry.kill_at_every_step import COMMANDS
+from tools.processes import ROOT
 from trainer.errors import StoreError, StoreLocked
 from trainer.registry import promotion
 from trainer.registry.garbage_collection import collect_garbage

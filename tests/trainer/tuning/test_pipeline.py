@@ -14,13 +14,14 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from tests.conftest import ROOT
+from tools.processes import ROOT
 from trainer import config
 from trainer.cli import main as cli
 from trainer.data import split, synthetic
 from trainer.data.types import Dataset, Interactions
 from trainer.errors import TuningError
 from trainer.model import training
+from trainer.model.two_tower import TwoTowerModel
 from trainer.tuning import pipeline, search
 from trainer.tuning.objective import Objective
 
@@ -109,7 +110,7 @@ def test_running_trial_ends_when_the_time_budget_does(data: Dataset, tmp_path: P
 @pytest.fixture
 def first_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the loss of the first model NaN."""
-    model = training.fit.TwoTowerModel
+    model = TwoTowerModel
     original, started = model.compute_loss, []
 
     def compute_loss(self: Any, features: Any, training: bool = False) -> tf.Tensor:

@@ -117,12 +117,13 @@ def test_invalid_vector_is_an_invalid_argument(model: Any, vector: Any, message:
 
 
 @pytest.mark.parametrize("kind", ["brute_force", "quantized_brute_force", "hashing", "partitions"])
-def test_every_kind_answers_every_signature(kind: str, tmp_path: Path) -> None:
+def test_every_kind_answers_every_signature(kind: Any, tmp_path: Path) -> None:
     oracle = NumpyOracle(3, 2000, 0)
-    vectors = np.random.default_rng(0).normal(size=(2000, oracle.servable.query.base.size))
-    vectors = vectors.astype(np.float32)
+    dim = oracle.servable.query.base.size
+    vectors = np.random.default_rng(0).normal(size=(2000, dim)).astype(np.float32)
     oracle.servable = replace(oracle.servable, candidate_vectors=vectors)
     weights = oracle.servable.query
+    assert weights.item_vectors is not None
     queries = np.array(
         [weights.base + weights.item_vectors[[row, row + 1]].sum(0) for row in range(99)]
     )

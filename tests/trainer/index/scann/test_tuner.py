@@ -25,7 +25,8 @@ def _fake_latency(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     """Make the latency depend on the kind of searcher instead of the load on the machine."""
 
     def latency(_: Workload, search: "partial[np.ndarray]") -> Latency:
-        kind = search.func.__self__.design.kind
+        searcher: Any = search.func.__self__  # type: ignore[attr-defined]
+        kind = searcher.design.kind
         return Latency(seconds[kind], seconds[kind])
 
     monkeypatch.setattr(Workload, "latency", latency)
