@@ -1,8 +1,8 @@
-"""Item filters: each rejects items that a query must not return, for one reason.
+"""Filters that reject the items which a query must not return. Each filter has one reason.
 
 To add a filter, write a class with the two methods of :class:`ItemFilter` and a
-:data:`FilterFactory` that makes one for the queries that need it, and pass the factory to the
-retriever.
+:data:`FilterFactory` that creates the filter for the queries that need it. Then pass the factory to
+the retriever.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from typing import Protocol, TypeAlias, TypeVar
 from query_service.core.query import Query, QueryKind
 from query_service.errors import OutOfTime
 
-#: A filter that rejects more items than this is asked about the candidates at hand instead of
-#: being asked for all the items that it rejects.
-SHORT_LIST = 1_000
-_NOTHING: frozenset[bytes] = frozenset()
+#: If a filter rejects more items than this, the retriever looks up the fetched candidates in it
+#: instead of listing everything that it rejects.
+MAX_LISTED_ITEMS = 1_000
+_NO_ITEMS: frozenset[bytes] = frozenset()
 
 T = TypeVar("T")
 
@@ -31,11 +31,11 @@ class ItemFilter(Protocol):
         """
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
-        """Return those of the candidates that this filter rejects, and possibly other ids."""
+        """Return the candidates that this filter rejects. The set may contain other ids, too."""
 
 
-#: Makes the filter that a query needs, or returns None if the query needs none. The second argument
-#: is the deadline of the request in seconds of ``loop.time()``.
+#: Creates the filter for a query, or returns None if the query does not need it. The second
+#: argument is the deadline of the request, a ``loop.time()`` value in seconds.
 FilterFactory: TypeAlias = Callable[[Query, float], ItemFilter | None]
 
 
@@ -43,16 +43,16 @@ class SeenStore(Protocol):
     """Knows which items users have seen."""
 
     async def seen(self, user_id: str, limit: int | None = None) -> Set[bytes] | None:
-        """Return the ids of the items that the user has seen; none for an unknown user.
+        """Return the ids of the items that the user has seen. An unknown user has seen nothing.
 
-        Return None if there are more than about ``limit``, without reading all of them.
+        Return None, without reading all of the ids, if there are more than about ``limit``.
 
         Raises:
             SeenStoreUnavailable: The store cannot be read.
         """
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> Set[bytes]:
-        """Return those of the ids that the user has seen.
+        """Return the subset of ``item_ids`` that the user has seen.
 
         Raises:
             SeenStoreUnavailable: The store cannot be read.
@@ -81,7 +81,7 @@ class SeenItems:
     """Rejects the items that a user has seen."""
 
     def __init__(self, store: SeenStore, user_id: str, deadline: float) -> None:
-        """Reading fails with OutOfTime at ``deadline``, in seconds of ``loop.time()``."""
+        """Create a filter whose reads fail with OutOfTime when ``loop.time()`` is ``deadline``."""
         self._store = store
         self._user_id = user_id
         self._deadline = deadline
@@ -96,7 +96,12 @@ class SeenItems:
         return await self._in_time(self._store.seen(self._user_id, limit))
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
-        """Look up candidates among the user's seen items. Raises like :meth:`list_rejected`."""
+        """Look up candidates in the user's seen items.
+
+        Raises:
+            OutOfTime: The deadline passed.
+            SeenStoreUnavailable: The store cannot be read.
+        """
         return await self._in_time(self._store.seen_among(self._user_id, candidates))
 
     async def _in_time(self, read: Awaitable[T]) -> T:
@@ -104,7 +109,7 @@ class SeenItems:
             async with asyncio.timeout_at(self._deadline):
                 return await read
         except TimeoutError:
-            raise OutOfTime("the deadline passed while seen items were read") from None
+            raise OutOfTime("the deadline passed while reading seen items") from None
 
 
 def requested_exclusions(query: Query, _deadline: float) -> ItemFilter | None:
@@ -113,15 +118,15 @@ def requested_exclusions(query: Query, _deadline: float) -> ItemFilter | None:
 
 
 def query_item(query: Query, _deadline: float) -> ItemFilter | None:
-    """Reject the item whose similar items are wanted."""
+    """Reject the query item itself in a query for similar items."""
     return ListedItems({query.id.encode()}) if query.kind is QueryKind.ITEM else None
 
 
 def recent_items(query: Query, _deadline: float) -> ItemFilter | None:
-    """Reject recent items where seen items are rejected: the store may not know them yet."""
+    """Reject recent items if seen items are excluded, because the store may not have them yet."""
     if query.exclude_seen_by is None or not query.recent:
         return None
-    return ListedItems({one.encode() for one in query.recent})
+    return ListedItems({item_id.encode() for item_id in query.recent})
 
 
 def seen_items(store: SeenStore) -> FilterFactory:
@@ -150,32 +155,32 @@ class Eligibility:
     __slots__ = ("listed", "unlisted")
 
     def __init__(self, query: Query, deadline: float, factories: Sequence[FilterFactory]) -> None:
-        self.listed: Set[bytes] = _NOTHING
+        self.listed: Set[bytes] = _NO_ITEMS
         self.unlisted: list[ItemFilter] = []
         for make in factories:
-            made = make(query, deadline)
-            if isinstance(made, ListedItems):
-                # Most queries have no other filters, and need not await anything.
-                self._add(made.item_ids)
-            elif made is not None:
-                self.unlisted.append(made)
+            item_filter = make(query, deadline)
+            if isinstance(item_filter, ListedItems):
+                # Most queries have only such filters, and then never have to await one.
+                self._add(item_filter.item_ids)
+            elif item_filter is not None:
+                self.unlisted.append(item_filter)
 
     async def list_rejected(self, limit: int | None = None) -> None:
         """List the rejected items of each unlisted filter, unless there are more than ``limit``."""
         unlisted: list[ItemFilter] = []
-        for one in self.unlisted:
-            item_ids = await one.list_rejected(limit)
+        for item_filter in self.unlisted:
+            item_ids = await item_filter.list_rejected(limit)
             if item_ids is None:
-                unlisted.append(one)
+                unlisted.append(item_filter)
             else:
                 self._add(item_ids)
         self.unlisted = unlisted
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
-        """Return all listed items, and those of the candidates that other filters reject."""
+        """Return all listed items, and the candidates that the unlisted filters reject."""
         rejected = self.listed
-        for one in self.unlisted:
-            rejected = rejected | await one.find_rejected(candidates)
+        for item_filter in self.unlisted:
+            rejected = rejected | await item_filter.find_rejected(candidates)
         return rejected
 
     def _add(self, item_ids: Set[bytes]) -> None:

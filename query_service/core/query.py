@@ -1,6 +1,6 @@
-"""Value objects of the core.
+"""The value objects of the retrieval core.
 
-Item ids are UTF-8 bytes, as they are in both wire formats, so that no id is ever decoded.
+Item ids are UTF-8 bytes, as in both wire formats, so that the service never has to decode them.
 """
 
 import enum
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class QueryKind(enum.Enum):
-    """The input by which candidates are looked up."""
+    """The kind of input that candidates are retrieved for."""
 
     USER = "user"
     USER_AND_RECENT = "user and recent items"
@@ -27,7 +27,7 @@ class Query(NamedTuple):
     """A request that has passed validation.
 
     Attributes:
-        kind: The input by which candidates are looked up.
+        kind: The kind of input that candidates are retrieved for.
         id: The user id, or the item id if ``kind`` is ITEM.
         max_candidates: The number of candidates wanted, at least 1.
         recent: The user's latest items, newest last, without duplicates; USER_AND_RECENT only.
@@ -68,8 +68,9 @@ class Candidates(NamedTuple):
         scores: The scores of ``item_ids``, in descending order.
         source: The ranking that the items come from.
         version: The version of the model.
-        excluded: The number of item ids that the filters of the query had listed.
-        fetches: How often the model was asked: more than once if too few items passed the filters.
+        excluded: The number of item ids that the filters of the query listed as rejected.
+        fetches: The number of fetches from the model, more than one if too few items passed the
+            filters at first.
         fallback: True if the popularity ranking replaces the answer of an unavailable model.
     """
 

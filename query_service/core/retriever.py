@@ -1,15 +1,15 @@
 """Fetch candidates from the model until enough of them pass all filters.
 
-The model server knows no filters. The retriever therefore fetches more candidates than a query
-asks for, drops the rejected ones, and fetches again, deeper, if too few are left. Filtering is
-exact, because a depth of k plus the number of rejected items is always enough.
+The model server does not know the filters. The retriever therefore fetches more candidates than a
+query asks for, drops the rejected ones, and fetches again to a greater depth if too few are left.
+Filtering is exact, because a depth of k plus the number of rejected items is always enough.
 """
 
 from collections.abc import Callable, Sequence, Set
 from itertools import compress, count
 from typing import Protocol
 
-from query_service.core.filters import SHORT_LIST, Eligibility, FilterFactory
+from query_service.core.filters import MAX_LISTED_ITEMS, Eligibility, FilterFactory
 from query_service.core.query import Candidates, Query, QueryKind, RankedItems, Source
 from query_service.errors import ModelServerUnavailable, UnknownQuery
 from serving_contract import FILLER_ITEM_ID, MAX_K
@@ -29,10 +29,10 @@ class Model(Protocol):
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
         """Return the ``depth`` best items for a query, without applying any filter.
 
-        ``deadline`` is in seconds of ``loop.time()``.
+        ``deadline`` is a ``loop.time()`` value in seconds.
 
         Raises:
-            RetrievalError: The model gives no ranking.
+            RetrievalError: The model does not return a ranking.
         """
 
 
@@ -49,7 +49,7 @@ class FixedRanking:
 
 
 class Retriever:
-    """Answers queries."""
+    """Retrieves the best candidates that pass all filters of a query."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class Retriever:
 
         Args:
             model: Ranks the catalogue.
-            filters: Make the filters of each query.
+            filters: The factories that create the filters of each query.
             popular_for_unknown_users: Answer queries of users that the model does not know with
                 the most popular items, instead of raising UnknownQuery.
-            popular_items: Returns the most popular items, with which any query is answered while
-                the model is unavailable, or None if there are none to fall back to.
+            popular_items: Returns the most popular items, which answer every query while the model
+                is unavailable, or None if there is no such fallback.
         """
         self._model = model
         self._filters = filters
@@ -77,24 +77,24 @@ class Retriever:
     async def retrieve(self, query: Query, deadline: float) -> Candidates:
         """Return the best candidates for one query that pass all of its filters.
 
-        ``deadline`` is in seconds of ``loop.time()``.
+        ``deadline`` is a ``loop.time()`` value in seconds.
 
         Raises:
             RetrievalError: The query cannot be answered; see :mod:`query_service.errors`.
         """
         eligibility = Eligibility(query, deadline, self._filters)
         if eligibility.unlisted:
-            await eligibility.list_rejected(SHORT_LIST)
+            await eligibility.list_rejected(MAX_LISTED_ITEMS)
         try:
             return await self._best_eligible(self._model, query, eligibility, deadline)
         except ModelServerUnavailable:
             popular = self._popular_items()
             if popular is None:
                 raise
-        # Someone who has seen a lot has probably seen most of the popular items.
+        # List everything: a user who has seen a lot has probably seen most of the popular items.
         await eligibility.list_rejected()
         candidates = await self._best_eligible(
-            FixedRanking(popular), query, eligibility, deadline, any_query=True
+            FixedRanking(popular), query, eligibility, deadline, answer_unknown=True
         )
         return candidates._replace(fetches=1, fallback=True)
 
@@ -105,49 +105,49 @@ class Retriever:
         eligibility: Eligibility,
         deadline: float,
         *,
-        any_query: bool = False,
+        answer_unknown: bool = False,
     ) -> Candidates:
-        """Fetch from ``model``, deeper each time, until enough candidates pass the filters.
+        """Fetch from ``model``, at increasing depths, until enough candidates pass the filters.
 
-        With ``any_query``, queries that the model does not know are answered as well.
+        If ``answer_unknown`` is set, queries that the model does not know are answered, too.
         """
         k = query.max_candidates
-        deepest = _sufficient_depth(k, eligibility)
-        depth = min(deepest, 2 * k + _FIRST_MARGIN)
+        max_depth = _sufficient_depth(k, eligibility)
+        depth = min(max_depth, 2 * k + _FIRST_MARGIN)
         for fetches in count(1):
             ranking = await model.fetch(query, depth, deadline)
-            if not ranking.known and not any_query:
+            if not ranking.known and not answer_unknown:
                 self._refuse_unknown(query)
             rejected = eligibility.listed
             if eligibility.unlisted:
                 rejected = await eligibility.find_rejected(ranking.item_ids)
             item_ids, scores = _best_accepted(ranking, rejected, k)
-            if len(item_ids) == k or depth == deepest or _holds_all_items(ranking, depth):
+            if len(item_ids) == k or depth == max_depth or _holds_all_items(ranking, depth):
                 source = Source.MODEL if ranking.known else Source.POPULARITY
                 excluded = len(eligibility.listed)
                 return Candidates(item_ids, scores, source, ranking.version, excluded, fetches)
             if eligibility.unlisted:
                 await eligibility.list_rejected()
-                deepest = _sufficient_depth(k, eligibility)
-            depth = min(deepest, max(depth * _DEPTH_FACTOR, _SECOND_DEPTH))
-        raise AssertionError("the deepest fetch is enough")
+                max_depth = _sufficient_depth(k, eligibility)
+            depth = min(max_depth, max(depth * _DEPTH_FACTOR, _SECOND_DEPTH))
+        raise AssertionError("a fetch at the maximum depth is always sufficient")
 
     def _refuse_unknown(self, query: Query) -> None:
-        """Raise UnknownQuery unless popular items may answer unknown queries of this kind."""
+        """Raise UnknownQuery unless the most popular items may answer a query of this kind."""
         is_item = query.kind is QueryKind.ITEM
         if is_item or not self._popular_for_unknown_users:
-            others = ", nor any of the recent items" if query.recent else ""
-            what = "item" if is_item else "user"
-            raise UnknownQuery(f"the model does not know {what} {query.id!r}{others}")
+            kind = "item" if is_item else "user"
+            recent = ", nor any of the recent items" if query.recent else ""
+            raise UnknownQuery(f"the model does not know {kind} {query.id!r}{recent}")
 
 
 def _sufficient_depth(k: int, eligibility: Eligibility) -> int:
-    """Return a depth at which k candidates pass the filters, if the catalogue has so many."""
+    """Return a depth at which k candidates pass the filters, if the catalogue has that many."""
     return MAX_K if eligibility.unlisted else min(k + len(eligibility.listed), MAX_K)
 
 
 def _holds_all_items(ranking: RankedItems, depth: int) -> bool:
-    """Return True if the catalogue has no items beyond those of the ranking."""
+    """Return True if the ranking contains every item of the catalogue."""
     return len(ranking.item_ids) < depth or _FILLER in ranking.item_ids
 
 
@@ -157,8 +157,8 @@ def _best_accepted(
     """Return the first k distinct items that are neither rejected nor filler, and their scores."""
     item_ids, scores = ranking.item_ids, ranking.scores
     if rejected:
-        kept = [one not in rejected for one in item_ids]
-        item_ids, scores = list(compress(item_ids, kept)), list(compress(scores, kept))
+        accepted = [item_id not in rejected for item_id in item_ids]
+        item_ids, scores = list(compress(item_ids, accepted)), list(compress(scores, accepted))
     item_ids, scores = item_ids[:k], scores[:k]
     distinct = set(item_ids)
     if len(distinct) == len(item_ids) and _FILLER not in distinct:

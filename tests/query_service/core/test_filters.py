@@ -109,7 +109,7 @@ def test_reading_seen_items_ends_at_the_deadline() -> None:
         loop = asyncio.get_running_loop()
         seen = SeenItems(Store(delay_s=5), "light", loop.time() + 0.05)
         for read in (seen.list_rejected(None), seen.find_rejected(_CANDIDATES)):
-            with pytest.raises(OutOfTime, match="seen items were read"):
+            with pytest.raises(OutOfTime, match="reading seen items"):
                 await read
         assert loop.time() < seen._deadline + 1
 

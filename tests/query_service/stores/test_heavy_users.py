@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from query_service.core.filters import SHORT_LIST
+from query_service.core.filters import MAX_LISTED_ITEMS
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.query_service.conftest import FakeModelServer, Service, write_seen
 from tests.query_service.redis_server import RedisServer, needs_redis
@@ -89,7 +89,7 @@ def test_seen_items_at_the_top_need_one_deeper_fetch(
     assert _ids(service, "most", 50) == _ITEMS[-3:]
 
 
-@pytest.mark.parametrize("count", [SHORT_LIST - 1, SHORT_LIST, SHORT_LIST + 1])
+@pytest.mark.parametrize("count", [MAX_LISTED_ITEMS - 1, MAX_LISTED_ITEMS, MAX_LISTED_ITEMS + 1])
 def test_exclusion_is_exact_around_the_limit_of_a_short_list(
     start: Serve, fill: Fill, count: int
 ) -> None:
