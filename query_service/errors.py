@@ -2,11 +2,11 @@
 
 RetrievalError            a request cannot be answered; the message is for the caller
   InvalidRequest          a field breaks a rule of the API
-  UnknownQuery            the model does not know the item, or the user if so configured
+  UnknownQuery            the model does not know the item or, if configured to fail, the user
   ModelServerUnavailable  the model server does not answer, or has not loaded the model
   SignatureMissing        the model has no signature of this name, for example an older model
   SeenStoreUnavailable    seen items cannot be read or recorded now
-  RecordingUnsupported    no seen store is configured that could record interactions
+  RecordingUnsupported    no seen store that can record interactions is configured
   OutOfTime               the deadline passed
   Overloaded              the service or the model server accepts no more requests
   ModelServerFault        the model server's answer breaks its contract, which is a bug
@@ -33,7 +33,7 @@ class InvalidRequest(RetrievalError):
 
 
 class UnknownQuery(RetrievalError):
-    """The model does not know the item, or the user if so configured."""
+    """The model does not know the item or, if the service is configured to fail then, the user."""
 
 
 class ModelServerUnavailable(RetrievalError):
@@ -49,7 +49,7 @@ class SeenStoreUnavailable(RetrievalError):
 
 
 class RecordingUnsupported(RetrievalError):
-    """No seen store is configured that could record interactions."""
+    """No seen store that can record interactions is configured."""
 
 
 class OutOfTime(RetrievalError):

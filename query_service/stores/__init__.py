@@ -1,12 +1,12 @@
-"""Seen stores: they know which items each user has seen, and record new ones.
+"""Seen stores, which know the items that each user has seen and record new ones.
 
-A store is chosen by a URL-like name, whose scheme says which kind it is. To add a kind, write a
-module with ``open_store(name)`` that returns a :class:`Store`, and add the module to ``_KINDS``.
+A URL-like name selects a store, and its scheme is the kind of store. To add a kind, write a module
+with ``open_store(name)`` that returns a :class:`Store`, and add the module to ``_KINDS``.
 
-base.py            what every store can do
+base.py            the interface of every store
 none.py            no store: requests that need one fail
-sqlite.py          the trainer's SQLite file, and beside it what has been recorded since
-recording.py       that second file
+sqlite.py          the trainer's SQLite file, and a second file of interactions recorded since
+recording.py       writes that second file
 redis.py           one set per user in Redis
 redis_pipeline.py  the connection to Redis
 """
@@ -31,16 +31,16 @@ _KINDS = (
     _Kind(("none",), "none", "none"),
 )
 NONE = "none"
-#: The forms of a store's name, for help texts and messages.
+#: The valid forms of a store's name, for help texts and messages.
 FORMS = ", ".join(kind.form for kind in _KINDS[:-1]) + f" or {_KINDS[-1].form}"
 
 
 def open_store(name: str) -> Store:
-    """Return the store with this name, in one of the ``FORMS``. It connects when it is first used.
+    """Return the store with this name, which has one of the ``FORMS``. It connects on first use.
 
     Raises:
-        ValueError: The name has none of the forms. The message does not repeat the name, which may
-            hold a password.
+        ValueError: The name is invalid. The message does not repeat it, because it may contain a
+            password.
     """
     scheme = name.partition(":")[0]
     for kind in _KINDS:
@@ -48,7 +48,7 @@ def open_store(name: str) -> Store:
             module = importlib.import_module(f"{__name__}.{kind.module}")
             store: Store = module.open_store(name)
             return store
-    raise ValueError(f"--seen-store: there is no such kind of seen store; use {FORMS}")
+    raise ValueError(f"--seen-store: unknown kind of seen store; use {FORMS}")
 
 
 def printable(name: str) -> str:

@@ -15,7 +15,7 @@ class Erased(NamedTuple):
     Attributes:
         place: The file or the server.
         items: The number of items that were erased there.
-        failure: Why the items there could not be erased; empty if none are left.
+        failure: The reason why the items there could not be erased; empty on success.
     """
 
     place: str

@@ -1,4 +1,4 @@
-"""The absence of a seen store."""
+"""The store that is used if no seen store is configured."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -17,7 +17,7 @@ def open_store(name: str) -> "NoSeenStore":
 
 
 class NoSeenStore:
-    """Fails every call, rather than let seen items through."""
+    """Fails every call, so that no seen items get through."""
 
     async def seen(self, _user_id: str, _limit: int | None = None) -> NoReturn:
         """Raise SeenStoreUnavailable."""

@@ -1,7 +1,7 @@
-"""The SQLite file of recorded items, in WAL mode, which several processes may write.
+"""The SQLite file of recorded items, which several processes may write because of its WAL mode.
 
-It is a file of its own because every publication replaces the trainer's file by a rename, and
-because the trainer's file may be read-only where the service runs.
+The items have a file of their own because every publication replaces the trainer's file by a
+rename, and because the trainer's file may be read-only where the service runs.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _BUSY_TIMEOUT_S = 5.0
 
 
 class Recording:
-    """Writes the file from one thread, and creates it with the first pairs."""
+    """Writes the file from one thread, and creates it when the first pairs are added."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class Recording:
     def add(self, pairs: Sequence[Pair]) -> int:
         """Add all of the pairs or none, and return how many are new.
 
-        The pairs are on the disk when this returns.
+        When this returns, the pairs are safely on disk.
 
         Raises:
             OSError, sqlite3.Error: The file cannot be created or written.
@@ -37,13 +37,13 @@ class Recording:
         if not self.path.exists():
             _create(self.path)
         connection = self._open()
-        before = connection.total_changes
+        changes_before = connection.total_changes
         with connection:
             connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", pairs)
-        return connection.total_changes - before
+        return connection.total_changes - changes_before
 
     def forget(self, user_id: str) -> int:
-        """Overwrite all pairs of a user, and return how many there were.
+        """Erase all pairs of a user, and return how many there were.
 
         Raises:
             OSError, sqlite3.Error: The file cannot be written.
@@ -53,7 +53,7 @@ class Recording:
         connection = self._open()
         with connection:
             erased = erase(connection, user_id)
-        # The write-ahead log still holds the pages as they were.
+        # The write-ahead log may still contain the erased pairs.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return erased
 
@@ -64,13 +64,13 @@ class Recording:
             self._connection = None
 
     def _open(self) -> sqlite3.Connection:
-        found = self.path.stat()
-        current = (found.st_dev, found.st_ino)
+        stat = self.path.stat()
+        current = (stat.st_dev, stat.st_ino)
         if self._connection is None or self._opened != current:
             self.close()
             uri = f"{self.path.resolve().as_uri()}?mode=rw"
             self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
-            # A commit returns only after the data are on the disk.
+            # A commit returns only after the data is on disk.
             self._connection.execute("PRAGMA synchronous = FULL")
             self._opened = current
         return self._connection

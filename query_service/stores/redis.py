@@ -1,4 +1,4 @@
-"""Seen items in Redis: for each user one set of item ids, under ``shortlist:seen:<user id>``.
+"""Seen items in Redis: one set of item ids per user, under the key ``shortlist:seen:<user id>``.
 
 Other programs may add to the sets with plain SADD.
 """
@@ -19,17 +19,19 @@ from query_service.stores.redis_pipeline import Command, PipeliningClient
 
 KEY_PREFIX = "shortlist:seen:"
 
-#: The limit of a whole call: waiting for the previous round trip, connecting, sending, receiving.
+#: The time limit of a call, from waiting for the previous round trip to receiving the answer.
 TIMEOUT_S = 0.5
 _CONNECT_TIMEOUT_S = 0.25
 #: A connection that was idle for this long is tested with a PING before it is used.
 _HEALTH_CHECK_S = 10
 
-#: Scripts return items joined into one value: redis-py needs 3 us for each item of an answer to
-#: SMEMBERS, in the event loop that all requests share. The separator does not occur in UTF-8.
-_ALL = "return table.concat(redis.call('SMEMBERS', KEYS[1]), '\\255')"
-_UP_TO = f"if redis.call('SCARD', KEYS[1]) > tonumber(ARGV[1]) then return false end {_ALL}"
-_AMONG = """
+#: The scripts join the items into one value. redis-py needs 3 us to parse each item of a SMEMBERS
+#: answer, in the event loop that all requests share. The separator does not occur in UTF-8.
+_READ_ALL = "return table.concat(redis.call('SMEMBERS', KEYS[1]), '\\255')"
+_READ_UP_TO = (
+    f"if redis.call('SCARD', KEYS[1]) > tonumber(ARGV[1]) then return false end {_READ_ALL}"
+)
+_READ_AMONG = """
 local found = {}
 for _, item in ipairs(ARGV) do
     if redis.call('SISMEMBER', KEYS[1], item) == 1 then found[#found + 1] = item end
@@ -40,7 +42,7 @@ _SEPARATOR = b"\xff"
 
 _INVALID_URL = (
     "--seen-store: not a valid Redis URL; use redis://[USER:PASSWORD@]HOST:PORT/DB[?OPTION=VALUE] "
-    "or rediss://..., with special characters in user and password percent-encoded"
+    "or rediss://..., and percent-encode special characters in the user and the password"
 )
 
 
@@ -53,9 +55,9 @@ class RedisSeenStore:
     """Reads and writes sets in Redis."""
 
     def __init__(self, url: str) -> None:
-        """Prepare a connection to ``redis://...`` or ``rediss://...``; it opens when first used.
+        """Prepare a connection to ``redis://...`` or ``rediss://...``, which opens on first use.
 
-        The URL may carry redis-py's options.
+        The URL may contain options of redis-py.
 
         Raises:
             ValueError: The URL is not valid, or has an option that redis-py does not know.
@@ -74,13 +76,13 @@ class RedisSeenStore:
             SeenStoreUnavailable: Redis is unavailable, slow, or answers with an error.
         """
         if limit is None:
-            return _split(await self._eval(_ALL, user_id))
-        joined = await self._eval(_UP_TO, user_id, limit)
+            return _split(await self._eval(_READ_ALL, user_id))
+        joined = await self._eval(_READ_UP_TO, user_id, limit)
         return None if joined is None else _split(joined)
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
-        """Return those of the ids that the user has seen. Raises like :meth:`seen`."""
-        return _split(await self._eval(_AMONG, user_id, *item_ids))
+        """Return the subset of ``item_ids`` that the user has seen. Raises like :meth:`seen`."""
+        return _split(await self._eval(_READ_AMONG, user_id, *item_ids))
 
     async def record(self, pairs: Sequence[Pair]) -> int:
         """Add pairs, and return how many of them are new. Raises like :meth:`seen`."""
@@ -104,12 +106,12 @@ class RedisSeenStore:
         [joined] = await self._call("read", [("EVAL", script, 1, _key(user_id), *values)])
         return joined
 
-    async def _call(self, done: str, commands: Sequence[Command]) -> list[Any]:
-        """Send commands; ``done`` says in the error what seen items cannot be."""
+    async def _call(self, verb: str, commands: Sequence[Command]) -> list[Any]:
+        """Send commands. The error message says that seen items cannot be ``verb``."""
         try:
             return await self._client.call(commands)
         except SeenStoreUnavailable as error:
-            raise SeenStoreUnavailable(f"seen items cannot be {done}: {error}") from error
+            raise SeenStoreUnavailable(f"seen items cannot be {verb}: {error}") from error
 
 
 def _split(joined: bytes) -> frozenset[bytes]:
@@ -134,7 +136,7 @@ def _pool(url: str) -> ConnectionPool:
         pool.connection_kwargs["decode_responses"] = False
         # redis-py checks options only when it makes a connection.
         pool.connection_class(**pool.connection_kwargs)
-    # The original messages may hold a part of the password.
+    # The original messages may contain a part of the password.
     except (TypeError, ValueError, exceptions.RedisError):
         raise ValueError(_INVALID_URL) from None
     return pool

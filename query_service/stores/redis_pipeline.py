@@ -1,7 +1,7 @@
-"""Sends commands to Redis over one connection, in one round trip for all commands that wait.
+"""Sends commands to Redis over one connection, with one round trip for all waiting commands.
 
 A caller that gives up does not disturb the connection. While Redis is unavailable, calls fail
-immediately, and a background task tries to reach it four times a second.
+immediately, and a background task tries to reach Redis four times a second.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from query_service.errors import SeenStoreUnavailable
 logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL_S = 0.25
-#: A round trip takes no further call once it has this many commands.
+#: No further call joins a round trip that has this many commands.
 _MAX_COMMANDS = 64
 
-#: The words of a command.
+#: The name of a command, followed by its arguments.
 Command = tuple[str | bytes | int, ...]
 
 
@@ -35,7 +35,7 @@ class PipeliningClient:
     """Sends commands, all of which must be idempotent because they may be sent twice."""
 
     def __init__(self, redis: Redis, timeout_s: float) -> None:
-        """Limit each call to ``timeout_s`` seconds, connecting included."""
+        """Limit each call to ``timeout_s`` seconds, including the time to connect."""
         self._redis = redis
         self._timeout_s = timeout_s
         self._waiting: deque[_Call] = deque()
@@ -48,7 +48,7 @@ class PipeliningClient:
 
         Raises:
             SeenStoreUnavailable: Redis is unavailable, slow, or answers with an error. The message
-                says which, and repeats nothing of a command.
+                says which, and contains no part of a command.
         """
         if self._failure:
             raise SeenStoreUnavailable(self._failure)
@@ -75,7 +75,7 @@ class PipeliningClient:
         await self._redis.aclose()
 
     async def _run(self) -> None:
-        """Make round trips until no call waits."""
+        """Make round trips until no calls are waiting."""
         batch: list[_Call] = []
         try:
             while self._waiting:
@@ -120,7 +120,7 @@ class PipeliningClient:
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        # A raised error would hold the command with its ids, so errors come back as answers.
+        # A raised error would contain the command and its ids, so errors are returned as answers.
         return list(await pipeline.execute(raise_on_error=False))
 
     async def _wait_until_available(self) -> None:
@@ -139,7 +139,7 @@ class PipeliningClient:
                 self._waiting.clear()
             await asyncio.sleep(_PROBE_INTERVAL_S)
         if self._failure:
-            logger.info("seen store: Redis is back")
+            logger.info("seen store: Redis is available again")
         self._failure = None
 
 
@@ -150,7 +150,7 @@ def _fail(calls: Iterable[_Call], reason: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Describe an error without Redis's own words, which may repeat a command or a password."""
+    """Describe an error without quoting Redis, which may repeat a command or a password."""
     if isinstance(error, exceptions.AuthenticationError):
         return "Redis refuses the user or the password"
     if isinstance(error, (TimeoutError, exceptions.TimeoutError)):

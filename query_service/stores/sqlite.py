@@ -16,16 +16,16 @@ from query_service.stores.recording import Recording, erase
 from serving_contract import SEEN_QUERY
 
 _BUSY_TIMEOUT_S = 0.5
-#: Returns all items as one value, which takes a third of the time of as many rows; NULL if there
-#: are none. The separator is a byte that does not occur in UTF-8.
+#: Joins all items into one value, or NULL if there are none. This takes a third of the time of
+#: returning them as rows. The separator is a byte that does not occur in UTF-8.
 _JOINED = "SELECT group_concat(item_id, CAST(x'FF' AS TEXT))"
 _SEPARATOR = b"\xff"
-_UP_TO = f"{_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
+_READ_UP_TO = f"{_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
 _NO_LIMIT = -1
-_AMONG = f"{_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
+_READ_AMONG = f"{_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
 #: SQLite accepts 32,766 values in a statement.
 _MAX_VALUES = 30_000
-_NOTHING: frozenset[bytes] = frozenset()
+_NO_ITEMS: frozenset[bytes] = frozenset()
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class SqliteSeenStore:
         recorded = recorded or path.with_name(f"{path.name}-recorded")
         self._path = path
         self._published = _Reader(path, "ro")
-        # SQLite has to write beside a file in WAL mode even to read it.
+        # Even to read a file in WAL mode, SQLite has to write files next to it.
         self._recorded = _Reader(recorded, "rw")
         self._recording = Recording(recorded)
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="seen-store")
@@ -64,18 +64,18 @@ class SqliteSeenStore:
             SeenStoreUnavailable: The trainer's file is missing, or a file is not a seen store.
         """
         if limit is None:
-            return await self._read(_UP_TO, user_id, _NO_LIMIT)
-        # From each file: the limit bounds the cost.
-        found = await self._read(_UP_TO, user_id, limit + 1)
-        return found if len(found) <= limit else None
+            return await self._read(_READ_UP_TO, user_id, _NO_LIMIT)
+        # The limit applies to each file, because it bounds the cost of reading.
+        item_ids = await self._read(_READ_UP_TO, user_id, limit + 1)
+        return item_ids if len(item_ids) <= limit else None
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
-        """Return those of the ids that the user has seen. Raises like :meth:`seen`."""
-        found = _NOTHING
+        """Return the subset of ``item_ids`` that the user has seen. Raises like :meth:`seen`."""
+        seen = _NO_ITEMS
         for start in range(0, len(item_ids), _MAX_VALUES):
-            some = [one.decode() for one in item_ids[start : start + _MAX_VALUES]]
-            found |= await self._read(_AMONG % ",".join("?" * len(some)), user_id, *some)
-        return found
+            chunk = [item_id.decode() for item_id in item_ids[start : start + _MAX_VALUES]]
+            seen |= await self._read(_READ_AMONG % ",".join("?" * len(chunk)), user_id, *chunk)
+        return seen
 
     async def record(self, pairs: Sequence[Pair]) -> int:
         """Record all of the pairs or none, and return how many had not been recorded before.
@@ -86,16 +86,15 @@ class SqliteSeenStore:
         return await _run(self._writing, "recorded", lambda: self._recording.add(pairs))
 
     async def forget(self, user_id: str) -> list[Erased]:
-        """Erase a user from both files; the trainer's file is replaced by a copy without them."""
-        places = (
-            (self._recording.path, self._recording.forget),
-            (self._path, lambda one: _replace_without(self._path, one)),
-        )
+        """Erase a user from both files. A copy without the user replaces the trainer's file."""
 
-        def forget() -> list[Erased]:
-            return [_erased(path, erase_in, user_id) for path, erase_in in places]
+        def erase_from_both() -> list[Erased]:
+            return [
+                _erase_from(self._recording.path, lambda: self._recording.forget(user_id)),
+                _erase_from(self._path, lambda: _replace_without(self._path, user_id)),
+            ]
 
-        return await _run(self._writing, "erased", forget)
+        return await _run(self._writing, "erased", erase_from_both)
 
     async def close(self) -> None:
         """Close the files and end the threads."""
@@ -106,7 +105,7 @@ class SqliteSeenStore:
         self._writing.shutdown()
 
     async def _read(self, statement: str, *values: str | int) -> frozenset[bytes]:
-        """Return the items that a statement finds in either file."""
+        """Return the items that a statement selects from either file."""
 
         def read() -> frozenset[bytes]:
             published = self._published.read(statement, values)
@@ -124,7 +123,7 @@ class SqliteSeenStore:
 
 
 class _Reader:
-    """Reads a file, and opens it again after it has been replaced."""
+    """Reads a file, and reopens it after it has been replaced."""
 
     def __init__(self, path: Path, mode: str) -> None:
         self._path = str(path)  # os.stat is faster with a string than with a Path.
@@ -133,9 +132,9 @@ class _Reader:
         self._opened: tuple[int, int] | None = None  # device and inode
 
     def read(self, statement: str, values: Sequence[str | int]) -> frozenset[bytes]:
-        """Return the items that a statement finds. Raises OSError and sqlite3.Error."""
-        found = os.stat(self._path)  # noqa: PTH116
-        current = (found.st_dev, found.st_ino)
+        """Return the items that a statement selects. Raises OSError and sqlite3.Error."""
+        stat = os.stat(self._path)  # noqa: PTH116
+        current = (stat.st_dev, stat.st_ino)
         if self._connection is None or self._opened != current:
             self.close()
             uri = f"{Path(self._path).resolve().as_uri()}?mode={self._mode}"
@@ -143,7 +142,7 @@ class _Reader:
             self._connection.text_factory = bytes
             self._opened = current
         [joined] = self._connection.execute(statement, values).fetchone()
-        return frozenset(joined.split(_SEPARATOR)) if joined is not None else _NOTHING
+        return frozenset(joined.split(_SEPARATOR)) if joined is not None else _NO_ITEMS
 
     def close(self) -> None:
         if self._connection is not None:
@@ -151,23 +150,23 @@ class _Reader:
             self._connection = None
 
 
-async def _run(thread: ThreadPoolExecutor, done: str, function: Callable[[], T]) -> T:
-    """Run a function in a thread; ``done`` says in the error what seen items cannot be."""
+async def _run(thread: ThreadPoolExecutor, verb: str, function: Callable[[], T]) -> T:
+    """Run a function in a thread. The error message says that seen items cannot be ``verb``."""
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, function)
     except (OSError, sqlite3.Error) as error:
-        raise SeenStoreUnavailable(f"seen items cannot be {done}: {error}") from error
+        raise SeenStoreUnavailable(f"seen items cannot be {verb}: {error}") from error
 
 
-def _erased(path: Path, erase_in: Callable[[str], int], user_id: str) -> Erased:
+def _erase_from(path: Path, erase_items: Callable[[], int]) -> Erased:
     try:
-        return Erased(str(path), erase_in(user_id))
+        return Erased(str(path), erase_items())
     except (OSError, sqlite3.Error) as error:
         return Erased(str(path), 0, str(error))
 
 
 def _replace_without(path: Path, user_id: str) -> int:
-    """Replace a file atomically by a copy without the user; return how many items they had."""
+    """Replace a file atomically with a copy without the user, and return how many items it lost."""
     path = path.resolve(strict=True)
     uri = f"{path.as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:

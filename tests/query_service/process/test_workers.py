@@ -261,9 +261,7 @@ def test_unknown_host_is_an_error() -> None:
 def test_worker_that_cannot_start_ends_the_service() -> None:
     done = _failing("--workers", "2", "--port", "0", "--seen-store", "postgres://127.0.0.1")
     assert done.stdout == ""
-    assert done.stderr.startswith(
-        "error: --seen-store: there is no such kind of seen store; use sqlite:"
-    )
+    assert done.stderr.startswith("error: --seen-store: unknown kind of seen store; use sqlite:")
     assert done.stderr.count("\n") == 1
 
 

@@ -203,7 +203,7 @@ def test_unavailable_redis_under_load(
     assert not load.leaked
     assert _ids(service) == ["i1", "i2"], "items written before are still there"
     messages = [one.message for one in caplog.records if one.name.endswith("redis_pipeline")]
-    assert messages[-1] == "seen store: Redis is back"
+    assert messages[-1] == "seen store: Redis is available again"
     assert len(messages) <= 4, "not one for each request"
 
 
