@@ -11,12 +11,12 @@ model       the towers and their training
 evaluation  metrics and baselines
 tuning      hyperparameter search
 index       ScaNN and exact indexes
-artifact    SavedModels and what they are made of
+artifact    SavedModels and the files published with them
 probe       checks of exported models
 registry    versions on disk
 pipelines   the steps of run, index and refresh
 report      the report of a run
-errors      all errors, as a tree
+errors      the tree of exceptions
 """
 
 from trainer import legacy_keras

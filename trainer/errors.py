@@ -3,10 +3,10 @@
 TrainerError
 ├── ConfigError            a setting is unknown or has an invalid value
 ├── DataError              input data cannot be used
-│   └── DataUnavailable    a data set is neither on this machine nor can be downloaded
+│   └── DataUnavailable    a data set is not on this machine and cannot be downloaded
 ├── IndexTuningError       no index reaches the target recall
 ├── TuningError            a hyperparameter search ended without a finished trial
-├── VerificationError      an exported model cannot be loaded or answers wrongly
+├── VerificationError      an exported model cannot be loaded or returns wrong results
 └── RegistryError          a command on the versions in MODELS_DIR failed
     ├── StoreError         MODELS_DIR is malformed, or has no such version
     │   ├── DiskFull       MODELS_DIR has no space left
@@ -28,7 +28,7 @@ class DataError(TrainerError):
 
 
 class DataUnavailable(DataError):
-    """A data set is neither on this machine nor can be downloaded."""
+    """A data set is not on this machine and cannot be downloaded."""
 
 
 class IndexTuningError(TrainerError):
@@ -40,7 +40,7 @@ class TuningError(TrainerError):
 
 
 class VerificationError(TrainerError):
-    """An exported model cannot be loaded or answers wrongly."""
+    """An exported model cannot be loaded or returns wrong results."""
 
 
 class RegistryError(TrainerError):
@@ -52,7 +52,7 @@ class StoreError(RegistryError):
 
 
 class DiskFull(StoreError):
-    """MODELS_DIR has no space left. The version that was served is still served."""
+    """MODELS_DIR has no space left. The served version has not changed."""
 
 
 class StoreLocked(StoreError):

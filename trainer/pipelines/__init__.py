@@ -1,7 +1,7 @@
-"""What `run`, `index` and `refresh` do, from their input to a published version.
+"""The pipelines of `run`, `index` and `refresh`, from input data to a published version.
 
 run               trains a model on interactions
-index             takes vectors that another program made
+index             indexes vectors that another program made
 refresh           changes the items of a published version without training
 catalogue_change  adds, updates and removes items of a stored catalogue
 build             tunes the index and exports both models

@@ -17,7 +17,7 @@ from trainer.index.base import Queries
 from trainer.index.exact import ExactBuilder
 from trainer.probe.questions import sample
 
-# Fewer queries than this are not split; the same ones then tune and verify the index.
+# Fewer queries than this are not split: all of them both tune and verify the index.
 _MIN_QUERIES_TO_SPLIT = 200
 _MAX_TUNING_QUERIES = 2_000
 
@@ -33,13 +33,13 @@ def build(
     """Export ``retrieval`` and ``retrieval_exact`` into ``directory``.
 
     Args:
-        servable: everything that the models answer from.
+        servable: the data that both models are exported from.
         directory: an existing directory, usually the staging directory of a version.
-        settings: kind and settings of the index of ``retrieval``.
+        settings: the kind and settings of the index in ``retrieval``.
         manifest: further entries of both models' manifest.json.
         notify: called with progress messages.
-        queries: float32 [M, D], typical queries to tune the index with. None: query vectors of
-            known users and of items.
+        queries: float32 [M, D], typical queries to tune the index with. None uses the query
+            vectors of known users and of items.
 
     Returns:
         The description of each index, by model name.
@@ -53,13 +53,13 @@ def build(
         notify(warning)
     tuning_queries = _tuning_queries(servable, queries)
     descriptions = {}
-    for name, one in ((RETRIEVAL_EXACT, ExactBuilder()), (RETRIEVAL, builder)):
-        index = one.build(vectors, tuning_queries, settings.target_recall, notify)
-        gc.collect()  # What tuning leaves behind would add to the peak of memory while saving.
+    for name, index_builder in ((RETRIEVAL_EXACT, ExactBuilder()), (RETRIEVAL, builder)):
+        index = index_builder.build(vectors, tuning_queries, settings.target_recall, notify)
+        gc.collect()  # Free what tuning used, to lower the peak of memory while saving.
         saved_model.save(servable, index, directory / name, name, manifest)
         descriptions[name] = index.description()
         del index
-        gc.collect()  # Traced functions are in reference cycles with the index.
+        gc.collect()  # Traced functions and the index form reference cycles.
     return {name: descriptions[name] for name in (RETRIEVAL, RETRIEVAL_EXACT)}
 
 
@@ -68,7 +68,7 @@ def split_queries(
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
     """Split queries into those that tune an index and those that verify it.
 
-    Both are the same if there are few queries, or None.
+    If there are fewer than 200 queries, both are all of them. If there are none, both are None.
     """
     if queries is None or len(queries) < _MIN_QUERIES_TO_SPLIT:
         return queries, queries
@@ -76,21 +76,21 @@ def split_queries(
 
 
 def _tuning_queries(servable: VectorServable, queries: NDArray[np.float32] | None) -> Queries:
-    """Return queries by kind; they differ from those that verify the index later, if possible."""
+    """Return tuning queries by kind, avoiding those that later verify the index if possible."""
     item_queries = servable.item_queries
     if item_queries is None:
         item_queries = servable.candidate_vectors
     items = len(item_queries)
-    by_kind = {"items": item_queries[_not_asked(items, items)]}
+    by_kind = {"items": item_queries[_tuning_rows(items, items)]}
     if isinstance(servable, Servable):
-        users = _not_asked(len(servable.user_ids), items)
+        users = _tuning_rows(len(servable.user_ids), items)
         queries = servable.query.embed(servable.histories.take(users), users)
     return by_kind if queries is None else {"queries": queries, **by_kind}
 
 
-def _not_asked(count: int, items: int) -> NDArray[np.int64]:
-    """Return rows below ``count`` that verification does not ask, or all if too few remain."""
-    others = np.setdiff1d(np.arange(count), sample(count, items), assume_unique=True)
-    chosen = others if len(others) >= _MIN_QUERIES_TO_SPLIT else np.arange(count)
+def _tuning_rows(count: int, items: int) -> NDArray[np.int64]:
+    """Return rows below ``count`` that verification does not use, or any if too few remain."""
+    unused = np.setdiff1d(np.arange(count), sample(count, items), assume_unique=True)
+    chosen = unused if len(unused) >= _MIN_QUERIES_TO_SPLIT else np.arange(count)
     spread = np.linspace(0, len(chosen) - 1, min(_MAX_TUNING_QUERIES, len(chosen)))
     return chosen[spread.astype(np.int64)]

@@ -34,7 +34,7 @@ def index(
     The models have only the signatures ``by_vector`` and ``by_item``.
 
     Args:
-        name: what reports call the data.
+        name: the name of the data in reports.
         item_ids: UTF-8 [N], distinct.
         embeddings: float32 [N, D], in the order of the ids.
         queries: float32 [M, D], typical query vectors. One half tunes the index and the other
@@ -47,15 +47,17 @@ def index(
         DataError: the numbers of ids, vectors or dimensions do not match.
         IndexTuningError: no index reaches the target recall.
         StoreError: the version cannot be added to ``models_dir``.
-        VerificationError: a model cannot be loaded or answers wrongly. Nothing is published.
+        VerificationError: a model cannot be loaded or returns wrong results. Nothing is published.
         GateFailed: the version did not pass its gate. It is kept, but not served.
     """
     started = time.perf_counter()
     if len(item_ids) != len(embeddings):
-        raise DataError(f"{len(item_ids):,} ids for {len(embeddings):,} vectors")
+        raise DataError(f"there are {len(item_ids):,} ids for {len(embeddings):,} vectors")
     dimensions = embeddings.shape[1]
     if queries is not None and queries.shape[1] != dimensions:
-        raise DataError(f"queries have {queries.shape[1]} dimensions, vectors {dimensions}")
+        raise DataError(
+            f"queries have {queries.shape[1]} dimensions, but vectors have {dimensions}"
+        )
     store = Store(models_dir)
     store.prepare()
     console.print(f"{len(item_ids):,} vectors of {dimensions} dimensions")
@@ -77,10 +79,10 @@ def index(
     builder = kinds.builder(settings.index)
     serving_gib = memory.bytes_to_serve(builder, *embeddings.shape) / 2**30
     console.print(
-        f"Took {time.perf_counter() - started:,.0f} s and up to "
-        f"{_peak_gib(resource.RUSAGE_SELF):.1f} GiB of memory, and the verification up to "
-        f"{_peak_gib(resource.RUSAGE_CHILDREN):.1f} GiB. A model server needs about "
-        f"{serving_gib:.1f} GiB for this version",
+        f"Took {time.perf_counter() - started:,.0f} s. Memory use peaked at "
+        f"{_peak_gib(resource.RUSAGE_SELF):.1f} GiB here and at "
+        f"{_peak_gib(resource.RUSAGE_CHILDREN):.1f} GiB in the verification. A model server needs "
+        f"about {serving_gib:.1f} GiB for this version",
         soft_wrap=True,
     )
     return version

@@ -38,55 +38,55 @@ def refresh(
         items: a file of new items, and of known items with new features. Its columns are
             ``item_id``, optionally ``title``, and every feature that the model uses.
         remove: a file of items to remove, with the column ``item_id``.
-        version: the version to start from; None starts from the served one.
+        version: the version to start from; None for the served one.
 
     Raises:
         DataError: a file cannot be used, no version is served, or no item would be left.
         IndexTuningError: no index reaches the target recall.
         StoreError: there is no such version, or the new one cannot be added.
-        VerificationError: a model cannot be loaded or answers wrongly. Nothing is published.
+        VerificationError: a model cannot be loaded or returns wrong results. Nothing is published.
         GateFailed: the version did not pass its gate. It is kept, but not served.
     """
     store = Store.open_existing(models_dir)
     number = store.current() if version is None else version
     if number is None:
         raise DataError(f"{models_dir} has no version to refresh; train one with `run`")
-    before = store.existing(number)
-    new, counts = _changed_catalogue(before, items, remove, console)
+    directory = store.existing(number)
+    new, counts = _changed_catalogue(directory, items, remove, console)
     mask = retrievable_items(new.servable)
     if notice := left_out_notice(mask):
         console.print(notice, soft_wrap=True)
     served = new.keep_items(mask)
 
-    def write_side_files(directory: Path) -> None:
-        stored_towers.save(directory / TOWERS, new)
+    def write_side_files(staged: Path) -> None:
+        stored_towers.save(staged / TOWERS, new)
         rows = zip(new.servable.item_ids, new.titles, strict=True)
-        side_files.write_items(directory / ITEMS_CSV, rows)
-        _copy_database(before / SEEN_SQLITE, directory / SEEN_SQLITE)
+        side_files.write_items(staged / ITEMS_CSV, rows)
+        _copy_database(directory / SEEN_SQLITE, staged / SEEN_SQLITE)
 
     return publication(store, console).publish(
         NewVersion(
             source="refresh",
             settings=new.config,
             servable=served.servable,
-            metrics=_metrics(number, before, new, served, counts),
+            metrics=_metrics(number, directory, new, served, counts),
             write_side_files=write_side_files,
         )
     )
 
 
 def _changed_catalogue(
-    before: Path, items: Path | None, remove: Path | None, console: Console
+    directory: Path, items: Path | None, remove: Path | None, console: Console
 ) -> tuple[StoredTowers, Counts]:
-    """Load a version's catalogue, change it as the files say, and print what was changed."""
-    old = stored_towers.load(before / TOWERS)
+    """Load a version's catalogue, apply the changes in the files, and print their numbers."""
+    old = stored_towers.load(directory / TOWERS)
     columns = [column.name for column in old.items.encoder.columns]
-    given = None if items is None else files.load_items(items, columns)
+    updates = None if items is None else files.load_items(items, columns)
     removed = np.zeros(0, object) if remove is None else files.load_item_ids(remove)
-    new, counts = change(old, given, removed)
+    new, counts = change(old, updates, removed)
     changes = ", ".join(f"{count:,} {name}" for name, count in vars(counts).items())
-    notices = [f"Refreshing version {before.name}: items {changes}"]
-    if given is not None and len(given.ids) and (unknown := unknown_columns(new, given)):
+    notices = [f"Refreshing version {directory.name}: items {changes}"]
+    if updates is not None and len(updates.ids) and (unknown := unknown_columns(new, updates)):
         notices.append(f"{items}: the model knows none of the values in {', '.join(unknown)}")
     if absent := len(removed) - counts.removed:
         notices.append(f"{remove}: {absent:,} of the items are not in the catalogue")
@@ -96,10 +96,10 @@ def _changed_catalogue(
 
 
 def _metrics(
-    number: int, before: Path, new: StoredTowers, served: StoredTowers, counts: Counts
+    number: int, directory: Path, new: StoredTowers, served: StoredTowers, counts: Counts
 ) -> dict[str, Any]:
-    """Return the metrics of version ``number``, updated by what the refresh has changed."""
-    metrics_json = before / REPORTS / str(number) / METRICS_JSON
+    """Return the metrics of version ``number``, with the entries that the refresh changed."""
+    metrics_json = directory / REPORTS / str(number) / METRICS_JSON
     try:
         old = json.loads(metrics_json.read_text(encoding="utf-8"))
         dataset = dict(old["dataset"])

@@ -47,10 +47,10 @@ def run(
         DataError: the data cannot be split as the configuration asks.
         IndexTuningError: no index reaches the target recall.
         StoreError: the version cannot be added to ``models_dir``.
-        VerificationError: a model cannot be loaded or answers wrongly. Nothing is published.
+        VerificationError: a model cannot be loaded or returns wrong results. Nothing is published.
         GateFailed: the version did not pass its gate. It is kept, but not served.
     """
-    # This comes before the training, so that an unusable directory fails at once.
+    # Prepare the directory before training, so that an unusable one fails at once.
     store = Store(models_dir)
     store.prepare()
     parts = split.split(
@@ -59,7 +59,7 @@ def run(
     console.print(f"Training on {len(parts.train):,} interactions of {dataset.name}")
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
-    measured = _metrics(dataset, parts, trained, servable, settings, console)
+    measurements = _metrics(dataset, parts, trained, servable, settings, console)
     mask = retrievable_items(servable)
     if notice := left_out_notice(mask):
         console.print(notice, soft_wrap=True)
@@ -73,7 +73,7 @@ def run(
         source="run",
         settings=settings,
         servable=keep_items(servable, mask),
-        metrics=measured,
+        metrics=measurements,
         write_side_files=write_side_files,
         test_rows=HeldOutRows(dataset, parts),
     )
@@ -87,11 +87,11 @@ def _servable(
     settings: config.Config,
     console: Console,
 ) -> Servable:
-    """Return what is exported: the towers, the known users and their histories."""
-    known = np.flatnonzero(trained.known_users)
+    """Return the data to export: the towers, the known users and their histories."""
+    known_users = np.flatnonzero(trained.known_users)
     item_queries = None
     if settings.item_to_item.trained:
-        console.print("Training similar items on the next interactions of users")
+        console.print("Training item-to-item queries on the next interactions of users")
         item_queries = item_to_item.train(
             trained.histories,
             trained.candidate_vectors,
@@ -100,10 +100,10 @@ def _servable(
             console=console,
         )
     return Servable(
-        query=trained.query.of_users(known),
-        user_ids=dataset.user_ids[known],
+        query=trained.query.of_users(known_users),
+        user_ids=dataset.user_ids[known_users],
         # Ratings matter for training only.
-        histories=replace(trained.histories.take(known), ratings=None),
+        histories=replace(trained.histories.take(known_users), ratings=None),
         candidate_vectors=trained.candidate_vectors,
         item_ids=dataset.item_ids,
         popularity=baselines.popularity(parts.train, len(dataset.item_ids)),
@@ -119,17 +119,17 @@ def _metrics(
     settings: config.Config,
     console: Console,
 ) -> dict[str, Any]:
-    """Evaluate the model beside the baselines; return metrics.json without the index."""
+    """Evaluate the model and the baselines; return metrics.json without the index."""
     vectors = servable.candidate_vectors
     ours = trained.scorer(servable.popularity)
-    others = baselines.choose(parts.train, len(dataset.user_ids), len(vectors), settings.seed)
-    console.print(f"Comparing with {', '.join(others.builders)}")
+    chosen = baselines.choose(parts.train, len(dataset.user_ids), len(vectors), settings.seed)
+    console.print(f"Comparing with {', '.join(chosen.builders)}")
     compared = evaluation.compare(
-        {report.OURS: lambda: ours, **others.builders}, parts.train, parts.test, len(vectors)
+        {report.OURS: lambda: ours, **chosen.builders}, parts.train, parts.test, len(vectors)
     )
     return {
         "dataset": metrics.dataset(dataset, parts),
-        **metrics.comparison(compared, others.left_out),
+        **metrics.comparison(compared, chosen.left_out),
         "item_to_item": metrics.item_to_item(vectors, servable.item_queries, parts),
         "learning_curve": metrics.learning_curve(trained.curve),
         "similar_items": metrics.similar_items(

@@ -61,7 +61,7 @@ def check_exported_models(
         number of queries that recall was measured with.
 
     Raises:
-        VerificationError: a model cannot be loaded or answers wrongly.
+        VerificationError: a model cannot be loaded or returns wrong results.
     """
     values = {"check": CHECK, "directory": str(directory.absolute())}
     response = ask(Message(values, prepare_questions(servable, queries)), scratch_parent=directory)

@@ -54,7 +54,7 @@ def probe_stored_version(directory: Path, version: int, items: int) -> dict[str,
         it was measured with. Recall is None if no known user or item is stored.
 
     Raises:
-        VerificationError: a model cannot be loaded or answers wrongly.
+        VerificationError: a model cannot be loaded or returns wrong results.
     """
     values = {
         "check": CHECK,

@@ -93,7 +93,7 @@ class Publication:
 
         Raises:
             IndexTuningError: no index reaches the target recall.
-            VerificationError: a model cannot be loaded or answers wrongly. It is not kept.
+            VerificationError: a model cannot be loaded or returns wrong results. It is not kept.
             StoreError: the version cannot be added to the store.
             GateFailed: the version did not pass its gate. It is kept, but not served.
         """

@@ -36,7 +36,7 @@ def reevaluate(store: Store, version: int) -> Reevaluation:
 
     Raises:
         StoreError: there is no such version, or its files have changed.
-        VerificationError: a model cannot be loaded or answers wrongly, or the recall is below
+        VerificationError: a model cannot be loaded or returns wrong results, or the recall is below
             the target that the version once reached.
     """
     directory = store.existing(version)

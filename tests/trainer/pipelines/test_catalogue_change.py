@@ -173,7 +173,7 @@ def test_values_unknown_to_the_model_are_ignored_and_reported(first: StoredTower
 
 def test_impossible_changes_are_errors(first: StoredTowers) -> None:
     given = items(item_id=["new", "i3"], taste=["t0", "t1"], year=[1990, 1981])
-    with pytest.raises(DataError, match="item 'i3' is both in the items to add and"):
+    with pytest.raises(DataError, match="item 'i3' is among both the items to add"):
         change(first, given, np.array(["i4", "i3"], object))
     with pytest.raises(DataError, match="no item that can be retrieved would be left"):
         change(first, None, first.servable.item_ids)

@@ -119,7 +119,7 @@ def test_published_vectors_are_served(embeddings: str, ids: str, tmp_path: Path)
         ("vectors.npy", np.full((500, 4), np.nan, np.float32), "vectors.npy, row 0"),
         ("vectors.npy", np.full((500, 4), "x"), "must hold a two-dimensional array of numbers"),
         ("vectors.npy", "nonsense", "vectors.npy"),
-        ("queries.npy", np.ones((5, 3), np.float32), "queries have 3 dimensions, vectors 16"),
+        ("queries.npy", np.ones((5, 3), np.float32), "queries have 3 dimensions, but vectors"),
         (
             "vectors.parquet",
             pa.table({"vector": [[1.0], [1.0, 2.0]]}),

@@ -203,7 +203,7 @@ def test_refresh_without_changes_keeps_the_towers_identical(
             None,
             "new.csv, line 2, column item_id: an id must",
         ),
-        ("item_id,taste,year\ni3,,\n", "item_id\ni3\n", "'i3' is both in the items to add and"),
+        ("item_id,taste,year\ni3,,\n", "item_id\ni3\n", "'i3' is among both the items to add"),
         (None, "id\ni3\n", "gone.csv has no column item_id; the columns are id"),
         (None, 'item_id\ni3\n""\n', "gone.csv, line 3, column item_id"),
     ],
