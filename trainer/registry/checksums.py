@@ -93,8 +93,8 @@ def _check_database(path: Path) -> None:
 
 def _check_file(path: Path, expected: str) -> None:
     try:
-        found = disk.checksum(path)
+        actual = disk.checksum(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    if found != expected:
+    if actual != expected:
         raise StoreError(f"{path} is not the file that was published: its SHA-256 differs")

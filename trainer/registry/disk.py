@@ -1,4 +1,4 @@
-"""Durable writes, checksums of files, and one error for every report of a full disk."""
+"""Durable writes, checksums of files, and one exception for a full disk."""
 
 import errno
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from trainer.errors import DiskFull
 
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-# TensorFlow and SQLite report a full disk with exceptions of their own.
+# TensorFlow and SQLite report a full disk with their own exceptions.
 _DISK_FULL_MESSAGES = (
     "No space left on device",
     "Disk quota exceeded",
@@ -34,7 +34,7 @@ def disk_full_errors(models_dir: Path) -> Iterator[None]:
         ):
             raise
         raise DiskFull(
-            f"no space left in {models_dir}. The version that was served is still served. "
+            f"no space left in {models_dir}. The served version has not changed. "
             f"`python -m trainer gc --models-dir {models_dir}` removes old versions"
         ) from error
 
@@ -55,7 +55,7 @@ def sync_tree(directory: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file's content atomically, and durably, by a rename."""
+    """Replace a file's content atomically and durably, with a rename."""
     temporary = path.with_name(f".{path.name}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)

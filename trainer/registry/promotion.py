@@ -7,7 +7,7 @@ from trainer.registry.version_record import VersionRecord
 
 
 class ServedVersionChanged(Exception):
-    """Another command promoted a version while this one was being judged."""
+    """Another command promoted a version while the gate was being evaluated."""
 
 
 def add(
@@ -41,7 +41,7 @@ def add(
         if record.failures and override is None:
             return False
         reason = override if record.failures else None
-        _serve(store, staged.version, record.source, _history(store, staged.version), reason)
+        _serve(store, staged.version, record.source, _rollback_chain(store, staged.version), reason)
         return True
 
 
@@ -63,14 +63,14 @@ def promote(store: Store, version: int, reason: str | None = None) -> int | None
     with store.lock():
         before = store.current()
         _require_not_served(version, before)
-        _serve(store, version, "promote", _history(store, version), reason)
+        _serve(store, version, "promote", _rollback_chain(store, version), reason)
     return before
 
 
 def rollback(store: Store, to: int | None = None, reason: str | None = None) -> tuple[int, int]:
     """Serve the previously served version, or ``to``, again.
 
-    Repeated rollbacks go further back, and never to a version that was rolled back from.
+    Repeated rollbacks go further back. They never return to a version that was rolled back from.
 
     Returns:
         the version that is served now, and the one that was served before.
@@ -111,14 +111,14 @@ def _serve(store: Store, version: int, by: str, previous: list[int], reason: str
     store.switch(version)
 
 
-def _history(store: Store, version: int) -> list[int]:
+def _rollback_chain(store: Store, version: int) -> list[int]:
     """Return the versions to roll back to once ``version`` is served, latest first."""
     current = store.current()
     if current is None:
         return []
     existing = store.versions()
     chain = [current, *_previous(store, current)]
-    return [one for one in chain if one in existing and one != version]
+    return [other for other in chain if other in existing and other != version]
 
 
 def _previous(store: Store, version: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Builds, verifies and judges a new version, and serves it if it passes its gate."""
+"""Builds and verifies a new version, and serves it if it passes its gate."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -21,24 +21,24 @@ from trainer.registry.version_record import CheckResult, VersionRecord, utc_now
 
 Metrics = Mapping[str, Any]
 Queries = NDArray[np.float32] | None
-Notice = Callable[[str], object]
+Notify = Callable[[str], object]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NewVersion:
-    """What a pipeline publishes.
+    """A version that a pipeline wants to publish.
 
     Attributes:
         source: the command that made it: ``run``, ``refresh`` or ``index``.
-        settings: the run's configuration, of which ``index`` and ``gate`` are used here.
-        servable: what both models are exported from.
+        settings: the configuration; only its sections ``index`` and ``gate`` are used.
+        servable: the data that both models are exported from.
         metrics: the content of metrics.json except ``version`` and ``index``; ``dataset`` has
             at least ``name`` and ``items``.
         write_side_files: writes ``items.csv``, ``seen.sqlite`` and whatever else belongs to the
             version into the given directory.
-        test_rows: the held-out rows, on which quality is compared; None skips the comparison.
-        tuning_queries: float32 [M, D], what the index is tuned with; None lets the build choose.
-        verification_queries: float32 [M, D], what its recall is measured with; None lets the
+        test_rows: the held-out rows to compare quality on; None skips the comparison.
+        tuning_queries: float32 [M, D], to tune the index with; None lets the build choose.
+        verification_queries: float32 [M, D], to measure its recall with; None lets the
             verification choose.
     """
 
@@ -68,7 +68,7 @@ class Steps:
     """
 
     build_models: Callable[
-        [VectorServable, Path, IndexConfig, Metrics, Notice, Queries], dict[str, Any]
+        [VectorServable, Path, IndexConfig, Metrics, Notify, Queries], dict[str, Any]
     ]
     verify_models: Callable[[Path, VectorServable, Queries], dict[str, Any]]
     write_report: Callable[[Path, Metrics], None]
@@ -85,7 +85,7 @@ class Publication:
         self._steps = steps
 
     def publish(self, new: NewVersion, override: str | None = None) -> int:
-        """Build, verify and judge a version, and serve it if it passes; return its number.
+        """Build and verify a version, and serve it if it passes its gate; return its number.
 
         Args:
             new: the version.
@@ -93,14 +93,15 @@ class Publication:
 
         Raises:
             IndexTuningError: no index reaches the target recall.
-            VerificationError: a model cannot be loaded or returns wrong results. It is not kept.
+            VerificationError: a model cannot be loaded or returns wrong results. The version is
+                removed.
             StoreError: the version cannot be added to the store.
             GateFailed: the version did not pass its gate. It is kept, but not served.
         """
         with self._store.staging() as staged:
             try:
                 metrics = self._build(new, staged)
-                record, served = self._judge(new, staged, metrics, override)
+                record, served = self._add(new, staged, metrics, override)
             except VerificationError as error:
                 raise VerificationError(f"not published: {error}") from error
         self._steps.show_report(self._console, metrics)
@@ -108,12 +109,12 @@ class Publication:
             verdict = "passed" if check.passed else "FAILED"
             self._console.print(f"{verdict}: {check.text}", markup=False, soft_wrap=True)
         if not served:
-            raise GateFailed(self._refusal(record))
+            raise GateFailed(self._gate_failure(record))
         self._console.print(f"Published version {record.version} in {self._store.models_dir}")
         return record.version
 
     def _build(self, new: NewVersion, staged: StagedVersion) -> Metrics:
-        """Write all files of the version but its record; return what metrics.json holds."""
+        """Write all files of the version except its record; return the content of metrics.json."""
         steps, directory = self._steps, staged.directory
         manifest = {**new.metrics, "version": staged.version}
         indexes = steps.build_models(
@@ -132,12 +133,12 @@ class Publication:
         layout.arrange(staged)
         return metrics
 
-    def _judge(
+    def _add(
         self, new: NewVersion, staged: StagedVersion, metrics: Metrics, override: str | None
     ) -> tuple[VersionRecord, bool]:
         """Add the version, and serve it if it passes; return its record and whether it is served.
 
-        If another version is promoted in the meantime, the comparison is repeated with that one.
+        If another version is promoted meanwhile, quality is compared again with that version.
         """
         index = metrics["index"][RETRIEVAL]
         record = VersionRecord(
@@ -185,10 +186,10 @@ class Publication:
             new.settings.gate,
         )
 
-    def _refusal(self, record: VersionRecord) -> str:
+    def _gate_failure(self, record: VersionRecord) -> str:
         """Return why a version is not served, and the command that serves it anyway."""
         return (
-            f"version {record.version} is not published: {'; '.join(record.failures)}. It is "
+            f"version {record.version} is not served: {'; '.join(record.failures)}. It is "
             f"kept. To serve it anyway: python -m trainer promote {record.version} "
             f"--models-dir {shlex.quote(str(self._store.models_dir))} --reason TEXT"
         )

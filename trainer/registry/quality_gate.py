@@ -26,12 +26,12 @@ from trainer.registry.version_record import CheckResult, VersionRecord
 
 # Recall is measured on a sample of queries. A shortfall within this many standard errors passes.
 _STANDARD_ERRORS = 2.0
-# Versions with a smaller share of common users or items were trained on unrelated data.
+# With a smaller share of users or items in common, two versions have unrelated data.
 _MIN_SHARED = 0.1
 # Fewer test rows than this are too few for a comparison.
 _MIN_ROWS = 100
-# Items that the served version knows and the new data does not have take up places in its
-# rankings. We ask for up to this many more candidates to make up for them.
+# Items that only the served version has take up places in its rankings. We ask for up to this
+# many more candidates to make up for them.
 _MAX_RETIRED = 1000
 
 #: The signature of :func:`trainer.probe.rankings.rank`.
@@ -52,7 +52,7 @@ class HeldOutRows:
     parts: Split
 
     def fingerprint(self) -> str:
-        """Return a text that is equal for equal sets of (user id, item id) test rows."""
+        """Return a string that is equal for equal sets of (user id, item id) test rows."""
         users, items = (
             pd.util.hash_array(ids.astype(object))
             for ids in (self.dataset.user_ids, self.dataset.item_ids)
@@ -86,9 +86,9 @@ def compare_quality(
 ) -> CheckResult:
     """Check that a new version's ``unseen_items.top_100`` is close to the served version's.
 
-    If the served version held out other rows, those that it has seen are left out. If it cannot
-    be read or does not answer, or has too little in common with the new data, the check passes:
-    a broken version must not keep its successor from being served.
+    If the served version held out other rows, test rows among its seen items are left out. The
+    check passes if the served version cannot be read, does not answer, or has too little in
+    common with the new data: a broken version must not keep its successor from being served.
 
     Args:
         new: the directory of the new version's exact model.
@@ -127,21 +127,25 @@ def _compare(
         raise _NotComparable(f"it knows only {shared_items:.1%} of the items")
     users = np.unique(test.users)
     retired = max(0, len(served_items) - round(shared_items * len(catalogue)))
-    questions = (
+    request = (
         rows.dataset.user_ids[users],
         DEPTH + _training_rows(rows.parts.train, users) + min(retired, _MAX_RETIRED),
         catalogue,
     )
     try:
-        ours, theirs = rank([new, served / RETRIEVAL_EXACT / str(version)], *questions)
+        new_rankings, served_rankings = rank(
+            [new, served / RETRIEVAL_EXACT / str(version)], *request
+        )
     except VerificationError as error:
-        # This raises if it was the new version that did not answer.
-        rank([new], *questions)
+        # This raises the error again if it was the new version that did not answer.
+        rank([new], *request)
         raise _NotComparable(f"it does not answer: {error}") from error
-    shared_users = float(theirs.known.mean())
+    shared_users = float(served_rankings.known.mean())
     if shared_users < _MIN_SHARED:
         raise _NotComparable(f"it knows only {shared_users:.1%} of the users")
-    value, before = (_unseen_top_100(one, users, rows, test) for one in (ours, theirs))
+    value, before = (
+        _unseen_top_100(rankings, users, rows, test) for rankings in (new_rankings, served_rankings)
+    )
     return CheckResult(
         value >= before - settings.max_quality_loss,
         f"unseen_items top-100 is {value:.4f}, and version {version}'s is {before:.4f} on the "
@@ -201,13 +205,13 @@ def _training_rows(train: Interactions, users: NDArray[np.int32]) -> NDArray[np.
 def _unseen_top_100(
     rankings: Rankings, users: NDArray[np.int32], rows: HeldOutRows, test: Interactions
 ) -> float:
-    """Evaluate rankings of ``users``, which are sorted, on ``test``."""
+    """Return the metric of the rankings of ``users``, in ascending order, on ``test``."""
     items = len(rows.dataset.item_ids)
 
-    def score(wanted: NDArray[np.int32]) -> NDArray[np.float32]:
+    def score(batch: NDArray[np.int32]) -> NDArray[np.float32]:
         # An item's score is its negated rank; items that were not returned score -inf.
-        scores = np.full((len(wanted), items), -np.inf, np.float32)
-        for row, user in enumerate(np.searchsorted(users, wanted)):
+        scores = np.full((len(batch), items), -np.inf, np.float32)
+        for row, user in enumerate(np.searchsorted(users, batch)):
             ranking = rankings.of_user(int(user))
             scores[row, ranking] = -np.arange(len(ranking))
         return scores

@@ -16,12 +16,13 @@ _STANDARD_ERRORS = 3.0
 
 @dataclass(frozen=True)
 class Reevaluation:
-    """The measurements of a stored version that was found to be sound.
+    """The measurements of a stored version that passed all checks.
 
     Attributes:
         files: the number of files whose checksums were compared.
         requests: the number of warm-up requests that were answered.
-        recall_at_100: the recall of the approximate index; None without known ids to query with.
+        recall_at_100: the recall of the approximate index; None if the version stores no id that
+            its models know.
         queries: the number of queries that the recall was measured with.
     """
 
@@ -52,7 +53,7 @@ def reevaluate(store: Store, version: int) -> Reevaluation:
 
 
 def recall_problem(record: VersionRecord, measured: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the recall of a version that reached its target, or None.
+    """Return a message if a version that once reached its recall target misses it, or None.
 
     Args:
         record: the version's record.

@@ -7,7 +7,7 @@
 
 A version is built in a ``.staging-*`` directory and then renamed to ``versions/<v>``. The served
 version changes when a new link is renamed over ``current``. Both changes are atomic: even if a
-process is killed, a version is there completely or not at all, and everything that is served
+process is killed, a version exists completely or not at all, and everything that is served
 belongs to one version.
 """
 
@@ -90,7 +90,7 @@ class Store:
             if path.exists() and not path.is_symlink():
                 raise StoreError(
                     f"{path} is not a symbolic link: {self.models_dir} was written by an earlier "
-                    f"release, or by hand. Move it away, or name another directory"
+                    f"release or by hand. Move it away, or pass another directory"
                 )
 
     def directory(self, version: int) -> Path:
@@ -105,8 +105,8 @@ class Store:
         """
         directory = self.directory(version)
         if not directory.is_dir():
-            found = ", ".join(map(str, self.versions())) or "none"
-            raise StoreError(f"no version {version} in {self.models_dir}; found: {found}")
+            existing = ", ".join(map(str, self.versions())) or "none"
+            raise StoreError(f"no version {version} in {self.models_dir}; found: {existing}")
         return directory
 
     def versions(self) -> list[int]:
@@ -137,11 +137,11 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Hold MODELS_DIR's lock while the block changes versions or links.
 
-        What killed processes have left behind is removed first. Hold the lock briefly: other
-        commands wait for it.
+        Files that killed processes left behind are removed first. Hold the lock briefly, because
+        other commands wait for it.
 
         Raises:
-            StoreLocked: another process held the lock for too long.
+            StoreLocked: another process held the lock for longer than ``lock_wait_s``.
             DiskFull: the change does not fit on the disk.
             StoreError: as for :meth:`prepare`.
         """
@@ -161,7 +161,7 @@ class Store:
 
         Call :meth:`add` to keep the version; otherwise its directory is removed at the end of
         the block. Concurrent runs get different numbers. The directory is locked, so that other
-        commands know it is in use; the lock ends with the process, even if that is killed.
+        commands know that it is in use; the lock ends with the process, even a killed one.
 
         Raises:
             DiskFull: the block failed because the disk is full, even if TensorFlow or SQLite

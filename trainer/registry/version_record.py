@@ -1,4 +1,4 @@
-"""``version.json``: what a version is, how it was judged, and when it was served."""
+"""``version.json``: the origin, gate results, checksums and promotions of a version."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +18,7 @@ class CheckResult:
 
     Attributes:
         passed: whether this check allows the version to be served.
-        text: what was measured, in a sentence for people.
+        text: a sentence that says what was measured.
         values: the measured numbers, for programs.
     """
 
@@ -29,12 +29,12 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Promotion:
-    """One occasion on which a version became the served one.
+    """One change that made a version the served one.
 
     Attributes:
         at: the time in UTC, ISO 8601.
         by: the command that promoted it: ``run``, ``promote``, ``rollback`` and so on.
-        previous: the versions that a rollback may return to, in the order it tries them.
+        previous: the versions that a rollback can return to, in the order in which it tries them.
         reason: the reason that the user gave, or None.
     """
 
@@ -86,7 +86,7 @@ class VersionRecord:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             checks = {name: CheckResult(**check) for name, check in values.pop("checks").items()}
-            promotions = [Promotion(**one) for one in values.pop("promotions")]
+            promotions = [Promotion(**promotion) for promotion in values.pop("promotions")]
             return cls(checks=checks, promotions=promotions, **values)
         # Deeply nested JSON raises RecursionError.
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -106,7 +106,7 @@ class VersionRecord:
         """The gate's verdict: ``passed``, ``overridden`` or ``failed``."""
         if not self.failures:
             return "passed"
-        return "overridden" if any(one.reason for one in self.promotions) else "failed"
+        return "overridden" if any(promotion.reason for promotion in self.promotions) else "failed"
 
     def with_promotion(self, by: str, previous: list[int], reason: str | None) -> "VersionRecord":
         """Return the record with one more promotion, made now."""
