@@ -33,9 +33,8 @@ from query_service.telemetry import logs, tracing
 from query_service.telemetry.decorators import ObservedModel, ObservedSeenStore, observe_predict
 from query_service.telemetry.metrics import Metrics
 from query_service.telemetry.observer import Observer
-from query_service.telemetry.process_metrics import report_process_metrics
+from query_service.telemetry.registry import SharedSamples
 from query_service.telemetry.request_log import RequestLog
-from query_service.telemetry.shared_samples import SharedSamples
 from rpc.addresses import host_port
 from rpc.guard import Guard
 from rpc.reflection import add_reflection
@@ -137,7 +136,7 @@ class Server:
             )
         await self._server.start()
         self._run_in_background(self._health.run())
-        self._run_in_background(report_process_metrics(self._observer.metrics))
+        self._run_in_background(self._observer.metrics.report_process())
         if settings.fallback == "popular":
             self._run_in_background(self._popular.run())
         if self._guard:

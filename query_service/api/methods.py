@@ -86,7 +86,7 @@ class Methods:
     def handler(self, service: str, methods: Mapping[str, Method[Any]]) -> grpc.GenericRpcHandler:
         """Return the handler that routes the calls of a service to its methods."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: self._handler(method, self._observer.method(service, name, _outcome))
+            name: self._handler(method, ObservedMethod(self._observer, service, name, _outcome))
             for name, method in methods.items()
         }
         return grpc.method_handlers_generic_handler(service, handlers)

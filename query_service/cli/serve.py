@@ -20,7 +20,7 @@ from query_service.process.supervisor import supervise
 from query_service.settings import Settings
 from query_service.stores import printable
 from query_service.telemetry import logs
-from query_service.telemetry.shared_samples import SharedSamples
+from query_service.telemetry.registry import SharedSamples
 from rpc.addresses import check_exposure, host_port
 
 _EPILOG = """Every flag is also an environment variable: --model-server is SHORTLIST_MODEL_SERVER,

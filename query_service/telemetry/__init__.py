@@ -3,15 +3,13 @@
 The other packages do not know the kinds of telemetry. Decorators observe the model and the seen
 store from outside, and an observer passes on what happens to metrics, traces and the log.
 
-observer.py         observes requests and answers
-decorators.py       observe the model, its Predicts and the seen store
-metrics.py          every metric, with its name and labels
-registry.py         counters, gauges and histograms
-shared_samples.py   the memory that holds their values, shared by all workers
-exporter.py         the HTTP port for Prometheus; the only module that imports prometheus_client
-process_metrics.py  memory and CPU time of this process
-tracing.py          decides from the environment whether spans are exported
-spans.py            OpenTelemetry spans; imported only if they are exported
-request_log.py      log lines about slow and failed requests
-logs.py             the format of log lines: text or JSON, without the messages of exceptions
+observer.py     observes requests and answers
+decorators.py   observe the model, its Predicts and the seen store
+metrics.py      every metric, with its name and labels
+registry.py     counters, gauges and histograms in memory that all workers share
+exporter.py     the HTTP port for Prometheus; the only module that imports prometheus_client
+tracing.py      decides from the environment whether spans are exported
+spans.py        OpenTelemetry spans; imported only if they are exported
+request_log.py  log lines about slow and failed requests
+logs.py         the format of log lines: text or JSON, without the messages of exceptions
 """

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence, Set
-from types import TracebackType
+from collections.abc import Awaitable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from query_service.backend.tf_serving import Metadata, ObservePredict
 from query_service.core.filters import SeenStore
 from query_service.core.query import Query, RankedItems
 from query_service.core.retriever import Model
@@ -28,7 +29,7 @@ class ObservedModel:
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
         """Return what the model returns."""
-        request = current_request()
+        request = current_request.get()
         if request is None:
             return await self._model.fetch(query, depth, deadline)
         if self._tracer:
@@ -42,55 +43,37 @@ class ObservedModel:
                 self._spans.pop(id(query), None)
 
 
-def observe_predict(
-    observer: Observer, address: str
-) -> Callable[[str, Sequence[Query], Sequence[int]], ObservedPredict]:
+def observe_predict(observer: Observer, address: str) -> ObservePredict:
     """Return an observer of Predicts for the TensorFlow Serving client of ``address``."""
 
-    def observe(signature: str, queries: Sequence[Query], depths: Sequence[int]) -> ObservedPredict:
-        span = None
-        if observer.tracer:
+    @contextmanager
+    def observe(
+        signature: str, queries: Sequence[Query], depths: Sequence[int]
+    ) -> Iterator[Metadata]:
+        metrics, tracer = observer.metrics, observer.tracer
+        span: Any = None
+        metadata: Metadata = None
+        if tracer:
             spans = [observer.spans[id(one)] for one in queries if id(one) in observer.spans]
-            span = observer.tracer.predict(spans, address, signature, depths)
-        return ObservedPredict(observer, signature, depths, span)
+            span = tracer.predict(spans, address, signature, depths)
+            metadata = tracer.metadata(span)
+        began_s, status = now_s(), "OK"
+        try:
+            yield metadata
+        except BaseException as error:
+            # A gRPC error has a code; otherwise the call was cancelled.
+            code = getattr(error, "code", None)
+            status = code().name if code else "CANCELLED"
+            raise
+        finally:
+            metrics.predicts[status].add()
+            metrics.predict_duration[signature].observe(now_s() - began_s)
+            metrics.predict_queries.observe(len(depths))
+            metrics.predict_depth.observe(max(depths))
+            if tracer:
+                tracer.end(span, status, server=False)
 
     return observe
-
-
-class ObservedPredict:
-    """Observes one Predict while its ``with`` block runs, and supplies the metadata to send."""
-
-    __slots__ = ("_began_s", "_depths", "_observer", "_signature", "_span")
-
-    def __init__(
-        self, observer: Observer, signature: str, depths: Sequence[int], span: Any
-    ) -> None:
-        self._observer, self._signature, self._depths = observer, signature, depths
-        self._span = span
-
-    def __enter__(self) -> tuple[tuple[str, str], ...] | None:
-        self._began_s = now_s()
-        tracer = self._observer.tracer
-        return tracer.metadata(self._span) if tracer else None
-
-    def __exit__(
-        self, _kind: object, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        seconds = now_s() - self._began_s
-        status = "OK" if error is None else _status(error)
-        metrics = self._observer.metrics
-        metrics.predicts[status].add()
-        metrics.predict_duration[self._signature].observe(seconds)
-        metrics.predict_queries.observe(len(self._depths))
-        metrics.predict_depth.observe(max(self._depths))
-        if self._observer.tracer:
-            self._observer.tracer.end(self._span, status, server=False)
-
-
-def _status(error: object) -> str:
-    """Return the status of a failed call: a gRPC error has a code, otherwise it was cancelled."""
-    code = getattr(error, "code", None)
-    return str(code().name) if code else "CANCELLED"
 
 
 class ObservedSeenStore:
@@ -120,7 +103,7 @@ class ObservedSeenStore:
             raise
         finally:
             self._metrics.seen_duration.observe(now_s() - began_s)
-            if request := current_request():
+            if request := current_request.get():
                 request.waited(SEEN_STORE, began_s)
 
     async def close(self) -> None:

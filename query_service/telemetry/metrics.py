@@ -3,8 +3,13 @@
 A label has few values, all known at startup, and no value is an id.
 """
 
-from query_service.telemetry.registry import Counter, Histogram, MetricRegistry
-from query_service.telemetry.shared_samples import SharedSamples
+import asyncio
+import mmap
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from query_service.telemetry.registry import Counter, Histogram, MetricRegistry, SharedSamples
 from serving_contract import BY_ITEM, BY_USER, BY_USER_AND_HISTORY
 
 #: The names of gRPC's status codes, by number.
@@ -17,6 +22,8 @@ STATUSES = (
 SIGNATURES = (BY_USER, BY_ITEM, BY_USER_AND_HISTORY)
 ORIGINS = ("model", "popularity")
 
+_STATM = Path("/proc/self/statm")
+_PROCESS_INTERVAL_S = 1.0
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _READ_SECONDS = (0.0001, 0.00025, *_SECONDS)
 _QUERIES = tuple(float(2**power) for power in range(9))
@@ -25,11 +32,11 @@ _CANDIDATES = (0.0, 1.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0, 1_000.0)
 _EXCLUDED = (0.0, 1.0, 10.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0)
 
 
-class MethodMetrics:
+class MethodMetrics(NamedTuple):
     """The metrics of one method: requests by status, and their durations."""
 
-    def __init__(self, requests: dict[str, Counter], duration: Histogram) -> None:
-        self.requests, self.duration = requests, duration
+    requests: dict[str, Counter]
+    duration: Histogram
 
 
 class Metrics:
@@ -125,3 +132,25 @@ class Metrics:
         """Declare the metrics of a method."""
         requests = {status: self._requests.labelled(name, status) for status in STATUSES}
         return MethodMetrics(requests, self._duration.labelled(name))
+
+    async def report_process(self) -> None:
+        """Mark this worker as alive, and report its memory and CPU time until cancelled."""
+        self.worker_starts.add()
+        self.workers.set(1)
+        self.registry.mark_alive()
+        reported_s = 0.0
+        while True:
+            used_s = time.process_time()
+            self.cpu.add(used_s - reported_s)
+            reported_s = used_s
+            self.resident.set(_resident_bytes())
+            await asyncio.sleep(_PROCESS_INTERVAL_S)
+
+
+def _resident_bytes() -> int:
+    """Return the resident memory of this process, or 0 where /proc does not exist."""
+    try:
+        pages = int(_STATM.read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * mmap.PAGESIZE

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from query_service.core.query import Candidates
 from query_service.telemetry.metrics import MethodMetrics, Metrics
@@ -16,15 +16,9 @@ from rpc.errors import RateLimited
 if TYPE_CHECKING:
     from query_service.telemetry.spans import Tracer
 
-_current: ContextVar[ObservedRequest | None] = ContextVar("current", default=None)
+#: The request that the current task handles.
+current_request: ContextVar[ObservedRequest | None] = ContextVar("current_request", default=None)
 now_s = time.perf_counter
-
-
-class Context(Protocol):
-    """The part of a gRPC call's context that is needed here."""
-
-    def invocation_metadata(self) -> Any:
-        """Return the caller's metadata as pairs of name and value, or None."""
 
 
 class Observer:
@@ -46,16 +40,6 @@ class Observer:
         self.tracer = tracer
         self.log = log
         self.spans: dict[int, Any] = {}
-
-    def method(
-        self, service: str, name: str, outcome: Callable[[BaseException, Any], str]
-    ) -> ObservedMethod:
-        """Return the observer of a method; must be called before its first request.
-
-        ``outcome`` returns the name of a request's status, given the exception that ended it and
-        the context of its call.
-        """
-        return ObservedMethod(self, service, name, outcome)
 
     def answered(self, candidates: Candidates) -> None:
         """Count the answer to a query."""
@@ -82,7 +66,11 @@ class Observer:
 
 
 class ObservedMethod:
-    """Observes the requests of one method."""
+    """Observes the requests of one method. Must be created before the first of them.
+
+    ``outcome`` returns the name of a request's status, given the exception that ended it and the
+    context of its call.
+    """
 
     def __init__(
         self,
@@ -94,7 +82,7 @@ class ObservedMethod:
         self.observer, self.service, self.name, self.outcome = observer, service, name, outcome
         self.metrics: MethodMetrics = observer.metrics.method(name)
 
-    def request(self, context: Context) -> ObservedRequest:
+    def request(self, context: Any) -> ObservedRequest:
         """Return a context manager for one request."""
         tracer = self.observer.tracer
         if tracer is None:
@@ -107,9 +95,7 @@ class ObservedMethod:
         self.metrics.requests[status].add()
         self.metrics.duration.observe(0.0)
         if self.observer.log:
-            self.observer.log.write(
-                *(self.name, status, 0.0), waited_for=None, error=None, trace_id=None
-            )
+            self.observer.log.write(self.name, status, 0.0)
 
 
 class ObservedRequest:
@@ -117,7 +103,7 @@ class ObservedRequest:
 
     __slots__ = ("_began_s", "_context", "_longest_s", "_method", "_waited_for", "span")
 
-    def __init__(self, method: ObservedMethod, context: Context, span: Any) -> None:
+    def __init__(self, method: ObservedMethod, context: Any, span: Any) -> None:
         self._method, self._context, self.span = method, context, span
         self._waited_for: str | None = None
         self._longest_s = 0.0
@@ -131,7 +117,7 @@ class ObservedRequest:
     def __enter__(self) -> ObservedRequest:
         self._method.observer.metrics.in_flight.add()
         # Each request runs in a task, which has a context of its own.
-        _current.set(self)
+        current_request.set(self)
         self._began_s = now_s()
         return self
 
@@ -159,8 +145,3 @@ class ObservedRequest:
             )
         if observer.tracer:
             observer.tracer.end(self.span, status, server=True)
-
-
-def current_request() -> ObservedRequest | None:
-    """Return the request that the current task handles."""
-    return _current.get()

@@ -1,18 +1,43 @@
 """Counters, gauges and histograms whose values are shared by all workers.
 
+Each worker has a block of samples in shared memory. It alone writes its block, and any worker reads
+all blocks. All workers must declare the same metrics in the same order, so that a sample means the
+same in every block. Label values are therefore declared at startup, and no request looks one up.
+
 prometheus_client's multiprocess mode would do the same with a file for each process and type of
 metric, which remain after the process. An increment takes it 2.2 us and an observation 5.0 us; here
 they take 0.13 us and 0.37 us (CPython 3.11, the same machine), and a request makes about ten.
-
-All workers must declare the same metrics in the same order, so that a sample means the same in
-every block. Label values are therefore declared at startup, and no request looks one up.
 """
 
+import mmap
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeAlias, TypeVar
 
-from query_service.telemetry.shared_samples import ALIVE, MAX_SAMPLES, Block, SharedSamples
+#: The capacity of a block, in 32 KiB; the system provides only pages that are written.
+MAX_SAMPLES = 4_096
+#: The index of the sample that is 1 while the worker of a block is alive.
+_ALIVE = 0
+
+Block: TypeAlias = "memoryview[float]"
+
+
+class SharedSamples:
+    """The blocks of all workers, by the number of the worker. Create it before forking.
+
+    The memory is anonymous, so that no file is left behind however a process ends. A worker that
+    replaces a dead one continues with its block, so that counters never decrease.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.blocks: list[Block] = [
+            memoryview(mmap.mmap(-1, MAX_SAMPLES * 8)).cast("d") for _ in range(workers)
+        ]
+
+    def ended(self, worker: int) -> None:
+        """Note that a worker has ended, so that its gauges no longer count."""
+        self.blocks[worker][_ALIVE] = 0
 
 
 class Counter:
@@ -61,28 +86,22 @@ class Histogram:
 Instrument = TypeVar("Instrument", Counter, Gauge, Histogram)
 
 
+@dataclass(eq=False)
 class Family(Generic[Instrument]):
     """The instruments of one metric, one for each combination of label values."""
 
-    def __init__(
-        self,
-        kind: type[Instrument],
-        name: str,
-        text: str,
-        labels: Sequence[str],
-        make: Callable[[], Instrument],
-        over_workers: Callable[[Iterable[float]], float] = sum,
-    ) -> None:
-        self.kind: type[Instrument] = kind
-        self.name, self.text, self.labels = name, text, labels
-        self.over_workers = over_workers
-        self.children: dict[tuple[str, ...], Instrument] = {}
-        self._make: Callable[[], Instrument] = make
+    kind: type[Instrument]
+    name: str
+    text: str
+    labels: tuple[str, ...]
+    make: Callable[[], Instrument]
+    over_workers: Callable[[Iterable[float]], float] = sum
+    children: dict[tuple[str, ...], Instrument] = field(default_factory=dict)
 
     def labelled(self, *values: str) -> Instrument:
         """Return the instrument with these label values; the first call declares it."""
         if values not in self.children:
-            self.children[values] = self._make()
+            self.children[values] = self.make()
         return self.children[values]
 
 
@@ -90,14 +109,13 @@ AnyFamily = Family[Counter] | Family[Gauge] | Family[Histogram]
 
 
 class MetricRegistry:
-    """Declares metrics, and reads their values over all workers."""
+    """Declares the metrics of one worker, and reads their values over all workers."""
 
     def __init__(self, samples: SharedSamples, worker: int) -> None:
-        """Create the registry of the worker with this number."""
-        self.samples = samples
         self.families: list[AnyFamily] = []
+        self._blocks = samples.blocks
         self._block = samples.blocks[worker]
-        self._used = ALIVE + 1
+        self._used = _ALIVE + 1
 
     def counter(self, name: str, text: str, *labels: str) -> Family[Counter]:
         """Declare counters; a value is the sum over all workers, ended ones included."""
@@ -112,7 +130,7 @@ class MetricRegistry:
 
         ``over_workers`` combines the values of the workers that are alive.
         """
-        family: Family[Gauge] = Family(
+        family = Family(
             Gauge, name, text, (), lambda: Gauge(self._block, self._take(1)), over_workers
         )
         self.families.append(family)
@@ -125,10 +143,11 @@ class MetricRegistry:
         self, name: str, text: str, bounds: tuple[float, ...], *labels: str
     ) -> Family[Histogram]:
         """Declare histograms with upper bounds in ascending order."""
-        size = len(bounds) + 2
-        family = Family(
-            Histogram, name, text, labels, lambda: Histogram(self._block, self._take(size), bounds)
-        )
+
+        def make() -> Histogram:
+            return Histogram(self._block, self._take(len(bounds) + 2), bounds)
+
+        family = Family(Histogram, name, text, labels, make)
         self.families.append(family)
         return family
 
@@ -141,10 +160,12 @@ class MetricRegistry:
 
     def totals(self, family: AnyFamily, instrument: Counter | Gauge | Histogram) -> list[float]:
         """Return the samples of an instrument, combined over the workers."""
-        blocks = self.samples.alive() if isinstance(instrument, Gauge) else self.samples.blocks
+        blocks = self._blocks
+        if isinstance(instrument, Gauge):
+            blocks = [block for block in blocks if block[_ALIVE]]
         indices = range(instrument.first, instrument.first + instrument.size)
         return [family.over_workers([block[i] for block in blocks] or [0.0]) for i in indices]
 
     def mark_alive(self) -> None:
         """Note that the worker of this registry has started."""
-        self._block[ALIVE] = 1
+        self._block[_ALIVE] = 1

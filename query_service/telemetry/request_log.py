@@ -31,9 +31,9 @@ class RequestLog:
         status: str,
         seconds: float,
         *,
-        waited_for: str | None,
-        error: BaseException | None,
-        trace_id: str | None,
+        waited_for: str | None = None,
+        error: BaseException | None = None,
+        trace_id: str | None = None,
     ) -> None:
         """Write a line about a request, or only count it if this second has its lines already."""
         if self._second is None:
@@ -42,23 +42,19 @@ class RequestLog:
             self._suppressed += 1
             return
         self._left -= 1
-        failed = status in FAILED
-        fields: dict[str, object] = {
+        fields = {
             "method": method,
             "status": status,
             "duration_ms": round(seconds * 1000, 1),
+            "waited_for": waited_for,
+            "error": type(error).__name__ if error else None,
+            "trace_id": trace_id,
         }
-        if waited_for:
-            fields["waited_for"] = waited_for
-        if error:
-            fields["error"] = type(error).__name__
-        if trace_id:
-            fields["trace_id"] = trace_id
         is_bug = status == "INTERNAL"
         logger.log(
             logging.ERROR if is_bug else logging.WARNING,
-            "request failed" if failed else "slow request",
-            extra={"fields": fields},
+            "request failed" if status in FAILED else "slow request",
+            extra={"fields": {key: one for key, one in fields.items() if one is not None}},
             exc_info=error if is_bug else None,
         )
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from opentelemetry import propagate, trace
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
@@ -31,13 +31,9 @@ class Tracer:
 
     def __init__(self, exporter: str) -> None:
         """Export to ``otlp`` or ``console``; OpenTelemetry reads all else from OTEL_* variables."""
-        resource = Resource({"service.name": _SERVICE_NAME, "service.version": VERSION})
-        # A name from the environment takes precedence over ours.
-        named = Resource.create()
-        if str(named.attributes["service.name"]).startswith("unknown_service"):
-            resource = named.merge(resource)
-        else:
-            resource = resource.merge(named)
+        ours = Resource({"service.name": _SERVICE_NAME, "service.version": VERSION})
+        # Attributes from the environment take precedence over ours.
+        resource = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
         self._tracer = self._provider.get_tracer("query_service", VERSION)

@@ -6,10 +6,9 @@ server takes all waiting events at once in the loop's own thread and runs one ta
 grpcio's private module ``cygrpc``, as grpcio's own servers do, so any release of grpcio may break
 it: import this package only to use it (see :mod:`query_service.grpc_server`).
 
-server.py       routes calls to handlers, starts and stops
-call.py         one call: its messages, status and cancellation
-events.py       the completion queue, emptied in the loop's own thread
-failure_log.py  logs tracebacks of handlers, at a limited rate
+server.py  routes calls to handlers, starts and stops
+call.py    one call: its messages, status and cancellation
+events.py  the completion queue, emptied in the loop's own thread
 """
 
 from query_service.transport.server import Server

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NoReturn
@@ -16,7 +17,11 @@ from grpc._cython.cygrpc import (
     SendStatusFromServerOperation,
 )
 
-from query_service.transport import failure_log
+from rpc.guard import RateLimit
+
+logger = logging.getLogger(__name__)
+
+LOGGED_FAILURES_PER_S = 20
 
 _NO_FLAGS = 0
 #: Core gives a call without a deadline one in 292 billion years.
@@ -126,7 +131,7 @@ class Call:
             pass
         # A bug. The log gets the traceback, the caller no details.
         except Exception:  # noqa: BLE001
-            failure_log.log("a handler failed")
+            _failures.log()
             self._send_status(grpc.StatusCode.UNKNOWN, "internal error")
 
     async def _stream(self, behaviour: Callable[..., Any], request: Any) -> None:
@@ -227,3 +232,24 @@ def _set(future: "asyncio.Future[Any]", event: Any) -> None:
 
 def _ignore(_event: Any) -> None:
     """Do nothing: core has sent everything, or the caller is gone."""
+
+
+class _FailureLog:
+    """Logs the tracebacks of handlers at a limited rate: callers may cause failures."""
+
+    def __init__(self) -> None:
+        self._limit = RateLimit(LOGGED_FAILURES_PER_S)
+        self._suppressed = 0
+
+    def log(self) -> None:
+        """Log the exception that is being handled, unless the limit is reached."""
+        if self._limit.take():
+            self._suppressed += 1
+            return
+        if self._suppressed:
+            logger.error("%d more handlers failed", self._suppressed)
+            self._suppressed = 0
+        logger.exception("a handler failed")
+
+
+_failures = _FailureLog()

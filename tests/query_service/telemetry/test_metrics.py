@@ -17,8 +17,7 @@ import pytest
 
 from query_service import VERSION
 from query_service.telemetry.metrics import STATUSES, Metrics
-from query_service.telemetry.registry import MetricRegistry
-from query_service.telemetry.shared_samples import SharedSamples
+from query_service.telemetry.registry import MetricRegistry, SharedSamples
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from tests.conftest import running

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from query_service import transport
-from query_service.transport import failure_log
+from query_service.transport.call import LOGGED_FAILURES_PER_S
 
 SERVICE = "test.Service"
 
@@ -206,18 +206,18 @@ def test_rate_of_logged_tracebacks_is_limited(
     fast: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = time.monotonic()
-    for _ in range(10 * failure_log.LINES_PER_S):
+    for _ in range(10 * LOGGED_FAILURES_PER_S):
         _code(lambda: fast.call("fail"))
     seconds = int(time.monotonic() - began) + 2
     lines = [one for one in caplog.records if one.getMessage() == "a handler failed"]
-    assert 1 <= len(lines) <= seconds * failure_log.LINES_PER_S
+    assert 1 <= len(lines) <= seconds * LOGGED_FAILURES_PER_S
     time.sleep(1.1)
     _code(lambda: fast.call("fail"))
     # Tracebacks of an earlier test in the same second may have used up its limit.
     rest = [int(one.getMessage().split()[0]) for one in caplog.records if not one.exc_info]
     written = sum(one.exc_info is not None for one in caplog.records)
     assert rest
-    assert sum(rest) + written == 10 * failure_log.LINES_PER_S + 1
+    assert sum(rest) + written == 10 * LOGGED_FAILURES_PER_S + 1
 
 
 def test_abort_sends_trailing_metadata(server: Running) -> None:
