@@ -1,6 +1,6 @@
 """Sends commands to Redis over one connection, with one round trip for all waiting commands.
 
-A caller that gives up does not disturb the connection. While Redis is unavailable, calls fail
+Cancelling a call does not break the connection. While Redis is unavailable, calls fail
 immediately, and a background task tries to reach Redis four times a second.
 """
 
@@ -32,7 +32,7 @@ class _Call(NamedTuple):
 
 
 class PipeliningClient:
-    """Sends commands, all of which must be idempotent because they may be sent twice."""
+    """Sends commands. They must be idempotent, because a command may be sent twice."""
 
     def __init__(self, redis: Redis, timeout_s: float) -> None:
         """Limit each call to ``timeout_s`` seconds, including the time to connect."""
@@ -47,8 +47,8 @@ class PipeliningClient:
         """Return the answer to each command.
 
         Raises:
-            SeenStoreUnavailable: Redis is unavailable, slow, or answers with an error. The message
-                says which, and contains no part of a command.
+            SeenStoreUnavailable: Redis is unavailable, too slow, or answers with an error. The
+                message gives the reason and contains no part of a command.
         """
         if self._failure:
             raise SeenStoreUnavailable(self._failure)
@@ -84,7 +84,7 @@ class PipeliningClient:
                     await self._wait_until_available()
         finally:
             self._task = self._failure = None
-            # Calls are left only when the service shuts down, or after a bug.
+            # Any calls that remain here were interrupted by shutdown or by a bug.
             _fail((*batch, *self._waiting), "the connection is closed")
             self._waiting.clear()
 
@@ -93,14 +93,14 @@ class PipeliningClient:
         count = 0
         while self._waiting and count < _MAX_COMMANDS:
             call = self._waiting.popleft()
-            # The caller may have given up.
+            # The caller may have been cancelled or timed out.
             if not call.answers.done():
                 batch.append(call)
                 count += len(call.commands)
         return batch
 
     async def _send(self, batch: list[_Call]) -> bool:
-        """Make one round trip; return False if Redis did not answer."""
+        """Make one round trip. Return False if Redis is unavailable."""
         commands = [command for call in batch for command in call.commands]
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -124,7 +124,7 @@ class PipeliningClient:
         return list(await pipeline.execute(raise_on_error=False))
 
     async def _wait_until_available(self) -> None:
-        """Return when Redis answers a PING, and fail all calls until then."""
+        """Send PINGs until Redis answers one, and fail all calls in the meantime."""
         while True:
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -133,7 +133,9 @@ class PipeliningClient:
             except (exceptions.RedisError, OSError) as error:
                 reason = _reason(error)
                 if reason != self._failure:
-                    logger.warning("seen store: %s; requests that need it fail", reason)
+                    logger.warning(
+                        "seen store: %s; calls that need it fail until it is back", reason
+                    )
                 self._failure = reason
                 _fail(self._waiting, reason)
                 self._waiting.clear()
@@ -152,10 +154,11 @@ def _fail(calls: Iterable[_Call], reason: str) -> None:
 def _reason(error: Exception) -> str:
     """Describe an error without quoting Redis, which may repeat a command or a password."""
     if isinstance(error, exceptions.AuthenticationError):
-        return "Redis refuses the user or the password"
+        return "Redis rejected the user name or password"
     if isinstance(error, (TimeoutError, exceptions.TimeoutError)):
-        return "Redis does not answer in time"
+        return "Redis did not answer in time"
     if type(error) is exceptions.ConnectionError or isinstance(error, OSError):
         return "Redis cannot be reached"
     code = str(error).partition(" ")[0]
-    return f"Redis answers {code if code.isalpha() and code.isupper() else type(error).__name__}"
+    kind = code if code.isalpha() and code.isupper() else type(error).__name__
+    return f"Redis answered with the error {kind}"

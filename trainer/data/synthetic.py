@@ -1,4 +1,4 @@
-"""A random data set with known structure, for tests and for machines without other data."""
+"""Generates a random data set with known structure, for tests and for machines without data."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,8 @@ from trainer.data.types import Dataset, Interactions
 
 NAME = "synthetic"
 
-#: How much more likely a user is to pick an item of the own taste than an equally popular one.
+#: An item of the user's own taste is this many times as likely to be drawn as an equally popular
+#: item of another taste.
 _TASTE_LIFT = 20.0
 _POPULARITY_EXPONENT = 0.8
 _START = 1_700_000_000
@@ -24,49 +25,55 @@ def load(
 ) -> Dataset:
     """Generate a data set with clusters of taste, skewed popularity and timestamps.
 
-    Every user and every item has one taste, which is the column ``taste`` of their features. The
-    popularity of items follows Zipf's law. A user draws distinct items by popularity, and those of
-    the own taste are 20 times as likely. Users have different numbers of rows, but at least two,
-    and become active at some time within a year.
+    Each user and each item belongs to one taste, which is stored in the feature column ``taste``.
+    The popularity of items follows Zipf's law. Each user interacts with distinct items, drawn with
+    probabilities proportional to popularity, times 20 for items of the user's taste. Users have
+    different numbers of rows, at least two, and each starts at a random time within one year.
 
     Args:
-        users: number of users U.
+        users: number of users U, at least 1.
         items: number of items I, at least 2.
         interactions: approximate number of rows; at least 2 * U and at most U * I / 2.
-        tastes: number of clusters of taste.
+        tastes: number of clusters of taste, at least 1.
         seed: the same seed gives the same data.
 
     Raises:
-        ValueError: the numbers do not fit together.
+        ValueError: an argument is out of range; the message names it.
     """
-    if users < 1 or items < 2 or tastes < 1 or not 2 * users <= interactions <= users * items / 2:
-        raise ValueError("2 * users <= interactions <= users * items / 2 must hold")
-    random = np.random.default_rng(seed)
-    user_taste = random.integers(tastes, size=users)
-    item_taste = random.integers(tastes, size=items)
-    popularity = (1.0 + random.permutation(items)) ** -_POPULARITY_EXPONENT
-    activity = random.lognormal(sigma=0.8, size=users)
+    for name, value, low in (("users", users, 1), ("items", items, 2), ("tastes", tastes, 1)):
+        if value < low:
+            raise ValueError(f"{name} is {value}; it must be at least {low}")
+    if not 2 * users <= interactions <= users * items / 2:
+        raise ValueError(
+            f"interactions is {interactions}; with {users} users and {items} items it must be from "
+            f"{2 * users} to {users * items // 2}"
+        )
+    rng = np.random.default_rng(seed)
+    user_taste = rng.integers(tastes, size=users)
+    item_taste = rng.integers(tastes, size=items)
+    popularity = (1.0 + rng.permutation(items)) ** -_POPULARITY_EXPONENT
+    activity = rng.lognormal(sigma=0.8, size=users)
     counts = np.clip(interactions * activity / activity.sum(), 2, items // 2).astype(np.int64)
 
     chosen = []
     for user in range(users):
         weight = popularity * np.where(item_taste == user_taste[user], _TASTE_LIFT, 1.0)
-        # Taking the largest keys draws without replacement by weight (Efraimidis and
+        # The largest keys are a weighted sample without replacement (Efraimidis and
         # Spirakis, 2006).
-        keys = np.log(random.random(items)) / weight
+        keys = np.log(rng.random(items)) / weight
         best = np.argpartition(-keys, counts[user])[: counts[user]]
         chosen.append(best[np.argsort(-keys[best])])
     row_users = np.repeat(np.arange(users), counts)
-    begin = random.integers(_YEAR_S, size=users)
-    gaps = random.integers(30, 3600, size=len(row_users))
+    starts = rng.integers(_YEAR_S, size=users)
+    gaps = rng.integers(30, 3600, size=len(row_users))
     elapsed = np.cumsum(gaps)
-    first = np.repeat(np.cumsum(counts) - counts, counts)
-    times = _START + begin[row_users] + elapsed - elapsed[first]
+    first_rows = np.repeat(np.cumsum(counts) - counts, counts)
+    times = _START + starts[row_users] + elapsed - elapsed[first_rows]
     order = np.argsort(times, kind="stable")
     return Dataset(
         name=NAME,
-        user_ids=_names("u", users),
-        item_ids=_names("i", items),
+        user_ids=_ids("u", users),
+        item_ids=_ids("i", items),
         titles=np.array([f"Item {i} (taste {t})" for i, t in enumerate(item_taste)], object),
         interactions=Interactions(
             row_users[order].astype(np.int32),
@@ -78,5 +85,5 @@ def load(
     )
 
 
-def _names(prefix: str, count: int) -> np.ndarray:
+def _ids(prefix: str, count: int) -> np.ndarray:
     return np.array([f"{prefix}{number}" for number in range(count)], object)

@@ -1,13 +1,13 @@
-"""Asks exported models in a fresh process, which shares no state with the one that wrote them.
+"""Checks exported models in a fresh process, which shares no state with the one that wrote them.
 
 Every check sends a request to ``python -m trainer.probe REQUEST_FILE`` and gets a response back.
 Its module holds both sides: a function for the caller, and ``answer``, which the fresh process
 runs.
 
-protocol         requests and responses, and the process that answers them
+protocol         requests and responses, and the fresh process that answers them
 loaded_model     a loaded SavedModel: its signatures, warm-up requests and response times
 exported_models  newly exported models: do they answer as NumPy computes it, and how fast?
-questions        what newly exported models are asked, and the query vectors they must use
+questions        queries for newly exported models, and the query vectors that they must compute
 numpy_oracle     the scores and best items of a catalogue, computed with NumPy
 stored_version   the models of a stored version: are they sound, and what is their recall?
 rankings         the items that exact models recommend to given users

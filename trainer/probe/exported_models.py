@@ -28,7 +28,7 @@ from serving_contract import (
 from trainer.artifact.servable import VectorServable
 from trainer.probe.loaded_model import Arrays, LoadedModel
 from trainer.probe.numpy_oracle import NumpyOracle
-from trainer.probe.protocol import Message, ask
+from trainer.probe.protocol import Message, run_in_fresh_process
 from trainer.probe.questions import MAX_QUERIES, prepare_questions
 
 CHECK = "exported_models"
@@ -64,7 +64,8 @@ def check_exported_models(
         VerificationError: a model cannot be loaded or returns wrong results.
     """
     values = {"check": CHECK, "directory": str(directory.absolute())}
-    response = ask(Message(values, prepare_questions(servable, queries)), scratch_parent=directory)
+    request = Message(values, prepare_questions(servable, queries))
+    response = run_in_fresh_process(request, scratch_parent=directory)
     return dict(response.values)
 
 

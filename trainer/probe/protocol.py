@@ -1,4 +1,4 @@
-"""Requests and responses between the trainer and the fresh process that loads models."""
+"""Sends a request to a fresh process that loads exported models, and reads its response."""
 
 import json
 import subprocess
@@ -22,10 +22,10 @@ _COLUMN = "values"
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """A request or a response: a JSON object, and arrays in files of their own.
+    """A request or a response: a JSON object, and arrays in separate files.
 
     Attributes:
-        values: what fits into JSON; of a request, ``check`` names the check.
+        values: values that JSON can hold. In a request, ``check`` is the name of the check to run.
         arrays: NumPy arrays of numbers or fixed-width strings, or Arrow arrays of ids.
     """
 
@@ -45,7 +45,7 @@ class Message:
 
     @classmethod
     def read(cls, path: Path) -> "Message":
-        """Read what :meth:`write` wrote. NumPy arrays are memory-mapped."""
+        """Read a message that :meth:`write` wrote. NumPy arrays are memory-mapped."""
         values = json.loads(path.read_text(encoding="utf-8"))
         arrays: dict[str, Any] = {}
         for file in path.parent.glob(f"{path.stem}.*.*"):
@@ -57,37 +57,37 @@ class Message:
         return cls(values, arrays)
 
 
-def ask(request: Message, scratch_parent: Path | None = None) -> Message:
-    """Answer a request in a fresh process.
+def run_in_fresh_process(request: Message, scratch_parent: Path | None = None) -> Message:
+    """Run a check in a fresh process and return its response.
 
     Args:
-        request: its ``check`` is one of those in :mod:`trainer.probe.__main__`.
-        scratch_parent: where the messages are written; None for the system's directory of
-            temporary files, which may be too small for a large catalogue.
+        request: names one of the checks in :mod:`trainer.probe.__main__`.
+        scratch_parent: the directory in which a temporary directory for the messages is made.
+            None means the system's directory, which may be too small for a large catalogue.
 
     Raises:
         VerificationError: the process failed. The message is the last line of its standard
-            error, or names the signal that ended it.
+            error, or names the signal that killed it.
     """
     with tempfile.TemporaryDirectory(dir=scratch_parent, prefix=".probe-") as scratch:
         request_file = Path(scratch) / REQUEST
         request.write(request_file)
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "trainer.probe", str(request_file)],
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode < 0:
+        if completed.returncode < 0:
             raise VerificationError(
-                f"the process that loads the models was ended by signal {-done.returncode}; "
-                f"the machine may be out of memory"
+                f"the process that loads the models was killed by signal {-completed.returncode}; "
+                "the machine may be out of memory"
             )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise VerificationError(lines[-1])
+        if completed.returncode:
+            lines = completed.stderr.strip().splitlines()
+            raise VerificationError(lines[-1] if lines else f"exit status {completed.returncode}")
         response = Message.read(request_file.with_name(RESPONSE))
-        # Copy the arrays, because their files are about to be removed.
+        # The files of memory-mapped arrays are about to be removed.
         arrays = {
             name: np.array(array) if isinstance(array, np.ndarray) else array
             for name, array in response.arrays.items()

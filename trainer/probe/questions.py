@@ -1,5 +1,6 @@
-"""What newly exported models are asked, and the query vectors that they must use for it."""
+"""Queries for newly exported models, and the query vectors that the models must compute."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,60 +10,61 @@ from numpy.typing import NDArray
 from trainer.artifact.servable import Servable, VectorServable
 from trainer.data.histories import Histories
 
-#: The largest number of users or vectors, and of items, that a model is asked about.
+#: Each signature gets at most this many queries.
 MAX_QUERIES = 512
 _MIN_QUERIES = 32
-# Measuring recall computes this many exact scores at most.
+# NumPy computes at most this many exact scores to measure recall, unless _MIN_QUERIES need more.
 _MAX_SCORES = 1_000_000_000
 _RECENT_ITEMS = 3
 
 
-def sample(count: int, items: int) -> NDArray[np.int64]:
-    """Return evenly spaced rows to ask about.
+def sample(count: int, catalogue_size: int) -> NDArray[np.int64]:
+    """Return evenly spaced rows of the users, items or vectors to query with.
 
     Args:
-        count: the number of rows, of users or items, to choose from.
-        items: the size of the catalogue. The larger it is, the fewer rows are chosen.
+        count: the number of rows to choose from.
+        catalogue_size: the number of items. The larger it is, the fewer rows are chosen.
     """
-    most = max(_MIN_QUERIES, min(MAX_QUERIES, _MAX_SCORES // items))
-    return np.arange(0, count, max(1, -(-count // most)))
+    max_rows = max(_MIN_QUERIES, min(MAX_QUERIES, _MAX_SCORES // catalogue_size))
+    return np.arange(0, count, max(1, math.ceil(count / max_rows)))
 
 
 def prepare_questions(
     servable: VectorServable, queries: NDArray[np.float32] | None = None
 ) -> dict[str, Any]:
-    """Return the catalogue, the questions and the expected query vectors, as arrays by name.
+    """Return the catalogue, the queries and the expected query vectors, as arrays by name.
 
     Args:
         servable: what the models were exported from.
-        queries: float32 [M, D], vectors to ask with; None to ask with the vectors of known
-            users or, without users, of items.
+        queries: float32 [M, D], query vectors to sample from if there are no users; None samples
+            the vectors of items. With users, the vectors of users are sampled instead.
     """
-    items = len(servable.item_ids)
-    asked_items = sample(items, items)
+    catalogue_size = len(servable.item_ids)
+    sampled_items = sample(catalogue_size, catalogue_size)
     vectors = servable.candidate_vectors
     item_queries = vectors if servable.item_queries is None else servable.item_queries
     arrays: dict[str, Any] = {
         "vectors": vectors,
         "item_ids": pa.array(servable.item_ids).cast(pa.large_binary()),
-        "items": asked_items,
-        "item_queries": item_queries[asked_items],
-        "queries": vectors[asked_items]
+        "items": sampled_items,
+        "item_queries": item_queries[sampled_items],
+        "queries": vectors[sampled_items]
         if queries is None
-        else queries[sample(len(queries), items)],
+        else queries[sample(len(queries), catalogue_size)],
     }
     if isinstance(servable, Servable):
-        arrays |= _questions_about_users(servable)
+        arrays |= _user_queries(servable)
     return arrays
 
 
-def _questions_about_users(servable: Servable) -> dict[str, NDArray[Any]]:
+def _user_queries(servable: Servable) -> dict[str, NDArray[Any]]:
     users = sample(len(servable.user_ids), len(servable.item_ids))
     stored = servable.histories.take(users)
     recent = np.random.default_rng(0).integers(
         len(servable.item_ids), size=(len(users), _RECENT_ITEMS), dtype=np.int32
     )
-    # Some users send an item twice, and its last position counts. Some send fewer items.
+    # Some of these recent items contain an item twice, of which the last position counts, and some
+    # contain fewer than three items.
     recent[::2, 0] = recent[::2, 2]
     recent[::3, 1] = -1
     distinct = [
@@ -84,6 +86,6 @@ def _questions_about_users(servable: Servable) -> dict[str, NDArray[Any]]:
 
 
 def _histories(lists: list[list[int]]) -> Histories:
-    lengths = [len(one) for one in lists]
-    items = np.array([item for one in lists for item in one], np.int32)
+    lengths = [len(row) for row in lists]
+    items = np.array([item for row in lists for item in row], np.int32)
     return Histories(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items)

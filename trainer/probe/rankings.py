@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving_contract import BY_USER, ITEM_ID, KNOWN, USER_ID
 from trainer.errors import VerificationError
-from trainer.probe.protocol import Message, ask
+from trainer.probe.protocol import Message, run_in_fresh_process
 
 CHECK = "rankings"
 
@@ -60,7 +60,7 @@ def rank(
         "item_ids": pa.array(item_ids, pa.large_string()),
     }
     try:
-        response = ask(Message(values, arrays)).arrays
+        response = run_in_fresh_process(Message(values, arrays)).arrays
     except VerificationError as error:
         raise VerificationError(f"asking the exact index: {error}") from error
     return [

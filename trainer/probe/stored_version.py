@@ -30,7 +30,7 @@ from serving_contract import (
 )
 from trainer.errors import StoreError
 from trainer.probe.loaded_model import Arrays, LoadedModel, WarmupRequest
-from trainer.probe.protocol import Message, ask
+from trainer.probe.protocol import Message, run_in_fresh_process
 
 CHECK = "stored_version"
 
@@ -62,7 +62,7 @@ def probe_stored_version(directory: Path, version: int, items: int) -> dict[str,
         "version": version,
         "items": items,
     }
-    return dict(ask(Message(values)).values)
+    return dict(run_in_fresh_process(Message(values)).values)
 
 
 def answer(request: Message) -> Message:

@@ -57,7 +57,7 @@ def _until_refused(stub: Any) -> None:
         with pytest.raises(grpc.RpcError) as raised:
             stub.Retrieve(SEEN, timeout=5)
         assert raised.value.code() == Code.UNAVAILABLE
-        return "Redis refuses the user or the password" in str(raised.value.details())
+        return "Redis rejected the user name or password" in str(raised.value.details())
 
     until(refused, 5)
 
@@ -315,7 +315,10 @@ def test_key_of_another_type_fails_only_its_user(
     with pytest.raises(grpc.RpcError) as raised:
         service.stub.Retrieve(SEEN, timeout=5)
     assert raised.value.code() == Code.UNAVAILABLE
-    assert raised.value.details() == "seen items cannot be read: Redis answers WRONGTYPE"
+    assert (
+        raised.value.details()
+        == "seen items cannot be read: Redis answered with the error WRONGTYPE"
+    )
     assert _ids(service, other) == ["i0"], "other users are not affected"
     with pytest.raises(
         SeenStoreUnavailable, match=r"^seen items cannot be recorded: .* WRONGTYPE$"
@@ -360,7 +363,7 @@ def test_documented_rights_are_enough(redis_server: RedisServer) -> None:
     _with_store(f"redis://service:pw@127.0.0.1:{redis_server.port}/2", ask)
     with redis_server.client() as client:
         client.execute_command("ACL", "SETUSER", "service", "-eval")
-    with pytest.raises(SeenStoreUnavailable, match="Redis answers NoPermissionError"):
+    with pytest.raises(SeenStoreUnavailable, match="the error NoPermissionError"):
         _with_store(
             f"redis://service:pw@127.0.0.1:{redis_server.port}/2", lambda store: store.seen("a")
         )
@@ -386,7 +389,7 @@ def test_password_is_never_printed(
     with grpc.insecure_channel(address) as channel:
         _until_refused(retrieval_service_pb2_grpc.RetrievalServiceStub(channel))
     logged = ""
-    while "Redis refuses the user or the password" not in logged:
+    while "Redis rejected the user name or password" not in logged:
         logged += process.stderr.readline()
     process.terminate()
     out, err = process.communicate(timeout=20)

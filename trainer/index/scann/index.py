@@ -56,8 +56,10 @@ class ScannIndex(Index):
         """See :meth:`Index.search`."""
         # ScaNN needs a k of at least 1; surplus columns are dropped below.
         searched_k = tf.clip_by_value(k, 1, self._size)
-        depth = None if self._depths is None else self._depths.lookup(searched_k)
-        rows, scores = search_op(self._state, self._shared_name, queries, searched_k, depth)
+        leaves_and_rescored = None if self._depths is None else self._depths.lookup(searched_k)
+        rows, scores = search_op(
+            self._state, self._shared_name, queries, searched_k, leaves_and_rescored
+        )
         rows, scores = rows[:, :k], scores[:, :k]
         missing = tf.math.is_nan(scores)
         rows = tf.where(missing, -1, rows)

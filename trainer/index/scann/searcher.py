@@ -1,4 +1,4 @@
-"""Builds ScaNN searchers, and calls them eagerly or in a graph."""
+"""Builds ScaNN searchers, and runs them eagerly or in a graph."""
 
 import weakref
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from scann import scann_ops
-from scann.scann_ops.py import scann_ops as raw_ops
+from scann.scann_ops.py import scann_ops as scann_raw_ops
 
 from trainer.index.scann.depth import Depth
 
@@ -16,7 +16,7 @@ BRUTE_FORCE = "brute_force"
 QUANTIZED = "quantized_brute_force"
 HASHING = "hashing"
 PARTITIONS = "partitions"
-#: Kinds that score every vector, so that there is no search depth to choose.
+#: Kinds that score every vector, and therefore have no search depth.
 EXHAUSTIVE = (BRUTE_FORCE, QUANTIZED)
 
 # Larger training samples do not improve hash codes or partitions.
@@ -34,7 +34,7 @@ class Design:
     """Kind and parameters of a searcher.
 
     Attributes:
-        kind: ``BRUTE_FORCE`` scores every vector, ``QUANTIZED`` every vector with 8 bits per
+        kind: ``BRUTE_FORCE`` scores every vector, ``QUANTIZED`` scores every vector with 8 bits per
             dimension. ``HASHING`` scores all hash codes and then rescores the best candidates with
             their vectors; ``PARTITIONS`` does so within the partitions nearest to the query.
         leaves: number of partitions; 0 without partitions.
@@ -88,12 +88,15 @@ class Searcher:
         ).atexit = False
 
     def state(self) -> tf.Module:
-        """Return a module of the variables from which :func:`search_op` restores the searcher."""
+        """Return a module with the variables from which :func:`search_op` restores the searcher."""
         return self._searcher.serialize_to_module()
 
     def search(self, queries: NDArray[np.float32], depth: Depth) -> NDArray[np.int32]:
-        """Return the ``depth.k`` best rows: float32 [M, D] -> int32 [M, k], -1 for no result."""
-        rows, distances = raw_ops.scann_search_batched(
+        """Return the ``depth.k`` best rows of each query: float32 [M, D] -> int32 [M, k].
+
+        Rows are -1 where fewer than k candidates are found.
+        """
+        rows, scores = scann_raw_ops.scann_search_batched(
             self._searcher.searcher_handle,
             queries,
             depth.k,
@@ -101,12 +104,16 @@ class Searcher:
             depth.leaves_searched or _AS_BUILT,
             False,
         )
-        found: NDArray[np.int32] = tf.where(tf.math.is_nan(distances), -1, rows).numpy()
+        found: NDArray[np.int32] = tf.where(tf.math.is_nan(scores), -1, rows).numpy()
         return found
 
 
 def search_op(
-    state: Any, shared_name: str, queries: tf.Tensor, k: tf.Tensor, depth: tuple[Any, Any] | None
+    state: Any,
+    shared_name: str,
+    queries: tf.Tensor,
+    k: tf.Tensor,
+    leaves_and_rescored: tuple[tf.Tensor, tf.Tensor] | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Restore a searcher in a graph and search it.
 
@@ -115,13 +122,14 @@ def search_op(
         shared_name: name of the searcher in the process that loads the graph.
         queries: float32 [B, D].
         k: int32 scalar, from 1 to N.
-        depth: leaves searched and candidates rescored, int32 scalars; None for exhaustive kinds.
+        leaves_and_rescored: number of leaves searched and of candidates rescored, int32 scalars;
+            None for exhaustive kinds.
 
     Returns:
         Rows int32 [B, k] and scores float32 [B, k], best first. Scores are NaN where fewer than k
         candidates are found.
     """
-    searcher = raw_ops.tensors_to_scann(
+    searcher = scann_raw_ops.tensors_to_scann(
         state.dataset,
         state.scann_config,
         state.serialized_partitioner,
@@ -133,7 +141,9 @@ def search_op(
         state.dp_norms,
         shared_name=shared_name,
     )
-    leaves, rescored = depth if depth is not None else (_AS_BUILT, _AS_BUILT)
+    leaves, rescored = leaves_and_rescored or (_AS_BUILT, _AS_BUILT)
     parallel = tf.shape(queries)[0] > _QUERIES_PER_THREAD
-    rows, scores = raw_ops.scann_search_batched(searcher, queries, k, rescored, leaves, parallel)
+    rows, scores = scann_raw_ops.scann_search_batched(
+        searcher, queries, k, rescored, leaves, parallel
+    )
     return rows, scores
