@@ -96,7 +96,7 @@ def _new_users(data: Dataset, seed: int) -> dict[str, float]:
     held_out = Split("new users", parts.train, parts.test.take(is_new[parts.test.users]))
     known = training.train(data, parts.train, settings, _QUIET)
     without = training.train(data, train, settings, _QUIET)
-    user_histories = histories.of(parts.train, len(data.user_ids))
+    user_histories = histories.from_rows(parts.train, len(data.user_ids))
     figures = {
         "known users, unseen_items top-100": _top_100(known, known.query_vectors(), held_out)
     }

@@ -84,7 +84,7 @@ def load(arguments: argparse.Namespace, console: Console) -> tuple[Dataset, conf
         items=arguments.items,
         users=arguments.users,
         data_dir=arguments.data_dir,
-        notice=lambda text: console.print(text, markup=False),
+        notify=lambda text: console.print(text, markup=False),
     )
     if arguments.config is None:
         # The user's own file may have the name of a preset by coincidence.

@@ -17,7 +17,7 @@ from trainer.data import columns
 from trainer.data.columns import KINDS, Column
 from trainer.errors import DataError
 
-#: Stands for all columns where columns are named.
+#: The name that stands for all columns.
 AUTO = "auto"
 
 
@@ -49,12 +49,12 @@ class FeatureEncoder:
         return cls(tuple(KINDS[column["kind"]].from_dict(column) for column in stored))
 
 
-def fit(table: pd.DataFrame | None, wanted: Sequence[str], entities: str) -> FeatureEncoder:
+def fit(table: pd.DataFrame | None, specs: Sequence[str], entities: str) -> FeatureEncoder:
     """Learn vocabularies and buckets from ``table``.
 
     Args:
         table: one row per entity; None if the data has no such table.
-        wanted: ``NAME:KIND`` for each column, or ``NAME`` to guess the kind from the values;
+        specs: ``NAME:KIND`` for each column, or ``NAME`` to guess the kind from the values;
             ``auto`` stands for all columns.
         entities: ``items`` or ``users``, for error messages.
 
@@ -63,7 +63,7 @@ def fit(table: pd.DataFrame | None, wanted: Sequence[str], entities: str) -> Fea
     """
     setting = f"model.{entities.removesuffix('s')}_features"
     if table is None:
-        if named := [name for name in wanted if name != AUTO]:
+        if named := [name for name in specs if name != AUTO]:
             raise DataError(
                 f"{setting} names the column {', '.join(named)}, but the data has no table of "
                 f"{entities}; pass a file with --{entities}"
@@ -71,24 +71,24 @@ def fit(table: pd.DataFrame | None, wanted: Sequence[str], entities: str) -> Fea
         return FeatureEncoder(())
     fitted = (
         columns.fit(name, table[name], kind)
-        for name, kind in _kinds_by_column(table, wanted, entities, setting).items()
+        for name, kind in _kinds_by_column(table, specs, entities, setting).items()
     )
     return FeatureEncoder(tuple(column for column in fitted if column is not None))
 
 
 def _kinds_by_column(
-    table: pd.DataFrame, wanted: Sequence[str], entities: str, setting: str
+    table: pd.DataFrame, specs: Sequence[str], entities: str, setting: str
 ) -> dict[str, str | None]:
-    """Return the kind of each wanted column, None if it is to be guessed."""
+    """Return the kind of each column in ``specs``; None if it is to be guessed."""
     names = [str(name) for name in table.columns]
-    kinds: dict[str, str | None] = dict.fromkeys(names) if AUTO in wanted else {}
-    for text in wanted:
-        if text == AUTO:
+    kinds: dict[str, str | None] = dict.fromkeys(names) if AUTO in specs else {}
+    for spec in specs:
+        if spec == AUTO:
             continue
-        name, colon, kind = text.rpartition(":")
+        name, colon, kind = spec.rpartition(":")
         # A column's name may itself have a colon.
-        if text in table or not colon:
-            name, colon, kind = text, "", ""
+        if spec in table or not colon:
+            name, colon, kind = spec, "", ""
         if name not in table:
             raise DataError(
                 f"{setting}: {entities} have no column {name!r}{suggestion(name, names)}; "
@@ -96,7 +96,7 @@ def _kinds_by_column(
             )
         if colon and kind not in KINDS:
             raise DataError(
-                f"{setting}: {text!r} asks for an unknown kind of column; "
+                f"{setting}: {spec!r} names an unknown kind of column; "
                 f"the kinds are {', '.join(KINDS)}"
             )
         kinds[name] = kind or None

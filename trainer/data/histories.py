@@ -58,10 +58,10 @@ class Histories:
         return Histories(offsets, self.items[selection], ratings)
 
 
-def of(rows: Interactions, users: int) -> Histories:
-    """Return the histories of ``users`` users; of a repeated item only the newest row counts.
+def from_rows(rows: Interactions, users: int) -> Histories:
+    """Return the histories of ``users`` users, with only the newest row of a repeated item.
 
-    Rows of the same second, or without timestamps, count in the order in which they are given.
+    Rows of the same second, or without timestamps, stay in the given order.
     """
     times = np.zeros(len(rows), np.int64) if rows.timestamps is None else rows.timestamps
     order = np.lexsort((times, rows.users))

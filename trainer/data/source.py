@@ -18,18 +18,18 @@ def load(
     items: Path | None = None,
     users: Path | None = None,
     data_dir: Path | None = None,
-    notice: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Dataset:
     """Load a named data set, or the user's own files.
 
     Args:
         dataset: a name in :data:`DATASETS`. ``auto`` is MovieLens 100K if it is on this machine or
-            can be downloaded, and else the synthetic data set.
+            can be downloaded, and otherwise the synthetic data set.
         interactions: a file of interactions, which is read instead of ``dataset``.
         items: a file of items that goes with ``interactions``.
         users: a file of users that goes with ``interactions``.
         data_dir: the directory of an unpacked MovieLens 100K archive.
-        notice: called with a message if ``auto`` falls back to the synthetic data set.
+        notify: called with a message if ``auto`` falls back to the synthetic data set.
 
     Raises:
         DataError: there is no such data set, or it cannot be used.
@@ -47,7 +47,7 @@ def load(
     try:
         return movielens.load(data_dir)
     except DataUnavailable as error:
-        notice(
+        notify(
             f"{error}\nUsing the SYNTHETIC data set instead. Its figures cannot be compared with "
             "those of MovieLens."
         )

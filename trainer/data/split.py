@@ -11,10 +11,10 @@ Kind = Literal["random", "temporal", "temporal_per_user"]
 
 
 def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split:
-    """Split ``rows`` in the way that ``kind`` names; only ``random`` depends on ``seed``.
+    """Split ``rows`` by the method ``kind``; only ``random`` depends on ``seed``.
 
     Raises:
-        DataError: a temporal split of rows without timestamps, or one side would be empty.
+        DataError: a temporal split needs timestamps that the rows lack, or one side would be empty.
     """
     if kind == "random":
         result = random_split(rows, test_share, seed)
@@ -32,14 +32,14 @@ def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split
 
 
 def random_split(rows: Interactions, test_share: float, seed: int) -> Split:
-    """Hold out random rows, like the 20,000 of MovieLens 100K in the tutorial."""
+    """Hold out random rows, as the tutorial does with 20,000 rows of MovieLens 100K."""
     order = np.random.default_rng(seed).permutation(len(rows))
     test, train = np.split(order, [round(len(rows) * test_share)])
     return Split(f"random, seed {seed}", rows.take(train), rows.take(test))
 
 
 def temporal_split(rows: Interactions, test_share: float) -> Split:
-    """Hold out about ``test_share`` of the rows: all rows from a point in time on.
+    """Hold out about ``test_share`` of the rows: all rows from some point in time onwards.
 
     Rows of the same second are all on the same side.
     """
@@ -54,7 +54,7 @@ def temporal_split(rows: Interactions, test_share: float) -> Split:
 def temporal_per_user_split(rows: Interactions, test_share: float) -> Split:
     """Hold out the last ``test_share`` of every user's rows, rounded down.
 
-    Rows of the same second count in the order in which they are given.
+    Rows of the same second stay in the given order.
     """
     order = np.lexsort((_timestamps(rows), rows.users))
     users = rows.users[order]

@@ -1,7 +1,8 @@
 """Reads tables from untrusted CSV and Parquet files.
 
-Any file becomes either a table or a :class:`DataError` that names the place of the problem. CSV
-files are read in blocks, so that an endless line or quoted value costs the memory of one block.
+Reading a file either returns a table or raises a :class:`DataError` that names the place of the
+problem. CSV files are read in blocks, so that an endless line or quoted value takes no more memory
+than one block.
 """
 
 import codecs
@@ -40,7 +41,7 @@ _VALID_TYPES = {
     "timestamp": ("text", "numbers", "dates"),
     "rating": ("text", "numbers", "booleans"),
 }
-#: The name under which pandas writes an unnamed index.
+#: The name that pandas gives to an unnamed index when it writes a file.
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _ARROW_ROW_ERROR = re.compile(r"(?:CSV parse error: )?Row #(\d+): (.*)", re.DOTALL)
 _ARROW_WIDTH_ERROR = re.compile(r"Expected (\d+) columns, got (\d+)")
@@ -98,8 +99,8 @@ def read_arrow(
             if name in required
             or (name in optional if optional is not None else not _PANDAS_INDEX.fullmatch(name))
         ]
-        if twice := [name for name in chosen if names.count(name) > 1]:
-            raise DataError(f"{path} has more than one column {twice[0]!r}")
+        if duplicates := [name for name in chosen if names.count(name) > 1]:
+            raise DataError(f"{path} has more than one column {duplicates[0]!r}")
         return chosen
 
     try:
@@ -133,28 +134,28 @@ def _read_parquet(path: Path, choose: ColumnChooser) -> pa.Table:
 
 
 def _read_csv(path: Path, choose: ColumnChooser) -> pa.Table:
-    # One thread, because Arrow reports the row of an error only then.
-    reading = pyarrow.csv.ReadOptions(block_size=MAX_LINE_BYTES, use_threads=False)
-    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    # Arrow reports the row of an error only if it uses a single thread.
+    read_options = pyarrow.csv.ReadOptions(block_size=MAX_LINE_BYTES, use_threads=False)
+    parse_options = pyarrow.csv.ParseOptions(newlines_in_values=True)
     batches: list[pa.RecordBatch] = []
     last_value = b""
-    with path.open("rb") as start:
-        if start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+    with path.open("rb") as prefix:
+        if prefix.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise DataError(f"{path}, line 1: the file is UTF-16; save it as UTF-8")
     try:
-        with pyarrow.csv.open_csv(path, reading, parsing) as file:
-            every = file.schema.names
-        names = choose(every)
-        # As bytes, which become text once _check_utf8() can say where they are not.
-        converting = pyarrow.csv.ConvertOptions(
-            include_columns=list(dict.fromkeys([*names, every[-1]])),
-            column_types=dict.fromkeys(every, pa.binary()),
+        with pyarrow.csv.open_csv(path, read_options, parse_options) as file:
+            all_names = file.schema.names
+        names = choose(all_names)
+        # Read bytes instead of text, so that _check_utf8() can report where they are not UTF-8.
+        convert_options = pyarrow.csv.ConvertOptions(
+            include_columns=list(dict.fromkeys([*names, all_names[-1]])),
+            column_types=dict.fromkeys(all_names, pa.binary()),
         )
-        with pyarrow.csv.open_csv(path, reading, parsing, converting) as file:
+        with pyarrow.csv.open_csv(path, read_options, parse_options, convert_options) as file:
             schema = pa.schema([file.schema.field(name) for name in names])
             for batch in file:
                 batches.append(batch.select(names))
-                last_value = batch[every[-1]][-1].as_py() if len(batch) else last_value
+                last_value = batch[all_names[-1]][-1].as_py() if len(batch) else last_value
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line 1: the header is not UTF-8: {error}") from error
     except pa.ArrowInvalid as error:
@@ -168,7 +169,7 @@ def _read_csv(path: Path, choose: ColumnChooser) -> pa.Table:
 
 
 def _is_unclosed(path: Path, last_value: bytes) -> bool:
-    """Return True if the file ends in a quote and ``last_value``: Arrow accepts that silently."""
+    """Return True if the last quote of the file is not closed, which Arrow accepts silently."""
     if not last_value.strip(b'"'):
         return False
     quoted = b'"' + last_value.replace(b'"', b'""')
@@ -185,7 +186,7 @@ def _csv_error(path: Path, message: str, rows: int) -> DataError:
             f'{MAX_LINE_BYTES:,} bytes, or by a quote (") that is never closed'
         )
     if "mpty CSV file" in message:
-        # Arrow says the same of a file without any end of line.
+        # Arrow reports the same error for a file without any line break.
         size_bytes = path.stat().st_size
         if size_bytes > MAX_LINE_BYTES:
             return DataError(f"{path}, line 1: the line has more than {MAX_LINE_BYTES:,} bytes")
@@ -213,7 +214,7 @@ def _csv_place(path: Path, record: int) -> str:
                 if records == record:
                     return f"{path}, line {previous_line + 1}"
                 previous_line = reader.line_num
-    # The csv module refuses very long values.
+    # The csv module rejects very long values.
     except (OSError, csv.Error):
         pass
     return f"{path}, row {record - 1}"

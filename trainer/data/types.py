@@ -59,7 +59,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The training and test rows of one data set; no row is in both.
+    """The training and test rows of one data set. No row is in both.
 
     Attributes:
         name: how the rows were split, for people to read.

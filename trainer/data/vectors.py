@@ -30,7 +30,7 @@ def load(path: Path) -> NDArray[np.float32]:
         DataError: the file cannot be read, does not hold vectors, or holds a number that is not
             finite.
     """
-    with _errors_of_file(path):
+    with _file_errors(path):
         if path.suffix == ".npy":
             vectors: NDArray[np.generic] = _load_numpy(path)
         elif path.suffix == ".parquet":
@@ -43,9 +43,9 @@ def load(path: Path) -> NDArray[np.float32]:
             f"not {vectors.dtype} {list(vectors.shape)}"
         )
     with np.errstate(over="ignore"):  # Numbers that overflow to infinity are reported below.
-        found = np.ascontiguousarray(vectors, np.float32)
-    for start in range(0, len(found), _CHUNK_ROWS):
-        chunk = found[start : start + _CHUNK_ROWS]
+        float_vectors = np.ascontiguousarray(vectors, np.float32)
+    for start in range(0, len(float_vectors), _CHUNK_ROWS):
+        chunk = float_vectors[start : start + _CHUNK_ROWS]
         # The squared length is finite only if every number is.
         finite = np.isfinite(np.einsum("nd,nd->n", chunk, chunk))
         if not finite.all():
@@ -53,7 +53,7 @@ def load(path: Path) -> NDArray[np.float32]:
                 f"{path}, row {start + int(np.argmin(finite))}, counted from 0: the vector has a "
                 "number that is not finite or is too large"
             )
-    return found
+    return float_vectors
 
 
 def load_ids(path: Path) -> NDArray[np.bytes_]:
@@ -65,7 +65,7 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     Raises:
         DataError: the file cannot be read; an id is empty, longer than 256 bytes, or occurs twice.
     """
-    with _errors_of_file(path):
+    with _file_errors(path):
         ids = _read_ids(path)
     sizes = pa.compute.binary_length(ids).fill_null(0).to_numpy()
     if not len(ids):
@@ -84,14 +84,14 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
         raise DataError(
             f"{path}: the id {duplicate.as_py().decode(errors='replace')!r} occurs more than once"
         )
-    found = np.empty(len(ids), f"S{int(sizes.max())}")
+    id_bytes = np.empty(len(ids), f"S{int(sizes.max())}")
     for start in range(0, len(ids), _CHUNK_ROWS):
-        found[start : start + _CHUNK_ROWS] = ids.slice(start, _CHUNK_ROWS).to_pylist()
-    return found
+        id_bytes[start : start + _CHUNK_ROWS] = ids.slice(start, _CHUNK_ROWS).to_pylist()
+    return id_bytes
 
 
 @contextmanager
-def _errors_of_file(path: Path) -> Iterator[None]:
+def _file_errors(path: Path) -> Iterator[None]:
     """Turn the errors of NumPy, Arrow and the operating system into DataError."""
     try:
         yield
@@ -102,7 +102,7 @@ def _errors_of_file(path: Path) -> Iterator[None]:
 
 
 def _place(path: Path, row: int) -> str:
-    """Return where the id number ``row``, counted from 0, is in a file."""
+    """Return the place in a file of id number ``row``, counted from 0."""
     if path.suffix == ".txt":
         return f"{path}, line {row + 1}"
     return f"{path}, row {row}" if path.suffix == ".npy" else tables.place(path, row)
@@ -112,7 +112,7 @@ def _load_numpy(path: Path) -> NDArray[np.generic]:
     """Map a .npy file into memory, because it is read once and in order."""
     try:
         with np.errstate(over="ignore"):
-            found: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
+            array: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
     # The header is a Python literal, so a malformed one raises the errors of Python's parser.
     except (
         TokenError,
@@ -123,11 +123,11 @@ def _load_numpy(path: Path) -> NDArray[np.generic]:
         RecursionError,
     ) as error:
         raise DataError(f"{path} is not a valid NumPy file: {error}") from error
-    return found
+    return array
 
 
 def _check_line_lengths(path: Path) -> None:
-    """Refuse a file with an overlong line before it is read into memory."""
+    """Raise DataError for a file with an overlong line, before it is read into memory."""
     lines = 0
     with path.open("rb") as file:
         while block := file.read(MAX_LINE_BYTES):
@@ -141,13 +141,13 @@ def _check_line_lengths(path: Path) -> None:
 def _load_lists(path: Path) -> NDArray[np.generic]:
     with pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
-        named = [name for name in _VECTOR_COLUMNS if name in names]
-        if not named and len(names) != 1:
+        matching = [name for name in _VECTOR_COLUMNS if name in names]
+        if not matching and len(names) != 1:
             raise DataError(
                 f"{path} has no column {' or '.join(_VECTOR_COLUMNS)}; "
                 f"the columns are {', '.join(names)[:1000]}"
             )
-        (name,) = named[:1] or names
+        (name,) = matching[:1] or names
         if names.count(name) > 1:
             raise DataError(f"{path} has more than one column {name!r}")
         column = file.read(columns=[name])[0].combine_chunks()
@@ -174,8 +174,8 @@ def _read_ids(path: Path) -> pa.Array:
     elif path.suffix == ".txt":
         _check_line_lengths(path)
         text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-        whole = pa.array([text.removesuffix(b"\n")], pa.large_binary())
-        column = pa.compute.split_pattern(whole, "\n").flatten()
+        content = pa.array([text.removesuffix(b"\n")], pa.large_binary())
+        column = pa.compute.split_pattern(content, "\n").flatten()
     elif path.suffix in (".csv", ".parquet"):
         column = tables.read_arrow(path, ["item_id"], [])["item_id"]
     else:

@@ -154,8 +154,8 @@ def test_auto_takes_every_column_but_named_kinds_win() -> None:
         (["genre"], "model.item_features: items have no column 'genre'; the columns are year, "),
         (["genre:tags"], "items have no column 'genre'; the columns are year, title"),
         (["tile"], "items have no column 'tile'; did you mean 'title'"),
-        (["year:numbers"], "'year:numbers' asks for an unknown kind of column; the kinds are num"),
-        (["year:"], "'year:' asks for an unknown kind"),
+        (["year:numbers"], "'year:numbers' names an unknown kind of column; the kinds are num"),
+        (["year:"], "'year:' names an unknown kind"),
     ],
 )
 def test_unknown_column_or_kind_is_refused(wanted: list[str], message: str) -> None:

@@ -43,7 +43,7 @@ ROWS = st.lists(
 def test_history_is_in_time_order_with_repeated_items_at_their_newest_place(
     rows: list[Row], timed: bool
 ) -> None:
-    found = histories.of(_interactions(rows, timed=timed), USERS)
+    found = histories.from_rows(_interactions(rows, timed=timed), USERS)
     expected = _naive(rows, timed=timed)
     assert _lists(found) == expected
     assert found.lengths.tolist() == [len(one) for one in expected]
@@ -55,7 +55,7 @@ def test_history_is_in_time_order_with_repeated_items_at_their_newest_place(
 @given(rows=ROWS, taken=st.lists(st.integers(0, USERS - 1), min_size=1, max_size=8))
 def test_take_rows_and_ages_equal_those_of_lists(rows: list[Row], taken: list[int]) -> None:
     expected = [_naive(rows)[user] for user in taken]
-    found = histories.of(_interactions(rows), USERS).take(np.array(taken))
+    found = histories.from_rows(_interactions(rows), USERS).take(np.array(taken))
     assert _lists(found) == expected
     assert found.rows().tolist() == [row for row, one in enumerate(expected) for _ in one]
     assert found.ages().tolist() == [age for one in expected for age in reversed(range(len(one)))]
@@ -66,7 +66,7 @@ def test_take_rows_and_ages_equal_those_of_lists(rows: list[Row], taken: list[in
 def test_keep_and_newest_equal_those_of_lists(
     rows: list[Row], length: int, data: st.DataObject
 ) -> None:
-    found = histories.of(_interactions(rows), USERS)
+    found = histories.from_rows(_interactions(rows), USERS)
     assert _lists(found.newest(length)) == [
         one[len(one) - length :] if length < len(one) else one for one in _naive(rows)
     ]
@@ -78,7 +78,7 @@ def test_keep_and_newest_equal_those_of_lists(
 
 
 def test_empty_histories() -> None:
-    found = histories.of(_interactions([]), USERS)
+    found = histories.from_rows(_interactions([]), USERS)
     assert _lists(found) == [[]] * USERS
     assert len(found.take(np.array([], np.int64)).offsets) == 1
     with pytest.raises(IndexError):

@@ -15,7 +15,7 @@ def test_auto_falls_back_to_synthetic_data_with_a_notice(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(movielens, "load", unavailable)
     notices: list[str] = []
-    assert source.load("auto", notice=notices.append).name == "synthetic"
+    assert source.load("auto", notify=notices.append).name == "synthetic"
     assert "SYNTHETIC" in notices[0]
     with pytest.raises(DataError, match="movielens-100k, synthetic"):
-        source.load("movielens", notice=notices.append)
+        source.load("movielens", notify=notices.append)

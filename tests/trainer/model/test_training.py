@@ -183,7 +183,9 @@ def test_short_history_reveals_the_taste(
     often = np.argsort(-baselines.popularity(parts.train, 600), kind="stable")
     for one in range(TASTES):
         items = often[taste[often] == one][[10, 15, 20]]
-        query = learnt.query.embed(histories.of(_dataset([items.tolist()], 600).interactions, 1))
+        query = learnt.query.embed(
+            histories.from_rows(_dataset([items.tolist()], 600).interactions, 1)
+        )
         best = np.argsort(-(query @ learnt.candidate_vectors.T)[0])
         best = best[~np.isin(best, items)][:20]
         assert np.mean(taste[best] == one) > 0.8, "chance would give 0.2"
@@ -287,7 +289,7 @@ def test_refit_learns_from_all_rows() -> None:
     np.testing.assert_allclose(again.candidate_vectors, plain.candidate_vectors, atol=1e-4)
     assert np.abs(again.candidate_vectors - once.candidate_vectors).max() > 0.01
     # Validation rows are part of the users' histories.
-    assert once.histories.items.tolist() == histories.of(rows, 60).items.tolist()
+    assert once.histories.items.tolist() == histories.from_rows(rows, 60).items.tolist()
 
 
 def test_learning_curve_without_validation_has_only_the_loss() -> None:

@@ -82,7 +82,7 @@ def train(
             run.curve = curve
     # Queries are computed from all training rows, including validation rows.
     return replace(
-        run.trained(histories.of(rows, len(dataset.user_ids))),
+        run.trained(histories.from_rows(rows, len(dataset.user_ids))),
         seconds=time.perf_counter() - started,
     )
 
@@ -123,7 +123,7 @@ class _Training:
             _has_rows(rows.items, items),
             _has_rows(rows.users, users),
         )
-        self._histories = histories.of(_standardized(rows), users)
+        self._histories = histories.from_rows(_standardized(rows), users)
         self._model = TwoTowerModel(
             QueryTower(
                 *(item_table, self._known_items, user_table, self._known_users),
