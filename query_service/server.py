@@ -230,7 +230,7 @@ class Server:
         await self._model_server.close()
         await self._store.close()
         if self._cache:
-            self._cache.log()
+            self._cache.log_hit_rate()
         await self._observer.close()
 
 

@@ -12,11 +12,11 @@ from query_service.errors import ModelServerFault, OutOfTime, RetrievalError
 
 logger = logging.getLogger(__name__)
 
-#: A Predict that nobody waits for any more is cancelled, unless its deadline is this close: then it
-#: ends by its deadline, so that it counts as too slow.
+#: A Predict is cancelled once no query waits for it any more. If its deadline is this close, it is
+#: allowed to reach the deadline instead, so that it counts as a timeout.
 NEAR_DEADLINE_S = 0.05
-#: If a batch fails, its queries are sent one by one; after this many failures in a row, and until
-#: one of them succeeds, the others get the same error unsent.
+#: If a batch fails, its queries are sent one by one. If this many of them fail before one succeeds,
+#: the rest get the same error without being sent.
 _MAX_FAULTS = 3
 
 
@@ -26,12 +26,12 @@ class BatchModel(Protocol):
     async def fetch_batch(
         self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[RankedItems]:
-        """Return the ``depths[i]`` best items for each ``queries[i]``, all of one kind.
+        """Return the ``depths[i]`` best items for each ``queries[i]``, all of the same ``kind``.
 
-        ``deadline`` is in seconds of ``loop.time()``.
+        ``deadline`` is a ``loop.time()`` value in seconds.
 
         Raises:
-            RetrievalError: The model gives no rankings.
+            RetrievalError: The model does not return rankings.
         """
 
 
@@ -41,8 +41,8 @@ class PendingQuery:
 
     Attributes:
         depth: The number of items to fetch.
-        deadline: In seconds of ``loop.time()``.
-        ranking: Resolved with the ranking or an error.
+        deadline: A ``loop.time()`` value in seconds.
+        ranking: A future that resolves to the ranking or an error.
         batch: The batch that the query is part of, once its Predict is in flight.
     """
 
@@ -53,13 +53,13 @@ class PendingQuery:
     batch: Optional["Batch"] = None
 
     def fail(self, error: Exception) -> None:
-        """Resolve the ranking with an error, unless it is resolved."""
+        """Resolve the ranking with an error, unless it is already resolved."""
         if not self.ranking.done():
             self.ranking.set_exception(error)
 
 
 class Batch:
-    """Sends one Predict, and gives every pending query its ranking or its error."""
+    """Sends one Predict, and resolves every query in it with a ranking or an error."""
 
     def __init__(
         self,
@@ -69,19 +69,19 @@ class Batch:
     ) -> None:
         """Send the Predict.
 
-        ``on_done`` is called at its end with the seconds it took, or None if it failed.
+        When it ends, ``on_done`` is called with its duration in seconds, or None if it failed.
         """
         self._model = model
         self._pending = pending
         self._waiting = len(pending)
-        self._deadline = max(one.deadline for one in pending)
+        self._deadline = max(entry.deadline for entry in pending)
         self._on_done = on_done
-        for one in pending:
-            one.batch = self
+        for entry in pending:
+            entry.batch = self
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def leave(self) -> None:
-        """Count one query less; cancel the Predict when nobody waits for it any more."""
+        """Note that one query waits no longer, and cancel the Predict after the last one."""
         self._waiting -= 1
         if self._waiting:
             return
@@ -101,53 +101,53 @@ class Batch:
             self._on_done(seconds)
 
     async def _send(self, pending: list[PendingQuery]) -> Exception | None:
-        """Resolve all of the queries; return the error if the Predict failed."""
+        """Resolve all of the queries, and return the error if the Predict failed."""
         try:
             rankings = await self._model.fetch_batch(
                 pending[0].query.kind,
-                [one.query for one in pending],
-                [one.depth for one in pending],
-                # Queries with an earlier deadline are ended by the batching model.
-                max(one.deadline for one in pending),
+                [entry.query for entry in pending],
+                [entry.depth for entry in pending],
+                # The batching model fails queries whose deadline is earlier.
+                max(entry.deadline for entry in pending),
             )
         except ModelServerFault as error:
             if len(pending) == 1:
-                pending[0].fail(_own(error))
+                pending[0].fail(_copy_of(error))
             else:
                 await self._send_each(pending, error)
             return error
         except Exception as error:
-            # Not a RetrievalError: a bug. The queries must be resolved all the same.
+            # Any other error is a bug, but the queries must be resolved anyway.
             if not isinstance(error, RetrievalError):
                 logger.exception("a Predict failed")
-            for one in pending:
-                one.fail(_own(error))
+            for entry in pending:
+                entry.fail(_copy_of(error))
             return error
-        for one, ranking in zip(pending, rankings, strict=True):
-            if not one.ranking.done():
-                one.ranking.set_result(ranking)
+        for entry, ranking in zip(pending, rankings, strict=True):
+            if not entry.ranking.done():
+                entry.ranking.set_result(ranking)
         return None
 
     async def _send_each(self, pending: list[PendingQuery], error: Exception) -> None:
-        """Send the queries one by one, in case a single one of them caused the fault."""
+        """Send the queries one by one, because a single one of them may have caused the fault."""
         faults = 0
-        for one in pending:
-            if one.ranking.done():
+        for entry in pending:
+            if entry.ranking.done():
                 continue
             if faults == _MAX_FAULTS:
-                one.fail(_own(error))
+                entry.fail(_copy_of(error))
                 continue
-            failure = await self._send([one])
+            failure = await self._send([entry])
             if failure is None:
-                # The fault is not everyone's: from here on, try all of the others.
+                # The fault does not affect every query, so all of the others are sent as well.
                 faults = -len(pending)
             # A query that ran out of time says nothing about the others.
             elif not isinstance(failure, OutOfTime):
                 error, faults = failure, faults + 1
 
 
-def _own(error: Exception) -> Exception:
-    """Return a copy for one query: each query raises its own, which collects a traceback."""
-    own = copy.copy(error)
-    own.__cause__ = error
-    return own
+def _copy_of(error: Exception) -> Exception:
+    """Return a copy of an error for one query, because raising an error adds to its traceback."""
+    copied = copy.copy(error)
+    copied.__cause__ = error
+    return copied

@@ -1,8 +1,8 @@
 """Request batching: queries that arrive while a Predict is in flight share the next one.
 
-There is no timer. A query that arrives while nothing is in flight is sent at once, together with
-those of the same iteration of the event loop. Under load, queries collect while a Predict is in
-flight, so that batches grow with the load and each query costs less.
+Batching does not wait for a timer. A query that arrives while nothing is in flight is sent at once,
+together with those of the same iteration of the event loop. Under load, queries accumulate while a
+Predict is in flight, so that batches grow with the load and each query costs less.
 
 Only queries of similar cost share a batch: those of one kind, whose depths differ by less than a
 factor of two. The deepest query of a batch sets the width of all its rows.
@@ -16,11 +16,11 @@ from query_service.backend.batch import Batch, BatchModel, PendingQuery
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import OutOfTime, Overloaded
 
-#: The most queries of one Predict.
+#: The largest number of queries in one Predict.
 MAX_QUERIES = 256
-#: The largest product of queries and deepest depth of one Predict: about 3 MB of answer.
-MAX_CELLS = 131_072
-#: All depths up to this one may share a batch: they cost next to nothing.
+#: The largest number of ranked items in the response to one Predict, which is then about 3 MB.
+MAX_RANKED_ITEMS = 131_072
+#: Queries of all depths up to this one may share a batch, because they cost next to nothing.
 _SHALLOW = 64
 #: The weight of the latest Predict in the moving average of durations.
 _LATEST_WEIGHT = 0.25
@@ -40,9 +40,9 @@ class BatchingModel:
         """Put request batching in front of a model.
 
         Args:
-            model: Gets the batches.
-            max_in_flight: The most Predicts in flight for each queue.
-            check: Called for each query; raises RetrievalError if the model is not to be asked.
+            model: Ranks the batches.
+            max_in_flight: The largest number of Predict calls in flight for each queue.
+            check: Called for each query; raises RetrievalError if no query may be sent now.
             on_queue_change: Called with the change in the number of queries that wait in a queue.
         """
         self._model = model
@@ -57,7 +57,7 @@ class BatchingModel:
 
         Raises:
             OutOfTime: The deadline passed; the rest of the batch is not affected.
-            Overloaded: So many queries are waiting that the deadline would pass.
+            Overloaded: So many queries are waiting that this one would miss its deadline.
             RetrievalError: Raised by ``check`` or by the model.
         """
         self._check()
@@ -71,7 +71,8 @@ class BatchingModel:
             self._deadlines.remove(pending)
             if pending.batch is not None:
                 pending.batch.leave()
-                # Break the cycle: it would keep the rankings until the next garbage collection.
+                # Break the reference cycle, which would keep the rankings in memory until the next
+                # garbage collection.
                 pending.batch = None
 
     def _new_queue(self) -> "_Queue":
@@ -101,56 +102,57 @@ class _Deadlines:
     def _fail_overdue(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        overdue = {one for one in self._pending if one.deadline <= now}
+        overdue = {pending for pending in self._pending if pending.deadline <= now}
         self._pending -= overdue
-        for one in overdue:
-            one.fail(OutOfTime("the deadline passed while the model server was asked"))
+        for pending in overdue:
+            pending.fail(OutOfTime("the deadline passed while waiting for the model server"))
         if self._pending:
-            self._wake_at(min(one.deadline for one in self._pending))
+            self._wake_at(min(pending.deadline for pending in self._pending))
 
 
 class _Queue:
-    """Queries that may share a batch, in the order of their arrival."""
+    """A queue of similar queries, which may share a batch."""
 
     def __init__(
         self, model: BatchModel, max_in_flight: int, on_change: Callable[[int], None]
     ) -> None:
         self._model = model
         self._on_change = on_change
-        self._max_in_flight = self._free = max_in_flight
+        self._max_in_flight = self._free_slots = max_in_flight
         self._waiting: deque[PendingQuery] = deque()
         self._scheduled = False
-        #: The moving average of what a Predict takes, and when the latest one began.
+        #: The moving average of the duration of a Predict, and the loop time at which the latest
+        #: one was sent.
         self._duration_s = 0.0
-        self._began_s = 0.0
+        self._sent_at_s = 0.0
 
     def add(self, pending: PendingQuery) -> None:
         """Enqueue a query. Raises Overloaded if its ranking would arrive after its deadline."""
-        if not self._free and self._expected_end_s() > pending.deadline:
+        if not self._free_slots and self._expected_end_s() > pending.deadline:
             raise Overloaded("too many requests are waiting for the model server")
         self._waiting.append(pending)
         self._on_change(1)
-        if self._free and not self._scheduled:
+        if self._free_slots and not self._scheduled:
             self._scheduled = True
-            # Runs after the other queries of this iteration of the event loop have been added.
+            # This runs after the other queries of this event loop iteration have been added.
             asyncio.get_running_loop().call_soon(self._send)
 
     def _expected_end_s(self) -> float:
-        """Estimate when a query that arrives now would have its ranking, in loop time."""
+        """Return the estimated loop time at which a query that arrives now gets its ranking."""
         now = asyncio.get_running_loop().time()
         batches_ahead = len(self._waiting) // (MAX_QUERIES * self._max_in_flight)
-        in_flight_end_s = max(now, self._began_s + self._duration_s)
+        in_flight_end_s = max(now, self._sent_at_s + self._duration_s)
         return in_flight_end_s + (batches_ahead + 1) * self._duration_s
 
     def _send(self) -> None:
         self._scheduled = False
-        while self._free and (pending := self._next_batch()):
-            self._free -= 1
-            self._began_s = asyncio.get_running_loop().time()
+        while self._free_slots and (pending := self._next_batch()):
+            self._free_slots -= 1
+            self._sent_at_s = asyncio.get_running_loop().time()
             Batch(self._model, pending, self._batch_done)
 
     def _batch_done(self, seconds: float | None) -> None:
-        self._free += 1
+        self._free_slots += 1
         if seconds is not None:
             self._duration_s += (seconds - self._duration_s) * _LATEST_WEIGHT
         self._send()
@@ -158,12 +160,12 @@ class _Queue:
     def _next_batch(self) -> list[PendingQuery]:
         """Dequeue as many queries as fit into one Predict, and drop those already resolved."""
         batch: list[PendingQuery] = []
-        deepest = 0
+        max_depth = 0
         while self._waiting and len(batch) < MAX_QUERIES:
             pending = self._waiting[0]
             if not pending.ranking.done():
-                deepest = max(deepest, pending.depth)
-                if batch and (len(batch) + 1) * deepest > MAX_CELLS:
+                max_depth = max(max_depth, pending.depth)
+                if batch and (len(batch) + 1) * max_depth > MAX_RANKED_ITEMS:
                     break
                 batch.append(pending)
             self._waiting.popleft()

@@ -16,8 +16,8 @@ _Key = tuple[QueryKind, str, tuple[str, ...], int]
 class CachingModel:
     """A :class:`query_service.core.retriever.Model` that remembers another model's rankings.
 
-    Rankings are kept per query and depth, unfiltered: filters are applied to them anew each time.
-    A ranking is used only while its version is the model's current one.
+    Rankings are kept per query and depth, and unfiltered: the retriever filters them for each
+    request. A ranking is used only while its version is the model's current one.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class CachingModel:
         """Put a cache in front of a model.
 
         Args:
-            model: Asked for rankings that are not in the cache.
+            model: Returns the rankings that are not in the cache.
             current_version: Returns the version of the model, or None if it is not known yet.
-            size: The number of rankings kept; the least recently used one is dropped first.
-            max_age_s: Seconds after which a ranking is dropped.
-            on_lookup: Called at each lookup with True if the cache holds the ranking.
+            size: The largest number of rankings; the least recently used one is dropped first.
+            max_age_s: The age in seconds at which a ranking is dropped.
+            on_lookup: Called for each lookup, with True if the ranking was in the cache.
         """
         self._model = model
         self._current_version = current_version
@@ -44,7 +44,7 @@ class CachingModel:
         self._hits = self._lookups = 0
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
-        """Return the ranking from the cache, or else from the model."""
+        """Return the ranking from the cache if possible, otherwise from the model."""
         key = (query.kind, query.id, query.recent, depth)
         ranking = self._rankings.get(key)
         hit = ranking is not None and ranking.version == self._current_version()
@@ -55,7 +55,7 @@ class CachingModel:
             ranking = self._rankings[key] = await self._model.fetch(query, depth, deadline)
         return ranking
 
-    def log(self) -> None:
+    def log_hit_rate(self) -> None:
         """Log the hit rate."""
-        share = self._hits / self._lookups if self._lookups else 0.0
-        logger.info("cache: %d hits of %d (%.0f %%)", self._hits, self._lookups, share * 100)
+        rate = self._hits / self._lookups if self._lookups else 0.0
+        logger.info("cache: %d hits in %d lookups (%.0f%%)", self._hits, self._lookups, rate * 100)

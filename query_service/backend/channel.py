@@ -1,7 +1,7 @@
 """The gRPC channel to the model servers.
 
-Name resolution, round robin, and retries with jitter and a budget are gRPC's own. See the service
-config in https://github.com/grpc/grpc/blob/master/doc/service_config.md and gRPC proposal A6.
+gRPC itself resolves names, balances the load round robin, and retries with jitter and a budget. See
+https://github.com/grpc/grpc/blob/master/doc/service_config.md and gRPC proposal A6.
 """
 
 import json
@@ -28,14 +28,14 @@ _SERVICE_CONFIG = {
             },
         }
     ],
-    # The retry budget: a failure costs one token, a success returns one, and nothing is retried
-    # while half of them or less are left. This covers one failing server of two, and if all fail,
-    # each soon gets every request only once.
+    # The retry budget. A failure costs one token, a success returns one, and nothing is retried
+    # while at most half of the tokens are left. Retries therefore cover the failure of one server
+    # out of two, but soon stop if all servers fail.
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 1.0},
 }
 _OPTIONS = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # Do not look up the TXT record of the name, which would only hold a service config.
+    # Do not look up the TXT record of the name, whose only use would be a service config.
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -60,7 +60,7 @@ def open_channel(
 
     Args:
         addresses: One or more addresses, as :func:`rpc.addresses.grpc_target` accepts them.
-        credentials: Used for TLS; None for plain text.
+        credentials: The credentials for TLS, or None for plain text.
         server_name: The name in the server's certificate, if it differs from the address.
     """
     options: list[tuple[str, str | int]] = [*_OPTIONS]

@@ -1,4 +1,4 @@
-"""A circuit breaker: stops sending Predicts to a model server that does not answer.
+"""A circuit breaker, which stops calling a model server that does not answer.
 
 The pattern is Nygard's (Release It!, 2007). While the breaker is closed, every batch is sent. After
 several failures in a row it opens, and batches fail immediately for a while. Then one Predict is
@@ -17,13 +17,13 @@ from query_service.errors import ModelServerUnavailable, OutOfTime, RetrievalErr
 logger = logging.getLogger(__name__)
 
 #: The breaker opens after this many failures in a row.
-FAILURES = 5
+FAILURE_THRESHOLD = 5
 FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 1.0
-#: A Predict that had less time than this may have failed for lack of time, and does not count; it
-#: does count if the model server has not answered for this long since the last failure, because
-#: queries that waited for a Predict that hangs have little time left for their own.
-FAIR_TIME_S = 0.1
+MAX_PAUSE_S = 1.0
+#: A timeout counts as a failure only if the Predict had at least this much time, because a shorter
+#: one says little about the server. It also counts if the server has been silent for this long
+#: since the last failure: queries that waited for a hanging Predict have little time left.
+MIN_COUNTED_TIMEOUT_S = 0.1
 
 
 class CircuitBreaker:
@@ -71,12 +71,12 @@ class CircuitBreaker:
             self._record_timeout(deadline - began)
             raise
         except asyncio.CancelledError:
-            # Cancelled before the deadline because nobody waits any more: that is not a failure.
+            # A cancellation before the deadline, because nobody waits any more, is not a failure.
             if loop.time() >= deadline:
                 self._record_timeout(deadline - began)
             raise
         except RetrievalError:
-            # The model server answered, if only with an error.
+            # The model server answered, even if only with an error.
             self._record_success()
             raise
         finally:
@@ -87,12 +87,12 @@ class CircuitBreaker:
 
     @property
     def _is_open(self) -> bool:
-        return self._failures >= FAILURES
+        return self._failures >= FAILURE_THRESHOLD
 
-    def _record_timeout(self, given_s: float) -> None:
+    def _record_timeout(self, timeout_s: float) -> None:
         silent_s = asyncio.get_running_loop().time() - self._failed_at if self._failures else 0.0
-        # Without any time left, the Predict was not sent.
-        if given_s > 0 and max(given_s, silent_s) >= FAIR_TIME_S:
+        # If no time was left, the Predict was not sent.
+        if timeout_s > 0 and max(timeout_s, silent_s) >= MIN_COUNTED_TIMEOUT_S:
             self._record_failure()
 
     def _record_failure(self) -> None:
@@ -100,11 +100,11 @@ class CircuitBreaker:
         self._failed_at = asyncio.get_running_loop().time()
         if not self._is_open:
             return
-        if self._failures == FAILURES:
-            logger.error("the model server has stopped answering; requests fail, with rare trials")
-        # A random pause keeps the instances of the service from sending trials in lockstep.
+        if self._failures == FAILURE_THRESHOLD:
+            logger.error("the model server has stopped answering; requests fail until it returns")
+        # The random pause keeps several instances of the service from sending trials in lockstep.
         self._trial_from = self._failed_at + self._pause_s * random.uniform(0.5, 1.0)
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
 
     def _record_success(self) -> None:
         if self._is_open:

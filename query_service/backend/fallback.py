@@ -1,4 +1,4 @@
-"""The most popular items, kept as the fallback for when the model server is unavailable."""
+"""Keeps the most popular items as a fallback while the model server is unavailable."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from query_service.errors import RetrievalError, SignatureMissing
 
 logger = logging.getLogger(__name__)
 
-#: A user id that no model knows: the model answers with the most popular items.
+#: A user id that no model knows, so that the model answers with the most popular items.
 _UNKNOWN_USER = "\0nobody"
 _TIMEOUT_S = 2.0
 _INTERVAL_S = 0.5
@@ -63,7 +63,10 @@ class PopularItems:
             )
         except SignatureMissing:
             self._version_without_users = version
-            logger.warning("version %d has no users, so there are no popular items", version)
+            logger.warning(
+                "model version %d has no signature for users, so there is no fallback ranking",
+                version,
+            )
             return
         if not ranking.known:
             self.ranking = ranking

@@ -10,7 +10,7 @@ from query_service.varint import read_varint
 
 
 def decode_numbers(content: bytes, typecode: str) -> list[float]:
-    """Return numbers encoded in little-endian order; ``typecode`` is that of :mod:`array`.
+    """Return little-endian numbers as a list; ``typecode`` is one of :mod:`array`.
 
     Raises:
         ValueError: The length of the content is not a multiple of the size of a number.
@@ -23,10 +23,10 @@ def decode_numbers(content: bytes, typecode: str) -> list[float]:
 
 
 def decode_strings(content: bytes, count: int) -> list[bytes]:
-    """Return ``count`` strings: the content holds their lengths as varints, then the strings.
+    """Return ``count`` strings. The content holds their lengths as varints, then the strings.
 
     Raises:
-        ValueError: The content is longer or shorter than that.
+        ValueError: The content is too long or too short for ``count`` strings.
     """
     lengths: list[int] = []
     start = 0

@@ -14,11 +14,11 @@ _TYPES = ((ITEM_ID, pb.DT_STRING), (SCORE, pb.DT_FLOAT), (KNOWN, pb.DT_BOOL))
 
 
 def string_tensor(values: Iterable[str], shape: Sequence[int]) -> pb.Tensor:
-    """Return a string tensor; ``values`` are in row-major order."""
+    """Return a string tensor of the values, which are in row-major order."""
     return pb.Tensor(
         dtype=pb.DT_STRING,
         tensor_shape=_shape(shape),
-        string_val=[one.encode("utf-8") for one in values],
+        string_val=[value.encode("utf-8") for value in values],
     )
 
 
@@ -30,8 +30,8 @@ def int_tensor(values: Sequence[int]) -> pb.Tensor:
 def history_tensor(queries: Sequence[Query]) -> pb.Tensor:
     """Return the recent items of the queries, string [B, H], padded at the end of each row.
 
-    An item of padding takes two bytes on the wire. In the worst batch, one history of 1,000 items
-    beside 255 of one item, that is half a megabyte, which is not worth a second Predict.
+    A padding item takes two bytes on the wire. The worst batch, with one history of 1,000 items and
+    255 of one item, has half a megabyte of padding, which is not worth a second Predict.
     """
     width = max(len(query.recent) for query in queries)
     rows = [(*query.recent, *[FILLER_ITEM_ID] * (width - len(query.recent))) for query in queries]
@@ -44,7 +44,7 @@ def read_rankings(response: pb.PredictResponse, depths: Sequence[int]) -> list[R
     Raises:
         ValueError: The response breaks the serving contract.
     """
-    item_id, score, known = (_output(response, *one) for one in _TYPES)
+    item_id, score, known = (_output(response, name, dtype) for name, dtype in _TYPES)
     batch = len(depths)
     sizes = [dim.size for dim in item_id.tensor_shape.dim]
     if len(sizes) != 2 or sizes[0] != batch:
@@ -57,11 +57,11 @@ def read_rankings(response: pb.PredictResponse, depths: Sequence[int]) -> list[R
     else:
         item_ids = list(item_id.string_val)
     scores = _numbers(score, "f", score.float_val)
-    knowns = _numbers(known, "b", known.bool_val)
-    if len(item_ids) != batch * width or len(scores) != batch * width or len(knowns) != batch:
+    known_flags = _numbers(known, "b", known.bool_val)
+    if len(item_ids) != batch * width or len(scores) != batch * width or len(known_flags) != batch:
         raise ValueError("the sizes of item_id, score and known do not agree")
     _check_utf8(item_ids)
-    # NaN and +inf show in the sum; the filler's -inf does not.
+    # The sum is NaN or +inf if a score is. The score of the filler, -inf, is allowed.
     if not sum(scores) < math.inf:
         raise ValueError("a score is not a finite number")
     version = response.model_spec.version.value
@@ -74,7 +74,7 @@ def read_rankings(response: pb.PredictResponse, depths: Sequence[int]) -> list[R
         row_scores = scores[start:stop]
         if row_scores != sorted(row_scores, reverse=True):
             raise ValueError("scores are not in descending order")
-        ranking = RankedItems(item_ids[start:stop], row_scores, bool(knowns[row]), version)
+        ranking = RankedItems(item_ids[start:stop], row_scores, bool(known_flags[row]), version)
         rankings.append(ranking)
     return rankings
 
@@ -99,7 +99,7 @@ def _numbers(tensor: pb.Tensor, typecode: str, values: Sequence[Any]) -> list[An
 
 
 def _check_utf8(item_ids: Sequence[bytes]) -> None:
-    """Raise ValueError unless all ids are UTF-8: they are sent to callers unchanged."""
+    """Raise ValueError unless all ids are UTF-8, because they are sent to callers unchanged."""
     # The separator keeps two incomplete ids from forming a valid character together.
     joined = b"\n".join(item_ids)
     if not joined.isascii():

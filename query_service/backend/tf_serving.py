@@ -44,12 +44,12 @@ _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
     # The server is shutting down.
     grpc.StatusCode.CANCELLED: ModelServerUnavailable,
 }
-#: A gRPC status message has no room for more.
+#: The largest number of characters to keep of the model server's message.
 _MAX_DETAILS = 500
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...] | None
-#: Given a signature, its queries and their depths, returns a context that is entered around the
-#: Predict and supplies the metadata to send with it.
+#: Takes a signature, the queries and their depths. Returns a context manager that is entered around
+#: the Predict and yields the metadata to send with it.
 ObservePredict: TypeAlias = Callable[
     [str, Sequence[Query], Sequence[int]], AbstractContextManager[Metadata]
 ]
@@ -60,10 +60,10 @@ def _unobserved(*_: object) -> AbstractContextManager[Metadata]:
 
 
 class TfServingClient:
-    """A :class:`query_service.backend.batch.BatchModel` in TensorFlow Serving.
+    """A :class:`query_service.backend.batch.BatchModel` that TensorFlow Serving runs.
 
     Attributes:
-        version: The latest version that the model server reported; None before the first one.
+        version: The latest version that the model server reported, or None before the first report.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class TfServingClient:
     ) -> Sequence[RankedItems]:
         """Send one Predict for all queries; see :class:`query_service.backend.batch.BatchModel`.
 
-        A model without the signature BY_USER_AND_HISTORY is asked for its ranking by user alone.
+        If the model has no signature BY_USER_AND_HISTORY, the ranking is by user alone.
         """
         ids = string_tensor([query.id for query in queries], (len(queries),))
         if kind is QueryKind.ITEM:
@@ -118,8 +118,8 @@ class TfServingClient:
             except SignatureMissing:
                 pass
         rankings = await self._rank(BY_USER, by_user, queries, depths, deadline)
-        # The error does not tell which version lacks the signature. It is certain only if the
-        # version was the same before and after it.
+        # The error does not say which version lacks the signature. We know only if the version was
+        # the same before and after the error.
         if rankings[0].version == version_before:
             self._remember_without_history(version_before)
         return rankings
@@ -143,7 +143,7 @@ class TfServingClient:
         """Send one Predict."""
         remaining_s = deadline - asyncio.get_running_loop().time()
         if remaining_s <= 0:
-            raise OutOfTime("the deadline passed before the model server was asked")
+            raise OutOfTime("the deadline passed before the model server was called")
         request = pb.PredictRequest(
             model_spec=pb.ModelSpec(name=self._model, signature_name=signature),
             inputs={**inputs, K: int_tensor(depths)},
@@ -163,19 +163,19 @@ class TfServingClient:
         return rankings
 
     async def available(self, timeout_s: float) -> bool:
-        """Return True if a version of the model is loaded, and note which."""
+        """Return True if a version of the model is loaded, and update ``version``."""
         request = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name=self._model))
         try:
             data = await self._get_model_status(request, timeout=timeout_s)
             response = pb.GetModelStatusResponse.FromString(data)
         except (grpc.aio.AioRpcError, DecodeError):
-            # The server may return with another model under the same version.
+            # The server may come back with another model under the same version.
             self._versions_without_history.clear()
             return False
         loaded = [
-            one.version
-            for one in response.model_version_status
-            if one.state == pb.ModelVersionStatus.AVAILABLE
+            status.version
+            for status in response.model_version_status
+            if status.state == pb.ModelVersionStatus.AVAILABLE
         ]
         # TensorFlow Serving answers Predict with the newest version.
         self.version = max(loaded, default=self.version)
@@ -187,7 +187,7 @@ class TfServingClient:
 
 
 def _retrieval_error(error: grpc.aio.AioRpcError) -> RetrievalError:
-    """Translate a status of the model server."""
+    """Return the exception for a status of the model server."""
     code, details = error.code(), (error.details() or "")[:_MAX_DETAILS]
     # FAILED_PRECONDITION has other causes as well.
     if code is grpc.StatusCode.FAILED_PRECONDITION and "Serving signature key" in details:

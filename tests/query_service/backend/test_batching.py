@@ -151,7 +151,7 @@ def test_size_of_a_batch_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.gather(*(_fetch(batching_model, name) for name in names))
         assert [len(batch) for batch in model.batches] == [batching.MAX_QUERIES, 3]
         model.batches.clear()
-        monkeypatch.setattr(batching, "MAX_CELLS", 40_000)
+        monkeypatch.setattr(batching, "MAX_RANKED_ITEMS", 40_000)
         depths = [9000, 8500, 10_000, 9000, 9000, 16_000]
         await asyncio.gather(
             *(_fetch(batching_model, str(n), depth) for n, depth in enumerate(depths))

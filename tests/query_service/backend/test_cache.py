@@ -98,4 +98,4 @@ def test_hit_rate_is_logged_at_shutdown(serve: Serve, caplog: pytest.LogCaptureF
         for _ in range(4):
             _ids(service)
         service.stop()
-    assert "cache: 3 hits of 4 (75 %)" in caplog.text
+    assert "cache: 3 hits in 4 lookups (75%)" in caplog.text

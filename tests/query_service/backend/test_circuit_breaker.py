@@ -9,7 +9,11 @@ import pytest
 from query_service.backend import batching, circuit_breaker
 from query_service.backend.batch import NEAR_DEADLINE_S, BatchModel
 from query_service.backend.batching import BatchingModel
-from query_service.backend.circuit_breaker import FAILURES, FAIR_TIME_S, CircuitBreaker
+from query_service.backend.circuit_breaker import (
+    FAILURE_THRESHOLD,
+    MIN_COUNTED_TIMEOUT_S,
+    CircuitBreaker,
+)
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import (
     ModelServerFault,
@@ -77,7 +81,9 @@ async def _fetch_batch(model: BatchModel, timeout_s: float = 5.0) -> Sequence[Ra
     return await model.fetch_batch(QueryKind.USER, [_QUERY], [1], deadline)
 
 
-async def _fetch(model: BatchingModel, timeout_s: float = 1.5 * FAIR_TIME_S) -> RankedItems:
+async def _fetch(
+    model: BatchingModel, timeout_s: float = 1.5 * MIN_COUNTED_TIMEOUT_S
+) -> RankedItems:
     return await model.fetch(_QUERY, 1, asyncio.get_running_loop().time() + timeout_s)
 
 
@@ -88,11 +94,11 @@ async def _fail(model: BatchModel, times: int, timeout_s: float = 5.0) -> None:
 
 
 async def _hang_until_open(model: Model, batching_model: BatchingModel) -> None:
-    for _ in range(FAILURES):
+    for _ in range(FAILURE_THRESHOLD):
         with pytest.raises(OutOfTime):
             await _fetch(batching_model)
         await asyncio.sleep(2 * NEAR_DEADLINE_S)
-    assert model.calls == FAILURES
+    assert model.calls == FAILURE_THRESHOLD
     with pytest.raises(ModelServerUnavailable, match="has stopped answering"):
         await _fetch(batching_model)
 
@@ -100,20 +106,20 @@ async def _hang_until_open(model: Model, batching_model: BatchingModel) -> None:
 def test_breaker_opens_sends_trials_and_closes() -> None:
     async def test(model: Model, breaker: CircuitBreaker, _: BatchingModel) -> None:
         model.error = ModelServerUnavailable("gone")
-        await _fail(breaker, FAILURES)
-        assert model.calls == FAILURES
+        await _fail(breaker, FAILURE_THRESHOLD)
+        assert model.calls == FAILURE_THRESHOLD
         with pytest.raises(ModelServerUnavailable, match="has stopped answering"):
             await _fetch_batch(breaker)
-        assert model.calls == FAILURES, "open: nothing is sent"
+        assert model.calls == FAILURE_THRESHOLD, "open: nothing is sent"
         await asyncio.sleep(_PAUSE_S)
         model.delay_s = 0.05
         await asyncio.gather(*(_fail(breaker, 1) for _ in range(5)))
-        assert model.calls == FAILURES + 1, "one trial for all"
+        assert model.calls == FAILURE_THRESHOLD + 1, "one trial for all"
         model.error = None
         await asyncio.sleep(2 * _PAUSE_S)
         await _fetch_batch(breaker)
         await asyncio.gather(*(_fetch_batch(breaker) for _ in range(5)))
-        assert model.calls == FAILURES + 7, "closed: everything is sent"
+        assert model.calls == FAILURE_THRESHOLD + 7, "closed: everything is sent"
 
     _run(test)
 
@@ -122,10 +128,10 @@ def test_success_in_between_keeps_the_breaker_closed() -> None:
     async def test(model: Model, breaker: CircuitBreaker, _: BatchingModel) -> None:
         for _round in range(3):
             model.error = ModelServerUnavailable("gone")
-            await _fail(breaker, FAILURES - 1)
+            await _fail(breaker, FAILURE_THRESHOLD - 1)
             model.error = None
             await _fetch_batch(breaker)
-        assert model.calls == 3 * FAILURES
+        assert model.calls == 3 * FAILURE_THRESHOLD
 
     _run(test)
 
@@ -134,10 +140,10 @@ def test_error_responses_keep_the_breaker_closed() -> None:
     async def test(model: Model, breaker: CircuitBreaker, _: BatchingModel) -> None:
         for response in (Overloaded("busy"), SignatureMissing("none"), ModelServerFault("broken")):
             model.error = ModelServerUnavailable("gone")
-            await _fail(breaker, FAILURES - 1)
+            await _fail(breaker, FAILURE_THRESHOLD - 1)
             model.error = response
             await _fail(breaker, 1)
-        assert model.calls == 3 * FAILURES
+        assert model.calls == 3 * FAILURE_THRESHOLD
 
     _run(test)
 
@@ -145,18 +151,18 @@ def test_error_responses_keep_the_breaker_closed() -> None:
 def test_only_timeouts_after_a_fair_time_count() -> None:
     async def test(model: Model, breaker: CircuitBreaker, _: BatchingModel) -> None:
         model.error = OutOfTime("late")
-        await _fail(breaker, 2 * FAILURES, timeout_s=FAIR_TIME_S / 2)
-        assert model.calls == 2 * FAILURES
-        await _fail(breaker, FAILURES)
+        await _fail(breaker, 2 * FAILURE_THRESHOLD, timeout_s=MIN_COUNTED_TIMEOUT_S / 2)
+        assert model.calls == 2 * FAILURE_THRESHOLD
+        await _fail(breaker, FAILURE_THRESHOLD)
         await _fail(breaker, 1)
-        assert model.calls == 3 * FAILURES
+        assert model.calls == 3 * FAILURE_THRESHOLD
 
     _run(test)
 
 
 def test_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(circuit_breaker, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(circuit_breaker, "LONGEST_PAUSE_S", 0.04)
+    monkeypatch.setattr(circuit_breaker, "MAX_PAUSE_S", 0.04)
 
     async def test(model: Model, breaker: CircuitBreaker, _: BatchingModel) -> None:
         model.error = ModelServerUnavailable("gone")
@@ -165,7 +171,7 @@ def test_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
             await _fail(breaker, 1)
             await asyncio.sleep(0.001)
         # A trial every 20 to 40 ms, and whatever a busy machine adds.
-        assert 10 <= model.calls - FAILURES <= 55
+        assert 10 <= model.calls - FAILURE_THRESHOLD <= 55
 
     _run(test)
 
@@ -173,12 +179,12 @@ def test_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_predicts_that_time_out_open_the_breaker() -> None:
     async def test(model: Model, _: CircuitBreaker, batching_model: BatchingModel) -> None:
         model.hangs = "until deadline"
-        for _call in range(FAILURES):
+        for _call in range(FAILURE_THRESHOLD):
             with pytest.raises(OutOfTime):
                 await _fetch(batching_model)
         with pytest.raises(ModelServerUnavailable, match="has stopped answering"):
             await _fetch(batching_model, 5.0)
-        assert model.calls == FAILURES
+        assert model.calls == FAILURE_THRESHOLD
 
     _run(test)
 
@@ -190,7 +196,7 @@ def test_predicts_that_never_end_open_the_breaker() -> None:
         await asyncio.sleep(_PAUSE_S)
         with pytest.raises(OutOfTime):
             await _fetch(batching_model)
-        assert model.calls == FAILURES + 1, "a trial was sent"
+        assert model.calls == FAILURE_THRESHOLD + 1, "a trial was sent"
         await asyncio.sleep(1.5 * NEAR_DEADLINE_S)
         with pytest.raises(ModelServerUnavailable):
             breaker.check()
@@ -220,7 +226,7 @@ def test_cancelled_trial_allows_another_one() -> None:
 def test_no_query_waits_for_the_trial() -> None:
     async def test(model: Model, breaker: CircuitBreaker, batching_model: BatchingModel) -> None:
         model.error = ModelServerUnavailable("gone")
-        await _fail(breaker, FAILURES)
+        await _fail(breaker, FAILURE_THRESHOLD)
         await asyncio.sleep(_PAUSE_S)
         model.hangs = "until deadline"
         trial = asyncio.create_task(_fetch(batching_model, 0.5))
@@ -253,7 +259,7 @@ def test_timeouts_after_waiting_for_a_hanging_predict_count(
             await asyncio.sleep(0.025)
             unavailable = task.done() and isinstance(task.exception(), ModelServerUnavailable)
         assert unavailable
-        assert min(model.given_s) < FAIR_TIME_S
+        assert min(model.given_s) < MIN_COUNTED_TIMEOUT_S
         await asyncio.gather(*tasks, return_exceptions=True)
 
     _run(test)
@@ -262,12 +268,12 @@ def test_timeouts_after_waiting_for_a_hanging_predict_count(
 def test_callers_that_cancel_early_do_not_open_the_breaker() -> None:
     async def test(model: Model, _: CircuitBreaker, batching_model: BatchingModel) -> None:
         model.hangs = "until deadline"
-        for _call in range(2 * FAILURES):
+        for _call in range(2 * FAILURE_THRESHOLD):
             task = asyncio.create_task(_fetch(batching_model, 5.0))
             await asyncio.sleep(0.01)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await asyncio.sleep(0)
-        assert model.calls == 2 * FAILURES
+        assert model.calls == 2 * FAILURE_THRESHOLD
 
     _run(test)

@@ -101,7 +101,7 @@ def test_version_without_users_is_asked_once(caplog: pytest.LogCaptureFixture) -
         for _ in range(3):
             await popular.update()
         assert (model.calls, popular.ranking) == (1, None)
-        assert caplog.text.count("version 7 has no users") == 1
+        assert caplog.text.count("model version 7 has no signature for users") == 1
 
     asyncio.run(test())
 
@@ -118,10 +118,10 @@ def test_fallback_answers_at_once_while_the_model_server_hangs(
     until(lambda: popular_only.remaining_s)
     assert _code(service) is Code.OK, "the ranking has been fetched by now"
     popular_only.delay_s = 5.0
-    for _ in range(circuit_breaker.FAILURES):
+    for _ in range(circuit_breaker.FAILURE_THRESHOLD):
         assert _code(service, caller_timeout_s) is Code.DEADLINE_EXCEEDED
     # The last Predict may end a moment after its caller has.
-    until(lambda: sum(_failed_predicts(port)) == circuit_breaker.FAILURES)
+    until(lambda: sum(_failed_predicts(port)) == circuit_breaker.FAILURE_THRESHOLD)
     began = time.monotonic()
     assert _code(service) is Code.OK
     assert time.monotonic() - began < 2

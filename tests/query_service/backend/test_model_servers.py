@@ -101,7 +101,7 @@ def test_stopping_one_server_costs_no_request(
 def test_retries_stop_while_everything_fails(
     serve: Serve, model_server: FakeModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(circuit_breaker, "FAILURES", 1_000_000)
+    monkeypatch.setattr(circuit_breaker, "FAILURE_THRESHOLD", 1_000_000)
     service = serve()
     model_server.error = (Code.UNAVAILABLE, "as arranged")
     before = _predicts(model_server)
