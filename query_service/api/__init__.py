@@ -3,7 +3,7 @@
 This package validates requests, turns them into queries of ``query_service.core``, and encodes the
 answers. Only it knows the gRPC status codes of our errors.
 
-methods.py               what all methods share: admission, deadline, parsing, errors
+methods.py               the steps of every method: admission, deadline, parsing, errors
 statuses.py              status codes and details of our errors
 retrieval_servicer.py    retrieval.v1.RetrievalService
 interaction_servicer.py  retrieval.v1.InteractionService

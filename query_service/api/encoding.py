@@ -1,9 +1,9 @@
 """Encodes candidates as the bytes of a RetrieveResponse, without a message object for each.
 
-This costs half as much as protobuf's own objects, and encoding is half of what a request costs
-here. In the wire format (https://protobuf.dev/programming-guides/encoding/) a candidate is a head
-that depends on the length of the item id only, then the id, then the score. protobuf itself makes
-the heads, and a test compares the bytes with protobuf's.
+This takes half the time of protobuf's own objects, and encoding is half of the cost of a request.
+In the wire format (https://protobuf.dev/programming-guides/encoding/), a candidate is a header that
+depends only on the length of the item id, followed by the id and the score. protobuf itself makes
+the headers, and a test compares our bytes with protobuf's.
 """
 
 import functools
@@ -22,25 +22,25 @@ _SCORE_TAG = 0x15
 _score = struct.Struct("<Bf")
 
 
-def _head(length: int) -> bytes:
+def _header(length: int) -> bytes:
     """Return the bytes that come before an item id of ``length`` bytes."""
     candidate = pb.Candidate(item_id="x" * length, score=1.0)
     data = pb.RetrieveResponse(candidates=[candidate]).SerializeToString()
     return data[: len(data) - length - _score.size]
 
 
-_HEADS = [_head(length) for length in range(MAX_ID_BYTES + 1)]
+_HEADERS = [_header(length) for length in range(MAX_ID_BYTES + 1)]
 
 
 def encode_response(candidates: Candidates) -> bytes:
     """Return the serialized RetrieveResponse.
 
     Raises:
-        ModelServerFault: an item id has more than MAX_ID_BYTES.
+        ModelServerFault: An item id has more than MAX_ID_BYTES.
     """
-    heads = map(_HEADS.__getitem__, map(len, candidates.item_ids))
+    headers = map(_HEADERS.__getitem__, map(len, candidates.item_ids))
     scores = map(_score.pack, itertools.repeat(_SCORE_TAG), candidates.scores)
-    parts = zip(heads, candidates.item_ids, scores, strict=True)
+    parts = zip(headers, candidates.item_ids, scores, strict=True)
     rest = _other_fields(candidates.source, candidates.version)
     try:
         return b"".join(itertools.chain.from_iterable(parts)) + rest
@@ -50,6 +50,6 @@ def encode_response(candidates: Candidates) -> bytes:
 
 @functools.lru_cache(maxsize=16)
 def _other_fields(source: Source, version: int) -> bytes:
-    """Return the other fields of the response, the same for all answers of a model version."""
+    """Return the bytes of the other fields, which depend only on the source and the version."""
     fields = pb.RetrieveResponse(origin=_ORIGINS[source], model_version=version)
     return fields.SerializeToString()

@@ -15,10 +15,10 @@ _STATUS_TIMEOUT_S = 1.0
 
 
 class ModelServer(Protocol):
-    """Knows if the model server has the model loaded.
+    """Knows whether the model server has loaded the model.
 
     Attributes:
-        version: the model version last seen; None before the first answer.
+        version: The latest known version of the model, or None before the first answer.
     """
 
     version: int | None
@@ -28,7 +28,7 @@ class ModelServer(Protocol):
 
 
 class HealthMonitor:
-    """Asks the model server twice a second and sets the health of ``services`` accordingly."""
+    """Polls the model server twice a second and sets the health of ``services`` accordingly."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class HealthMonitor:
         self._ready = True
 
     async def update(self) -> None:
-        """Ask the model server once."""
+        """Poll the model server once, and set the health."""
         ready = await self._model_server.available(_STATUS_TIMEOUT_S)
         if self._draining:
             return
-        self._observer.health(ready, self._model_server.version)
+        self._observer.record_health(ready, self._model_server.version)
         self.servicer.set(serving=ready)
         if ready:
             self._heartbeat.beat()
@@ -60,7 +60,7 @@ class HealthMonitor:
         self._ready = ready
 
     async def run(self) -> None:
-        """Ask the model server again and again until cancelled."""
+        """Poll the model server until cancelled."""
         while True:
             await self.update()
             await asyncio.sleep(INTERVAL_S)
@@ -68,9 +68,9 @@ class HealthMonitor:
     async def drain(self) -> None:
         """Report NOT_SERVING from now on. Watches stay open."""
         self._draining = True
-        self._observer.health(False, self._model_server.version)
+        self._observer.record_health(False, self._model_server.version)
         self.servicer.set(serving=False)
 
     def end(self) -> None:
-        """End all watches. Otherwise the server would wait for them until the grace period ends."""
+        """End all watches, because the server would wait for them until the grace period ends."""
         self.servicer.end()

@@ -1,4 +1,4 @@
-"""retrieval.v1.InteractionService."""
+"""The implementation of retrieval.v1.InteractionService."""
 
 from __future__ import annotations
 
@@ -32,20 +32,22 @@ class InteractionServicer:
             async with asyncio.timeout_at(deadline):
                 new = await self._store.record(pairs)
         except TimeoutError:
-            raise OutOfTime("the deadline passed while interactions were recorded") from None
+            raise OutOfTime("the deadline passed while recording interactions") from None
         return pb.RecordInteractionsResponse(new_interactions=new).SerializeToString()
 
 
 def _pairs(request: pb.RecordInteractionsRequest) -> list[Pair]:
-    """Return the pairs of user id and item id.
+    """Return the pairs of user id and item id in a request.
 
     Raises:
-        InvalidRequest: names the first field that breaks a rule.
+        InvalidRequest: A field breaks a rule. The error names the first such field.
     """
     count = len(request.interactions)
     if not 1 <= count <= MAX_INTERACTIONS:
-        raise InvalidRequest("interactions", f"must be 1 to {MAX_INTERACTIONS}, not {count}")
-    pairs = [(one.user_id, one.item_id) for one in request.interactions]
+        raise InvalidRequest(
+            "interactions", f"must have 1 to {MAX_INTERACTIONS} entries, not {count}"
+        )
+    pairs = [(interaction.user_id, interaction.item_id) for interaction in request.interactions]
     for position, (user_id, item_id) in enumerate(pairs):
         check_id(f"interactions[{position}].user_id", user_id)
         check_id(f"interactions[{position}].item_id", item_id)

@@ -1,7 +1,7 @@
-"""What all our methods share: from the bytes of a request to the bytes of an answer or a status.
+"""The steps of every method, from the bytes of a request to the bytes of a response or a status.
 
-Methods are registered by hand and get the bytes of the request, so that bytes which do not parse
-end with INVALID_ARGUMENT. gRPC's own deserialization would end the call with INTERNAL.
+Methods are registered by hand and receive the bytes of the request, so that a request that cannot
+be parsed ends with INVALID_ARGUMENT. gRPC's own deserialization would end the call with INTERNAL.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Method(Generic[Request]):
     """One method of a service.
 
     Attributes:
-        request: the type of the request message.
-        answer: returns the bytes of the response for a request and its deadline, in seconds of
-            ``loop.time()``. Raises RetrievalError.
-        size: returns how many requests a request message counts as.
-        check: checks the bytes of a large request before they are parsed. Raises InvalidRequest.
+        request: The type of the request message.
+        answer: Takes a request and its deadline, a ``loop.time()`` value in seconds, and returns
+            the bytes of the response. Raises RetrievalError.
+        size: Returns the number of requests that a request message counts as.
+        check: Checks the bytes of a large request before they are parsed. Raises InvalidRequest.
     """
 
     request: type[Request]
@@ -52,7 +52,7 @@ class UnaryHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]
     """A gRPC handler that maps request bytes to response bytes.
 
     ``refusal`` returns the status with which to refuse the next call, or None to admit it. Our own
-    server asks it before it reads a request. grpc.aio does not, so ``unary_unary`` checks as well.
+    server calls it before it reads a request. grpc.aio does not, so ``unary_unary`` checks as well.
     """
 
     unary_unary: Callable[[bytes, Any], Awaitable[bytes]]
@@ -64,7 +64,7 @@ class UnaryHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]
 
 
 class Methods:
-    """Turns methods into gRPC handlers that share one limit of requests in flight."""
+    """Turns methods into gRPC handlers, which share one limit of requests in flight."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class Methods:
         observer: Observer,
         guard: Guard | None = None,
     ) -> None:
-        """Limit the time that a request may take, and the requests in flight.
+        """Limit the duration of a request and the number of requests in flight.
 
-        Without a ``guard``, all callers are admitted.
+        If there is no ``guard``, all callers are admitted.
         """
         self._observer = observer
         self._guard = guard
         self._timeout_s = timeout_s
-        self._free = max_concurrent_requests
+        self._free_slots = max_concurrent_requests
 
     def handler(self, service: str, methods: Mapping[str, Method[Any]]) -> grpc.GenericRpcHandler:
         """Return the handler that routes the calls of a service to its methods."""
@@ -92,50 +92,50 @@ class Methods:
         return grpc.method_handlers_generic_handler(service, handlers)
 
     def _handler(self, method: Method[Any], observed: ObservedMethod) -> UnaryHandler:
-        async def behaviour(data: bytes, context: Context) -> bytes:
+        async def handle(data: bytes, context: Context) -> bytes:
             try:
                 with observed.request(context):
                     return await self._answer(method, data, context)
             except (RetrievalError, CallRefused) as error:
                 await abort(context, CODES[type(error)], error_status(error))
-            # A bug. The log has the traceback, the caller gets no details.
+            # This is a bug. The log has the traceback, and the caller gets no details.
             except Exception:  # noqa: BLE001
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error")
             raise AssertionError("abort() raises")
 
         def refusal() -> tuple[grpc.StatusCode, str] | None:
-            if self._free > 0:
+            if self._free_slots > 0:
                 return None
             code = CODES[Overloaded]
-            observed.refused(code.name)
+            observed.record_refusal(code.name)
             return code, _OVERLOADED
 
-        return UnaryHandler(behaviour, refusal)
+        return UnaryHandler(handle, refusal)
 
     async def _answer(self, method: Method[Any], data: bytes, context: Context) -> bytes:
-        # Callers without permission, without time left, or over the limit cost no more than this.
+        # A caller that has no permission, no time left or no free slot costs no more than this.
         caller = self._guard and self._guard.admit(context.invocation_metadata() or ())
         deadline = self._deadline(context)
-        if self._free <= 0:
+        if self._free_slots <= 0:
             raise Overloaded(_OVERLOADED)
         if len(data) > LARGE_BYTES and method.check:
             method.check(data)
         request = _parse(method.request, data)
         # An empty batch is refused later, but it counts as one request.
         size = max(1, method.size(request))
-        self._free -= size
+        self._free_slots -= size
         try:
             if caller:
                 caller.charge(size - 1)
             return await method.answer(request, deadline)
         finally:
-            self._free += size
+            self._free_slots += size
 
     def _deadline(self, context: Context) -> float:
-        """Return the caller's deadline or our own limit, whichever is earlier, in loop time.
+        """Return the loop time of the caller's deadline or of our own limit, whichever is earlier.
 
         Raises:
-            OutOfTime: the caller's deadline has passed.
+            OutOfTime: The caller's deadline has passed.
         """
         remaining_s = context.time_remaining()
         if remaining_s == 0.0:

@@ -1,4 +1,4 @@
-"""retrieval.v1.RetrievalService."""
+"""The implementation of retrieval.v1.RetrievalService."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class RetrievalServicer:
     async def _retrieve(self, request: pb.RetrieveRequest, deadline: float) -> bytes:
         query = validation.query(request, self._limits)
         candidates = await self._retriever.retrieve(query, deadline)
-        self._observer.answered(candidates)
+        self._observer.record_answer(candidates)
         return encode_response(candidates)
 
     async def _batch_retrieve(self, request: pb.BatchRetrieveRequest, deadline: float) -> bytes:
         validation.check_batch(request)
-        answers = [self._outcome(one, deadline) for one in request.requests]
+        outcomes = [self._outcome(single, deadline) for single in request.requests]
         response = pb.BatchRetrieveResponse()
         counters = self._observer.metrics.batch_results
-        for outcome in await asyncio.gather(*answers):
+        for outcome in await asyncio.gather(*outcomes):
             result = response.results.add()
             if isinstance(outcome, RetrievalError):
                 result.error.CopyFrom(error_status(outcome))
@@ -59,7 +59,7 @@ class RetrievalServicer:
     async def _outcome(
         self, request: pb.RetrieveRequest, deadline: float
     ) -> bytes | RetrievalError:
-        """Return the answer of one request in a batch, or its error: others do not fail with it."""
+        """Return the response to one request of a batch, or its error, which fails no other one."""
         try:
             return await self._retrieve(request, deadline)
         except RetrievalError as error:

@@ -1,4 +1,4 @@
-"""gRPC status codes and error details of our errors."""
+"""The gRPC status codes and error details of our errors."""
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2

@@ -1,4 +1,4 @@
-"""Turns a request into a query, or names the field that breaks a rule of the API."""
+"""Turns a request into a query, or raises an error that names the invalid field."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _ALWAYS_SHORT = MAX_ID_BYTES // 4
 
 @dataclass(frozen=True)
 class Limits:
-    """The number of candidates that a request gets by default, and at most."""
+    """The default and the largest number of candidates of a request."""
 
     default_candidates: int = 100
     max_candidates: int = 1000
@@ -28,7 +28,7 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     """Return the query that a request asks for.
 
     Raises:
-        InvalidRequest: names the first field that breaks a rule.
+        InvalidRequest: A field breaks a rule. The error names the first such field.
     """
     which = request.WhichOneof("query")
     if which is None:
@@ -75,7 +75,8 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
 def check_batch(request: pb.BatchRetrieveRequest) -> None:
     """Raise InvalidRequest unless there are 1 to 256 requests."""
     if not 1 <= len(request.requests) <= MAX_BATCH:
-        raise InvalidRequest("requests", f"must be 1 to {MAX_BATCH}, not {len(request.requests)}")
+        count = len(request.requests)
+        raise InvalidRequest("requests", f"must have 1 to {MAX_BATCH} entries, not {count}")
 
 
 def _last_occurrences(ids: Sequence[str]) -> tuple[str, ...]:
@@ -84,18 +85,18 @@ def _last_occurrences(ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_count(field: str, ids: Sequence[str], limit: int) -> None:
-    """Check the count before the ids are copied: a message has room for millions."""
+    """Check the number of ids before they are copied, because a message has room for millions."""
     if len(ids) > limit:
         raise InvalidRequest(field, f"must have at most {limit} ids, not {len(ids)}")
 
 
 def _check_ids(field: str, ids: Sequence[str], *, empty_allowed: bool = False) -> None:
-    # Nearly always all ids are short, which is quick to check.
+    # Nearly always, all ids are short, which is quick to check.
     if max(map(len, ids)) <= _ALWAYS_SHORT and (empty_allowed or all(ids)):
         return
-    for position, one in enumerate(ids):
-        if one or not empty_allowed:
-            check_id(f"{field}[{position}]", one)
+    for position, value in enumerate(ids):
+        if value or not empty_allowed:
+            check_id(f"{field}[{position}]", value)
 
 
 def check_id(field: str, value: str) -> None:

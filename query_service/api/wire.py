@@ -1,7 +1,7 @@
 """Limits on large messages, checked before they are parsed.
 
-Two bytes of a message can be a request in a batch, which costs about a hundred bytes when parsed.
-A message of 64 MB took ten seconds and 3 GB to parse, only to be refused afterwards. For the format
+A request in a batch can be as small as two bytes, but takes about a hundred bytes when parsed. A
+message of 64 MB took ten seconds and 3 GB to parse, only to be refused afterwards. For the format,
 see https://protobuf.dev/programming-guides/encoding/.
 """
 
@@ -14,9 +14,9 @@ from query_service.api.validation import (
 from query_service.errors import InvalidRequest
 from query_service.varint import read_varint
 
-#: Smaller messages may be parsed whatever they hold: at most 20 MB and about 50 ms.
+#: Messages up to this size are parsed unchecked, which takes at most 20 MB and about 50 ms.
 LARGE_BYTES = 256 * 1024
-#: Room for fields that are not repeated, and for fields that only newer clients know.
+#: The allowance for fields that are not repeated, and for fields that only newer clients know.
 _OTHER_FIELDS = 100
 _MAX_REQUEST_FIELDS = MAX_EXCLUSIONS + MAX_RECENT_ITEMS + _OTHER_FIELDS
 #: An interaction has no repeated fields.
@@ -41,12 +41,12 @@ def check_interactions(data: bytes) -> None:
 
 
 def _check_messages(name: str, data: bytes, max_messages: int, max_fields: int) -> None:
-    """Check a message whose field 1 holds up to ``max_messages`` messages of ``max_fields``."""
+    """Check a message whose field 1 holds at most ``max_messages`` messages of ``max_fields``."""
     position = fields = 0
     while position < len(data):
         fields += 1
         if fields > max_messages + _OTHER_FIELDS:
-            raise InvalidRequest(name, f"must be 1 to {max_messages}")
+            raise InvalidRequest(name, f"must have 1 to {max_messages} entries")
         tag, begin, position = _field(data, position)
         # A field has at least two bytes.
         if tag == _MESSAGES_TAG and position - begin > 2 * max_fields:
@@ -70,8 +70,8 @@ def _check_field_count(name: str, data: bytes, position: int, end: int, max_fiel
 def _field(data: bytes, position: int) -> tuple[int, int, int]:
     """Return the tag of the field at ``position``, and where its value begins and ends.
 
-    The fields inside a group count as if they were outside of it. A malformed field ends with the
-    message, which cannot be parsed anyway.
+    Fields inside a group count like fields outside of it. A malformed field extends to the end of
+    the message, which cannot be parsed anyway.
     """
     try:
         tag, position = read_varint(data, position)

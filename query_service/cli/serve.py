@@ -110,6 +110,6 @@ def _serve(settings: Settings) -> int:
         *(count, run_worker, settings.host, settings.port),
         grace_s=settings.lame_duck_s + settings.grace_s,
         on_ready=announce,
-        on_end=samples.ended,
+        on_end=samples.mark_ended,
         held=held,
     )

@@ -1,7 +1,7 @@
-"""What operators see of the service: metrics, traces, and log lines about requests.
+"""Telemetry for operators: metrics, traces, and log lines about requests.
 
 The other packages do not know the kinds of telemetry. Decorators observe the model and the seen
-store from outside, and an observer passes on what happens to metrics, traces and the log.
+store from outside, and an observer reports to the metrics, the traces and the log.
 
 observer.py     observes requests and answers
 decorators.py   observe the model, its Predicts and the seen store

@@ -13,7 +13,7 @@ from query_service.core.retriever import Model
 from query_service.errors import SeenStoreUnavailable
 from query_service.telemetry.observer import Observer, current_request, now_s
 
-#: Names in the request log of what a request waited for.
+#: The names in the request log for the parts of the system that requests wait for.
 MODEL_SERVER = "model_server"
 SEEN_STORE = "seen_store"
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class ObservedModel:
-    """A :class:`query_service.core.retriever.Model` that observes how long requests wait for it."""
+    """A :class:`query_service.core.retriever.Model` that measures how long requests wait for it."""
 
     def __init__(self, model: Model, observer: Observer) -> None:
         self._model = model
@@ -38,13 +38,13 @@ class ObservedModel:
         try:
             return await self._model.fetch(query, depth, deadline)
         finally:
-            request.waited(MODEL_SERVER, began_s)
+            request.record_wait(MODEL_SERVER, began_s)
             if self._tracer:
                 self._spans.pop(id(query), None)
 
 
 def observe_predict(observer: Observer, address: str) -> ObservePredict:
-    """Return an observer of Predicts for the TensorFlow Serving client of ``address``."""
+    """Return a function that observes each Predict to the model server at ``address``."""
 
     @contextmanager
     def observe(
@@ -54,7 +54,7 @@ def observe_predict(observer: Observer, address: str) -> ObservePredict:
         span: Any = None
         metadata: Metadata = None
         if tracer:
-            spans = [observer.spans[id(one)] for one in queries if id(one) in observer.spans]
+            spans = [observer.spans[id(query)] for query in queries if id(query) in observer.spans]
             span = tracer.predict(spans, address, signature, depths)
             metadata = tracer.metadata(span)
         began_s, status = now_s(), "OK"
@@ -77,20 +77,20 @@ def observe_predict(observer: Observer, address: str) -> ObservePredict:
 
 
 class ObservedSeenStore:
-    """A :class:`query_service.core.filters.SeenStore` that observes reading."""
+    """A :class:`query_service.core.filters.SeenStore` that measures its reads."""
 
     def __init__(self, store: SeenStore, observer: Observer) -> None:
         self._store, self._metrics = store, observer.metrics
 
     async def seen(self, user_id: str, limit: int | None = None) -> Set[bytes] | None:
         """Return what the store returns."""
-        return await self._observed(self._store.seen(user_id, limit))
+        return await self._observe(self._store.seen(user_id, limit))
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> Set[bytes]:
         """Return what the store returns."""
-        return await self._observed(self._store.seen_among(user_id, item_ids))
+        return await self._observe(self._store.seen_among(user_id, item_ids))
 
-    async def _observed(self, read: Awaitable[T]) -> T:
+    async def _observe(self, read: Awaitable[T]) -> T:
         began_s = now_s()
         try:
             return await read
@@ -104,7 +104,7 @@ class ObservedSeenStore:
         finally:
             self._metrics.seen_duration.observe(now_s() - began_s)
             if request := current_request.get():
-                request.waited(SEEN_STORE, began_s)
+                request.record_wait(SEEN_STORE, began_s)
 
     async def close(self) -> None:
         """Close the store."""

@@ -41,8 +41,8 @@ class Exporter:
         collectors = CollectorRegistry()
         collectors.register(_Collector(registry))
         try:
-            family, *_, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _Server(family, (str(found[0]), port), reuse_port)
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._server = _Server(family, (str(address[0]), port), reuse_port)
         except OSError as error:
             where = host_port(host, port)
             raise StartError(f"cannot listen on {where}: {error.strerror}") from error
@@ -87,7 +87,7 @@ class _Collector(Collector):
         """Yield all metrics with their current values."""
         for family in self._registry.families:
             yield self._metric(family)
-            # Lets the event loop's thread run between two metrics.
+            # Let the event loop's thread run between two metrics.
             time.sleep(0)
         build = {"version": VERSION, "python": platform.python_version()}
         yield InfoMetricFamily("shortlist_build", "Versions of the service and of Python.", build)

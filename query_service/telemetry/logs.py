@@ -14,30 +14,30 @@ _ExceptionInfo = (
 )
 
 
-def set_up(name: str) -> None:
-    """Write the log to standard error, in one of the ``FORMATS``."""
+def set_up(log_format: str) -> None:
+    """Write the log to standard error, in the format ``text`` or ``json``."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if name == "json" else TextFormatter())
-    handler.addFilter(_holds_no_metadata)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.addFilter(_contains_no_metadata)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-def _holds_no_metadata(record: logging.LogRecord) -> bool:
+def _contains_no_metadata(record: logging.LogRecord) -> bool:
     """Return False for gRPC's line about metadata that is not UTF-8, which may repeat a token."""
     return not (record.name.startswith("grpc.") and "Invalid encoding" in str(record.msg))
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the fields of a record, which were given as ``extra={"fields": ...}``."""
-    found: dict[str, Any] = getattr(record, "fields", {})
-    return found
+    """Return the fields that were passed to the logger as ``extra={"fields": ...}``."""
+    extra: dict[str, Any] = getattr(record, "fields", {})
+    return extra
 
 
 class TextFormatter(logging.Formatter):
-    """Formats time, level, message and ``key=value`` pairs; tracebacks follow on lines below."""
+    """Formats a line of time, level, message and ``key=value`` pairs, followed by tracebacks."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
-        """Return the time in UTC, after RFC 3339."""
+        """Return the time in UTC, in the format of RFC 3339."""
         time = datetime.fromtimestamp(record.created, UTC)
         return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -63,7 +63,7 @@ class JsonFormatter(TextFormatter):
     """Formats one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, traceback included."""
+        """Return one line that includes the traceback."""
         line = {
             "time": self.formatTime(record),
             "level": record.levelname,
@@ -83,6 +83,6 @@ def _name(error: BaseException) -> str:
 
 
 def log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an event loop's error. The default handler would print the exception's message."""
+    """Log an event loop's error, without the exception's message that the default handler shows."""
     error = context.get("exception")
     logger.error("%s", context["message"], exc_info=error)

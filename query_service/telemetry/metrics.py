@@ -1,6 +1,6 @@
-"""All metrics. docs/observability.md explains each of them to operators.
+"""Declares all metrics, which docs/observability.md explains to operators.
 
-A label has few values, all known at startup, and no value is an id.
+Every label has few values, which are known at startup. User and item ids are never label values.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _EXCLUDED = (0.0, 1.0, 10.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0)
 
 
 class MethodMetrics(NamedTuple):
-    """The metrics of one method: requests by status, and their durations."""
+    """The metrics of one method: the number of requests by status, and their durations."""
 
     requests: dict[str, Counter]
     duration: Histogram
@@ -43,7 +43,7 @@ class Metrics:
     """The metrics of one worker."""
 
     def __init__(self, samples: SharedSamples | None = None, worker: int = 0) -> None:
-        """Declare the metrics; without ``samples`` they are those of a single worker."""
+        """Declare the metrics of a worker, which is the only one if ``samples`` is None."""
         self.registry = registry = MetricRegistry(samples or SharedSamples(), worker)
         counter, gauge, histogram = registry.counter, registry.gauge, registry.histogram
 
@@ -57,14 +57,14 @@ class Metrics:
         )
         self.in_flight = gauge("shortlist_requests_in_flight", "Requests in flight.")
         results = counter(
-            "shortlist_batch_results_total", "Users and items of BatchRetrieve.", "status"
+            "shortlist_batch_results_total", "Results in the responses of BatchRetrieve.", "status"
         )
         self.batch_results = {status: results.labelled(status) for status in STATUSES}
 
         answers = counter("shortlist_answers_total", "Lists of candidates returned.", "origin")
         self.answers = {origin: answers.labelled(origin) for origin in ORIGINS}
         self.candidates = histogram(
-            "shortlist_answer_candidates", "Candidates of an answer.", _CANDIDATES
+            "shortlist_answer_candidates", "Candidates in an answer.", _CANDIDATES
         ).labelled()
         self.excluded = histogram(
             "shortlist_excluded_items", "Item ids that an answer had to leave out.", _EXCLUDED
@@ -73,7 +73,8 @@ class Metrics:
             "shortlist_refetches_total", "Deeper fetches because filters left too few candidates."
         ).labelled()
         self.fallbacks = counter(
-            "shortlist_fallbacks_total", "Popularity answers while the model was unavailable."
+            "shortlist_fallbacks_total",
+            "Answers with popular items while the model was unavailable.",
         ).labelled()
 
         predicts = counter(

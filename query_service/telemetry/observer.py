@@ -25,8 +25,8 @@ class Observer:
     """The telemetry of one process.
 
     Attributes:
-        spans: If spans are exported: the spans of requests whose query waits for the model, by the
-            ``id()`` of the query.
+        spans: The spans of requests that wait for the model, by the ``id()`` of their query. It
+            stays empty if no spans are exported.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class Observer:
         tracer: Tracer | None = None,
         log: RequestLog | None = None,
     ) -> None:
-        """Combine the kinds of telemetry; by default only metrics are kept, in this process."""
+        """Combine the kinds of telemetry. By default, metrics are kept and nothing is exported."""
         self.metrics = metrics or Metrics()
         self.tracer = tracer
         self.log = log
         self.spans: dict[int, Any] = {}
 
-    def answered(self, candidates: Candidates) -> None:
+    def record_answer(self, candidates: Candidates) -> None:
         """Count the answer to a query."""
         metrics = self.metrics
         metrics.answers[candidates.source.value].add()
@@ -52,13 +52,13 @@ class Observer:
         if candidates.fallback:
             metrics.fallbacks.add()
 
-    def health(self, serving: bool, version: int | None) -> None:
+    def record_health(self, serving: bool, version: int | None) -> None:
         """Record whether the model server is ready, and the version of its model."""
         self.metrics.serving.set(serving)
         self.metrics.model_version.set(version or 0)
 
     async def close(self) -> None:
-        """Write and export what is left."""
+        """Write the remaining log lines and export the remaining spans."""
         if self.log:
             self.log.close()
         if self.tracer:
@@ -83,15 +83,15 @@ class ObservedMethod:
         self.metrics: MethodMetrics = observer.metrics.method(name)
 
     def request(self, context: Any) -> ObservedRequest:
-        """Return a context manager for one request."""
+        """Return a context manager that observes one request."""
         tracer = self.observer.tracer
         if tracer is None:
             return ObservedRequest(self, context, None)
         pairs = context.invocation_metadata() or ()
         return ObservedRequest(self, context, tracer.request(self.service, self.name, pairs))
 
-    def refused(self, status: str) -> None:
-        """Count a request that was refused before it was looked at."""
+    def record_refusal(self, status: str) -> None:
+        """Count a request that was refused before it was read."""
         self.metrics.requests[status].add()
         self.metrics.duration.observe(0.0)
         if self.observer.log:
@@ -108,7 +108,7 @@ class ObservedRequest:
         self._waited_for: str | None = None
         self._longest_s = 0.0
 
-    def waited(self, part: str, began_s: float) -> None:
+    def record_wait(self, part: str, began_s: float) -> None:
         """Note that the request has waited for a part of the system since ``began_s``."""
         seconds = now_s() - began_s
         if seconds > self._longest_s:
@@ -127,7 +127,7 @@ class ObservedRequest:
         seconds = now_s() - self._began_s
         method = self._method
         status = "OK" if error is None else method.outcome(error, self._context)
-        # Break the cycle: the call refers to its task, whose context refers to this request.
+        # Break a cycle: the call refers to its task, whose context refers to this request.
         del self._context
         observer = method.observer
         observer.metrics.in_flight.add(-1)

@@ -4,9 +4,9 @@ Each worker has a block of samples in shared memory. It alone writes its block, 
 all blocks. All workers must declare the same metrics in the same order, so that a sample means the
 same in every block. Label values are therefore declared at startup, and no request looks one up.
 
-prometheus_client's multiprocess mode would do the same with a file for each process and type of
-metric, which remain after the process. An increment takes it 2.2 us and an observation 5.0 us; here
-they take 0.13 us and 0.37 us (CPython 3.11, the same machine), and a request makes about ten.
+prometheus_client's multiprocess mode does the same with one file per process and type of metric,
+and the files outlive their process. Its increments take 2.2 us and its observations 5.0 us, while
+ours take 0.13 us and 0.37 us (CPython 3.11, same machine). A request makes about ten of them.
 """
 
 import mmap
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
-#: The capacity of a block, in 32 KiB; the system provides only pages that are written.
+#: The number of samples in a block, which takes at most 32 KiB. Only pages that are written count.
 MAX_SAMPLES = 4_096
 #: The index of the sample that is 1 while the worker of a block is alive.
 _ALIVE = 0
@@ -24,9 +24,9 @@ Block: TypeAlias = "memoryview[float]"
 
 
 class SharedSamples:
-    """The blocks of all workers, by the number of the worker. Create it before forking.
+    """The blocks of all workers, by worker number. Must be created before the workers are forked.
 
-    The memory is anonymous, so that no file is left behind however a process ends. A worker that
+    The memory is anonymous, so that no file is left behind, however a process ends. A worker that
     replaces a dead one continues with its block, so that counters never decrease.
     """
 
@@ -35,7 +35,7 @@ class SharedSamples:
             memoryview(mmap.mmap(-1, MAX_SAMPLES * 8)).cast("d") for _ in range(workers)
         ]
 
-    def ended(self, worker: int) -> None:
+    def mark_ended(self, worker: int) -> None:
         """Note that a worker has ended, so that its gauges no longer count."""
         self.blocks[worker][_ALIVE] = 0
 
@@ -51,22 +51,22 @@ class Counter:
         self._block, self.first = block, first
 
     def add(self, amount: float = 1) -> None:
-        """Add to the number."""
+        """Add ``amount`` to the value."""
         self._block[self.first] += amount
 
 
 class Gauge(Counter):
-    """A number that may also decrease: ``add`` accepts negative amounts."""
+    """A number that may also decrease, so ``add`` accepts negative amounts."""
 
     __slots__ = ()
 
     def set(self, value: float) -> None:
-        """Set the number."""
+        """Set the value."""
         self._block[self.first] = value
 
 
 class Histogram:
-    """Counts observations by upper bounds, and sums them up."""
+    """Counts observations in buckets with upper bounds, and adds up their values."""
 
     __slots__ = ("_block", "_buckets", "bounds", "first", "size")
 
@@ -118,8 +118,10 @@ class MetricRegistry:
         self._used = _ALIVE + 1
 
     def counter(self, name: str, text: str, *labels: str) -> Family[Counter]:
-        """Declare counters; a value is the sum over all workers, ended ones included."""
-        family = Family(Counter, name, text, labels, lambda: Counter(self._block, self._take(1)))
+        """Declare counters, whose values are sums over all workers that ever ran."""
+        family = Family(
+            Counter, name, text, labels, lambda: Counter(self._block, self._allocate(1))
+        )
         self.families.append(family)
         return family
 
@@ -131,11 +133,11 @@ class MetricRegistry:
         ``over_workers`` combines the values of the workers that are alive.
         """
         family = Family(
-            Gauge, name, text, (), lambda: Gauge(self._block, self._take(1)), over_workers
+            Gauge, name, text, (), lambda: Gauge(self._block, self._allocate(1)), over_workers
         )
         self.families.append(family)
         gauge = family.labelled()
-        # An ended worker may have left a value.
+        # A previous worker with the same block may have left a value.
         gauge.set(0)
         return gauge
 
@@ -145,13 +147,13 @@ class MetricRegistry:
         """Declare histograms with upper bounds in ascending order."""
 
         def make() -> Histogram:
-            return Histogram(self._block, self._take(len(bounds) + 2), bounds)
+            return Histogram(self._block, self._allocate(len(bounds) + 2), bounds)
 
         family = Family(Histogram, name, text, labels, make)
         self.families.append(family)
         return family
 
-    def _take(self, size: int) -> int:
+    def _allocate(self, size: int) -> int:
         first = self._used
         self._used += size
         if self._used > MAX_SAMPLES:

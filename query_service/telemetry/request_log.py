@@ -1,6 +1,6 @@
 """Log lines about slow and failed requests, without ids and at a limited rate.
 
-Every request fails in an outage. Only the first requests of each second get a line of their own,
+In an outage every request fails. Only the first requests of each second get a line of their own,
 and one more line counts the others.
 """
 
@@ -19,11 +19,11 @@ class RequestLog:
     """Writes lines about requests. Must be used in a running event loop."""
 
     def __init__(self, slow_s: float | None = None) -> None:
-        """Log requests that take ``slow_s`` seconds or longer; None: only those that fail."""
+        """Log failed requests, and those of at least ``slow_s`` seconds unless it is None."""
         self.slow_s = float("inf") if slow_s is None else slow_s
-        self._left = LINES_PER_SECOND
+        self._lines_left = LINES_PER_SECOND
         self._suppressed = 0
-        self._second: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def write(
         self,
@@ -35,13 +35,13 @@ class RequestLog:
         error: BaseException | None = None,
         trace_id: str | None = None,
     ) -> None:
-        """Write a line about a request, or only count it if this second has its lines already."""
-        if self._second is None:
-            self._second = asyncio.get_running_loop().call_later(1.0, self._next_second)
-        if not self._left:
+        """Write a line about a request, or only count it if the limit of this second is reached."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(1.0, self._next_second)
+        if not self._lines_left:
             self._suppressed += 1
             return
-        self._left -= 1
+        self._lines_left -= 1
         fields = {
             "method": method,
             "status": status,
@@ -59,14 +59,15 @@ class RequestLog:
         )
 
     def close(self) -> None:
-        """Write the count of requests that had no line of their own."""
-        if self._second is not None:
-            self._second.cancel()
+        """Write the number of requests that got no line of their own."""
+        if self._timer is not None:
+            self._timer.cancel()
             self._next_second()
 
     def _next_second(self) -> None:
         if self._suppressed:
             logger.warning(
-                "more requests were slow or failed", extra={"fields": {"count": self._suppressed}}
+                "further requests were slow or failed",
+                extra={"fields": {"count": self._suppressed}},
             )
-        self._left, self._suppressed, self._second = LINES_PER_SECOND, 0, None
+        self._lines_left, self._suppressed, self._timer = LINES_PER_SECOND, 0, None

@@ -16,7 +16,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from query_service import VERSION
 from query_service.telemetry.metrics import STATUSES
 
-#: The longest that shutdown waits for an unavailable collector; a supervisor waits longer.
+#: Shutdown waits at most this long for an unavailable collector. The supervisor waits longer.
 FLUSH_S = 2.0
 _SERVICE_NAME = "shortlist-query-service"
 _PREDICT_SERVICE = "tensorflow.serving.PredictionService"
@@ -27,10 +27,10 @@ _SERVER_ERRORS = {
 
 
 class Tracer:
-    """Makes spans and exports them in the background."""
+    """Creates spans and exports them in the background."""
 
     def __init__(self, exporter: str) -> None:
-        """Export to ``otlp`` or ``console``; OpenTelemetry reads all else from OTEL_* variables."""
+        """Export to ``otlp`` or ``console``, as the OTEL_* environment variables configure it."""
         ours = Resource({"service.name": _SERVICE_NAME, "service.version": VERSION})
         # Attributes from the environment take precedence over ours.
         resource = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
@@ -55,12 +55,12 @@ class Tracer:
     ) -> Span:
         """Start the span of a Predict that serves these requests.
 
-        It belongs to the trace of the first sampled request, and is linked with all sampled ones.
+        It belongs to the trace of the first sampled request, and links to all sampled requests.
         """
         sampled = [span for span in requests if span.get_span_context().trace_flags.sampled]
         if not sampled:
             return trace.INVALID_SPAN
-        # gRPC does not tell which of several servers it asks.
+        # If there are several servers, gRPC does not say which one it calls.
         host, _, port = (address, "", "") if "," in address else address.rpartition(":")
         span = self._tracer.start_span(
             f"{_PREDICT_SERVICE}/Predict",
@@ -76,11 +76,11 @@ class Tracer:
                 "shortlist.queries": len(depths),
                 "shortlist.depth": max(depths),
             },
-            [Link(one.get_span_context()) for one in sampled],
+            [Link(request.get_span_context()) for request in sampled],
         )
         context = span.get_span_context()
-        for one in sampled[1:]:
-            one.add_link(context)
+        for request in sampled[1:]:
+            request.add_link(context)
         return span
 
     def metadata(self, span: Span) -> tuple[tuple[str, str], ...]:
@@ -95,14 +95,14 @@ class Tracer:
         return trace.format_trace_id(context.trace_id) if context.trace_flags.sampled else None
 
     def end(self, span: Span, status: str, *, server: bool) -> None:
-        """End a span with a gRPC status; ``server`` tells which side of the call it is."""
+        """End a span with a gRPC status. ``server`` is True on the server's side of the call."""
         span.set_attribute("rpc.grpc.status_code", STATUSES.index(status))
         if status in _SERVER_ERRORS if server else status != "OK":
             span.set_status(Status(StatusCode.ERROR, status))
         span.end()
 
     async def close(self) -> None:
-        """Export the remaining spans, for FLUSH_S at most."""
+        """Export the remaining spans, and wait at most FLUSH_S seconds for that."""
         loop = asyncio.get_running_loop()
         flushed: asyncio.Future[None] = loop.create_future()
 

@@ -221,7 +221,7 @@ def test_largest_batch_of_interactions_is_accepted() -> None:
     assert len(data) > wire.LARGE_BYTES
     wire.check_interactions(data)
     for wrong, message in [
-        (b"\x0a\x00" * 1_101, "must be 1 to 1000"),
+        (b"\x0a\x00" * 1_101, "must have 1 to 1000 entries"),
         (
             b"\x0a\xca\x01" + b"\x1a\x00" * 101,
             r"interactions\[0\]: must not have more",

@@ -247,7 +247,7 @@ def test_gauges_of_an_ended_worker_do_not_count() -> None:
         return registry.totals(family, family.children[labels])[0]
 
     assert total("shortlist_requests_in_flight") == 6
-    samples.ended(1)
+    samples.mark_ended(1)
     assert total("shortlist_requests_in_flight") == 3
     assert total("shortlist_cache_lookups_total", "hit") == 10
     # Its replacement uses the same block.

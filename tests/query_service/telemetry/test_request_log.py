@@ -148,7 +148,7 @@ def test_outage_does_not_flood_the_log(
     seconds = time.monotonic() - began
     lines = [json.loads(line) for line in _request_lines(capfd)]
     written = [one for one in lines if one["message"] == "request failed"]
-    more = [one for one in lines if one["message"] == "more requests were slow or failed"]
+    more = [one for one in lines if one["message"] == "further requests were slow or failed"]
     assert LINES_PER_SECOND <= len(written) <= LINES_PER_SECOND * (seconds + 1)
     assert len(written) + sum(one["count"] for one in more) == requests
     # The traceback names the status of the model server, but not its message.
