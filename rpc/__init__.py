@@ -1,11 +1,11 @@
-"""What every gRPC server of this project shares: TLS, tokens, rate limits, health, reflection.
+"""The parts that our gRPC servers share: TLS, tokens, rate limits, health and reflection.
 
-It knows nothing of the services that use it and imports none of their packages. Only
+The package knows nothing about the services that use it and imports none of their packages. Only
 health_servicer, reflection, status and tls load gRPC; a process may import the others before it
 forks.
 
-addresses.py        host and port as text, several addresses as one gRPC target, public addresses
-credentials.py      options of clients: a token, certificates; opens their gRPC channels
+addresses.py        formats addresses, and refuses to listen on public ones without protection
+credentials.py      command-line options, credentials and channels of clients
 errors.py           the exceptions of this package
 guard.py            admits or refuses a call by its token and rate limit
 health_servicer.py  grpc.health.v1 over gRPC

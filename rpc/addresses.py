@@ -1,4 +1,4 @@
-"""Addresses: as text, as one gRPC target, and which of them a server may listen on unprotected."""
+"""Formats addresses, and refuses to listen on public ones without protection."""
 
 import ipaddress
 import logging
@@ -15,19 +15,19 @@ def host_port(host: str, port: int) -> str:
 
 
 def grpc_target(addresses: str) -> str:
-    """Return the name by which gRPC resolves ``HOST:PORT``, or several addresses and commas.
+    """Return the gRPC target for ``HOST:PORT``, or for several addresses separated by commas.
 
     gRPC resolves one name per channel. A host name stands for all of its IP addresses, so several
-    hosts are only possible as IP addresses of one family.
+    addresses must be IP addresses of one family.
 
     Raises:
         ValueError: several addresses that are not ``IP:PORT`` of one family.
     """
     if "," not in addresses:
         return addresses
-    each = [one.strip() for one in addresses.split(",")]
+    each = [address.strip() for address in addresses.split(",")]
     try:
-        families = {ipaddress.ip_address(_host(one)).version for one in each}
+        families = {ipaddress.ip_address(_host(address)).version for address in each}
     except ValueError:
         families = set()
     if len(families) != 1:
@@ -43,7 +43,7 @@ def check_exposure(
 ) -> None:
     """Refuse to listen on a public address without TLS and without tokens.
 
-    Logs a warning if only one of the two is configured and that leaves a gap.
+    Log a warning if only one of the two is configured and callers are not fully protected.
 
     Raises:
         StartError: the address is public and nothing protects it, or the host does not resolve.
@@ -57,10 +57,10 @@ def check_exposure(
     if not tls and not tokens:
         raise StartError(
             f"--host {host} can be reached from other machines, and anyone there could call the "
-            "service: give --tls-cert and --tls-key, or --tokens, or else --insecure"
+            "service: set --tls-cert and --tls-key, or --tokens, or else --insecure"
         )
     if not tls:
-        logger.warning("there is no TLS: others can read the tokens on their way to %s", host)
+        logger.warning("there is no TLS, so others can read the tokens on their way to %s", host)
     elif not tokens and not client_certificates:
         logger.warning(
             "anyone who reaches %s can call the service: there is TLS, but neither "
@@ -75,8 +75,8 @@ def is_loopback(host: str) -> bool:
     Raises:
         OSError: the host does not resolve.
     """
-    found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-    return all(ipaddress.ip_address(place[0]).is_loopback for *_, place in found)
+    results = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in results)
 
 
 def _host(address: str) -> str:

@@ -1,4 +1,4 @@
-"""What clients need to call a server: command-line options, credentials, and the channel."""
+"""The command-line options, credentials and channels of clients."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rpc.pem import read_certificates, read_file, read_pair
 if TYPE_CHECKING:
     import grpc
 
-#: Option, environment variable, metavar, help. The variables are not those of the server: both may
-#: be set in a container whose health check calls the server in it.
+#: Option, environment variable, metavar and help. The variables differ from those of the server,
+#: because both may be set in a container whose health check calls its own server.
 _OPTIONS = (
     ("--token-file", "TOKEN_FILE", "FILE", "Send the token in this file."),
     ("--tls-ca", "CLIENT_TLS_CA", "FILE", "Use TLS, and trust the authorities in this PEM file."),
@@ -30,9 +30,9 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class Credentials:
-    """A token and PEM data. A channel uses TLS if there are ``root_certificates``.
+    """A token and PEM data. A channel uses TLS if ``root_certificates`` are set.
 
-    ``server_name`` is the name in the service's certificate if it is not the host of the address.
+    ``server_name`` is the name in the service's certificate if it differs from the address's host.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -77,8 +77,8 @@ def read(parsed: argparse.Namespace) -> Credentials:
 def open_channel(
     address: str, credentials: Credentials, options: Sequence[tuple[str, Any]] = ()
 ) -> grpc.Channel:
-    """Return a channel to ``HOST:PORT``: over TLS if the credentials have root certificates."""
-    # Imported only here: commands parse their options before they load gRPC.
+    """Return a channel to ``HOST:PORT``, with TLS if the credentials have root certificates."""
+    # Commands parse their options before they load gRPC.
     import grpc
 
     if credentials.root_certificates is None:
@@ -92,5 +92,5 @@ def open_channel(
 
 
 def call_metadata(credentials: Credentials) -> tuple[tuple[str, str], ...]:
-    """Return the metadata to send with each call: the token, if there is one."""
+    """Return the metadata to send with each call, which holds the token if there is one."""
     return (("authorization", f"Bearer {credentials.token}"),) if credentials.token else ()

@@ -12,21 +12,21 @@ from rpc.tokens import Key
 
 logger = logging.getLogger(__name__)
 
-#: How often the token file is read. A removed token is refused at most about this much later.
+#: The token file is read this often, so a removed token stays valid for about this long at most.
 INTERVAL_S = 1.0
 
 _HEADER = "authorization"
 _SCHEME = "bearer"
-#: How many different headers are remembered per token. Only a caller that invents spellings, such
-#: as more blanks, needs more.
-_SPELLINGS = 4
+#: The number of headers to cache per token. Only a caller that varies the header, for example with
+#: extra spaces, needs more.
+_HEADERS_PER_TOKEN = 4
 
 
 class RateLimit:
     """A token bucket (https://en.wikipedia.org/wiki/Token_bucket) of one second's requests."""
 
     def __init__(self, requests_per_s: float, *, now: Callable[[], float] = time.monotonic) -> None:
-        """Start with a full bucket. It holds at least one request, even at a rate below 1."""
+        """Start with a full bucket, which holds at least one request even at a rate below 1."""
         self._rate = requests_per_s
         self._capacity = self._left = max(1.0, requests_per_s)
         self._now = now
@@ -44,7 +44,7 @@ class RateLimit:
         return 0.0
 
     def charge(self, requests: int) -> None:
-        """Take more requests, even more than are left. Later ones wait until that is repaid."""
+        """Take more requests, even if fewer are left. Later requests wait until they are repaid."""
         self._left -= requests
 
 
@@ -54,8 +54,8 @@ class Caller:
     def __init__(self, key: Key, workers: int) -> None:
         self.key = key
         self._limit = RateLimit(key.requests_per_s / workers) if key.requests_per_s else None
-        #: Calls refused since the last log line about them.
-        self.refused = 0
+        #: The number of calls refused since the last log line about them.
+        self.refused_calls = 0
 
     def take(self) -> None:
         """Count one request.
@@ -64,20 +64,20 @@ class Caller:
             RateLimited: the caller has used up its rate limit.
         """
         if self._limit and (wait_s := self._limit.take()):
-            self.refused += 1
+            self.refused_calls += 1
             raise RateLimited(
                 f"{self.key.name} is limited to {self.key.requests_per_s:g} requests per second",
                 wait_s,
             )
 
     def charge(self, requests: int) -> None:
-        """Count more requests of a call that has been admitted."""
+        """Count further requests in a call that has been admitted."""
         if self._limit:
             self._limit.charge(requests)
 
 
 class Guard:
-    """Knows the callers in a token file as of when it was last good."""
+    """Admits the callers in a token file. An invalid file does not replace the last valid one."""
 
     def __init__(self, path: str, workers: int = 1) -> None:
         """Read the file. ``workers`` is the number of processes that share each rate limit.
@@ -91,16 +91,16 @@ class Guard:
         self._last_error = ""
         self._refused = 0
         self._callers: dict[Key, Caller] = {}
-        # By the whole header value. Hashing a token and comparing it with all keys would be most
-        # of the cost of admitting a call.
+        # A cache by the whole header value. Without it, hashing a token and comparing it with all
+        # keys would be most of the cost of admitting a call.
         self._by_header: dict[str | bytes, Caller] = {}
         self._use(tokens.parse(self._data, path))
 
     def admit(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Return the caller of a call and count one request of it.
+        """Return the caller that a call's metadata identifies, and count one request.
 
         Raises:
-            Unauthenticated: the metadata hold no valid token.
+            Unauthenticated: the metadata contains no valid token.
             RateLimited: the caller has used up its rate limit.
         """
         for name, value in metadata:
@@ -111,19 +111,21 @@ class Guard:
                     return caller
                 break
         self._refused += 1
-        raise Unauthenticated("a valid token is required as metadata, authorization: Bearer TOKEN")
+        raise Unauthenticated(
+            "a valid token is required in the metadata, as authorization: Bearer TOKEN"
+        )
 
     async def watch(self) -> None:
-        """Reload the file and log refusals once per interval, until cancelled."""
+        """Reload the file and log refusals once per interval until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL_S)
             await self.reload()
             self._log_refused()
 
     async def reload(self) -> None:
-        """Use the tokens now in the file. If it cannot be used, keep the previous ones."""
+        """Use the tokens that are now in the file, or keep the previous ones if it is invalid."""
         try:
-            # In a thread, because a disk may be slow.
+            # Read the file in a thread, because a disk may be slow.
             data = await asyncio.to_thread(read_file, self._path)
             if data == self._data:
                 self._last_error = ""
@@ -136,7 +138,7 @@ class Guard:
             return
         self._data, self._last_error = data, ""
         self._use(keys)
-        logger.info("tokens are now those of %s", ", ".join(key.name for key in keys))
+        logger.info("loaded the tokens of %s", ", ".join(key.name for key in keys))
 
     def _log_refused(self) -> None:
         """Log one line per kind of refusal, however many calls were refused."""
@@ -144,28 +146,28 @@ class Guard:
             logger.warning("%d calls without a valid token were refused", self._refused)
             self._refused = 0
         for key, caller in self._callers.items():
-            if caller.refused:
+            if caller.refused_calls:
                 logger.warning(
                     "%d calls of %s were refused: its limit is %g requests per second",
-                    *(caller.refused, key.name, key.requests_per_s),
+                    *(caller.refused_calls, key.name, key.requests_per_s),
                 )
-                caller.refused = 0
+                caller.refused_calls = 0
 
     def _use(self, keys: list[Key]) -> None:
-        # Callers that stay keep what is left of their rate limits.
+        # Callers that are still in the file keep the state of their rate limits.
         self._callers = {key: self._callers.get(key) or Caller(key, self._workers) for key in keys}
         self._by_header = {}
 
     def _look_up(self, header: str | bytes) -> Caller | None:
-        # gRPC gives bytes only for names that end with -bin.
+        # In gRPC metadata, only names that end with -bin have values of type bytes.
         assert isinstance(header, str)
         scheme, _, token = header.partition(" ")
         if scheme.lower() != _SCHEME:
             return None
-        key = tokens.matching(self._callers, token.strip())
+        key = tokens.find_key(self._callers, token.strip())
         if key is None:
             return None
-        if len(self._by_header) >= _SPELLINGS * len(self._callers):
+        if len(self._by_header) >= _HEADERS_PER_TOKEN * len(self._callers):
             self._by_header.clear()
         self._by_header[header] = self._callers[key]
         return self._callers[key]

@@ -1,7 +1,7 @@
-"""grpc.health.v1.Health, in which a slow watcher delays nobody but itself.
+"""An implementation of grpc.health.v1.Health in which a slow watcher delays only itself.
 
-grpcio's own servicer writes to its watchers while it holds a lock. A watcher that stops reading
-keeps that lock forever, and then no status can be set any more.
+grpcio's own servicer writes to its watchers while it holds a lock. If a watcher stops reading, the
+lock is held forever, and no status can be set any more.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def set(self, *, serving: bool) -> None:
         """Set the status of all services."""
         status = _SERVING if serving else _NOT_SERVING
-        if any(one != status for one in self._statuses.values()):
+        if any(previous != status for previous in self._statuses.values()):
             self._statuses = dict.fromkeys(self._statuses, status)
             self._notify()
 
@@ -50,19 +50,19 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     async def List(self, _request: Any, _context: Any) -> Any:  # noqa: N802
         """Return the statuses of all services."""
         return _pb.HealthListResponse(
-            statuses={name: _Response(status=one) for name, one in self._statuses.items()}
+            statuses={name: _Response(status=status) for name, status in self._statuses.items()}
         )
 
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, _context: Any
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Send the status of one service, and again whenever it changes.
+        """Send the status of one service, now and whenever it changes.
 
-        A watcher that reads slowly may miss changes, but always gets the latest status.
+        A slow watcher may miss changes in between, but it always gets the latest status.
         """
         last = None
         while True:
-            # Taken before the status is read, so that a change during the write is not missed.
+            # Get the event before the status, so that a change during the write is not missed.
             changed = self._changed
             ended = self._ended
             status = self._statuses.get(request.service, _Response.SERVICE_UNKNOWN)

@@ -1,4 +1,4 @@
-"""Reads certificates and private keys in PEM. Errors name the file but never show its content."""
+"""Reads certificates and private keys in PEM. Errors name the file, but never show its content."""
 
 import ssl
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from rpc.errors import UnusableFile
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Paths of the PEM files of one side of a connection. An empty path means: no such file.
+    """The paths of the PEM files of one side of a connection. An empty path means no file.
 
     Attributes:
         cert: the certificate chain to present.
@@ -36,7 +36,7 @@ def read_file(path: str) -> bytes:
 
 
 def read_certificates(path: str) -> bytes:
-    """Return a file of one or more certificates.
+    """Return the content of a file, which must hold at least one certificate.
 
     Raises:
         UnusableFile: the file cannot be read, or holds no certificate.
@@ -53,12 +53,12 @@ def read_pair(certificate_path: str, key_path: str) -> tuple[bytes, bytes]:
     """Return a certificate chain and its private key.
 
     Raises:
-        UnusableFile: a file cannot be read, the key is not the certificate's, or a file changed
-            while both were read, so that the data returned would not be the data checked.
+        UnusableFile: a file cannot be read, the key does not belong to the certificate, or a file
+            changed in the meantime, so that we would return other data than we checked.
     """
     pair = read_certificates(certificate_path), read_file(key_path)
     try:
-        # The empty password keeps OpenSSL from asking a terminal for one.
+        # The empty password keeps OpenSSL from asking for one on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
             certificate_path, key_path, password=""
         )

@@ -1,4 +1,4 @@
-"""gRPC status codes and error details of the exceptions in :mod:`rpc.errors`."""
+"""The gRPC status codes and error details of the exceptions in :mod:`rpc.errors`."""
 
 import math
 from typing import Any, NoReturn
@@ -19,16 +19,16 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
 
 def status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:
     """Return a ``google.rpc.Status`` with these details."""
-    made = status_pb2.Status(code=code.value[0], message=message)
+    result = status_pb2.Status(code=code.value[0], message=message)
     for detail in details:
         packed = AnyMessage()
         packed.Pack(detail)
-        made.details.append(packed)
-    return made
+        result.details.append(packed)
+    return result
 
 
 def refusal_status(error: CallRefused) -> status_pb2.Status:
-    """Return the status of a refused call. RetryInfo says when a rate limit has room again."""
+    """Return the status of a refused call. RetryInfo says when a rate-limited caller may retry."""
     if isinstance(error, RateLimited):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(math.ceil(error.retry_after_s * 1e9))
@@ -36,10 +36,14 @@ def refusal_status(error: CallRefused) -> status_pb2.Status:
     return status(CODES[type(error)], str(error))
 
 
-async def abort(context: Any, code: grpc.StatusCode, ended: status_pb2.Status) -> NoReturn:
-    """End a call with ``ended``, whose code is ``code``. Raises ``grpc.aio.AbortError``."""
-    if ended.details:
-        await context.abort_with_status(rpc_status.to_status(ended))
-    # A third of the work. Under overload, refusing calls takes time from answering others.
-    await context.abort(code, ended.message)
+async def abort(context: Any, code: grpc.StatusCode, final: status_pb2.Status) -> NoReturn:
+    """End a call with the status ``final``, whose code is ``code``.
+
+    Raises:
+        grpc.aio.AbortError: always.
+    """
+    if final.details:
+        await context.abort_with_status(rpc_status.to_status(final))
+    # This takes a third of the time, which matters when an overloaded server refuses many calls.
+    await context.abort(code, final.message)
     raise AssertionError("abort() raises")

@@ -1,4 +1,4 @@
-"""gRPC credentials for TLS, both of a server and of a channel."""
+"""Creates the gRPC credentials for TLS, both of a server and of a channel."""
 
 import logging
 import threading
@@ -12,10 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
-    """Return the credentials of a server; None if there is no certificate, and so no TLS.
+    """Return the credentials of a server, or None if there is no certificate and so no TLS.
 
-    The files are read again for every new connection. If they have changed, new connections use
-    the new ones. If those cannot be used, the last good ones stay in use.
+    The files are read again for every new connection, so that it uses their current content. If
+    that is invalid, the last valid content stays in use.
 
     Raises:
         UnusableFile: a file cannot be used.
@@ -31,7 +31,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
 
 
 def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials | None:
-    """Return the credentials of a channel; None if there are no authorities, and so no TLS.
+    """Return the credentials of a channel, or None if there are no authorities and so no TLS.
 
     Raises:
         UnusableFile: a file cannot be used.
@@ -45,19 +45,19 @@ def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials | None:
 
 
 class _ReloadingFiles:
-    """The content of a server's files when they were last good."""
+    """Keeps the last valid content of a server's TLS files."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._paths = [path for path in (files.cert, files.key, files.ca) if path]
         # gRPC calls changed_configuration() from threads of its own.
         self._lock = threading.Lock()
-        self._good = self._read()
+        self._last_valid = self._read()
         self._last_warning = ""
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """Return the last good configuration."""
-        chain, key, *client_ca = self._good
+        """Return the last valid configuration."""
+        chain, key, *client_ca = self._last_valid
         return grpc.ssl_server_certificate_configuration([(key, chain)], *client_ca)
 
     def changed_configuration(self) -> grpc.ServerCertificateConfiguration | None:
@@ -65,16 +65,16 @@ class _ReloadingFiles:
         with self._lock:
             try:
                 # This runs for every connection, so only changed files are parsed.
-                if tuple(map(read_file, self._paths)) == self._good:
+                if tuple(map(read_file, self._paths)) == self._last_valid:
                     self._last_warning = ""
                     return None
-                found = self._read()
+                current = self._read()
             except UnusableFile as error:
                 if str(error) != self._last_warning:
                     self._last_warning = str(error)
                     logger.warning("TLS keeps using the previous files: %s", error)
                 return None
-            self._good, self._last_warning = found, ""
+            self._last_valid, self._last_warning = current, ""
             logger.info("TLS uses the new files for new connections")
             return self.configuration()
 

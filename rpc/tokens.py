@@ -26,7 +26,7 @@ _TOKEN_BYTES = 32
 
 @dataclass(frozen=True)
 class Key:
-    """A caller's name, the SHA-256 of its token, and its rate limit (None: no limit)."""
+    """A caller's name, the SHA-256 of its token, and its rate limit, which is None if unlimited."""
 
     name: str
     digest: bytes
@@ -37,27 +37,27 @@ def new_token(name: str) -> tuple[str, str]:
     """Return a random token for the caller ``name``, and the lines for the token file.
 
     Raises:
-        ValueError: the name has other characters than letters, digits, ``_`` and ``-``.
+        ValueError: the name has characters other than letters, digits, ``_`` and ``-``.
     """
     if not _BARE_KEY.fullmatch(name):
-        raise ValueError(f"a caller's name consists of letters, digits, _ and -, not {name!r}")
+        raise ValueError(f"a caller's name must consist of letters, digits, _ and -, not {name!r}")
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     return token, f'[{name}]\n{_DIGEST} = "{digest(token).hex()}"'
 
 
 def digest(token: str) -> bytes:
-    """Return the SHA-256 of a token. A random token needs no slow hash: guessing is hopeless."""
+    """Return the SHA-256 of a token. A random token cannot be guessed, so a fast hash is enough."""
     return hashlib.sha256(token.encode()).digest()
 
 
-def matching(keys: Iterable[Key], token: str) -> Key | None:
-    """Return the key of a token, or None. Compares with every key, each in constant time."""
-    wanted = digest(token)
-    found = None
+def find_key(keys: Iterable[Key], token: str) -> Key | None:
+    """Return the key of a token, or None. Every key is compared, each in constant time."""
+    token_digest = digest(token)
+    match = None
     for key in keys:
-        if hmac.compare_digest(key.digest, wanted):
-            found = key
-    return found
+        if hmac.compare_digest(key.digest, token_digest):
+            match = key
+    return match
 
 
 def parse(data: bytes, path: str) -> list[Key]:
@@ -83,7 +83,7 @@ def parse(data: bytes, path: str) -> list[Key]:
 
 
 def _key(name: str, table: Any, path: str) -> Key:
-    """Return one caller's key. Messages never show a value: it may be a misplaced token."""
+    """Return one caller's key. Errors never show a value, because it may be a misplaced token."""
     where = f"{path}: [{name}]"
     if not isinstance(table, dict):
         raise UnusableFile(f"{path}: {name} must be a table, [{name}]")

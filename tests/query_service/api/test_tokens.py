@@ -195,7 +195,7 @@ def test_log_has_counts_but_neither_tokens_nor_ids(
         assert time.monotonic() < end_s
         time.sleep(0.02)
         counts = re.findall(r"(\d+) calls without a valid token", caplog.text)
-    assert "tokens are now those of web" in caplog.text
+    assert "loaded the tokens of web" in caplog.text
     for secret in (user, wrong, _TOKEN, _NEW, tokens.digest(_TOKEN).hex()):
         assert secret not in caplog.text
 
