@@ -60,7 +60,7 @@ def check_exposure(
             "service: set --tls-cert and --tls-key, or --tokens, or else --insecure"
         )
     if not tls:
-        logger.warning("there is no TLS, so others can read the tokens on their way to %s", host)
+        logger.warning("there is no TLS: others can read the tokens on their way to %s", host)
     elif not tokens and not client_certificates:
         logger.warning(
             "anyone who reaches %s can call the service: there is TLS, but neither "

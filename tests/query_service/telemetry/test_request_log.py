@@ -41,7 +41,7 @@ def _serving(model_server: FakeModelServer, *more: str) -> Iterator[pb_grpc.Retr
 def _request_lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
     """Return the lines of the log about requests."""
     lines = capfd.readouterr().err.splitlines()
-    return [one for one in lines if re.search("slow request|request failed|more requests", one)]
+    return [one for one in lines if re.search("slow request|request failed|further requests", one)]
 
 
 def _status(call: Callable[[], object]) -> str:
