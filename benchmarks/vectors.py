@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import reporting
+from config_fields import Validated, rule_of, setting
 
 Vectors = NDArray[np.float32]
 
@@ -32,26 +33,16 @@ _BASE, _TUNING, _QUERIES = range(3)
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The shape of a set of vectors.
+class Shape(Validated):
+    """The shape of a set of vectors."""
 
-    Attributes:
-        vectors: number of vectors.
-        dims: dimensions of each.
-        clusters: number of clusters; 0 makes one for every 1,000 vectors.
-        noise: standard deviation around a centre; that of the centres is 1.
-        normalised: whether all vectors have length 1.
-        seed: seed of all random numbers.
-        queries: number of queries to measure with, and as many more to tune with.
-    """
-
-    vectors: int = 1_000_000
-    dims: int = 64
-    clusters: int = 0
-    noise: float = 0.6
-    normalised: bool = True
-    seed: int = 0
-    queries: int = 2_000
+    vectors: int = setting(1_000_000, "Number of vectors.")
+    dims: int = setting(64, "Dimensions of the vectors.")
+    clusters: int = setting(0, "Number of clusters; 0: one per 1,000 vectors.")
+    noise: float = setting(0.6, "Deviation around a centre; that of the centres is 1.")
+    normalised: bool = setting(True, "Scale all vectors to length 1.")
+    seed: int = setting(0, "Seed of all random numbers.")
+    queries: int = setting(2_000, "Number of queries to measure with, and of those to tune with.")
 
 
 def clustered(shape: Shape, count: int | None = None, stream: int = _BASE) -> Iterator[Vectors]:
@@ -114,20 +105,14 @@ def write(shape: Shape, directory: Path) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add an option for every attribute of ``Shape``."""
-    default = Shape()
-    reporting.add_options(
-        parser,
-        ("--vectors", int, default.vectors, "Number of vectors."),
-        ("--dims", int, default.dims, "Dimensions of the vectors."),
-        ("--clusters", int, default.clusters, "Number of clusters; 0: one per 1,000 vectors."),
-        ("--noise", float, default.noise, "Deviation around a centre; that of the centres is 1."),
-        ("--seed", int, default.seed, "Seed of all random numbers."),
-        ("--queries", int, default.queries, "Number of queries."),
-    )
-    text = "Scale all vectors to length 1."
-    parser.add_argument(
-        "--normalised", action=argparse.BooleanOptionalAction, default=True, help=text
-    )
+    for one in fields(Shape):
+        kind = type(one.default)
+        if kind is bool:
+            read: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        else:
+            read = {"type": kind}
+        text = f"{rule_of(one).help} (default: {one.default})"
+        parser.add_argument(f"--{one.name}", default=one.default, help=text, **read)
 
 
 def shape_of(arguments: argparse.Namespace) -> Shape:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,13 +46,10 @@ class Result:
 def table(result: Result) -> Table:
     """Return the table of one scenario for a terminal."""
     title = f"{result.name}: {result.title} ({result.seconds:.0f} s)"
-    rows = Table("", "what", "measured", "bound", title=escape(title), title_justify="left")
-    if result.error:
-        rows.add_row("[red]no[/]", "could not be run", escape(result.error), "")
-    for check in result.checks:
-        mark = ("[green]yes[/]" if check.held else "[red]no[/]") if check.bound else ""
-        rows.add_row(mark, escape(check.what), escape(check.measured), escape(check.bound))
-    return rows
+    made = Table("", "measured", "bound", "held", title=escape(title), title_justify="left")
+    for row in _rows(asdict(result)):
+        made.add_row(*map(escape, row))
+    return made
 
 
 def save(result: Result, path: Path, settings: str) -> dict[str, Any]:
@@ -73,42 +70,33 @@ def write_document(known: Mapping[str, Any], order: Sequence[str], path: Path) -
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} lacks {BEGIN} or {END}")
-    names = [name for name in order if name in known]
     lines = ["| | measured | bound | held |", "|---|---|---|---|"]
     runs: dict[str, list[str]] = {}
-    for name in names:
-        lines += _rows(known[name])
-        runs.setdefault(known[name]["run"], []).append(name)
+    for name in (name for name in order if name in known):
+        result = known[name]
+        lines.append(f"| **{name}**: {result['title']} | | | |")
+        for row in _rows(result):
+            cells = (cell.replace("|", "\\|").replace("\n", " ") for cell in row)
+            lines.append(f"| {' | '.join(cells)} |")
+        runs.setdefault(result["run"], []).append(name)
     lines += ["", *(f"- {run}: {', '.join(names)}." for run, names in sorted(runs.items()))]
     text = "\n".join(lines)
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
-def _rows(result: Mapping[str, Any]) -> list[str]:
-    rows = [f"| **{result['name']}**: {result['title']} | | | |"]
+def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a figure, what was measured, its bound, and whether that was kept."""
     if result["error"]:
-        rows.append(f"| could not be run | {_cell(result['error'])} | | **no** |")
+        yield "could not be run", result["error"], "", "**no**"
     for one in result["checks"]:
         held = ("yes" if one["held"] else "**no**") if one["bound"] else ""
-        cells = (_cell(one[column]) for column in ("what", "measured", "bound"))
-        rows.append(f"| {' | '.join(cells)} | {held} |")
-    return rows
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+        yield one["what"], one["measured"], one["bound"], held
 
 
 def _describe_run(settings: str) -> str:
     """Return date, commit, machine and settings of a run."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     day = datetime.now(UTC).date().isoformat()
-    python = platform.python_version()
-    cores = os.cpu_count()
-    return f"{day}, commit {commit or 'unknown'}, {cores} cores, Python {python}, {settings}"
+    commit, python = git.stdout.strip() or "unknown", platform.python_version()
+    return f"{day}, commit {commit}, {os.cpu_count()} cores, Python {python}, {settings}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import reporting, vectors
 from benchmarks.index import compare
 from benchmarks.index.peers import PEERS
-from benchmarks.index.results import LOADS
+from benchmarks.index.results import LOADS, plot, table
 from tools.processes import ROOT
 
 
@@ -26,22 +26,9 @@ def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.index", __doc__)
     vectors.add_options(parser)
-    parser.add_argument(
-        "--targets",
-        type=float,
-        nargs="+",
-        default=[0.95, 0.99],
-        help="The recall@100 at which speed is compared (default: 0.95 0.99).",
-    )
-    names = ["ours", *PEERS]
-    parser.add_argument(
-        "--peers",
-        nargs="+",
-        choices=names,
-        default=names,
-        metavar="NAME",
-        help=f"The indexes to measure: {', '.join(names)} (default: all).",
-    )
+    text = "The recall@100 at which speed is compared (default: 0.95 0.99)."
+    parser.add_argument("--targets", type=float, nargs="+", default=[0.95, 0.99], help=text)
+    reporting.add_peers(parser, "ours", *PEERS)
     reporting.add_options(
         parser,
         ("--rounds", int, 5, "Measurements of every setting."),
@@ -60,28 +47,19 @@ def main() -> None:
     arguments = parse_arguments()
     console = reporting.console()
     results = compare.run(arguments, console)
-    # Read before the imports below, because this process has to be small while it starts others.
     floor_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    from benchmarks.index import report
-
-    machine = report.machine()
-    console.print(report.table(results, arguments.targets))
-    console.print(reporting.describe_machine(machine))
+    packages = ("tensorflow", "scann", "tensorflow-recommenders", "hnswlib", "faiss-cpu", "numpy")
+    console.print(table(results, arguments.targets))
     console.print(
+        f"{reporting.machine(*packages)}\n"
         f"{arguments.rounds} rounds of {arguments.seconds} s; "
         f"peak memory below {floor_mib:.0f} MiB cannot be measured"
     )
-    if arguments.json:
-        said = {
-            "machine": machine,
-            "options": {name: str(value) for name, value in vars(arguments).items()},
-            "loads": [asdict(load) for load in LOADS],
-            "floor_mib": floor_mib,
-            "peers": [asdict(measured) for measured in results],
-        }
-        reporting.write_json(arguments.json, said)
+    peers = [asdict(measured) for measured in results]
+    loads = [asdict(load) for load in LOADS]
+    reporting.write_json(arguments, packages, loads=loads, floor_mib=floor_mib, peers=peers)
     if arguments.plot:
-        report.plot(results, arguments.targets, arguments.plot)
+        plot(results, arguments.plot)
 
 
 if __name__ == "__main__":

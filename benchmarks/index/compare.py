@@ -17,10 +17,8 @@ from rich.console import Console
 
 from benchmarks import vectors
 from benchmarks.index import process
-from benchmarks.index.peer import Setting
-from benchmarks.index.peers import OURS, peer
+from benchmarks.index.peers import OURS, Ours, Setting, peer
 from benchmarks.index.results import LOADS, Load, Measured, Point
-from benchmarks.index.saved_models import Ours
 
 #: Seconds between two measurements, so that threads that wait actively go to sleep.
 _PAUSE_S = 0.1

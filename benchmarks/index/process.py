@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.index.peer import CORES, Peer, Setting
-from benchmarks.index.peers import peer
+from benchmarks.index.peers import CORES, Peer, Setting, peer
 from benchmarks.vectors import QUERIES, TRUTH, K
 
 _WARM_UP_CALLS = 3

@@ -1,11 +1,14 @@
-"""The results of the comparison: operating points of each peer."""
+"""The results of the comparison: operating points of each peer, their table and their plot."""
 
 import statistics
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from benchmarks.index.peer import CORES, Setting
-from benchmarks.index.peers import OURS
+from rich.table import Table
+
+from benchmarks import reporting
+from benchmarks.index.peers import CORES, OURS, Setting
 
 #: The number of settings per target that the rounds measure, beside those of the front.
 _CONTENDERS = 4
@@ -107,3 +110,51 @@ class Measured:
             return self.points[0] if self.target == target else None
         reaching = (one for one in self.points if one.rates and one.tuning >= target)
         return max(reaching, key=Point.speed, default=None)
+
+    def cells(self, point: Point) -> list[str]:
+        """Return the cells of a table row, from the name on."""
+        sizes = (self.build_seconds, self.build_peak_mib, self.serve_peak_mib, self.size_mib)
+        return [
+            self.name,
+            ", ".join(f"{name} {value:g}" for name, value in point.setting.items()),
+            f"{point.recall:.4f}",
+            *(reporting.median_and_range(rates, 0) for rates in point.rates.values()),
+            *(f"{size:,.0f}" if size else "-" for size in sizes),
+        ]
+
+
+def table(results: list[Measured], targets: list[float]) -> Table:
+    """Return the table of all peers at every target; those with one setting come first."""
+    sizes = ("build s", "build MiB", "serve MiB", "disk MiB")
+    columns = ("recall@100", "index", "setting", "recall", *map(str, LOADS), *sizes)
+    rows = reporting.table("queries/s: median (min-max)", *columns)
+    for measured in results:
+        if measured.fixed:
+            rows.add_row("as it is", *measured.cells(measured.points[0]))
+    for target in targets:
+        rows.add_section()
+        for measured in results:
+            if measured.fixed or measured.target not in (None, target):
+                continue
+            if point := measured.at(target):
+                rows.add_row(f"{target}", *measured.cells(point))
+            else:
+                best = max(point.recall for point in measured.points)
+                rows.add_row(f"{target}", measured.name, "not reached", f"{best:.4f}")
+    return rows
+
+
+def plot(results: list[Measured], path: Path) -> None:
+    """Plot recall against queries/s, with a panel per load."""
+    panels = {
+        str(load): {
+            measured.name: [
+                (point.recall, statistics.median(point.rates[str(load)]))
+                for point in measured.front()
+            ]
+            for measured in results
+        }
+        for load in LOADS
+    }
+    # The axis has as much room from .9 to .99 as from .99 to .999.
+    reporting.plot(path, panels, OURS, xlabel="recall@100", ylabel="queries/s", xscale="logit")

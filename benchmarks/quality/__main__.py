@@ -51,8 +51,7 @@ def main() -> None:
     for title, measure in sections.items():
         results[title] = _each(arguments.seeds, measure)
         _show(title, results[title])
-    if arguments.json:
-        reporting.write_json(arguments.json, results)
+    reporting.write_json(arguments, ["tensorflow", "implicit"], results=results)
 
 
 def _each(seeds: list[int], measure: Callable[[int], Mapping[str, float]]) -> Figures:

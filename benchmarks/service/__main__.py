@@ -9,6 +9,7 @@ out.
 
 import argparse
 import signal
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,26 +21,16 @@ from benchmarks.service.results import summarise
 from tools import h2load
 from tools.processes import ROOT
 
+_PACKAGES = ("grpcio", "protobuf", "tensorflow", "scann", "fastapi", "uvicorn", "chromadb")
+
 
 def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.service", __doc__)
-    names = list(compare.all_peers(0.0))
+    reporting.add_peers(parser, *compare.all_peers(0.0))
+    text = "Numbers of requests in flight (default: 1 8 32 128)."
     parser.add_argument(
-        "--peers",
-        nargs="+",
-        choices=names,
-        default=names,
-        metavar="NAME",
-        help=f"The peers to measure: {', '.join(names)} (default: all).",
-    )
-    parser.add_argument(
-        "--concurrency",
-        type=int,
-        nargs="+",
-        default=[1, 8, 32, 128],
-        metavar="N",
-        help="Numbers of requests in flight (default: 1 8 32 128).",
+        "--concurrency", type=int, nargs="+", default=[1, 8, 32, 128], metavar="N", help=text
     )
     reporting.add_options(
         parser,
@@ -68,19 +59,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = reporting.console()
     results = compare.run(arguments, console)
-    machine = report.machine()
     for table in report.tables(results):
         console.print(table)
-    console.print(reporting.describe_machine(machine))
+    said = subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=False)
     console.print(
-        f"{arguments.rounds} rounds of {arguments.seconds} s; {len(results.errors)} failed"
+        f"{reporting.machine(*_PACKAGES)}, {said.stdout.strip()}\n"
+        f"{arguments.rounds} rounds of {arguments.seconds} s; {len(results.errors)} failed\n"
+        f"{report.disturbances(results)}"
     )
-    console.print(report.disturbances(results))
-    if arguments.json:
-        options = {name: str(value) for name, value in vars(arguments).items()}
-        summary = [asdict(line) for line in summarise(results)]
-        said = {"machine": machine, "options": options, "summary": summary, **asdict(results)}
-        reporting.write_json(arguments.json, said)
+    summary = [asdict(line) for line in summarise(results)]
+    reporting.write_json(arguments, _PACKAGES, summary=summary, **asdict(results))
     if arguments.plot:
         report.plot(results, arguments.plot)
 

@@ -40,7 +40,7 @@ class Chroma(JsonPeer):
         self._target_recall = target_recall
 
     def start(self, deployment: Deployment) -> None:
-        """See the base class. Builds the collection if there is none, and chooses ef."""
+        # Builds the collection if there is none, and chooses ef.
         directory = deployment.work / "chroma"
         _build(deployment.catalogue, directory)
         for ef in _EFS:
@@ -57,7 +57,6 @@ class Chroma(JsonPeer):
         self._use(server)
 
     def request(self, question: Question) -> Request:
-        """See the base class."""
         body: dict[str, Any] = {
             "query_embeddings": [question.vector],
             "n_results": question.k,
@@ -71,7 +70,7 @@ class Chroma(JsonPeer):
         return Request(path, json.dumps(body).encode(), http1=True)
 
     def read(self, body: bytes, question: Question) -> list[str]:
-        """See the base class. The caller's filter is not part of the measurement."""
+        # The caller's filter is not part of the measurement.
         ids: list[str] = json.loads(body)["ids"][0]
         if self.variant == _WHERE:
             return ids
@@ -87,7 +86,7 @@ class Chroma(JsonPeer):
         self._collection = self._call("GET", "/items")["id"]
         return server
 
-    def _ready_address(self, output: str) -> str | None:  # noqa: ARG002
+    def _ready_address(self, output: str) -> str | None:
         try:
             http_call(self.address, "GET", "/api/v2/heartbeat")
         except MeasurementError:

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import math
 import random
 import shlex
 import statistics
@@ -73,8 +72,8 @@ def run(arguments: argparse.Namespace, console: Console) -> Results:
                 console.print(f"round {number + 1} of {arguments.rounds}: {len(cases)} cases")
 
         measure_rounds(results.cases)
-        if OURS in running and (highest := results.highest_rate(OURS)):
-            half = Case(OURS, PLAIN, Load(CONNECTIONS, rate=highest / 2))
+        if OURS in running and (rates := results.medians(OURS, PLAIN, "rate")):
+            half = Case(OURS, PLAIN, Load(CONNECTIONS, rate=max(rates.values()) / 2))
             measure_rounds([half])
             results.cases.append(half)
             results.start_seconds = measure_starts(deployment)
@@ -126,21 +125,20 @@ def choose_variant(name: str, peer: Peer, catalogue: Catalogue) -> None:
     """Keep the variant with the highest rate, as the geometric mean of two loads."""
     if len(peer.variants) < 2:
         return
-    logs: dict[str, list[float]] = {variant: [] for variant in peer.variants}
+    rates: dict[str, list[float]] = {variant: [] for variant in peer.variants}
     for _ in range(_VARIANT_ROUNDS):
         for variant, concurrency in itertools.product(peer.variants, _VARIANT_CONCURRENCIES):
             peer.variant = variant
             case = Case(name, peer.variant_question, Load(concurrency))
             try:
-                rate = measure(peer, case, catalogue, _VARIANT_S).rate
+                rates[variant].append(measure(peer, case, catalogue, _VARIANT_S).rate)
             except _ERRORS:
                 # No answer counts as one in the whole time.
-                rate = 1 / _VARIANT_S
+                rates[variant].append(1 / _VARIANT_S)
             wait_until_idle(list(peer.processes.values()))
-            logs[variant].append(math.log(rate))
-    rates = {variant: math.exp(statistics.mean(values)) for variant, values in logs.items()}
-    peer.variant = max(rates, key=rates.__getitem__)
-    tried = ", ".join(f"{variant} {rate:,.0f}/s" for variant, rate in rates.items())
+    means = {variant: statistics.geometric_mean(values) for variant, values in rates.items()}
+    peer.variant = max(means, key=means.__getitem__)
+    tried = ", ".join(f"{variant} {rate:,.0f}/s" for variant, rate in means.items())
     peer.note = "; ".join(filter(None, [peer.note, f"asked by {peer.variant} ({tried})"]))
 
 

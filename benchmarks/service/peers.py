@@ -1,8 +1,10 @@
 """The peers of the comparison: how each is started and asked, and how its answers are read."""
 
-import http.client
 import importlib.util
 import json
+import statistics
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 
 import grpc
@@ -11,13 +13,15 @@ import psutil
 from benchmarks.service.catalogue import Catalogue, Question
 from benchmarks.service.deployment import Deployment
 from benchmarks.service.load import MeasurementError
+from benchmarks.service.servers import predict_request
 from query_service.load_test.requests import BATCH_RETRIEVE, RETRIEVE
 from retrieval.v1 import retrieval_service_pb2 as pb
-from serving_contract import BY_USER, ITEM_ID, RETRIEVAL, USER_ID, K
+from serving_contract import ITEM_ID, RETRIEVAL
 from tfserving_subset.v1 import prediction_pb2 as tfs
 from tools.h2load import GRPC_PREFIX_BYTES, Request
 from tools.processes import Server
 
+BATCH_USERS = 256
 _TIMEOUT_S = 30
 _UNLIMITED = [("grpc.max_receive_message_length", -1)]
 
@@ -78,10 +82,6 @@ class Peer(ABC):
             except grpc.RpcError as error:
                 raise MeasurementError(f"{error.code().name}: {error.details()}") from error
 
-    def ids(self, question: Question) -> list[str]:
-        """Ask a question; return the item ids of the answer."""
-        return self.read(self.call(self.request(question)), question)
-
     def check(self, question: Question) -> int:
         """Ask a question and check the answer; return the bytes of the answer's DATA frames.
 
@@ -99,11 +99,11 @@ class Peer(ABC):
 
     def measure_recall(self, catalogue: Catalogue) -> float:
         """Return recall@100 over 200 users, who are asked for one after another."""
-        shares = [
-            len(neighbours.intersection(self.ids(question))) / question.k
-            for question, neighbours in catalogue.users_with_neighbours()
-        ]
-        return sum(shares) / len(shares)
+        shares = []
+        for question, neighbours in catalogue.users_with_neighbours():
+            ids = self.read(self.call(self.request(question)), question)
+            shares.append(len(neighbours.intersection(ids)) / question.k)
+        return statistics.mean(shares)
 
     def _use(self, server: Server, **others: Server) -> None:
         self.address = server.address
@@ -116,11 +116,9 @@ class GrpcPeer(Peer):
     """A server of the public API."""
 
     def request(self, question: Question) -> Request:
-        """See the base class."""
         return Request(RETRIEVE, _retrieve(question).SerializeToString())
 
-    def read(self, body: bytes, question: Question) -> list[str]:  # noqa: ARG002
-        """See the base class."""
+    def read(self, body: bytes, question: Question) -> list[str]:
         return [one.item_id for one in pb.RetrieveResponse.FromString(body).candidates]
 
 
@@ -134,7 +132,6 @@ class Echo(GrpcPeer):
         self._name = name
 
     def start(self, deployment: Deployment) -> None:
-        """See the base class."""
         self._use(deployment.start_peer(self._name))
 
 
@@ -142,7 +139,6 @@ class Naive(GrpcPeer):
     """One Predict per request, to the model server that ours asks as well."""
 
     def start(self, deployment: Deployment) -> None:
-        """See the base class."""
         models = deployment.model_server
         self._use(deployment.start_peer("naive", models.address), model_server=models)
 
@@ -151,14 +147,11 @@ class Shortlist(GrpcPeer):
     """Ours."""
 
     def start(self, deployment: Deployment) -> None:
-        """See the base class."""
         self._use(deployment.start_query_service(), model_server=deployment.model_server)
 
 
 class Batch(GrpcPeer):
     """BatchRetrieve of ours for 256 users, of which the user of the question is the first."""
-
-    users = 256
 
     def __init__(self, ours: Peer) -> None:
         super().__init__()
@@ -168,9 +161,8 @@ class Batch(GrpcPeer):
         """Do nothing: ours runs already."""
 
     def request(self, question: Question) -> Request:
-        """See the base class."""
         message = pb.BatchRetrieveRequest(requests=[_retrieve(question)])
-        for number in range(1, self.users):
+        for number in range(1, BATCH_USERS):
             message.requests.add(user_id=f"user-{1000 + number}", max_candidates=question.k)
         return Request(BATCH_RETRIEVE, message.SerializeToString())
 
@@ -186,26 +178,15 @@ class BarePredict(Peer):
     """The model server itself with one Predict per request, without exclusions."""
 
     def start(self, deployment: Deployment) -> None:
-        """See the base class."""
         server = deployment.model_server
         self.address, self.processes = server.address, {"model server": server.process}
 
     def request(self, question: Question) -> Request:
-        """See the base class."""
-        shape = tfs.TensorShape(dim=[tfs.TensorShape.Dim(size=1)])
-        user = [question.user_id.encode()]
-        message = tfs.PredictRequest(
-            model_spec=tfs.ModelSpec(name=RETRIEVAL, signature_name=BY_USER),
-            inputs={
-                USER_ID: tfs.Tensor(dtype=tfs.DT_STRING, tensor_shape=shape, string_val=user),
-                K: tfs.Tensor(dtype=tfs.DT_INT32, tensor_shape=shape, int_val=[question.k]),
-            },
-        )
+        message = predict_request(question.user_id, question.k)
         path = "/tensorflow.serving.PredictionService/Predict"
         return Request(path, message.SerializeToString())
 
-    def read(self, body: bytes, question: Question) -> list[str]:  # noqa: ARG002
-        """See the base class."""
+    def read(self, body: bytes, question: Question) -> list[str]:
         item_ids = tfs.PredictResponse.FromString(body).outputs[ITEM_ID].string_val
         return [one.decode() for one in item_ids]
 
@@ -214,7 +195,6 @@ class JsonPeer(Peer):
     """A server of JSON over HTTP/1.1."""
 
     def call(self, request: Request) -> bytes:
-        """See the base class."""
         return http_call(self.address, "POST", request.path, request.body)
 
 
@@ -225,18 +205,15 @@ class FastApi(JsonPeer):
     variants = ("def", "async-def")
 
     def start(self, deployment: Deployment) -> None:
-        """See the base class."""
         catalogue = deployment.catalogue
         model = catalogue.models_dir / RETRIEVAL / str(catalogue.version)
         self._use(deployment.start_peer("fastapi", str(model)))
 
     def request(self, question: Question) -> Request:
-        """See the base class."""
         body = {"user_id": question.user_id, "k": question.k, "exclude": question.exclude}
         return Request(f"/{self.variant}", json.dumps(body).encode(), http1=True)
 
-    def read(self, body: bytes, question: Question) -> list[str]:  # noqa: ARG002
-        """See the base class."""
+    def read(self, body: bytes, question: Question) -> list[str]:
         return [one["item_id"] for one in json.loads(body)["candidates"]]
 
 
@@ -244,19 +221,18 @@ def http_call(address: str, method: str, path: str, body: bytes = b"") -> bytes:
     """Send one request over HTTP/1.1; return the body of the answer.
 
     Raises:
-        MeasurementError: there is no answer, or its status is not 2xx.
+        MeasurementError: there is no answer, or its status is an error.
     """
-    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(f"http://{address}{path}", body or None, headers)
+    request.method = method
     try:
-        connection.request(method, path, body, {"content-type": "application/json"})
-        response = connection.getresponse()
-        answer = response.read()
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            answer: bytes = response.read()
+    except urllib.error.HTTPError as error:
+        raise MeasurementError(f"{method} {path}: {error.code} {error.read(200)!r}") from error
     except OSError as error:
         raise MeasurementError(f"{address}: {error}") from error
-    finally:
-        connection.close()
-    if not 200 <= response.status < 300:
-        raise MeasurementError(f"{method} {path}: {response.status} {answer[:200]!r}")
     return answer
 
 

@@ -1,58 +1,33 @@
 """The results as tables and as a plot."""
 
-import statistics
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
 from benchmarks import reporting
 from benchmarks.reporting import median_and_range
 from benchmarks.service.catalogue import EXCLUDED, PLAIN
-from benchmarks.service.results import (
-    BATCH,
-    H2LOAD,
-    OURS,
-    PREDICT,
-    Case,
-    Figure,
-    Results,
-    p99_of,
-    rate_of,
-    summarise,
-)
+from benchmarks.service.results import BATCH, H2LOAD, OURS, PREDICT, Case, Results, summarise
 
 #: Processor use by other programs, in cores, from which on a measurement is not to be trusted.
 _DISTURBED_CORES = 0.2
-_PACKAGES = ("grpcio", "protobuf", "tensorflow", "scann", "fastapi", "uvicorn", "chromadb")
 _COLUMNS = ("in flight", "recall", "req/s", "p50 ms", "p99 ms", "CPU s / 1,000", "cores", "MiB")
-
-
-def machine() -> dict[str, Any]:
-    """Return the machine and the versions of the peers."""
-    said = subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=False)
-    return reporting.machine(_PACKAGES, said.stdout.strip())
 
 
 def tables(results: Results) -> Iterator[Table]:
     """Yield a table per question with all peers and loads, then the summary."""
     peers = list(dict.fromkeys(case.peer for case in results.cases))
     for question in dict.fromkeys(case.question for case in results.cases):
-        table = Table(title=f"{question}: median (min-max)")
-        table.add_column("peer")
-        for name in _COLUMNS:
-            table.add_column(name, justify="right")
+        table = reporting.table(f"{question}: median (min-max)", "peer", *_COLUMNS)
         for peer in peers:
             for case in results.cases:
                 if (case.peer, case.question) == (peer, question) and case.samples:
                     table.add_row(*_cells(results, case))
             table.add_section()
         yield table
-    table = Table(title="summary: median of the rounds (min-max)")
-    table.add_column("what")
-    table.add_column("figure", justify="right")
+    table = reporting.table("summary: median of the rounds (min-max)", "what", "figure")
     for line in summarise(results):
         table.add_row(line.what, f"{line} {line.unit}")
     for name, note in results.notes.items():
@@ -72,76 +47,37 @@ def disturbances(results: Results) -> str:
 
 
 def _cells(results: Results, case: Case) -> list[str]:
-    samples = list(case.samples.values())
+    samples = case.table()
     load = f"{case.load.concurrency}"
     if case.caller != H2LOAD:
         load += f", {case.caller}"
     if case.load.rate:
         load = f"{case.load.rate:,.0f}/s"
     recall = results.recall.get(case.peer)
-    servers = list(samples[0].cpu_ms)
-    median = statistics.median
-    cpu = f"{median(sum(one.cpu_ms.values()) for one in samples):.2f}"
-    if len(servers) > 1:
-        parts = (f"{median(one.cpu_ms[name] for one in samples):.2f}" for name in servers)
-        cpu += f" = {' + '.join(parts)}"
-    memory = (f"{median(one.memory_mib[name] for one in samples):,.0f}" for name in servers)
+    # One column for each server.
+    cpu, memory = (pd.DataFrame(samples[one].tolist()) for one in ("cpu_ms", "memory_mib"))
+    parts = " + ".join(f"{one:.2f}" for one in cpu.median())
     return [
         case.peer,
         load,
         f"{recall:.3f}" if recall else "-",
-        median_and_range([one.rate for one in samples], 0),
-        median_and_range([one.p50_ms for one in samples], 2),
-        median_and_range([one.p99_ms for one in samples], 2),
-        cpu,
-        f"{median(one.cores for one in samples):.1f}",
-        " + ".join(memory),
+        median_and_range(samples.rate.tolist(), 0),
+        median_and_range(samples.p50_ms.tolist(), 2),
+        median_and_range(samples.p99_ms.tolist(), 2),
+        parts if len(cpu.columns) == 1 else f"{cpu.sum(axis=1).median():.2f} = {parts}",
+        f"{samples.cores.median():.1f}",
+        " + ".join(f"{one:,.0f}" for one in memory.median()),
     ]
 
 
 def plot(results: Results, path: Path) -> None:
-    """Plot throughput above and p99 below by concurrency, without and with exclusions."""
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    figure, panels = plt.subplots(
-        2, 2, figsize=(11, 8), sharex=True, sharey="row", layout="constrained"
-    )
-    for row, of, name in zip(panels, (rate_of, p99_of), ("answers/s", "p99, ms"), strict=True):
-        for panel, question in zip(row, (PLAIN, EXCLUDED), strict=True):
-            for peer in results.notes:
-                if peer not in (PREDICT, BATCH):
-                    _draw(panel, results, peer, question, of)
-            panel.set(xscale="log", yscale="log")
-            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            panel.yaxis.set_major_formatter("{x:,g}")
-            panel.yaxis.set_minor_locator(NullLocator())
-            panel.grid(axis="y", color="0.92")
-        row[0].set_ylabel(name)
-    loads = sorted({case.load.concurrency for case in results.cases if case.question == EXCLUDED})
-    for panel, title in zip(panels[0], ("no exclusions", "100 exclusions"), strict=True):
-        panel.set_title(title)
-    for panel in panels[1]:
-        panel.set_xlabel("requests in flight")
-        panel.set_xticks(loads, [f"{load}" for load in loads])
-        panel.minorticks_off()
-    reporting.save_figure(figure, path, 6, panels[0][0])
-    plt.close(figure)
-
-
-def _draw(panel: Any, results: Results, peer: str, question: str, of: Figure) -> None:
-    """Draw the medians of a peer, and a band from the lowest to the highest value."""
-    values = {
-        load: list(map(of, samples.values()))
-        for load in results.concurrencies(peer, question)
-        if (samples := results.samples(peer, question, load))
+    """Plot median throughput and p99 by concurrency, without and with exclusions."""
+    peers = [name for name in results.notes if name not in (PREDICT, BATCH)]
+    panels = {
+        f"{name}, {question}": {
+            peer: list(results.medians(peer, question, figure).items()) for peer in peers
+        }
+        for figure, name in (("rate", "answers/s"), ("p99_ms", "p99, ms"))
+        for question in (PLAIN, EXCLUDED)
     }
-    if not values:
-        return
-    medians = [statistics.median(one) for one in values.values()]
-    style = reporting.line_style(ours=peer == OURS)
-    (line,) = panel.plot(list(values), medians, label=peer, **style)
-    lowest, highest = map(min, values.values()), map(max, values.values())
-    panel.fill_between(
-        list(values), list(lowest), list(highest), color=line.get_color(), alpha=0.12
-    )
+    reporting.plot(path, panels, OURS, xlabel="requests in flight")

@@ -1,22 +1,17 @@
 """The measured cases, and ours relative to the others."""
 
-import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+
+import pandas as pd
 
 from benchmarks.reporting import median_and_range
-from benchmarks.service.catalogue import (
-    EXCLUDED,
-    NEAREST_SEEN,
-    NONE_SEEN,
-    PLAIN,
-    SCATTERED_SEEN,
-)
+from benchmarks.service.catalogue import EXCLUDED, NEAREST_SEEN, NONE_SEEN, PLAIN, SCATTERED_SEEN
 from benchmarks.service.load import Load, Sample
+from benchmarks.service.peers import BATCH_USERS
 
-OURS, PREDICT, BATCH = "shortlist", "bare Predict", "BatchRetrieve of 256"
+OURS, PREDICT, BATCH = "shortlist", "bare Predict", f"BatchRetrieve of {BATCH_USERS}"
 H2LOAD, PYTHON = "h2load", "Python"
-_USERS_PER_BATCH = 256
 _WITHOUT_MODEL_SERVER = ("fastapi", "chroma")
 
 
@@ -33,6 +28,12 @@ class Case:
     def __str__(self) -> str:
         rate = f" at {self.load.rate:,.0f} req/s" if self.load.rate else ""
         return f"{self.peer}, {self.question}, {self.load.concurrency} in flight{rate}"
+
+    def table(self) -> pd.DataFrame:
+        """Return the samples with a row for each round and the attributes as columns."""
+        rows = [asdict(one) for one in self.samples.values()]
+        columns = [one.name for one in fields(Sample)]
+        return pd.DataFrame(rows, index=list(self.samples), columns=columns)
 
 
 @dataclass
@@ -53,15 +54,15 @@ class Results:
     errors: list[str] = field(default_factory=list)
     start_seconds: list[float] = field(default_factory=list)
 
-    def samples(
+    def find(
         self, peer: str, question: str, concurrency: int, caller: str = H2LOAD
-    ) -> dict[int, Sample]:
+    ) -> pd.DataFrame:
         """Return the samples of a closed loop by round; empty if it was not measured."""
         wanted = (peer, question, Load(concurrency), caller)
-        for one in self.cases:
-            if (one.peer, one.question, one.load, one.caller) == wanted:
-                return one.samples
-        return {}
+        found = [
+            one for one in self.cases if (one.peer, one.question, one.load, one.caller) == wanted
+        ]
+        return (found or [Case(peer, question, Load(concurrency))])[0].table()
 
     def concurrencies(self, peer: str, question: str) -> list[int]:
         """Return the concurrencies at which h2load measured a peer."""
@@ -71,14 +72,13 @@ class Results:
             if (one.peer, one.question, one.caller, one.load.rate) == (peer, question, H2LOAD, 0)
         ]
 
-    def highest_rate(self, peer: str) -> float:
-        """Return the highest median rate of a peer."""
-        medians = [
-            _median(samples, rate_of)
-            for concurrency in self.concurrencies(peer, PLAIN)
-            if (samples := self.samples(peer, PLAIN, concurrency))
-        ]
-        return max(medians, default=0.0)
+    def medians(self, peer: str, question: str, figure: str) -> dict[int, float]:
+        """Return the median of a figure by concurrency, as far as h2load measured it."""
+        return {
+            load: float(samples[figure].median())
+            for load in self.concurrencies(peer, question)
+            if len(samples := self.find(peer, question, load))
+        }
 
 
 @dataclass
@@ -93,31 +93,12 @@ class Line:
         return median_and_range(self.values, 3 if max(self.values) < 10 else 1)
 
 
-Figure = Callable[[Sample], float]
-
-
-def rate_of(sample: Sample) -> float:
-    """Return answers per second."""
-    return sample.rate
-
-
-def p50_of(sample: Sample) -> float:
-    """Return the median latency in ms."""
-    return sample.p50_ms
-
-
-def p99_of(sample: Sample) -> float:
-    """Return the 99th percentile of the latency in ms."""
-    return sample.p99_ms
-
-
 def summarise(results: Results) -> list[Line]:
     """Return ours relative to the others; ratios are taken within each round."""
     if not results.concurrencies(OURS, PLAIN):
         return []
     lines = (
         *_against_others(results),
-        *_against_predict(results),
         *_other_loads(results),
         *_process_figures(results),
         *_cost_of_exclusions(results),
@@ -125,41 +106,42 @@ def summarise(results: Results) -> list[Line]:
     return [line for line in lines if line.values]
 
 
+def _ratios(what: str, ours: pd.DataFrame, others: pd.DataFrame, figure: str = "rate") -> Line:
+    """Return ours divided by the other's, for each round that has both."""
+    return Line(what, "x", (ours[figure] / others[figure]).dropna().tolist())
+
+
 def _against_others(results: Results) -> Iterator[Line]:
     loads = results.concurrencies(OURS, PLAIN)
     highest = max(loads)
-    ours = results.samples(OURS, PLAIN, highest)
+    ours = results.find(OURS, PLAIN, highest)
     for peer in ("echo-aio", "echo-threads", "echo-core", "naive"):
-        ratios = _ratios(ours, results.samples(peer, PLAIN, highest), rate_of)
-        yield Line(f"req/s at {highest}, against {peer}", "x", ratios)
+        others = results.find(peer, PLAIN, highest)
+        yield _ratios(f"req/s at {highest}, against {peer}", ours, others)
     for question in (PLAIN, EXCLUDED):
+        rates = {name: results.medians(name, question, "rate") for name in _WITHOUT_MODEL_SERVER}
         for load in loads:
-            every = {name: results.samples(name, question, load) for name in _WITHOUT_MODEL_SERVER}
-            known = {name: samples for name, samples in every.items() if samples}
-            if not known:
-                continue
-            best = max(known, key=lambda name: _median(known[name], rate_of))
-            ratios = _ratios(results.samples(OURS, question, load), known[best], rate_of)
-            yield Line(f"req/s at {load}, {question}, against {best}", "x", ratios)
-
-
-def _against_predict(results: Results) -> Iterator[Line]:
+            known = {name: by_load[load] for name, by_load in rates.items() if load in by_load}
+            if known:
+                best = max(known, key=known.__getitem__)
+                ours, others = (results.find(one, question, load) for one in (OURS, best))
+                yield _ratios(f"req/s at {load}, {question}, against {best}", ours, others)
     for caller in (H2LOAD, PYTHON):
-        ours = results.samples(OURS, PLAIN, 1, caller)
-        ratios = _ratios(ours, results.samples(PREDICT, PLAIN, 1, caller), p50_of)
-        yield Line(f"p50 at 1, against one bare Predict, both by {caller}", "x", ratios)
+        ours, others = (results.find(one, PLAIN, 1, caller) for one in (OURS, PREDICT))
+        what = f"p50 at 1, against one bare Predict, both by {caller}"
+        yield _ratios(what, ours, others, "p50_ms")
 
 
 def _other_loads(results: Results) -> Iterator[Line]:
     for case in results.cases:
-        samples = case.samples.values()
+        samples = case.table()
         if case.load.rate:
             what = f"at half of the highest rate, {case.load.rate:,.0f} req/s sent"
-            for figure, name in ((rate_of, "answers/s"), (p50_of, "p50"), (p99_of, "p99")):
-                unit = "" if figure is rate_of else "ms"
-                yield Line(f"{name} {what}", unit, [figure(one) for one in samples])
+            yield Line(f"answers/s {what}", "", samples.rate.tolist())
+            yield Line(f"p50 {what}", "ms", samples.p50_ms.tolist())
+            yield Line(f"p99 {what}", "ms", samples.p99_ms.tolist())
         if case.peer == BATCH:
-            users = [_USERS_PER_BATCH * one.rate for one in samples]
+            users = (BATCH_USERS * samples.rate).tolist()
             yield Line(f"users/s, {BATCH}, {case.load.concurrency} in flight", "", users)
 
 
@@ -177,21 +159,11 @@ def _process_figures(results: Results) -> Iterator[Line]:
 
 def _cost_of_exclusions(results: Results) -> Iterator[Line]:
     for load in results.concurrencies(OURS, PLAIN):
-        without = results.samples(OURS, PLAIN, load)
-        ratios = _ratios(results.samples(OURS, EXCLUDED, load), without, rate_of)
-        yield Line(f"req/s at {load}, 100 exclusions against none", "x", ratios)
+        ours, without = (results.find(OURS, one, load) for one in (EXCLUDED, PLAIN))
+        yield _ratios(f"req/s at {load}, 100 exclusions against none", ours, without)
     for question in (SCATTERED_SEEN, NEAREST_SEEN):
         for load in results.concurrencies(OURS, question):
-            ours, none_seen = (results.samples(OURS, one, load) for one in (question, NONE_SEEN))
-            for figure, name in ((p50_of, "p50"), (rate_of, "req/s")):
-                ratios = _ratios(ours, none_seen, figure)
-                yield Line(f"{name} at {load}, {question} against none", "x", ratios)
-
-
-def _ratios(ours: dict[int, Sample], others: dict[int, Sample], of: Figure) -> list[float]:
-    """Return ours divided by the other's, for each round that has both."""
-    return [of(ours[number]) / of(others[number]) for number in ours if number in others]
-
-
-def _median(samples: dict[int, Sample], of: Figure) -> float:
-    return statistics.median(map(of, samples.values()))
+            ours, without = (results.find(OURS, one, load) for one in (question, NONE_SEEN))
+            what = f"at {load}, {question} against none"
+            yield _ratios(f"p50 {what}", ours, without, "p50_ms")
+            yield _ratios(f"req/s {what}", ours, without)

@@ -26,6 +26,7 @@ import grpc.aio
 from query_service import transport
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
+from serving_contract import BY_USER, RETRIEVAL, USER_ID, K
 from tfserving_subset.v1 import prediction_pb2 as tfs
 
 #: The number of threads in gRPC's tutorial.
@@ -41,6 +42,19 @@ _ECHO = pb.RetrieveResponse(
     origin=pb.ORIGIN_MODEL,
     model_version=1,
 )
+
+
+def predict_request(user_id: str, k: int) -> tfs.PredictRequest:
+    """Return a request to the model server for the k nearest items of one user."""
+    shape = tfs.TensorShape(dim=[tfs.TensorShape.Dim(size=1)])
+    user = tfs.Tensor(dtype=tfs.DT_STRING, tensor_shape=shape, string_val=[user_id.encode()])
+    return tfs.PredictRequest(
+        model_spec=tfs.ModelSpec(name=RETRIEVAL, signature_name=BY_USER),
+        inputs={
+            USER_ID: user,
+            K: tfs.Tensor(dtype=tfs.DT_INT32, tensor_shape=shape, int_val=[k]),
+        },
+    )
 
 
 class EchoAio(pb_grpc.RetrievalServiceServicer):
@@ -80,19 +94,7 @@ class Naive(pb_grpc.RetrievalServiceServicer):
     ) -> pb.RetrieveResponse:
         """Ask for as many more candidates as there are exclusions, and drop the excluded ones."""
         excluded = set(request.exclude_item_ids)
-        predict = tfs.PredictRequest(
-            model_spec=tfs.ModelSpec(name="retrieval", signature_name="by_user")
-        )
-        shape = tfs.TensorShape(dim=[tfs.TensorShape.Dim(size=1)])
-        predict.inputs["user_id"].CopyFrom(
-            tfs.Tensor(
-                dtype=tfs.DT_STRING, tensor_shape=shape, string_val=[request.user_id.encode()]
-            )
-        )
-        depth = request.max_candidates + len(excluded)
-        predict.inputs["k"].CopyFrom(
-            tfs.Tensor(dtype=tfs.DT_INT32, tensor_shape=shape, int_val=[depth])
-        )
+        predict = predict_request(request.user_id, request.max_candidates + len(excluded))
         predicted = await self._predict(predict, timeout=context.time_remaining())
         item_ids = predicted.outputs["item_id"].string_val
         scores = predicted.outputs["score"].float_val

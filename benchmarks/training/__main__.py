@@ -138,14 +138,13 @@ def main() -> None:
         trained = ours(data)
         measured["ours"].append(trained.interactions_per_second)
         seconds.append(trained.seconds)
-    print(reporting.describe_machine(reporting.machine(["tensorflow"])))
+    print(reporting.machine("tensorflow"))
     for name, rates in measured.items():
         print(f"{name:10} {reporting.median_and_range(rates, 0)} interactions/s")
     print(f"ours, one epoch from rows to vectors: {statistics.median(seconds):.0f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"peak memory of the process, data included: {peak:.1f} GiB")
-    if arguments.json:
-        reporting.write_json(arguments.json, measured)
+    reporting.write_json(arguments, ["tensorflow"], interactions_per_s=measured)
 
 
 if __name__ == "__main__":

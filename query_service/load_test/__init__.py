@@ -12,6 +12,7 @@ report      the results as text and as JSON
 """
 
 import argparse
+import math
 from collections.abc import Callable
 
 #: The largest duration in seconds and the largest rate; more is a mistyped number.
@@ -35,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         text = f"{text} (default: {default:g})"
         group.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
 
-    number("--concurrency", _integer(1), 32, "Closed loop: keep N requests in flight.")
+    number("--concurrency", _number(int, 1), 32, "Closed loop: keep N requests in flight.")
     loop.add_argument(
         "--rate",
         type=_positive,
@@ -44,8 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "Latency counts from the time when a request was due.",
     )
     number("--duration", _positive, 10.0, "Measure for S seconds.")
-    number("--warm-up", _non_negative, 1.0, "Send load for S seconds before measuring.")
-    number("-k", _integer(1), 100, "Ask for N candidates.")
+    number("--warm-up", _number(float, 0), 1.0, "Send load for S seconds before measuring.")
+    number("-k", _number(int, 1), 100, "Ask for N candidates.")
     parser.add_argument(
         "--exclude-seen",
         action="store_true",
@@ -54,14 +55,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exclude", metavar="FILE", help="Exclude the item ids in FILE from every answer."
     )
-    number("--batch", _integer(0), 0, "Call BatchRetrieve with N requests each; 0 calls Retrieve.")
+    number(
+        "--batch", _number(int, 0), 0, "Call BatchRetrieve with N requests each; 0 calls Retrieve."
+    )
     parser.add_argument(
         "--connections",
-        type=_integer(1),
+        type=_number(int, 1),
         metavar="N",
         help="Use N TCP connections (default: 8, or --concurrency if that is less).",
     )
-    number("--processes", _integer(1), 1, "Make the load with N processes.")
+    number("--processes", _number(int, 1), 1, "Make the load with N processes.")
     parser.add_argument("--json", action="store_true", help="Print the results as JSON.")
 
 
@@ -80,32 +83,23 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return command.run(parsed)
 
 
-def _integer(minimum: int) -> Callable[[str], int]:
+def _number(kind: type[float], low: float, *, exclusive: bool = False) -> Callable[[str], float]:
     """Return a type for argparse, which puts the option's name before the message."""
 
-    def integer(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number of at least {minimum}, not {text!r}"
-            )
-        return int(text)
+    def number(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        # Every comparison with NaN is false.
+        high = math.inf if kind is int else _LARGEST
+        if not low <= value <= high or (exclusive and value == low):
+            word = "a whole number" if kind is int else f"a number up to {_LARGEST:g}"
+            least = "above" if exclusive else "of at least"
+            raise argparse.ArgumentTypeError(f"must be {word} {least} {low:g}, not {text!r}")
+        return value
 
-    return integer
+    return number
 
 
-def _positive(text: str) -> float:
-    value = _non_negative(text)
-    if not value:
-        raise argparse.ArgumentTypeError("must be more than 0")
-    return value
-
-
-def _non_negative(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from error
-    # Every comparison with NaN is false.
-    if not 0 <= value <= _LARGEST:
-        raise argparse.ArgumentTypeError(f"must be between 0 and {_LARGEST:g}, not {text}")
-    return value
+_positive = _number(float, 0, exclusive=True)

@@ -72,10 +72,8 @@ def read_ids(name: str) -> list[str]:
     try:
         with Path("/dev/stdin" if name == "-" else name).open(encoding="utf-8-sig") as file:
             ids = [line.rstrip("\n") for line in file if line.strip()]
-    except OSError as error:
-        raise LoadTestError(f"{name}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LoadTestError(f"{name}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadTestError(f"{name}: {getattr(error, 'strerror', error)}") from error
     if not ids:
         raise LoadTestError(f"{name}: the file has no ids; it needs one id per line")
     return ids

@@ -42,15 +42,6 @@ class Plan:
     credentials: Credentials = field(default_factory=Credentials)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Seconds measured so far, negative during the warm-up; OK answers; failed requests."""
-
-    seconds: float
-    answers: int
-    errors: int
-
-
 class Load:
     """Call :meth:`connect`, then :meth:`start`, and at the end :meth:`finish`."""
 
@@ -88,10 +79,10 @@ class Load:
         for n in range(plan.concurrency):
             self._senders[n % plan.connections].send(time.perf_counter())
 
-    def progress(self) -> Progress:
-        """Return what was counted so far."""
+    def progress(self) -> tuple[float, int, int]:
+        """Return the seconds measured, negative in the warm-up, OK answers, failed requests."""
         tallies = [sender.tally for sender in self._senders]
-        return Progress(
+        return (
             time.perf_counter() - self._window.begin,
             sum(tally.answers for tally in tallies),
             sum(tally.errors.total() for tally in tallies),

@@ -1,12 +1,11 @@
 """Runs the processes that make the load; all of them start when all are connected."""
 
-import contextlib
 import multiprocessing
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -34,44 +33,31 @@ def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
     context = multiprocessing.get_context("spawn")
     stop, progress = context.Event(), context.Array("d", 3 * len(plans))
     shared = (context.Barrier(len(plans)), stop, progress)
-    total = Tally()
-    with (
-        _interrupts() as interrupted,
-        futures.ProcessPoolExecutor(len(plans), context, _initialise, shared) as pool,
-    ):
-        # Inherited by the processes from their first moment on: only this one handles Ctrl-C.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        runs = [pool.submit(_run, number, plan) for number, plan in enumerate(plans)]
-        signal.signal(signal.SIGINT, handler)
-        shown = progress[:]
-        while futures.wait(runs, timeout=0.05).not_done:
-            if interrupted.is_set():
-                stop.set()
-            if show_progress and progress[:] != shown:
-                shown = progress[:]
-                _show(shown)
-        if show_progress:
-            sys.stderr.write(_CLEAR_LINE)
-        # One that breaks the barrier for the others has the cause.
-        errors = [error for run in runs if (error := run.exception())]
-        for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
-            if isinstance(error, BrokenProcessPool):
-                raise LoadTestError("a process that makes the load ended unexpectedly") from error
-            raise error
-        for run in runs:
-            total.merge(run.result())
-    return total
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Let SIGINT set an event instead of raising."""
-    interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    # Inherited by the processes from their first moment on: only this one handles Ctrl-C.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        yield interrupted
+        with futures.ProcessPoolExecutor(len(plans), context, _initialise, shared) as pool:
+            runs = [pool.submit(_run, number, plan) for number, plan in enumerate(plans)]
+            signal.signal(signal.SIGINT, lambda *_: stop.set())
+            shown = progress[:]
+            while futures.wait(runs, timeout=0.05).not_done:
+                if show_progress and progress[:] != shown:
+                    shown = progress[:]
+                    _show(shown)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
+    if show_progress:
+        sys.stderr.write(_CLEAR_LINE)
+    # One that breaks the barrier for the others has the cause.
+    errors = [error for run in runs if (error := run.exception())]
+    for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
+        if isinstance(error, BrokenProcessPool):
+            raise LoadTestError("a process that makes the load ended unexpectedly") from error
+        raise error
+    total = Tally()
+    for run in runs:
+        total.merge(run.result())
+    return total
 
 
 def _show(progress: Sequence[float]) -> None:
@@ -106,8 +92,7 @@ def _run(number: int, plan: Plan) -> Tally:
 
     def wait(end: float) -> None:
         while (left_s := end - time.perf_counter()) > 0 and not stop.is_set():
-            now = load.progress()
-            progress[3 * number : 3 * number + 3] = (now.seconds, now.answers, now.errors)
+            progress[3 * number : 3 * number + 3] = load.progress()
             stop.wait(min(left_s, _PROGRESS_INTERVAL_S))
 
     load.start()

@@ -86,7 +86,9 @@ class Tally:
             if result.WhichOneof("result") == "response":
                 self._add_response(result.response)
             else:
-                self.add_error(_code_name(result.error.code), result.error.message)
+                known = code_pb2.Code.DESCRIPTOR.values_by_number.get(result.error.code)
+                name = known.name if known else str(result.error.code)
+                self.add_error(name, result.error.message)
 
     def add_error(self, name: str, message: str, requests: int = 1) -> None:
         """Count requests that ended with the status ``name``."""
@@ -95,18 +97,13 @@ class Tally:
 
     def merge(self, other: "Tally") -> None:
         """Add what another process or connection counted in the same time."""
-        self.calls += other.calls
+        for name in ("calls", "answers", "candidates", "popular", "unfinished", "unsent", "cores"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latencies.merge(other.latencies)
-        self.answers += other.answers
-        self.candidates += other.candidates
-        self.popular += other.popular
         self.versions.update(other.versions)
         self.errors.update(other.errors)
         self.examples = {**other.examples, **self.examples}
-        self.unfinished += other.unfinished
-        self.unsent += other.unsent
         self.seconds = max(self.seconds, other.seconds)
-        self.cores += other.cores
 
     def _add_call(self, latency_s: float) -> None:
         self.calls += 1
@@ -117,11 +114,3 @@ class Tally:
         self.candidates += len(answer.candidates)
         self.popular += answer.origin == pb.ORIGIN_POPULARITY
         self.versions[answer.model_version] += 1
-
-
-def _code_name(code: int) -> str:
-    """Return the name of a status code, or the number if it has no name."""
-    try:
-        return str(code_pb2.Code.Name(code))
-    except ValueError:
-        return str(code)
