@@ -72,8 +72,8 @@ class IndexBuilder(ABC):
         Args:
             vectors: candidate vectors, float32 [N, D].
             queries: typical queries to tune with.
-            target_recall: least share of the true 100 nearest candidates that the index has to
-                find, from 0 to 1, as the mean over each kind of query.
+            target_recall: the least recall@100 that the index must reach, from 0 to 1, as the mean
+                over the queries of each kind.
             notify: called with progress messages.
 
         Raises:

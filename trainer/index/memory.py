@@ -8,13 +8,13 @@ from pathlib import Path
 
 from trainer.index.base import IndexBuilder
 
-# Each id: its text, its entry in the lookup table and its place among the popular items.
+# Memory of one id: its text, its entry in the lookup table and its rank by popularity.
 _BYTES_PER_ID = 120
 # TensorFlow and other libraries; the trainer also needs memory for tuning.
 _SERVING_OVERHEAD_BYTES = 900_000_000
 _BUILDING_OVERHEAD_BYTES = 1_400_000_000
 
-_MEMORY = Path("/proc/meminfo")
+_MEMINFO = Path("/proc/meminfo")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 
@@ -27,20 +27,20 @@ def bytes_to_build(builder: IndexBuilder, items: int, dim: int) -> int:
 def bytes_to_serve(builder: IndexBuilder, items: int, dim: int) -> int:
     """Return the memory of a model server that serves one version of vectors [items, dim].
 
-    While it loads a new version, it needs the memory of two.
+    While it loads a new version, it needs the memory of both.
     """
     return _SERVING_OVERHEAD_BYTES + items * _BYTES_PER_ID + builder.bytes_to_serve(items, dim)
 
 
 def available_bytes() -> int:
-    """Return how much more memory this process can use, inside its container if it is in one."""
-    lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
-    of_machine = int(lines["MemAvailable"].split()[0]) * 1024
+    """Return the memory that this process can still use, within the limit of its container."""
+    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
+    machine_bytes = int(lines["MemAvailable"].split()[0]) * 1024
     try:
-        of_container = int(_CGROUP_LIMIT.read_text()) - int(_CGROUP_USED.read_text())
+        container_bytes = int(_CGROUP_LIMIT.read_text()) - int(_CGROUP_USED.read_text())
     except (OSError, ValueError):  # No control groups, or the limit is "max".
-        return of_machine
-    return min(of_machine, of_container)
+        return machine_bytes
+    return min(machine_bytes, container_bytes)
 
 
 def warning(builder: IndexBuilder, items: int, dim: int) -> str | None:

@@ -2,7 +2,7 @@
 
 The query tower embeds a user, the candidate tower an item, and the dot product of both is the
 score. Training learns both from interactions. Similar items use the candidate tower and, if so
-configured, a query embedding of their own for every item.
+configured, a separate query embedding of every item.
 
 towers        the query tower and the candidate tower
 training      turns interactions into training steps, and runs them

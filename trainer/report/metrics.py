@@ -1,4 +1,4 @@
-"""Builds the parts of metrics.json. Each function's docstring begins with the key it fills."""
+"""Builds the parts of metrics.json. Each docstring names the key that is filled."""
 
 import importlib.metadata
 import platform
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.data.types import Dataset, Split
 from trainer.evaluation import Comparison
-from trainer.model import item_to_item as training_items
+from trainer.model import item_to_item as item_training
 from trainer.model.training import LearningCurve
 from trainer.report.tables import OURS
 
@@ -19,7 +19,7 @@ _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "nump
 
 
 def dataset(data: Dataset, parts: Split) -> dict[str, Any]:
-    """``dataset``: the name, the sizes and the split of the data."""
+    """Return ``dataset``: the name, the sizes and the split of the data."""
     return {
         "name": data.name,
         "users": len(data.user_ids),
@@ -31,8 +31,8 @@ def dataset(data: Dataset, parts: Split) -> dict[str, Any]:
 
 
 def comparison(compared: Comparison, left_out: Mapping[str, str]) -> dict[str, Any]:
-    """``test``, ``baselines``, ``baselines_left_out``, ``slices`` and ``coverage``."""
-    quality = {name: one.as_dict() for name, one in compared.quality.items()}
+    """Return ``test``, ``baselines``, ``baselines_left_out``, ``slices`` and ``coverage``."""
+    quality = {name: model.as_dict() for name, model in compared.quality.items()}
     return {
         "test": quality.pop(OURS),
         "baselines": quality,
@@ -43,7 +43,7 @@ def comparison(compared: Comparison, left_out: Mapping[str, str]) -> dict[str, A
 
 
 def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
-    """``learning_curve``: the training loss at the end of every epoch, from epoch 1.
+    """Return ``learning_curve``: the training loss at the end of every epoch, from epoch 1.
 
     ``validation`` is ``unseen_items`` top-100 on rows held out of the training rows. It is empty
     if no rows were held out.
@@ -58,22 +58,22 @@ def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
 def item_to_item(
     vectors: NDArray[np.float32], item_queries: NDArray[np.float32] | None, parts: Split
 ) -> dict[str, dict[str, float]]:
-    """``item_to_item``: how often similar items contain the held-out next interaction.
+    """Return ``item_to_item``: how often similar items contain the held-out next interaction.
 
     It is measured with the candidate vectors and, if they were trained, the item queries.
     """
-    found = {}
+    qualities = {}
     for name, queries in (("candidate_vectors", vectors), ("trained", item_queries)):
-        quality = None if queries is None else training_items.evaluate(queries, vectors, parts)
+        quality = None if queries is None else item_training.evaluate(queries, vectors, parts)
         if quality is not None:
-            found[name] = asdict(quality)
-    return found
+            qualities[name] = asdict(quality)
+    return qualities
 
 
 def versions() -> dict[str, str]:
-    """``versions``: the versions of Python and of the packages that determine a model."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return found | {"python": platform.python_version()}
+    """Return ``versions``: those of Python and of the packages that determine a model."""
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return packages | {"python": platform.python_version()}
 
 
 def similar_items(
@@ -86,7 +86,7 @@ def similar_items(
     items: int = 10,
     neighbours: int = 10,
 ) -> list[dict[str, Any]]:
-    """``similar_items``: the nearest neighbours of the most popular items.
+    """Return ``similar_items``: the nearest neighbours of the most popular items.
 
     Args:
         queries: float32 [N, D], the query vector of each item; None uses ``vectors``.

@@ -10,11 +10,11 @@ OURS = "two towers"
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as text.
+    """One figure of a table.
 
     Attributes:
         text: the figure, rounded.
-        best: whether no rounded figure in the column is higher.
+        best: True if the rounded figure is the highest of its column, or equal to it.
     """
 
     text: str
@@ -123,7 +123,7 @@ def sizes(metrics: Mapping[str, Any]) -> str:
     )
 
 
-# Heading and format of the columns of operating points whose key does not speak for itself.
+# Headings and formats of the columns of operating points, where the key alone would be unclear.
 _INDEX_COLUMNS = {
     "items": ("items", "{:,}"),
     "leaves": ("partitions", "{:,}"),

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from trainer.tuning.search import finished, reason
 
-_SHOWN = 5
+_TRIALS_SHOWN = 5
 
 
 class _TimeLeft(ProgressColumn):
@@ -58,7 +58,7 @@ class ProgressLine:
 
 def show(console: Console, study: optuna.Study, metric: str) -> None:
     """Print the best trials side by side, with the importance of each setting."""
-    best = finished(study)[:_SHOWN]
+    best = finished(study)[:_TRIALS_SHOWN]
     importances = _importances(study)
     table = Table(title="Best trials", title_justify="left")
     for heading in ("", *(f"trial {trial.number + 1}" for trial in best)):
@@ -67,19 +67,19 @@ def show(console: Console, study: optuna.Study, metric: str) -> None:
         table.add_column("importance", justify="right")
     table.add_row(metric, *(f"{trial.value:.4f}" for trial in best), end_section=True)
     for key in best[0].params:
-        cells = [_shown(trial.params[key]) for trial in best]
+        cells = [_format(trial.params[key]) for trial in best]
         cells += [f"{importances[key]:.2f}"] if importances else []
         table.add_row(key.partition(".")[2], *cells)
     console.print(table)
 
 
-def _shown(value: float) -> str:
+def _format(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
     """Return the importance of each setting, summing to 1; empty if there are too few trials."""
-    if len(finished(study)) < _SHOWN:
+    if len(finished(study)) < _TRIALS_SHOWN:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
