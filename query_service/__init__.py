@@ -7,14 +7,14 @@ NumPy.
 
 api/            the gRPC API: validation, encoding, statuses
 core/           the retrieval logic, without gRPC and without I/O
-backend/        the way to the model server: batching, circuit breaker, cache, fallback
+backend/        the path to the model server: batching, circuit breaker, cache, fallback
 stores/         seen items, in SQLite or Redis
 telemetry/      metrics, traces and logs
 process/        worker processes on one port
 transport/      the fast gRPC server, optional
 load_test/      the load generator of ``bench``
 cli/            the commands
-server.py       puts the parts together
+server.py       assembles and runs the service
 grpc_server.py  chooses the gRPC server
 settings.py     the settings of ``serve``
 client.py       the client for Python
@@ -23,5 +23,5 @@ heartbeat.py    a file that shows that the service is SERVING
 varint.py       protobuf's variable-length integers
 """
 
-#: pyproject.toml has the same version. The container image holds only the code.
+#: pyproject.toml has the same version, but the container image does not contain that file.
 VERSION = "0.1.0"

@@ -23,7 +23,7 @@ class Answer:
     """The answer to one query.
 
     Attributes:
-        candidates: best first.
+        candidates: the candidates, best first.
         personal: True if the model ranked them for this query; False if they are the most popular
             items, because the model does not know the user or is unavailable.
         model_version: the version of the model that answered.
@@ -52,15 +52,15 @@ class RetrievalClient:
         private_key: bytes | None = None,
         server_name: str | None = None,
     ) -> None:
-        """Connect lazily: the first call opens the connection.
+        """Create a client, which connects at its first call.
 
         Args:
             address: HOST:PORT of the service.
-            timeout_s: the longest time to wait for an answer.
-            token: sent with each call. Without TLS it is sent as plain text.
-            root_certificates: PEM; switches TLS on.
-            certificate_chain: PEM; for a service that requires certificates of its callers.
-            private_key: PEM; the key of ``certificate_chain``.
+            timeout_s: the longest time in seconds to wait for an answer.
+            token: the token to send with each call. Without TLS it is sent as plain text.
+            root_certificates: the authorities to trust, in PEM. Given this, the client uses TLS.
+            certificate_chain: the client's certificate in PEM, if the service requires one.
+            private_key: the private key of ``certificate_chain``, in PEM.
             server_name: the name in the service's certificate if it is not the host of ``address``.
         """
         self._timeout_s = timeout_s
@@ -85,7 +85,7 @@ class RetrievalClient:
 
         Args:
             user_id: the user.
-            k: the largest number of candidates; 0 is the server's default.
+            k: the largest number of candidates; 0 means the server's default.
             recent: the items of the user's last interactions, newest last.
             exclude_seen: leave out what the user has seen.
             exclude: ids of items to leave out.
@@ -103,7 +103,7 @@ class RetrievalClient:
     def for_item(
         self, item_id: str, k: int = 0, *, viewer_id: str = "", exclude: Iterable[str] = ()
     ) -> Answer:
-        """Return items similar to one, without those that the user ``viewer_id`` has seen."""
+        """Return items similar to an item, without those that the user ``viewer_id`` has seen."""
         return self._ask(
             pb.RetrieveRequest(
                 item_id=item_id,
@@ -121,7 +121,7 @@ class RetrievalClient:
             interactions: 1 to 1,000 pairs of user id and item id.
 
         Returns:
-            how many of them had not been recorded before. A call that failed may be repeated.
+            The number of pairs that had not been recorded before. A failed call may be repeated.
         """
         request = interaction_service_pb2.RecordInteractionsRequest()
         for user_id, item_id in interactions:
@@ -144,7 +144,7 @@ class RetrievalClient:
     def _ask(self, request: pb.RetrieveRequest) -> Answer:
         response = self._stub.Retrieve(request, timeout=self._timeout_s, metadata=self._metadata)
         return Answer(
-            candidates=[Candidate(one.item_id, one.score) for one in response.candidates],
+            candidates=[Candidate(item.item_id, item.score) for item in response.candidates],
             personal=response.origin == pb.ORIGIN_MODEL,
             model_version=response.model_version,
         )

@@ -11,8 +11,8 @@ from query_service.errors import StartError
 
 logger = logging.getLogger(__name__)
 
-#: The releases of grpcio with which the test suite has been run on the fast transport. It uses
-#: private parts of grpcio, so ``--transport auto`` uses it with these releases only.
+#: The releases of grpcio with which the fast transport has been tested. It uses private parts of
+#: grpcio, so ``--transport auto`` chooses it with these releases only.
 TESTED_GRPCIO = ("1.85.1",)
 
 
@@ -20,8 +20,8 @@ def make_server(transport: str, options: Sequence[tuple[str, Any]]) -> Any:
     """Return a server with the methods of ``grpc.aio.Server``.
 
     Args:
-        transport: ``fast``, ``aio``, or ``auto``: fast if it works with the installed grpcio, else
-            grpc.aio with a warning in the log.
+        transport: ``fast``, ``aio`` or ``auto``. ``auto`` is fast if that works with the installed
+            grpcio, and otherwise grpc.aio with a warning in the log.
         options: channel arguments of gRPC core.
 
     Raises:
@@ -40,19 +40,19 @@ def make_server(transport: str, options: Sequence[tuple[str, Any]]) -> Any:
         if grpc.__version__ in TESTED_GRPCIO:
             try:
                 return _fast_server(options)
-            # A private part of grpcio may be missing in any way.
+            # If a private part of grpcio has changed, any exception is possible.
             except Exception as error:  # noqa: BLE001
                 reason = str(error)
         logger.warning(
-            "the fast transport cannot be used with grpcio %s (%s): the service runs on grpc.aio, "
-            "at about half the rate",
+            "the fast transport cannot be used with grpcio %s (%s): the service uses grpc.aio "
+            "instead, which handles about half the request rate",
             *(grpc.__version__, reason),
         )
     return grpc.aio.server(options=options)
 
 
 def _fast_server(options: Sequence[tuple[str, Any]]) -> Any:
-    # Imported only here: a release of grpcio that breaks it must not break grpc.aio as well.
+    # This import may fail with an untested release of grpcio, which must not affect grpc.aio.
     from query_service.transport import Server
 
     return Server(options)

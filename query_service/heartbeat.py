@@ -1,7 +1,7 @@
 """A file that is touched while the service is SERVING, for health checks of containers.
 
-A check that tests the age of the file costs a few milliseconds of CPU time. One that calls the
-service has to start Python and load gRPC, which takes about half a second of a CPU.
+A check of the file's age takes a few milliseconds of CPU time. A check that calls the service has
+to start Python and load gRPC, which takes about half a second of CPU time.
 """
 
 import logging
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Touches a file."""
+    """Touches the heartbeat file."""
 
     def __init__(self, path: str) -> None:
-        """Take the path of the file. An empty path switches the heartbeat off."""
+        """Touch the file at ``path``. An empty path switches the heartbeat off."""
         self._path = Path(path) if path else None
         self._failing = False
 
@@ -25,13 +25,13 @@ class Heartbeat:
         if self._path:
             try:
                 self._path.touch()
-                # It must not look as if the service were SERVING already.
+                # The file must not suggest that the service is SERVING already.
                 self._path.unlink()
             except OSError as error:
                 raise StartError(f"--heartbeat-file {self._path}: {error.strerror}") from error
 
     def beat(self) -> None:
-        """Touch the file. Log an error if that fails, once per series of failures."""
+        """Touch the file. Of several failures in a row, only the first is logged."""
         if self._path:
             try:
                 self._path.touch()

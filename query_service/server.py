@@ -1,4 +1,4 @@
-"""Puts the parts of the service together, serves, and shuts down gracefully."""
+"""Assembles the parts of the service, serves, and shuts down gracefully."""
 
 import asyncio
 import contextlib
@@ -45,19 +45,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: 10,000 exclusions of 256 bytes are 2.6 MB. A batch of 256 such requests would not fit; batches in
-#: use are much smaller.
+#: One request with 10,000 exclusions of 256 bytes takes 2.6 MB. A batch of 256 such requests would
+#: not fit, but real batches are much smaller.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
-#: gRPC core itself cancels calls beyond this number that nobody has looked at yet; by default at
-#: random from 1,000 on. We look at every call and answer RESOURCE_EXHAUSTED.
+#: gRPC core cancels calls once this many are waiting to be picked up, and by default some of them
+#: from 1,000 on. We pick up every call and answer RESOURCE_EXHAUSTED instead.
 _MAX_PENDING_CALLS = 1_000_000
 
 _SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server:
-    """The running service of one process: :meth:`start`, then :meth:`stop`."""
+    """The service in one process. Call :meth:`start`, then :meth:`stop`."""
 
     def __init__(
         self, settings: Settings, *, samples: SharedSamples | None = None, worker: int = 0
@@ -121,11 +121,11 @@ class Server:
         """
         settings = self._settings
         self._add_services()
-        # Before anyone can connect: the first answer may take a second.
+        # Check the model server before callers can connect. The first check may take a second.
         await self._health.update()
         self.port = self._listen(host_port(settings.host, settings.port))
         if settings.metrics_port:
-            # Imported only here: it takes some megabytes.
+            # Import the exporter only if it is used, because it takes some megabytes.
             from query_service.telemetry.exporter import Exporter
 
             self._exporter = Exporter(
@@ -166,7 +166,7 @@ class Server:
         add_reflection(self._server, reflected, self._guard)
 
     def _retriever(self) -> Retriever:
-        """Return the core, with everything between it and the model server."""
+        """Return the retriever with the chain of models between it and the model server."""
         settings, observer = self._settings, self._observer
         breaker = CircuitBreaker(self._model_server)
         batching = BatchingModel(
@@ -213,7 +213,7 @@ class Server:
         """
         settings = self._settings
         logger.info(
-            "draining: NOT_SERVING, the port closes after %g s, and calls in flight have %g s",
+            "draining: NOT_SERVING; the port closes in %g s, then calls have %g s to end",
             *(settings.lame_duck_s, settings.grace_s),
         )
         await self._health.drain()
@@ -241,9 +241,9 @@ async def serve(
     samples: SharedSamples | None = None,
     worker: int = 0,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Calls ``on_ready`` with the port once it is open.
+    """Serve until SIGTERM or SIGINT, and call ``on_ready`` with the port once it is open.
 
-    ``samples`` and ``worker`` are those of :class:`Server`, which says what is raised.
+    ``samples``, ``worker`` and the exceptions are those of :class:`Server`.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -257,7 +257,8 @@ async def serve(
         await stopped.wait()
         await server.stop()
     finally:
-        # A second signal must not interrupt the rest: a closing loop handles none.
+        # Ignore further signals. The closing loop does not handle them, so they would interrupt
+        # the rest of the shutdown.
         for number in _SHUTDOWN_SIGNALS:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)

@@ -12,14 +12,14 @@ from rpc.pem import TlsFiles
 from serving_contract import MAX_K
 
 TRANSPORTS = ("auto", "aio", "fast")
-#: The earlier names, which --runtime still takes.
+#: The transports by their earlier names, which --runtime still accepts.
 _RUNTIME_TRANSPORTS = {"": "auto", "core": "fast", "aio": "aio"}
 _MAX_PORT = 65_535
 
 
 @dataclass(frozen=True)
 class Settings(Validated):
-    """Checked values. An invalid one raises ValueError, which names the flag."""
+    """The validated settings. An invalid value raises ValueError, which names the flag."""
 
     host: str = setting("127.0.0.1", "Listen on this address.", required=True)
     port: int = setting(
@@ -52,13 +52,13 @@ class Settings(Validated):
     unknown_user: str = setting(
         "popularity",
         "How to answer for a user whom the model does not know: popularity returns the most "
-        "popular items, not-found the status NOT_FOUND.",
+        "popular items, not-found returns the status NOT_FOUND.",
         choices=("popularity", "not-found"),
     )
     fallback: str = setting(
         "none",
         "How to answer while the model server is unavailable: popular returns the most popular "
-        "items, none the status UNAVAILABLE.",
+        "items, none returns the status UNAVAILABLE.",
         choices=("none", "popular"),
     )
     max_concurrent_requests: int = setting(
@@ -74,7 +74,7 @@ class Settings(Validated):
     )
     grace_s: float = setting(
         10.0,
-        "After that, wait at most this many seconds for the requests in flight to end.",
+        "After the time of --lame-duck-s, wait at most this many seconds for requests in flight.",
         low=0,
     )
     cache_size: int = setting(
@@ -86,12 +86,13 @@ class Settings(Validated):
     transport: str = setting(
         "auto",
         "The gRPC server to use: fast is our own on top of grpcio's internals, aio is grpc.aio at "
-        "about half the rate, auto is fast if tested with the installed grpcio and else aio.",
+        "about half the rate. auto is fast if that has been tested with the installed grpcio, else "
+        "aio.",
         choices=TRANSPORTS,
     )
     runtime: str = setting(
         "",
-        "Earlier name of --transport, used if that is auto: core means fast, aio means aio.",
+        "The earlier name of --transport, used if that is auto: core means fast, aio means aio.",
         choices=tuple(_RUNTIME_TRANSPORTS),
     )
     workers: int = setting(

@@ -1,8 +1,8 @@
 """Reads protobuf's variable-length integers.
 
-Seven bits per byte, the lowest first; the highest bit of a byte says that another one follows
+Each byte holds seven bits, the lowest first, and its highest bit says that another byte follows
 (https://protobuf.dev/programming-guides/encoding/#varints). The protobuf library has no public
-function for them.
+function for this.
 """
 
 _MAX_BYTES = 10
@@ -15,8 +15,8 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         ValueError: the integer does not end within the data, or has more than ten bytes.
     """
     value = 0
-    for place, byte in enumerate(data[position : position + _MAX_BYTES]):
-        value |= (byte & 0x7F) << (7 * place)
+    for index, byte in enumerate(data[position : position + _MAX_BYTES]):
+        value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
-            return value, position + place + 1
+            return value, position + index + 1
     raise ValueError("a varint does not end")

@@ -102,14 +102,14 @@ def _serve(settings: Settings) -> int:
     if count == 1:
         run_worker(0, settings.port, announce)
         return 0
-    held: list[socket.socket] = []
+    extra_sockets: list[socket.socket] = []
     if settings.metrics_port:
         # Reserved like the other port, so that no other program gets it.
-        held, _ = reserve(settings.metrics_host, settings.metrics_port)
+        extra_sockets, _ = reserve(settings.metrics_host, settings.metrics_port)
     return supervise(
         *(count, run_worker, settings.host, settings.port),
         grace_s=settings.lame_duck_s + settings.grace_s,
         on_ready=announce,
         on_end=samples.mark_ended,
-        held=held,
+        extra_sockets=extra_sockets,
     )

@@ -1,7 +1,7 @@
-"""Processes: workers that share one port.
+"""Worker processes that share one port.
 
-One process uses one CPU, so a service scales with processes. This package knows nothing of what a
-worker does and imports no gRPC, which would not survive a fork.
+One process uses one CPU, so the service scales with the number of processes. This package does not
+know what a worker does, and it does not import gRPC, which would not survive a fork.
 
 sockets.py     reserves a port for several processes
 supervisor.py  starts, watches, restarts and drains the workers

@@ -1,4 +1,4 @@
-"""Reserves a port on which other processes then listen."""
+"""Reserves a port for other processes to listen on."""
 
 import errno
 import socket
@@ -12,9 +12,10 @@ _ADDRESS_MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
-    """Bind a port without listening on it; return the sockets and the port (a free one for 0).
+    """Bind a port without listening on it, and return the sockets and the port.
 
-    While the sockets are open, only processes of this user that set SO_REUSEPORT can listen there.
+    If ``port`` is 0, a free port is chosen. While the sockets are open, only processes of this user
+    that set SO_REUSEPORT can listen on the port.
 
     Raises:
         StartError: the port is in use, or the host does not resolve.
@@ -22,31 +23,31 @@ def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
     bound: list[socket.socket] = []
     chosen = port
     try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        for position, (family, *_, address) in enumerate(found, start=1):
+        results = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        for position, (family, *_, address) in enumerate(results, start=1):
             try:
                 bound.append(_bind_shared(family, (address[0], chosen, *address[2:])))
             except OSError as error:
-                is_last_chance = position == len(found) and not bound
+                is_last_chance = position == len(results) and not bound
                 if error.errno not in _ADDRESS_MISSING or is_last_chance:
                     raise
             else:
                 chosen = bound[0].getsockname()[1]
     except OSError as error:
-        for one in bound:
-            one.close()
+        for bound_socket in bound:
+            bound_socket.close()
         raise StartError(f"cannot listen on {host_port(host, port)}: {error.strerror}") from error
     return bound, chosen
 
 
 def _bind_shared(family: int, address: tuple[Any, ...]) -> socket.socket:
-    # Without SO_REUSEPORT first: with it, we would share the port of any service that sets it too.
+    # Try without SO_REUSEPORT first, which would share the port of any service that sets it, too.
     _bind(family, address, socket.SO_REUSEADDR).close()
     try:
         return _bind(family, address, socket.SO_REUSEPORT)
-    # Fails if a server without SO_REUSEPORT closed connections in the last minute (TIME_WAIT).
-    # SO_REUSEADDR is only the second try: with it, until a worker listens, another service would
-    # pass the check above.
+    # The bind fails if a server without SO_REUSEPORT closed connections in the last minute
+    # (TIME_WAIT). SO_REUSEADDR helps, but is only the second choice, because it would let another
+    # service pass the check above until a worker listens.
     except OSError:
         return _bind(family, address, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
 

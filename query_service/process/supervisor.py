@@ -4,10 +4,10 @@ The parent reserves the port without listening on it, and forks before anything 
 whose threads would not survive the fork. Each worker listens with SO_REUSEPORT, and the kernel
 distributes connections among them.
 
-Two kinds of pipe connect the processes. Only the parent holds the other end of the workers'
-*lifeline*: when it closes, because the parent was told to stop or has died, the workers drain. Each
-worker has a *report* pipe of its own: it says that the worker is ready, or why it cannot start, and
-it closes when the worker ends.
+Two kinds of pipe connect the processes. All workers read from one *lifeline*, whose other end only
+the parent holds. It closes when the parent is told to stop or dies, and then the workers drain.
+Each worker writes to a *report* pipe of its own that it is ready, or why it cannot start. This pipe
+closes when the worker ends.
 """
 
 import functools
@@ -27,17 +27,17 @@ from query_service.process.sockets import reserve
 
 logger = logging.getLogger(__name__)
 
-#: A worker that ends is replaced at once. If its replacement ends too, the next one starts after
-#: 0.1 s, then 0.2 s, and so on,
+#: A worker that ends is replaced at once. If the replacement ends, too, the next one starts after
+#: this delay. The delay doubles with each further replacement, up to the maximum.
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 5.0
-#: unless the replacement ran for this long.
+#: A worker that ran for this long is again replaced without a delay.
 STABLE_AFTER_S = 30.0
-#: Workers are killed this long after their grace period.
+#: Workers that have not ended this long after their grace period are killed.
 KILL_AFTER_S = 3.0
 
-#: SIGTERM kills a worker that has only begun to start, which is a normal end.
-_NORMAL_ENDS = {0, -signal.SIGTERM}
+#: SIGTERM kills a worker that has only begun to start, which counts as a normal exit.
+_NORMAL_STATUSES = {0, -signal.SIGTERM}
 
 Ready = Callable[[int], None]
 RunWorker = Callable[[int, int, Ready], None]
@@ -52,27 +52,27 @@ def supervise(
     grace_s: float,
     on_ready: Ready,
     on_end: Callable[[int], None] = lambda _worker: None,
-    held: Sequence[socket.socket] = (),
+    extra_sockets: Sequence[socket.socket] = (),
 ) -> int:
     """Run ``count`` workers until SIGTERM or SIGINT. Return 0, or 1 if one did not drain.
 
     Args:
         count: the number of workers.
-        run_worker: runs in each worker process. It gets the worker's number from 0, which its
-            replacement has too, the port, and a function to call when the worker listens. It has to
-            return within ``grace_s`` after SIGTERM.
+        run_worker: runs in each worker process. It takes the worker's number, the port, and a
+            function to call when the worker listens. Numbers start at 0, and a replacement has the
+            number of its predecessor. It must return within ``grace_s`` seconds after SIGTERM.
         host: the address to listen on.
         port: the port to listen on; 0 picks a free one.
-        grace_s: the seconds that workers have for draining.
+        grace_s: the time in seconds that workers have to drain.
         on_ready: called once, with the port, when all workers listen.
         on_end: called with the number of each worker that has ended.
-        held: sockets that reserve other ports for the workers. They are closed on shutdown.
+        extra_sockets: sockets that reserve other ports for the workers, closed at shutdown.
 
     Raises:
         StartError: the port is taken, or a worker ended before all were ready.
     """
     reserved, port = reserve(host, port)
-    reserved.extend(held)
+    reserved.extend(extra_sockets)
     stop, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
@@ -80,8 +80,8 @@ def supervise(
         signal.signal(number, lambda *_: None)
 
     def work(number: int, report_ready: Callable[[], None]) -> None:
-        for one in reserved:
-            one.close()
+        for reserved_socket in reserved:
+            reserved_socket.close()
         run_worker(number, port, lambda _port: report_ready())
 
     workers = _Workers(count, work, on_end)
@@ -89,8 +89,8 @@ def supervise(
         workers.watch(stop, lambda: on_ready(port))
     finally:
         # Another service may take the port while this one drains.
-        for one in reserved:
-            one.close()
+        for reserved_socket in reserved:
+            reserved_socket.close()
         drained = workers.drain(grace_s + KILL_AFTER_S)
     return 0 if drained else 1
 
@@ -98,7 +98,7 @@ def supervise(
 def next_delay_s(last_delay_s: float | None, lifetime_s: float) -> float:
     """Return the seconds to wait before a worker is replaced.
 
-    ``last_delay_s`` is the wait before the worker that ended; None for a first worker.
+    ``last_delay_s`` is the delay before the worker that ended was started, or None for the first.
     """
     if last_delay_s is None or lifetime_s >= STABLE_AFTER_S:
         return 0.0
@@ -110,11 +110,12 @@ class _Worker:
     """A worker and its replacements.
 
     Attributes:
-        status: exit status of the process that ended last; negative: the number of a signal.
+        status: the exit status of the last process, or the negative number of the signal that ended
+            it.
         report: the parent's end of the report pipe.
-        reason: the reason for its end that the worker reported.
-        delay_s: the wait before the current process was started.
-        start_s: the time at which the process was started, or will be.
+        reason: the reason that the worker reported for its end.
+        delay_s: the delay before the current process was started.
+        start_s: the time at which the process was or will be started.
     """
 
     number: int
@@ -128,7 +129,7 @@ class _Worker:
     start_s: float = 0.0
 
     def describe_end(self) -> str:
-        """Return in words how the process ended."""
+        """Return a description of how the process ended."""
         status = self.status
         if status >= 0:
             return f"worker {self.pid} ended with status {status}"
@@ -168,7 +169,7 @@ class _Workers:
                 on_ready()
 
     def drain(self, limit_s: float) -> bool:
-        """Let all workers drain, kill those that take longer; return True if none had to be."""
+        """Drain all workers, kill those that take longer, and return True if all ended normally."""
         os.close(self._lifeline_held)
         drained = self._wait(limit_s)
         for worker in self._all:
@@ -177,18 +178,18 @@ class _Workers:
         return self._wait(math.inf) and drained
 
     def _wait(self, limit_s: float) -> bool:
-        """Wait until all workers have ended; return True if those that ended did so normally."""
+        """Wait until all workers have ended, and return False if one of them ended abnormally."""
         end_s = time.monotonic() + limit_s
-        normally = True
+        all_normal = True
         while any(worker.alive for worker in self._all) and time.monotonic() < end_s:
-            # A selector cannot wait forever, and not for very long either.
+            # A selector accepts no infinite or very long timeout.
             for key, _ in self._selector.select(min(end_s - time.monotonic(), 60.0)):
-                if not self._read_report(key.data) and key.data.status not in _NORMAL_ENDS:
-                    normally = False
-                    # Before all were ready, all fail for the same reason, which was reported.
+                if not self._read_report(key.data) and key.data.status not in _NORMAL_STATUSES:
+                    all_normal = False
+                    # Workers that were never ready fail for the same reason, which was reported.
                     if self._all_were_ready:
                         logger.error("%s instead of draining", key.data.describe_end())
-        return normally
+        return all_normal
 
     def _start(self, worker: _Worker) -> None:
         worker.start_s, worker.ready, worker.reason = time.monotonic(), False, ""
@@ -209,7 +210,7 @@ class _Workers:
         self._selector.register(worker.report, selectors.EVENT_READ, worker)
 
     def _read_report(self, worker: _Worker) -> bool:
-        """Read what a worker has reported. Return False if it has ended."""
+        """Read a worker's report, and return False if the worker has ended."""
         data = os.read(worker.report, 65_536)
         if data:
             worker.ready = worker.ready or data.startswith(worker_process.READY)
@@ -222,15 +223,15 @@ class _Workers:
         self._on_end(worker.number)
         return False
 
-    def _schedule_replacement(self, worker: _Worker, what: str) -> None:
-        """Set when the worker starts again.
+    def _schedule_replacement(self, worker: _Worker, failure: str) -> None:
+        """Set the time at which the worker is started again.
 
         Raises:
             StartError: not all workers have been ready yet.
         """
         if not self._all_were_ready:
-            raise StartError(worker.reason or f"{what} before it was ready")
+            raise StartError(worker.reason or f"{failure} before it was ready")
         worker.delay_s = next_delay_s(worker.delay_s, time.monotonic() - worker.start_s)
         worker.start_s = time.monotonic() + worker.delay_s
         reason = f": {worker.reason}" if worker.reason else ""
-        logger.error("%s%s (the next one starts in %g s)", what, reason, worker.delay_s)
+        logger.error("%s%s (the next one starts in %g s)", failure, reason, worker.delay_s)

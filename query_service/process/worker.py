@@ -13,7 +13,7 @@ from query_service.errors import StartError
 
 logger = logging.getLogger(__name__)
 
-#: The first byte of a report if the worker listens. Anything else is the reason why it ended.
+#: The first byte of a report if the worker listens. Other bytes are the reason why it ended.
 READY = b"\0"
 
 
@@ -21,16 +21,16 @@ def run(work: Callable[[Callable[[], None]], None], lifeline: int, report: int) 
     """Run ``work`` in a forked process, and end the process when it returns.
 
     Args:
-        work: does the work of the process. It gets a function to call when it is ready.
-        lifeline: a pipe whose other end only the supervisor holds. The worker drains when it
-            closes.
+        work: does the work of the process. It takes a function to call when it is ready.
+        lifeline: a pipe whose other end only the supervisor holds. When that end closes, the worker
+            drains.
         report: a pipe to the supervisor.
     """
     status = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # A terminal sends Ctrl-C to all its processes. Here the supervisor says when to drain.
+        # A terminal sends Ctrl-C to all of its processes, but only the supervisor starts a drain.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         threading.Thread(target=_drain_on_close, args=(lifeline,), daemon=True).start()
         work(lambda: _write(report, READY))
@@ -41,7 +41,7 @@ def run(work: Callable[[Callable[[], None]], None], lifeline: int, report: int) 
         logger.exception("a worker failed")
     finally:
         sys.stdout.flush()
-        # Never return into the supervisor's code.
+        # Never return to the supervisor's code, which the fork has copied.
         os._exit(status)
 
 

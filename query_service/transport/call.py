@@ -1,4 +1,4 @@
-"""One call: the context that its handler gets, and the messages and status that go out."""
+"""One call: the context that its handler receives, and the messages and status that it sends."""
 
 import asyncio
 import functools
@@ -24,24 +24,24 @@ logger = logging.getLogger(__name__)
 LOGGED_FAILURES_PER_S = 20
 
 _NO_FLAGS = 0
-#: Core gives a call without a deadline one in 292 billion years.
+#: If a call has no deadline, core reports one that is 292 billion years away.
 _NO_DEADLINE_S = 1e11
 _NO_METADATA: tuple[tuple[str, Any], ...] = ()
 _OK = grpc.StatusCode.OK.value[0]
-#: Operations that hold nothing of their call and so can be shared: one that sends no metadata, and
-#: one whose result nobody reads.
+#: Two operations that all calls can share, because they hold no state of a call: one sends empty
+#: metadata, and nobody reads the result of the other.
 _SEND_INITIAL_METADATA = SendInitialMetadataOperation(_NO_METADATA, _NO_FLAGS)
 _UNREAD_CLOSE = ReceiveCloseOnServerOperation(_NO_FLAGS)
 
-#: A ``grpc.RpcMethodHandler``, or None if there is no such method. If it has a method ``refusal``,
-#: that returns the status with which to refuse the next call unread, or None to admit it.
+#: A ``grpc.RpcMethodHandler``, or None if there is no such method. A handler may have a method
+#: ``refusal``, which returns None to admit the next call, or the status to refuse it with unread.
 Handler = Any
 
 
 class Call:
     """A call from its request to its status.
 
-    Has the methods of ``grpc.aio.ServicerContext`` that our handlers use. Core keeps the object
+    It has the methods of ``grpc.aio.ServicerContext`` that our handlers use. Core keeps the object
     alive through the tag of the operation that ends with the call.
     """
 
@@ -80,7 +80,7 @@ class Call:
         return self._metadata  # type: ignore[no-any-return]
 
     def peer(self) -> str:
-        """Return the caller's address as core writes it."""
+        """Return the caller's address in the format of gRPC core."""
         return str(self._core.peer().decode())
 
     async def write(self, message: Any) -> None:
@@ -111,7 +111,7 @@ class Call:
         if data is not None:
             self._run(data)
         elif event.success:
-            # The caller sent no message, or is gone; in that case nobody reads this.
+            # The caller sent no message, or is gone and does not read this status.
             self._send_status(grpc.StatusCode.INTERNAL, "the call has no request message")
 
     def _run(self, request: bytes | AsyncIterator[Any]) -> None:
@@ -129,41 +129,41 @@ class Call:
                 self._send_message(self._serialized(await handler.unary_unary(request, self)))
         except (grpc.aio.AbortError, asyncio.CancelledError):
             pass
-        # A bug. The log gets the traceback, the caller no details.
+        # This is a bug. The log gets the traceback, and the caller gets no details.
         except Exception:  # noqa: BLE001
             _failures.log()
             self._send_status(grpc.StatusCode.UNKNOWN, "internal error")
 
-    async def _stream(self, behaviour: Callable[..., Any], request: Any) -> None:
+    async def _stream(self, function: Callable[..., Any], request: Any) -> None:
         """Run a generator of messages, or a coroutine that writes them."""
-        answers = behaviour(request, self)
-        if hasattr(answers, "__aiter__"):
-            async for message in answers:
+        response = function(request, self)
+        if hasattr(response, "__aiter__"):
+            async for message in response:
                 await self.write(message)
         else:
-            await answers
+            await response
 
     async def _messages(self) -> AsyncIterator[Any]:
         """Yield the messages of a request stream."""
         while True:
             received: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            self._receive(functools.partial(_set, received))
+            self._receive(functools.partial(_set_result, received))
             data = (await received).batch_operations[0].message()
             if data is None:
                 return
             yield await self._deserialized(data)
 
     async def _deserialized(self, data: bytes) -> Any:
-        """Return the parsed message. Bytes that do not parse end the call and are not logged."""
+        """Return the parsed message, or end the call, without a log line, if it is malformed."""
         deserialize = self._handler.request_deserializer
         try:
             return deserialize(data) if deserialize else data
         except Exception:  # noqa: BLE001
-            # grpcio's own words.
+            # grpcio's own servers send this message.
             await self.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
 
     def _on_close(self, event: Any) -> None:
-        """Handle the end of the call. Stop work if the caller cancelled or ran out of time."""
+        """Handle the end of the call. Stop the handler if the call was cancelled or timed out."""
         if event.batch_operations[0].cancelled():
             self._status_sent = True
             if self._task is not None:
@@ -179,7 +179,7 @@ class Call:
         self._core.start_server_batch((ReceiveMessageOperation(_NO_FLAGS),), tag)
 
     def _send_message(self, data: bytes) -> None:
-        """Send the only message, with metadata and status, in one batch."""
+        """Send the only message in one batch with the metadata and the status."""
         if self._status_sent:
             return
         self._status_sent = True
@@ -193,7 +193,7 @@ class Call:
         )
 
     def _refuse(self, code: grpc.StatusCode, details: str) -> None:
-        """End the call in one batch, and so with one event."""
+        """End the call with a single batch, and therefore a single event."""
         status = self._status(code, details)
         self._core.start_server_batch((_UNREAD_CLOSE, _SEND_INITIAL_METADATA, status), _ignore)
 
@@ -210,28 +210,28 @@ class Call:
         )
 
     def _initial_metadata(self) -> tuple[Any, ...]:
-        """Return the operation that sends the initial metadata, only the first time."""
+        """Return the operation that sends the initial metadata, or nothing if it was sent."""
         if self._initial_metadata_sent:
             return ()
         self._initial_metadata_sent = True
         return (_SEND_INITIAL_METADATA,)
 
     async def _batch(self, *operations: Any) -> None:
-        """Start operations and wait until they are done."""
+        """Start operations and wait until they have completed."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._core.start_server_batch(operations, functools.partial(_set, done))
+        self._core.start_server_batch(operations, functools.partial(_set_result, done))
         if not (await done).success:
-            # The caller is gone; the event that reports it is on its way.
+            # The caller is gone. The event that reports this is still to come.
             raise asyncio.CancelledError
 
 
-def _set(future: "asyncio.Future[Any]", event: Any) -> None:
+def _set_result(future: "asyncio.Future[Any]", event: Any) -> None:
     if not future.done():
         future.set_result(event)
 
 
 def _ignore(_event: Any) -> None:
-    """Do nothing: core has sent everything, or the caller is gone."""
+    """Do nothing, because core has sent everything or the caller is gone."""
 
 
 class _FailureLog:

@@ -1,8 +1,8 @@
 """A completion queue of gRPC core whose events are handled in the thread of an asyncio loop.
 
-While there are events, the loop takes them itself, one poll after another, without waiting. Only
-when none is left does a thread wait for the next event and wake the loop with it. Under load there
-is therefore no switch between threads.
+While there are events, the loop polls the queue itself, without waiting. When none are left, a
+thread waits for the next event and wakes the loop with it. Therefore, there are no switches between
+threads under load.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from grpc._cython.cygrpc import CompletionQueue, CompletionType
 
 logger = logging.getLogger(__name__)
 
-#: Every operation is started with a tag. The tag is called with the event when it is done.
+#: A callback that is passed to core when an operation starts, and called with the event of its end.
 Tag = Callable[[Any], None]
 
 _TIMEOUT = CompletionType.queue_timeout
 _SHUTDOWN = CompletionType.queue_shutdown
 _DO_NOT_WAIT = 0
 #: The number of events to handle before the loop's other work gets its turn. It doubles while
-#: events are left over: under overload, calls have to be refused as they arrive, or they would
-#: wait here until their deadlines.
+#: events are left over, because an overloaded server has to refuse calls as they arrive. Otherwise
+#: they would wait here until their deadlines.
 _MIN_EVENTS, _MAX_EVENTS = 256, 4096
 
 
@@ -35,19 +35,19 @@ class EventQueue:
         self._loop = asyncio.get_running_loop()
         self._closed = self._loop.create_future()
         self._max_events = _MIN_EVENTS
-        # Held while the loop takes the events itself.
+        # The lock is held while the loop polls the queue itself.
         self._loop_is_polling = threading.Lock()
         self._waiter = threading.Thread(target=self._wait, name="grpc-events", daemon=True)
         self._waiter.start()
 
     async def close(self) -> None:
-        """Handle the remaining events and stop. Nothing may be started on the queue any more."""
+        """Handle the remaining events and stop. No further operation may be started."""
         self.core.shutdown()
         await self._closed
         self._waiter.join()
 
     def _wait(self) -> None:
-        """Wait for one event whenever the loop is idle. Runs in a thread of its own."""
+        """Wait for one event whenever the loop is idle. This runs in a thread of its own."""
         done = False
         while not done:
             self._loop_is_polling.acquire()
@@ -61,7 +61,7 @@ class EventQueue:
             self._take_events()
 
     def _take_events(self) -> None:
-        """Handle the waiting events, then continue in the next turn or let the thread wait."""
+        """Handle the waiting events, then continue in the next iteration or let the thread wait."""
         poll, handle = self.core.poll, self._handle
         for _ in range(self._max_events):
             event = poll(_DO_NOT_WAIT)
@@ -83,6 +83,6 @@ class EventQueue:
             return
         try:
             event.tag(event)
-        # A bug that affects one call must not end the server.
+        # A bug that affects one call must not stop the server.
         except Exception:
-            logger.exception("a gRPC event was not handled")
+            logger.exception("handling a gRPC event failed")

@@ -1,4 +1,4 @@
-"""Routes calls to handlers. Has the methods of ``grpc.aio.Server`` that the service uses."""
+"""The server, which routes calls to handlers. It has the methods of ``grpc.aio.Server`` we use."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from grpc._cython.cygrpc import Server as CoreServer
 from query_service.transport.call import Call, Handler
 from query_service.transport.events import EventQueue
 
-#: Calls that core may accept before the loop has asked for more. On shutdown core cancels accepted
-#: calls that nobody asked for; with this many requests open, only those of that moment.
-_OPEN_REQUESTS = 256
+#: The number of calls that core may accept before the loop requests more. At shutdown, core cancels
+#: accepted calls that the loop has not requested. This number is high enough to leave hardly any.
+_REQUESTED_CALLS = 256
 
 
 @dataclass
 class _CallDetails:
-    """The argument of a generic handler, ``grpc.HandlerCallDetails``."""
+    """The argument of a generic handler, like ``grpc.HandlerCallDetails``."""
 
     method: str
     invocation_metadata: tuple[tuple[str, str | bytes], ...]
 
 
 class Server:
-    """A gRPC server in the running loop. Add handlers and ports, :meth:`start`, :meth:`stop`."""
+    """A gRPC server in the running loop. Add handlers and ports before calling :meth:`start`."""
 
     def __init__(self, options: Sequence[tuple[str, Any]] = ()) -> None:
         """Create the server. ``options`` are channel arguments of gRPC core."""
@@ -44,7 +44,7 @@ class Server:
         """Do nothing: generated code adds the same methods as generic handlers."""
 
     def add_insecure_port(self, address: str) -> int:
-        """Listen on ``host:port`` and return the port, a free one if ``port`` is 0.
+        """Listen on ``host:port`` and return the port, which is a free one if ``port`` is 0.
 
         Raises:
             RuntimeError: the port is taken, or there is no such address.
@@ -64,7 +64,7 @@ class Server:
         """Accept calls."""
         self._core.start()
         self._accepting = True
-        for _ in range(_OPEN_REQUESTS):
+        for _ in range(_REQUESTED_CALLS):
             self._request_call()
 
     async def stop(self, grace_s: float | None) -> None:
@@ -73,8 +73,8 @@ class Server:
             self._accepting = False
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._core.shutdown(self._events.core, lambda _event: ended.set_result(None))
-            _, unended = await asyncio.wait([ended], timeout=grace_s or 0)
-            if unended:
+            await asyncio.wait([ended], timeout=grace_s or 0)
+            if not ended.done():
                 self._core.cancel_all_calls()
                 await ended
         await self._events.close()
@@ -100,7 +100,7 @@ class Server:
         method = event.call_details.method
         handler = self._handlers.get(method)
         if handler is None:
-            # A path may hold bytes that are not UTF-8.
+            # A path may contain bytes that are not UTF-8.
             details = _CallDetails(method.decode(errors="replace"), event.invocation_metadata)
             for generic in self._generic_handlers:
                 handler = generic.service(details)

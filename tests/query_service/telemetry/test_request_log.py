@@ -130,7 +130,7 @@ def test_changes_of_health_and_shutdown_are_logged(
     assert [line.split(" ", 1)[1] for line in log.splitlines()] == [
         "WARNING the model is not available on the model server: NOT_SERVING",
         "INFO the model is available on the model server: SERVING",
-        "INFO draining: NOT_SERVING, the port closes after 0.1 s, and calls in flight have 3 s",
+        "INFO draining: NOT_SERVING; the port closes in 0.1 s, then calls have 3 s to end",
     ]
 
 
