@@ -1,4 +1,4 @@
-"""What several packages' tests need: the data where it is at hand, trained models, servers."""
+"""Fixtures of several packages: MovieLens 100K, trained models, server processes."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import trainer  # noqa: F401  (chooses Keras 2 before any test imports TensorFlow)
@@ -17,6 +18,15 @@ from tests.skips import (  # noqa: F401
     pytest_terminal_summary,
 )
 from tools.processes import ROOT, Server, python_module
+
+# The same examples in every run, whatever the load of the machine; `make fuzz` searches for more.
+hypothesis.settings.register_profile(
+    "reproducible",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("reproducible")
 
 # A shell that starts the tests in the background has it ignored, and a process inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,13 +46,14 @@ def ml_100k() -> Path:
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``python -m trainer run`` leaves behind, from the synthetic data set."""
+    """A MODELS_DIR with one version of the synthetic data set, published by the command ``run``."""
     directory = tmp_path_factory.mktemp("trained") / "models"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "trainer", "run", "--dataset", "synthetic"),
-            *("--models-dir", str(directory), "--set", "training.epochs=4"),
-            # Else it depends on how busy the machine is.
+            *("--models-dir", str(directory), "--set", "training.epochs=2"),
+            *("--set", "training.validation_share=0"),
+            # Otherwise the kind of index would depend on the load of the machine.
             *("--set", "index.kind=brute_force"),
         ],
         cwd=ROOT,
@@ -57,6 +68,6 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def running(module: str, *arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run a server for the time of a block: its address, and its process with stdout as a pipe."""
+    """Run a server during a block; yield its address, and its process with stdout as a pipe."""
     with Server(python_module(module, *arguments)) as server:
         yield server.address, server.popen

@@ -44,7 +44,10 @@ VARIABLES = (
 #: A Python image that exists on machines without access to a container registry.
 BASE_IMAGE = "python:3.11-slim-bookworm"
 #: With the default, the kind of index would depend on the load of the machine.
-TRAINING = "--dataset synthetic --set training.epochs=4 --set index.kind=brute_force"
+TRAINING = (
+    "--dataset synthetic --set training.epochs=2 --set training.validation_share=0"
+    " --set index.kind=brute_force"
+)
 USER, ITEM = "u42", "i50"
 SERVICE_IMAGE_LIMIT_BYTES = 150_000_000
 

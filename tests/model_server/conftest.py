@@ -1,5 +1,7 @@
 """Small SavedModels, and model servers in this process on free ports."""
 
+import gc
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from model_server import cli
 from model_server.manager import State
 from model_server.server import ModelServer
 from model_server.settings import Settings
@@ -150,6 +153,16 @@ def serve() -> Iterator[Serve]:
     for stubs, server in servers:
         stubs.channel.close()
         server.stop()
+
+
+@pytest.fixture
+def command() -> Iterator[Callable[[list[str]], int]]:
+    """Return a function that runs the command in this process, which has imported TensorFlow."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield cli.main
+    gc.unfreeze()
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

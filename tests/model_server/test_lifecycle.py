@@ -10,13 +10,13 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_status_pb2
 
 from model_server import manager
 from model_server.errors import LoadError
@@ -178,7 +178,7 @@ def test_links_may_change_while_versions_are_loaded(
     changing = threading.Thread(target=change)
     changing.start()
     try:
-        for _ in range(10_000):
+        for _ in range(3_000):
             versions.poll()
             assert versions.ready(), "some version is always served"
             assert not any(version.error for version in versions.status("greeter"))
@@ -239,9 +239,9 @@ class _LongRequest:
         def request(to: int) -> Any:
             return predict_request("counter", "count", n=tf.constant(to, tf.int64))
 
-        self.call = self.stubs.predict.future(request(n), timeout=60)
+        self.call = self.stubs.predict.future(request(n), timeout=240)
         # On one channel, requests are accepted in the order in which they are sent.
-        answer = self.stubs.predict(request(3), timeout=20)
+        answer = self.stubs.predict(request(3), timeout=120)
         assert list(answer.outputs["counted"].int64_val) == [3]
         assert not self.call.done()
 
@@ -268,10 +268,10 @@ def test_sigterm_lets_requests_in_flight_finish(counter: Path) -> None:
     with running("model_server", *arguments, "--grace-s", "60") as (address, process):
         long_request = _LongRequest(address, 300_000)
         process.send_signal(signal.SIGTERM)
-        until(long_request.server_refuses_others, 50, "new requests are refused")
+        until(long_request.server_refuses_others, 200, "new requests are refused")
         assert process.poll() is None
         assert list(long_request.call.result().outputs["counted"].int64_val) == [300_000]
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_request_longer_than_the_grace_period_is_cut_off(counter: Path) -> None:
@@ -279,35 +279,16 @@ def test_request_longer_than_the_grace_period_is_cut_off(counter: Path) -> None:
     with running("model_server", *arguments) as (address, process):
         long_request = _LongRequest(address, 2**62)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
         assert long_request.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-def test_command_serves_both_models_and_exits_with_zero(models_dir: Path) -> None:
-    arguments = ("--models-dir", str(models_dir), "--port", "0")
-    with running("model_server", *arguments) as (address, process):
-        stubs = Stubs(int(address.rpartition(":")[2]))
-        request = get_model_status_pb2.GetModelStatusRequest()
-        for model in ("retrieval", "retrieval_exact"):
-            request.model_spec.name = model
-            [status] = stubs.status(request, timeout=10).model_version_status
-            assert (status.version, status.state) == (1, AVAILABLE)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-
-
-def test_server_exits_if_the_first_load_fails(tmp_path: Path) -> None:
+def test_server_exits_if_the_first_load_fails(
+    tmp_path: Path, command: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "greeter" / "1").mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "model_server", "--models-dir", str(tmp_path), "--port", "0"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "error: greeter/1" in done.stderr
+    assert command(["--models-dir", str(tmp_path), "--port", "0"]) == 1
+    assert "error: greeter/1" in capsys.readouterr().err
 
 
 def test_no_port_is_open_before_a_model_is_loaded(tmp_path: Path) -> None:

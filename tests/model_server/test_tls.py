@@ -1,9 +1,8 @@
 """TLS with TensorFlow Serving's SSLConfig file, over real sockets."""
 
 import json
-import subprocess
-import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -12,7 +11,6 @@ import trustme
 
 from model_server import tls
 from tests.model_server.conftest import Serve, Stubs, predict_request, save_version
-from tools.processes import ROOT
 
 
 def _ssl_config(**fields: object) -> str:
@@ -120,19 +118,12 @@ def test_error_names_the_file_and_never_quotes_it(case: str, tmp_path: Path) -> 
     assert _SECRET_LINE not in printed
 
 
-def test_missing_file_fails_at_startup(tmp_path: Path) -> None:
+def test_missing_file_fails_at_startup(
+    tmp_path: Path, command: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
     # The file is read before the server waits for a model.
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "model_server", "--models-dir", str(tmp_path), "--port", "0"),
-            *("--ssl-config-file", str(tmp_path / "nowhere")),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: --ssl-config-file ")
-    assert "No such file" in done.stderr
+    arguments = ["--models-dir", str(tmp_path), "--port", "0"]
+    assert command([*arguments, "--ssl-config-file", str(tmp_path / "nowhere")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: --ssl-config-file ")
+    assert "No such file" in error

@@ -27,7 +27,6 @@ RECORD = "RecordInteractions"
 _SEEN = {"u1": {"i0", "i2", "i4"}}
 _hostile = settings(
     max_examples=200,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
@@ -179,7 +178,7 @@ def _peak_bytes(process: psutil.Process) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 @example(b"\x0a" + b"\xff" * 9 + b"\x01" + b"\x0a\x00" * 400)
 @example(b"\x0a\x00" * 357)
@@ -196,7 +195,7 @@ def test_field_count_agrees_with_protobuf(data: bytes) -> None:
         assert requests is None or len(requests) > 256
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 @example(b"\x0a\x00" * 1_101)
 @example(b"\x0a\xca\x01" + b"\x1a\x00" * 101)
@@ -231,12 +230,12 @@ def test_largest_batch_of_interactions_is_accepted() -> None:
             wire.check_interactions(wrong)
 
 
-def test_5_000_fuzzed_requests_keep_the_contract(
+def test_2_000_fuzzed_requests_keep_the_contract(
     service: Service, model_server: FakeModelServer
 ) -> None:
     """``python -m tests.fuzz service`` sends 100,000."""
     model_server.ranking = [f"i{n}" for n in range(300)]
-    tally = attack(service.address, 5_000, seed=2)
+    tally = attack(service.address, 2_000, seed=2)
     assert tally.clean, (tally.line(), tally.violations, tally.examples)
-    assert tally.statuses.total() == 5_000
-    assert min(tally.statuses["OK"], tally.statuses["INVALID_ARGUMENT"]) > 1_500
+    assert tally.statuses.total() == 2_000
+    assert min(tally.statuses["OK"], tally.statuses["INVALID_ARGUMENT"]) > 600

@@ -273,7 +273,6 @@ def test_unavailable_seen_store_fails_only_requests_that_need_it(
 
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

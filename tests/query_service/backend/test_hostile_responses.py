@@ -45,7 +45,7 @@ def _tensors(draw: Any) -> pb.Tensor:
     return tensor
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200)
 @given(
     outputs=st.dictionaries(st.sampled_from(["item_id", "score", "known", "?"]), _tensors()),
     version=st.integers(-(2**63), 2**63 - 1),
@@ -58,7 +58,7 @@ def test_random_tensors(
     answers.run(response.SerializeToString())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200)
 @given(
     ids=st.lists(_any_id, min_size=8, max_size=8),
     scores=st.lists(_any_score, min_size=8, max_size=8),
@@ -75,7 +75,7 @@ def test_random_values_in_valid_tensors(
     answers.run(response.SerializeToString())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_randomly_changed_bytes(answers: PredictAnswers, data: st.DataObject) -> None:
     changed = bytearray(valid_response(as_content=data.draw(st.booleans())).SerializeToString())

@@ -47,7 +47,7 @@ def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     assert config.load(str(path)).training.epochs == 5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_key_and_value_is_accepted_or_refused_with_config_error(key: str, value: str) -> None:
     for name in (key, f"training.{key}", "seed", "split.kind", "training.learning_rate"):

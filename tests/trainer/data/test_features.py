@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data import features, files
@@ -77,7 +77,6 @@ def test_numbers_fall_into_20_equal_buckets() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
 def test_every_number_is_in_one_bucket_and_order_is_kept(values: list[float]) -> None:
     encoder = _fit(values, "number")

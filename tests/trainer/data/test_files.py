@@ -89,7 +89,7 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
 _IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(_IDS, _IDS), min_size=1, max_size=20))
 def test_ids_survive_csv_and_parquet(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data import histories
@@ -38,7 +38,6 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(rows=ROWS, timed=st.booleans())
 def test_history_is_in_time_order_with_repeated_items_at_their_newest_place(
     rows: list[Row], timed: bool
@@ -51,7 +50,6 @@ def test_history_is_in_time_order_with_repeated_items_at_their_newest_place(
     assert found.items.dtype == np.int32
 
 
-@settings(deadline=None)
 @given(rows=ROWS, taken=st.lists(st.integers(0, USERS - 1), min_size=1, max_size=8))
 def test_take_rows_and_ages_equal_those_of_lists(rows: list[Row], taken: list[int]) -> None:
     expected = [_naive(rows)[user] for user in taken]
@@ -61,7 +59,6 @@ def test_take_rows_and_ages_equal_those_of_lists(rows: list[Row], taken: list[in
     assert found.ages().tolist() == [age for one in expected for age in reversed(range(len(one)))]
 
 
-@settings(deadline=None)
 @given(rows=ROWS, length=st.integers(0, 8), data=st.data())
 def test_keep_and_newest_equal_those_of_lists(
     rows: list[Row], length: int, data: st.DataObject

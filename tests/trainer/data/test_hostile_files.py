@@ -277,7 +277,7 @@ _cells = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     header=st.permutations(["user_id", "item_id", "timestamp", "rating"]),
     rows=st.lists(st.lists(_cells, min_size=1, max_size=5), max_size=5),
@@ -305,7 +305,7 @@ def test_random_csv_file_is_read_or_refused(
 _ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=st.lists(st.tuples(_ids, _ids), min_size=1, max_size=5))
 def test_ids_survive_a_csv_file(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
@@ -359,7 +359,7 @@ _PIECES = [
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     array=st.sampled_from(
         [np.ones((3, 4), np.float32), np.array(["a", "é"]), np.array([b"a"]), np.arange(3)]

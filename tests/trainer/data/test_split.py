@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data import split
@@ -34,7 +34,6 @@ def _rows(*parts_of_rows: Interactions) -> list[tuple[int, ...]]:
     )
 
 
-@settings(deadline=None)
 @given(interactions(), st.floats(0.01, 0.9), st.integers(0, 5))
 def test_every_row_is_on_exactly_one_side(rows: Interactions, share: float, seed: int) -> None:
     for parts in (
@@ -45,7 +44,6 @@ def test_every_row_is_on_exactly_one_side(rows: Interactions, share: float, seed
         assert _rows(parts.train, parts.test) == _rows(rows)
 
 
-@settings(deadline=None)
 @given(interactions(), st.floats(0.01, 0.9))
 def test_temporal_split_has_no_second_on_both_sides(rows: Interactions, share: float) -> None:
     parts = split.temporal_split(rows, share)
@@ -55,7 +53,6 @@ def test_temporal_split_has_no_second_on_both_sides(rows: Interactions, share: f
         assert parts.train.timestamps.max() < parts.test.timestamps.min()
 
 
-@settings(deadline=None)
 @given(interactions(), st.floats(0.01, 0.9))
 def test_temporal_per_user_split_trains_on_the_past_of_each_user(
     rows: Interactions, share: float

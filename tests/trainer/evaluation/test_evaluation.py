@@ -98,7 +98,7 @@ def test_popularity_slices_are_equal_parts_of_the_catalogue() -> None:
 _SCORE = st.sampled_from([-np.inf, np.nan, -1.5, -0.0, 0.0, 1e-42, 2.0, 7.0, np.inf])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), items=st.sampled_from([1, 2, 7, 15, 130]))
 def test_every_metric_equals_naive_loops(data: st.DataObject, items: int) -> None:
     pairs = st.tuples(st.integers(0, 4), st.integers(0, items - 1))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import TrainingConfig
@@ -49,7 +49,6 @@ def _targets(step: Step, weight: float | None = None) -> list[tuple[int, int]]:
     return list(zip(step.target_rows[chosen].tolist(), items[chosen].tolist(), strict=True))
 
 
-@settings(deadline=None)
 @given(
     lists=LISTS,
     objective=st.sampled_from(OBJECTIVES),
@@ -76,7 +75,6 @@ def test_target_of_full_weight_is_not_in_its_query(
         assert set(step.target_weights) <= {1.0, kept_weight}
 
 
-@settings(deadline=None)
 @given(
     lists=LISTS,
     objective=st.sampled_from(BY_USER),
@@ -104,7 +102,6 @@ def test_every_item_of_a_user_is_in_the_history_or_a_target(
     )
 
 
-@settings(deadline=None)
 @given(lists=LISTS, future=st.booleans(), seed=st.integers(0, 5))
 def test_every_row_is_a_target_once_in_batch(
     lists: list[list[int]], future: bool, seed: int
@@ -132,7 +129,6 @@ def test_epochs_differ_and_seeds_repeat() -> None:
         assert [_targets(step) for step in same.epoch()] == first
 
 
-@settings(deadline=None)
 @given(lists=LISTS, length=st.integers(0, 4), future=st.booleans())
 def test_queries_are_the_newest_items_within_the_history_length(
     lists: list[list[int]], length: int, future: bool
@@ -147,7 +143,6 @@ def test_queries_are_the_newest_items_within_the_history_length(
             assert _targets(step) == _targets(same)
 
 
-@settings(deadline=None)
 @given(lists=LISTS, negatives_from=st.sampled_from(["uniform", "popularity"]))
 def test_candidates_are_distinct_and_have_training_rows(
     lists: list[list[int]], negatives_from: str

@@ -1,6 +1,5 @@
 """Training reproduces the tutorial, finds planted structure and agrees with TFRS's metric."""
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,14 +62,10 @@ def _everybody_everything(users: int = 20, items: int = 10) -> Dataset:
 
 def test_tutorial_preset_reproduces_the_published_quality(ml_100k: Path) -> None:
     data = movielens.load(ml_100k)
-    reached = []
-    for seed in (1, 2, 3):
-        settings = config.load("tutorial", seed=seed)
-        parts = split.split(data.interactions, "random", 0.2, seed)
-        model = training.train(data, parts.train, settings, CONSOLE)
-        reached.append(_quality(data, parts, model).all_items.top_100)
+    parts = split.split(data.interactions, "random", 0.2, 1)
+    model = training.train(data, parts.train, config.load("tutorial", seed=1), CONSOLE)
     # The tutorial reports 0.2334.
-    assert all(0.22 <= one <= 0.26 for one in reached), reached
+    assert 0.22 <= _quality(data, parts, model).all_items.top_100 <= 0.26
 
 
 TASTES = 5
@@ -325,7 +320,7 @@ def test_degenerate_data_can_be_trained_on(lists: list[list[int]], objective: st
     data = _dataset(lists, 9)
     model = _train(
         *(data, data.interactions, f"training.objective={objective}"),
-        *_settings(epochs=3, batch_size=5000),
+        *_settings(epochs=1, batch_size=5000),
     )
     assert np.isfinite(model.curve.loss).all()
     assert np.isfinite(model.query_vectors()).all()
@@ -384,7 +379,9 @@ def test_untrainable_data_is_refused() -> None:
     lonely = _dataset([[0], [0], [0]], 1)
     with pytest.raises(DataError, match="no user has two different items"):
         _train(lonely, lonely.interactions)
-    single = _train(lonely, lonely.interactions, "training.objective=in_batch")
+    single = _train(
+        *(lonely, lonely.interactions, "training.objective=in_batch", "training.epochs=1")
+    )
     assert np.isfinite(single.candidate_vectors).all()
     data = _everybody_everything()
     with pytest.raises(DataError, match="queries would be empty"):
@@ -418,7 +415,7 @@ def test_user_features_determine_queries() -> None:
 
 def test_queries_have_the_configured_parts_and_length() -> None:
     data = synthetic.load(users=50, items=80, interactions=800, seed=1)
-    for user_id, normalize in itertools.product(("true", "false"), repeat=2):
+    for user_id, normalize in (("true", "false"), ("false", "true")):
         model = _train(
             data, data.interactions, *_settings(epochs=1, validation_share=0),
             *(f"model.user_id={user_id}", f"model.normalize={normalize}"),

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tests.trainer.index.clustered import clustered
 from trainer.cli.main import main
+from trainer.data import vectors
 
 
 def test_only_index_settings_are_accepted(
@@ -25,10 +26,10 @@ def test_only_index_settings_are_accepted(
 
 
 def _write(directory: Path, count: int = 500) -> dict[str, Path]:
-    vectors = clustered(count, 1)
-    np.save(directory / "vectors.npy", vectors)
+    embeddings = clustered(count, 1)
+    np.save(directory / "vectors.npy", embeddings)
     np.save(directory / "queries.npy", clustered(300, 2))
-    lists = pa.array(list(vectors), pa.list_(pa.float32()))
+    lists = pa.array(list(embeddings), pa.list_(pa.float32()))
     pa.parquet.write_table(pa.table({"vector": lists}), directory / "vectors.parquet")
     names = [f"ä,{row}" for row in range(count)]
     (directory / "ids.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -44,12 +45,19 @@ def _index(files: dict[str, Path], models: Path, embeddings: str, ids: str, *mor
     return main(["index", *given, "--models-dir", str(models), *more])
 
 
+def test_every_file_format_is_read(tmp_path: Path) -> None:
+    files = _write(tmp_path)
+    for name in ("vectors.npy", "vectors.parquet"):
+        np.testing.assert_array_equal(vectors.load(files[name]), clustered(500, 1))
+    expected = [f"ä,{row}".encode() for row in range(500)]
+    for name in ("ids.txt", "ids.csv", "ids.npy", "ids.parquet"):
+        assert vectors.load_ids(files[name]).tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("embeddings", "ids"),
     [
         ("vectors.npy", "ids.txt"),
-        ("vectors.parquet", "ids.parquet"),
-        ("vectors.npy", "ids.npy"),
         ("vectors.parquet", "ids.csv"),
     ],
 )
@@ -57,8 +65,8 @@ def test_published_vectors_are_served(embeddings: str, ids: str, tmp_path: Path)
     files = _write(tmp_path)
     models = tmp_path / "models"
     assert _index(files, models, embeddings, ids, "--queries", str(files["queries.npy"])) == 0
-    queries, vectors = np.load(files["queries.npy"]), np.load(files["vectors.npy"])
-    best = (queries @ vectors.T).argmax(axis=1)
+    queries = np.load(files["queries.npy"])
+    best = (queries @ np.load(files["vectors.npy"]).T).argmax(axis=1)
     for model in ("retrieval", "retrieval_exact"):
         loaded = tf.saved_model.load(str(models / model / "1"))
         assert set(loaded.signatures) == {"by_vector", "by_item"}
