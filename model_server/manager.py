@@ -41,7 +41,7 @@ class Version:
 
     Attributes:
         number: the name of its directory.
-        state: START, LOADING and AVAILABLE in this order, then UNLOADING, and END at last.
+        state: START, LOADING, AVAILABLE, UNLOADING and END, in this order.
         error: why the version could not be loaded.
         servable: the loaded model while the version is AVAILABLE or UNLOADING.
         in_flight: number of requests that use the servable.
@@ -72,7 +72,7 @@ class Manager:
         """Load nothing yet; :meth:`poll` does.
 
         Args:
-            models_dir: has one subdirectory per model.
+            models_dir: the directory that has one subdirectory per model.
             names: the models to serve; empty for all of them.
             require_manifest: refuse versions without a manifest, see :func:`manifest.check`.
         """
@@ -97,7 +97,7 @@ class Manager:
                 self._reconcile(self._models.setdefault(name, _Model(name)), base, found)
 
     def ready(self) -> list[str]:
-        """Return ``name/version`` of every served model, or [] unless all models are served."""
+        """Return ``name/version`` of every model, or an empty list if a model is not served yet."""
         with self._changed:
             served = {name: _newest_available(model) for name, model in self._models.items()}
         if not set(self._names) <= set(served) or None in served.values():
@@ -158,7 +158,7 @@ class Manager:
             return [model.versions[number]]
 
     def close(self) -> None:
-        """Free every version. Requests that are still running fail."""
+        """Unload every version. Requests that are still running fail."""
         for model in self._models.values():
             for version in model.versions.values():
                 with self._changed:
@@ -182,7 +182,7 @@ class Manager:
                 break
         newest = _newest_available(model, found)
         if found and newest is None:
-            return  # None of them could be loaded: the version that still answers stays.
+            return  # None of them could be loaded, so keep the version that still answers.
         for version in list(model.versions.values()):
             if version is not newest and version.state is State.AVAILABLE:
                 self._unload(model, version)

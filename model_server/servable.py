@@ -39,7 +39,7 @@ class Servable:
             LoadError: the model cannot be loaded, or a warm-up record fails.
         """
         self._graph = tf.Graph()
-        # -1: run operations on the thread of the request. A small request takes a third less time.
+        # -1 runs operations on the thread of the request, so small requests take a third less time.
         config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
         self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         self._callables: dict[tuple[str, tuple[str, ...]], Any] = {}
@@ -58,7 +58,7 @@ class Servable:
         except tf.errors.OpError as error:
             self.close()
             raise LoadError(error.message, error.error_code) from error
-        # TensorFlow raises many kinds of errors for damaged files; none may stop the server.
+        # TensorFlow raises many kinds of errors for damaged files, and none may stop the server.
         except Exception as error:
             self.close()
             raise LoadError(f"{directory}: {error}") from error
@@ -88,9 +88,9 @@ class Servable:
         """Run a signature.
 
         Args:
-            signature_name: empty for ``serving_default``.
-            inputs: TensorProto by input name.
-            output_filter: names of the outputs to return; empty for all.
+            signature_name: the name of the signature; empty for ``serving_default``.
+            inputs: the TensorProto of each input, by name.
+            output_filter: the names of the outputs to return; empty for all.
 
         Returns:
             the arrays by output name, and the SignatureDef.
@@ -113,7 +113,7 @@ class Servable:
         return dict(zip(outputs, values, strict=True)), signature
 
     def _callable(self, name: str, signature: Any, outputs: Sequence[str]) -> Any:
-        """Return the function that runs a signature; making it once saves time per request."""
+        """Return the function that runs a signature, cached because creating it takes time."""
         key = (name, tuple(outputs))
         if key not in self._callables:
             self._callables[key] = self._session.make_callable(

@@ -137,7 +137,7 @@ def serve(settings: Settings) -> None:
     server = ModelServer(settings)
 
     def end(*_: object) -> None:
-        # In another thread, because the interrupted code may hold the lock of the event.
+        # Use another thread, because the interrupted code may hold the lock of the event.
         threading.Thread(target=server.interrupt).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,7 @@ from config_fields import Validated, setting
 
 @dataclass(frozen=True)
 class Settings(Validated):
-    """How to serve.
+    """The validated settings.
 
     Attributes:
         models_dir: has one subdirectory per model, which has one subdirectory per version.
@@ -23,16 +23,18 @@ class Settings(Validated):
     models: tuple[str, ...] = ()
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: int = setting(
-        8500, "Port to listen on; 0 takes a free port and prints it.", low=0, high=65535
+        8500, "Port to listen on. 0 picks a free one and prints it.", low=0, high=65535
     )
     require_manifest: bool = setting(
         False, "Refuse versions without a manifest.json, whose files cannot be checked."
     )
     ssl_config_file: Path | None = setting(  # noqa: RUF009
         None,
-        "Serve over TLS with this SSLConfig of TensorFlow Serving, in protobuf text format.",
+        "Serve over TLS with the SSLConfig message in this file, in protobuf text format.",
     )
-    poll_interval_s: float = setting(1.0, "Seconds between two checks for new versions.", above=0)
+    poll_interval_s: float = setting(
+        1.0, "Time in seconds between two checks for new versions.", above=0
+    )
     max_workers: int = setting(
         4 * (os.cpu_count() or 1), "Number of threads that process requests.", low=1
     )
@@ -42,7 +44,7 @@ class Settings(Validated):
         low=1,
     )
     grace_s: float = setting(
-        10.0, "Seconds that requests in flight get to finish at shutdown.", low=0
+        10.0, "Time in seconds that requests in flight get to finish at shutdown.", low=0
     )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Convert TensorProto to NumPy and back by the rules of TensorFlow Serving."""
+"""Convert TensorProtos to NumPy arrays and back, by the rules of TensorFlow Serving."""
 
 import math
 from typing import Any
@@ -9,10 +9,10 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 from tensorflow.core.framework import types_pb2
 
-#: The largest number of elements for which a request can make the server allocate memory.
+#: The largest number of elements in an array that a request can make the server allocate.
 MAX_ELEMENTS = 1 << 28
 
-#: NumPy dtype and field of the typed values, by dtype of the TensorProto.
+#: The NumPy dtype and the field of the typed values, by the dtype of the TensorProto.
 _REPRESENTATIONS: dict[int, tuple[Any, str]] = {
     types_pb2.DT_FLOAT: (np.float32, "float_val"),
     types_pb2.DT_DOUBLE: (np.float64, "double_val"),
@@ -33,9 +33,9 @@ class TensorParsingError(ValueError):
 def decode(proto: Message) -> NDArray[Any]:
     """Return the array of a TensorProto.
 
-    A non-empty ``tensor_content`` takes precedence and has to have the right size. Otherwise the
-    typed values count: if there are too few, the last one is repeated; if there are none, the
-    array is filled with zeros or empty strings; surplus values are ignored.
+    A non-empty ``tensor_content`` takes precedence and must have the right size. Otherwise the
+    typed values are used. If there are too few, the last one is repeated. If there are none, the
+    array is filled with zeros or empty strings. Surplus values are ignored.
 
     Raises:
         TensorParsingError: the dtype is not supported, the shape is unknown, negative or too

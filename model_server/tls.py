@@ -1,4 +1,4 @@
-"""Server credentials from TensorFlow Serving's SSLConfig file, which contains PEM texts."""
+"""Create server credentials from TensorFlow Serving's SSLConfig file, which contains PEM text."""
 
 import ssl
 import tempfile
@@ -49,14 +49,14 @@ def _parse(file: Path) -> SSLConfig:
 
 
 def _check(file: Path, config: SSLConfig) -> None:
-    """Raise TlsError for PEM texts that cannot be used; gRPC would only fail to listen."""
+    """Raise TlsError for PEM text that cannot be used. gRPC would only fail to listen."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # OpenSSL reads a key from files only. Only the owner can read this temporary file.
         with tempfile.NamedTemporaryFile("w", encoding="utf-8") as pair:
             pair.write(f"{config.server_key}\n{config.server_cert}\n")
             pair.flush()
-            # With a password, OpenSSL does not ask on the terminal for that of an encrypted key.
+            # The empty password keeps OpenSSL from asking for one on the terminal.
             context.load_cert_chain(pair.name, password="")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise TlsError(

@@ -1,9 +1,9 @@
-"""Generate the Python code beside each .proto file: messages, type stubs, gRPC stubs.
+"""Generate the Python code next to each .proto file: messages, type stubs and gRPC stubs.
 
     python proto/generate.py [--out DIR]
 
-The results are committed, so that installing the project needs no compiler; a
-test fails when they differ from what this command makes.
+The results are committed, so that installing the project needs no compiler. A test fails if they
+differ from the output of this command.
 """
 
 import argparse
@@ -20,7 +20,7 @@ PROTO_ROOT = Path(__file__).parent
 def generate(out: Path) -> None:
     """Compile every .proto file under this folder into ``out``."""
     well_known = files("grpc_tools") / "_proto"
-    # google/rpc/*.proto come with googleapis-common-protos.
+    # The package googleapis-common-protos contains google/rpc/*.proto.
     googleapis = Path(status_pb2.__file__).parent.parent.parent
     for source in sorted(PROTO_ROOT.rglob("*.proto")):
         name = str(source.relative_to(PROTO_ROOT))
@@ -34,5 +34,7 @@ def generate(out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=PROTO_ROOT, help="folder to write below")
+    parser.add_argument(
+        "--out", type=Path, default=PROTO_ROOT, help="Write the results below this folder."
+    )
     generate(parser.parse_args().out)

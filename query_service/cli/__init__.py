@@ -1,4 +1,4 @@
-"""The command line, ``python -m query_service COMMAND``: one module per command.
+"""The command line, ``python -m query_service COMMAND``, with one module per command.
 
 A command's module has ``add_arguments(parser)`` and ``run(parsed, parser)``, which returns the exit
 status. Nothing here imports gRPC at import time: ``serve`` forks its workers before they load it.

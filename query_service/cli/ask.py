@@ -1,4 +1,4 @@
-"""``python -m query_service ask``: asks for candidates and prints them as a table or as JSON."""
+"""The ``ask`` command: requests candidates and prints them as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEFAULT_ITEMS = Path("models/items.csv")
 
 
 class TitlesError(Exception):
-    """The file of titles cannot be read."""
+    """The file with the titles cannot be read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exclude-seen",
         action="store_true",
-        help="Leave out what the user, or with --item the --viewer, has seen.",
+        help="Leave out items that the user has seen. With --item, that user is --viewer.",
     )
     parser.add_argument(
-        "--viewer", default="", metavar="ID", help="With --item: whose seen items to leave out."
+        "--viewer",
+        default="",
+        metavar="ID",
+        help="With --item: the user whose seen items to leave out.",
     )
     parser.add_argument(
         "--exclude",
@@ -71,11 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Ask once and print the answer; return 0, or 1 if there was none."""
+    """Print the answer to one request and return 0, or return 1 if there is no answer."""
     import grpc
 
     if parsed.item and parsed.exclude_seen and not parsed.viewer:
-        parser.error("--item with --exclude-seen needs --viewer: whose seen items to leave out")
+        parser.error("--item with --exclude-seen needs --viewer, the user who has seen the items")
     if parsed.user and parsed.viewer:
         parser.error("--viewer can only be used with --item")
     if parsed.item and parsed.recent:
@@ -87,7 +90,7 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return fail(f"titles cannot be read: {error}")
     except UnusableFile as error:
         return fail(str(error))
-    # protobuf raises it for text that is not UTF-8 and numbers that do not fit in 32 bits.
+    # protobuf raises ValueError for text that is not UTF-8 and for numbers of over 32 bits.
     except ValueError as error:
         return fail(f"the request cannot be sent: {error}")
     except grpc.RpcError as error:
@@ -117,11 +120,11 @@ def read_titles(path: Path) -> dict[str, str]:
     """Return titles by item id from the trainer's items.csv.
 
     Raises:
-        TitlesError: the file cannot be read, or has no such columns.
+        TitlesError: the file cannot be read, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            # DictReader gives None for a title that a short row lacks.
+            # If a row is too short, DictReader returns None for its title.
             return {row["item_id"]: row["title"] or "" for row in csv.DictReader(file)}
     except KeyError as error:
         raise TitlesError(f"{path}: there is no column {error}") from error

@@ -1,4 +1,4 @@
-"""``python -m query_service health``: a health check by a real call."""
+"""The ``health`` command: calls the health service of a running query service."""
 
 import argparse
 from typing import Any
@@ -16,10 +16,10 @@ def run(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     try:
-        given = credentials.read(parsed)
+        caller = credentials.read(parsed)
     except UnusableFile as error:
         return fail(str(error))
-    with credentials.open_channel(parsed.address, given) as channel:
+    with credentials.open_channel(parsed.address, caller) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=parsed.timeout_s)

@@ -1,4 +1,4 @@
-"""The table of commands, and the dispatch to them."""
+"""Parses the command line and dispatches to the commands."""
 
 import argparse
 
@@ -8,7 +8,7 @@ _COMMANDS = (
     ("serve", serve, "Run the query service."),
     ("ask", ask, "Ask a running service for candidates."),
     ("health", health, "Exit with 0 if a running service can answer, else with 1."),
-    ("bench", bench, "Put load on a running service and measure it."),
+    ("bench", bench, "Run a load test against a running service."),
     ("seen", seen, "Import, add, show or forget what users have seen."),
     ("token", token, "Create a token for a caller."),
 )

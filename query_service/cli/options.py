@@ -1,4 +1,4 @@
-"""Options of all commands that call a running service, and how commands report failures."""
+"""The options of commands that call a running service, and the way commands report failures."""
 
 import argparse
 import sys

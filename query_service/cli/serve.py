@@ -1,4 +1,4 @@
-"""``python -m query_service serve``: runs the service."""
+"""The ``serve`` command: runs the service."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any
 
 from config_fields import read_text, rule_of
 
-# Nothing that imports gRPC: workers are forked, and gRPC must not have been imported before.
+# None of these modules imports gRPC, which must not be imported before workers are forked.
 from query_service.cli.options import fail
 from query_service.errors import StartError
 from query_service.heartbeat import Heartbeat
@@ -32,24 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     for setting in fields(Settings):
         variable = f"SHORTLIST_{setting.name.upper()}"
-        shown = "none" if setting.default == "" else setting.default
-        # A bool flag without a value means yes.
-        more: dict[str, Any] = {"nargs": "?", "const": True} if setting.default is False else {}
+        default_text = "none" if setting.default == "" else setting.default
+        # A bool flag without a value means True.
+        optional: dict[str, Any] = {"nargs": "?", "const": True} if setting.default is False else {}
         parser.add_argument(
             Settings.display_name(setting.name),
-            # argparse parses a default that is a string like a value from the command line.
+            # argparse parses string defaults like values from the command line.
             default=os.environ.get(variable) or setting.default,
             type=_reader(setting),
             metavar=setting.name.rpartition("_")[2].upper(),
-            **more,
-            help=f"{rule_of(setting).help} (default: {shown})",
+            **optional,
+            help=f"{rule_of(setting).help} (default: {default_text})",
         )
 
 
 def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Serve until SIGTERM or SIGINT; return 0, or 1 if the service could not start."""
     try:
-        settings = Settings(**{one.name: getattr(parsed, one.name) for one in fields(Settings)})
+        values = {field.name: getattr(parsed, field.name) for field in fields(Settings)}
+        settings = Settings(**values)
     except ValueError as error:
         parser.error(str(error))
     logs.set_up(settings.log_format)
@@ -104,7 +105,7 @@ def _serve(settings: Settings) -> int:
         return 0
     extra_sockets: list[socket.socket] = []
     if settings.metrics_port:
-        # Reserved like the other port, so that no other program gets it.
+        # Reserve this port like the other one, so that no other program gets it.
         extra_sockets, _ = reserve(settings.metrics_host, settings.metrics_port)
     return supervise(
         *(count, run_worker, settings.host, settings.port),

@@ -1,4 +1,4 @@
-"""``python -m query_service token``: a new token for a caller."""
+"""The ``token`` command: creates a token for a caller."""
 
 import argparse
 
@@ -19,7 +19,7 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except ValueError as error:
         parser.error(str(error))
     print(  # noqa: T201
-        f"The token for the caller. It is not shown again:\n\n{token}\n\n"
+        f"This is the caller's token, which is not shown again:\n\n{token}\n\n"
         f"Add these lines to the file that serve reads with --tokens:\n\n{lines}"
     )
     return 0

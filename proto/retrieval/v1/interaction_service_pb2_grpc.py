@@ -29,10 +29,11 @@ class InteractionServiceStub:
     """Records what users have seen.
 
     Status codes:
-    INVALID_ARGUMENT     a field breaks a rule that is stated at the field; a
+    INVALID_ARGUMENT     a field breaks a rule in its comment below; a
     google.rpc.BadRequest detail names the field. Nothing
     is recorded
     FAILED_PRECONDITION  the server has no seen store that can record
+    interactions
     UNAVAILABLE          the seen store is unavailable or cannot be written.
     Some of the interactions may have been recorded:
     repeat the call
@@ -63,10 +64,11 @@ class InteractionServiceServicer:
     """Records what users have seen.
 
     Status codes:
-    INVALID_ARGUMENT     a field breaks a rule that is stated at the field; a
+    INVALID_ARGUMENT     a field breaks a rule in its comment below; a
     google.rpc.BadRequest detail names the field. Nothing
     is recorded
     FAILED_PRECONDITION  the server has no seen store that can record
+    interactions
     UNAVAILABLE          the seen store is unavailable or cannot be written.
     Some of the interactions may have been recorded:
     repeat the call
@@ -82,9 +84,9 @@ class InteractionServiceServicer:
 
     def RecordInteractions(self, request, context):
         """Records interactions permanently. From then on, Retrieve with exclude_seen
-        leaves their items out, on every server with the same seen store. The model
-        learns of them when it is trained with them. An interaction that has been
-        recorded before is left as it is, so any call may be repeated.
+        leaves their items out, on every server with the same seen store. They
+        affect the model's rankings only after training has used them. Recording an
+        interaction again has no effect, so any call may be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,10 +112,11 @@ class InteractionService:
     """Records what users have seen.
 
     Status codes:
-    INVALID_ARGUMENT     a field breaks a rule that is stated at the field; a
+    INVALID_ARGUMENT     a field breaks a rule in its comment below; a
     google.rpc.BadRequest detail names the field. Nothing
     is recorded
     FAILED_PRECONDITION  the server has no seen store that can record
+    interactions
     UNAVAILABLE          the seen store is unavailable or cannot be written.
     Some of the interactions may have been recorded:
     repeat the call

@@ -29,20 +29,20 @@ class RetrievalServiceStub:
     """Returns the candidates that a ranking stage then orders.
 
     Status codes of every RPC:
-    INVALID_ARGUMENT    a field breaks a rule that is stated at the field; a
+    INVALID_ARGUMENT    a field breaks a rule in its comment below; a
     google.rpc.BadRequest detail names the field
-    NOT_FOUND           the model does not know the item, or, if the server is
-    so configured, the user
-    UNAVAILABLE         the model server is unavailable, or the seen store that
-    exclude_seen needs
+    NOT_FOUND           the model does not know the item or, if the server is
+    configured to refuse unknown users, the user
+    UNAVAILABLE         the model server is unavailable, or the seen store is
+    unavailable and exclude_seen is set
     DEADLINE_EXCEEDED   the caller's deadline or the server's time limit passed
     RESOURCE_EXHAUSTED  more requests are in flight than the server admits, or
     the caller has used up its rate limit; in that case a
     google.rpc.RetryInfo detail says when to try again
     UNAUTHENTICATED     the server requires a token and the call has no valid
     one
-    INTERNAL            a bug, or an answer of the model server that breaks its
-    contract
+    INTERNAL            a bug, or a response of the model server that breaks
+    its contract
     """
 
     def __init__(self, channel):
@@ -67,20 +67,20 @@ class RetrievalServiceServicer:
     """Returns the candidates that a ranking stage then orders.
 
     Status codes of every RPC:
-    INVALID_ARGUMENT    a field breaks a rule that is stated at the field; a
+    INVALID_ARGUMENT    a field breaks a rule in its comment below; a
     google.rpc.BadRequest detail names the field
-    NOT_FOUND           the model does not know the item, or, if the server is
-    so configured, the user
-    UNAVAILABLE         the model server is unavailable, or the seen store that
-    exclude_seen needs
+    NOT_FOUND           the model does not know the item or, if the server is
+    configured to refuse unknown users, the user
+    UNAVAILABLE         the model server is unavailable, or the seen store is
+    unavailable and exclude_seen is set
     DEADLINE_EXCEEDED   the caller's deadline or the server's time limit passed
     RESOURCE_EXHAUSTED  more requests are in flight than the server admits, or
     the caller has used up its rate limit; in that case a
     google.rpc.RetryInfo detail says when to try again
     UNAUTHENTICATED     the server requires a token and the call has no valid
     one
-    INTERNAL            a bug, or an answer of the model server that breaks its
-    contract
+    INTERNAL            a bug, or a response of the model server that breaks
+    its contract
     """
 
     def Retrieve(self, request, context):
@@ -122,20 +122,20 @@ class RetrievalService:
     """Returns the candidates that a ranking stage then orders.
 
     Status codes of every RPC:
-    INVALID_ARGUMENT    a field breaks a rule that is stated at the field; a
+    INVALID_ARGUMENT    a field breaks a rule in its comment below; a
     google.rpc.BadRequest detail names the field
-    NOT_FOUND           the model does not know the item, or, if the server is
-    so configured, the user
-    UNAVAILABLE         the model server is unavailable, or the seen store that
-    exclude_seen needs
+    NOT_FOUND           the model does not know the item or, if the server is
+    configured to refuse unknown users, the user
+    UNAVAILABLE         the model server is unavailable, or the seen store is
+    unavailable and exclude_seen is set
     DEADLINE_EXCEEDED   the caller's deadline or the server's time limit passed
     RESOURCE_EXHAUSTED  more requests are in flight than the server admits, or
     the caller has used up its rate limit; in that case a
     google.rpc.RetryInfo detail says when to try again
     UNAUTHENTICATED     the server requires a token and the call has no valid
     one
-    INTERNAL            a bug, or an answer of the model server that breaks its
-    contract
+    INTERNAL            a bug, or a response of the model server that breaks
+    its contract
     """
 
     @staticmethod
