@@ -32,7 +32,7 @@ def load(
 
     Args:
         users: number of users U, at least 1.
-        items: number of items I, at least 2.
+        items: number of items I, at least 4.
         interactions: approximate number of rows; at least 2 * U and at most U * I / 2.
         tastes: number of clusters of taste, at least 1.
         seed: the same seed gives the same data.
@@ -40,7 +40,7 @@ def load(
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
-    for name, value, low in (("users", users, 1), ("items", items, 2), ("tastes", tastes, 1)):
+    for name, value, low in (("users", users, 1), ("items", items, 4), ("tastes", tastes, 1)):
         if value < low:
             raise ValueError(f"{name} is {value}; it must be at least {low}")
     if not 2 * users <= interactions <= users * items / 2:

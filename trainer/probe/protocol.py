@@ -33,7 +33,7 @@ class Message:
     arrays: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write the JSON object to ``path``, and the arrays beside it."""
+        """Write the JSON object to ``path``, and the arrays to files next to it."""
         for name, array in self.arrays.items():
             if isinstance(array, pa.Array):
                 table = pa.table({_COLUMN: array})
@@ -84,8 +84,10 @@ def run_in_fresh_process(request: Message, scratch_parent: Path | None = None) -
                 "the machine may be out of memory"
             )
         if completed.returncode:
-            lines = completed.stderr.strip().splitlines()
-            raise VerificationError(lines[-1] if lines else f"exit status {completed.returncode}")
+            lines = completed.stderr.strip().splitlines() or [
+                f"the process that loads the models failed with status {completed.returncode}"
+            ]
+            raise VerificationError(lines[-1])
         response = Message.read(request_file.with_name(RESPONSE))
         # The files of memory-mapped arrays are about to be removed.
         arrays = {
