@@ -4,8 +4,7 @@ import argparse
 import contextlib
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 
 # `python examples/demo.py` puts examples/ on the path, not the checkout.
@@ -54,8 +53,7 @@ def main() -> None:
         if arguments.keep:
             title(f"Serving on 127.0.0.1:{QUERY_SERVICE_PORT} until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(3600)
+                threading.Event().wait()
     print(f"\nDone. The models are in {models}; all servers have stopped.")
 
 
@@ -80,17 +78,15 @@ def run(module: str, *arguments: str) -> None:
         sys.exit(status)
 
 
-@contextlib.contextmanager
-def serve(module: str, *arguments: str) -> Iterator[None]:
-    """Run a server for the time of the block, from when it is ready."""
+def serve(module: str, *arguments: str) -> Server:
+    """Start a server, which runs for the time of a block; exit if it does not start."""
     print(f"$ python -m {module} {' '.join(arguments)}", flush=True)
     try:
         server = Server(python_module(module, *arguments))
     except ProcessError as error:
         sys.exit(f"error: {error}")
-    with server:
-        print(f"ready on {server.address}", flush=True)
-        yield
+    print(f"ready on {server.address}", flush=True)
+    return server
 
 
 if __name__ == "__main__":

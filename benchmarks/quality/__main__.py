@@ -16,6 +16,7 @@ import trainer  # noqa: F401  (chooses Keras 2)
 
 # isort: split
 import numpy as np
+import pandas as pd
 from rich.console import Console
 
 from benchmarks import reporting
@@ -28,8 +29,6 @@ from trainer.model.training import TrainedModel
 
 PRESET = "movielens-100k"
 _QUIET = Console(quiet=True)
-
-Figures = dict[str, list[float]]
 
 
 def main() -> None:
@@ -47,25 +46,16 @@ def main() -> None:
         "items not trained on, random split": lambda seed: _new_items(data, seed),
         "next items, last 20 % of every user": lambda seed: _next_items(data, seed),
     }
-    results: dict[str, Figures] = {}
+    results = {}
     for title, measure in sections.items():
-        results[title] = _each(arguments.seeds, measure)
-        _show(title, results[title])
+        # A column for each figure and a row for each seed.
+        figures = pd.DataFrame([measure(seed) for seed in arguments.seeds])
+        print(f"\n{title}")
+        for name, values in figures.items():
+            ranged = f"({values.min():.4f} to {values.max():.4f})"
+            print(f"  {name:58} {values.mean():8.4f}  {ranged}", flush=True)
+        results[title] = figures.to_dict("list")
     reporting.write_json(arguments, ["tensorflow", "implicit"], results=results)
-
-
-def _each(seeds: list[int], measure: Callable[[int], Mapping[str, float]]) -> Figures:
-    figures: Figures = {}
-    for seed in seeds:
-        for name, value in measure(seed).items():
-            figures.setdefault(name, []).append(value)
-    return figures
-
-
-def _show(title: str, figures: Figures) -> None:
-    print(f"\n{title}", flush=True)
-    for name, values in figures.items():
-        print(f"  {name:58} {np.mean(values):8.4f}  ({min(values):.4f} to {max(values):.4f})")
 
 
 def _against_baselines(data: Dataset, kind: Any, seed: int) -> dict[str, float]:
