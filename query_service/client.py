@@ -23,10 +23,10 @@ class Answer:
     """The answer to one query.
 
     Attributes:
-        candidates: the candidates, best first.
+        candidates: The candidates, best first.
         personal: True if the model ranked them for this query; False if they are the most popular
             items, because the model does not know the user or is unavailable.
-        model_version: the version of the model that answered.
+        model_version: The version of the model that answered.
     """
 
     candidates: list[Candidate]
@@ -56,12 +56,12 @@ class RetrievalClient:
 
         Args:
             address: HOST:PORT of the service.
-            timeout_s: the longest time in seconds to wait for an answer.
-            token: the token to send with each call. Without TLS it is sent as plain text.
-            root_certificates: the authorities to trust, in PEM. Given this, the client uses TLS.
-            certificate_chain: the client's certificate in PEM, if the service requires one.
-            private_key: the private key of ``certificate_chain``, in PEM.
-            server_name: the name in the service's certificate if it is not the host of ``address``.
+            timeout_s: The longest time in seconds to wait for an answer.
+            token: The token to send with each call. Without TLS it is sent as plain text.
+            root_certificates: The authorities to trust, in PEM. Given this, the client uses TLS.
+            certificate_chain: The client's certificate in PEM, if the service requires one.
+            private_key: The private key of ``certificate_chain``, in PEM.
+            server_name: The name in the service's certificate if it is not the host of ``address``.
         """
         self._timeout_s = timeout_s
         credentials = Credentials(
@@ -84,11 +84,11 @@ class RetrievalClient:
         """Return the best ``k`` candidates for a user.
 
         Args:
-            user_id: the user.
-            k: the largest number of candidates; 0 means the server's default.
-            recent: the items of the user's last interactions, newest last.
-            exclude_seen: leave out what the user has seen.
-            exclude: ids of items to leave out.
+            user_id: The user.
+            k: The largest number of candidates; 0 means the server's default.
+            recent: The items of the user's last interactions, newest last.
+            exclude_seen: Leave out what the user has seen.
+            exclude: Ids of items to leave out.
         """
         return self._ask(
             pb.RetrieveRequest(

@@ -12,7 +12,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """Return the integer at ``position`` and the position after it.
 
     Raises:
-        ValueError: the integer does not end within the data, or has more than ten bytes.
+        ValueError: The integer does not end within the data, or has more than ten bytes.
     """
     value = 0
     for index, byte in enumerate(data[position : position + _MAX_BYTES]):

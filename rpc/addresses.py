@@ -21,7 +21,7 @@ def grpc_target(addresses: str) -> str:
     addresses must be IP addresses of one family.
 
     Raises:
-        ValueError: several addresses that are not ``IP:PORT`` of one family.
+        ValueError: Several addresses that are not ``IP:PORT`` of one family.
     """
     if "," not in addresses:
         return addresses
@@ -46,14 +46,14 @@ def check_exposure(
     Log a warning if only one of the two is configured and callers are not fully protected.
 
     Raises:
-        StartError: the address is public and nothing protects it, or the host does not resolve.
+        StartError: The address is public and nothing protects it, or the host does not resolve.
     """
     try:
         if is_loopback(host):
             return
     except OSError as error:
-        where = host_port(host, port)
-        raise StartError(f"cannot listen on {where}: {error.strerror}") from error
+        reason = f"cannot listen on {host_port(host, port)}: {error.strerror}"
+        raise StartError(reason) from error
     if not tls and not tokens:
         raise StartError(
             f"--host {host} can be reached from other machines, and anyone there could call the "
@@ -73,7 +73,7 @@ def is_loopback(host: str) -> bool:
     """Return True if every address of the host is a loopback address.
 
     Raises:
-        OSError: the host does not resolve.
+        OSError: The host does not resolve.
     """
     results = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in results)

@@ -54,7 +54,7 @@ def read(parsed: argparse.Namespace) -> Credentials:
     """Read the files that the options name.
 
     Raises:
-        UnusableFile: a file cannot be used, or an option that belongs to it is missing.
+        UnusableFile: A file cannot be used, or an option that belongs to it is missing.
     """
     token = None
     if parsed.token_file:

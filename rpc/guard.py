@@ -61,7 +61,7 @@ class Caller:
         """Count one request.
 
         Raises:
-            RateLimited: the caller has used up its rate limit.
+            RateLimited: The caller has used up its rate limit.
         """
         if self._limit and (wait_s := self._limit.take()):
             self.refused_calls += 1
@@ -83,7 +83,7 @@ class Guard:
         """Read the file. ``workers`` is the number of processes that share each rate limit.
 
         Raises:
-            UnusableFile: the file cannot be read, is malformed, or holds no token.
+            UnusableFile: The file cannot be read, is malformed, or holds no token.
         """
         self._path = path
         self._workers = workers
@@ -100,8 +100,8 @@ class Guard:
         """Return the caller that a call's metadata identifies, and count one request.
 
         Raises:
-            Unauthenticated: the metadata contains no valid token.
-            RateLimited: the caller has used up its rate limit.
+            Unauthenticated: The metadata contains no valid token.
+            RateLimited: The caller has used up its rate limit.
         """
         for name, value in metadata:
             if name == _HEADER:

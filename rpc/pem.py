@@ -12,9 +12,9 @@ class TlsFiles:
     """The paths of the PEM files of one side of a connection. An empty path means no file.
 
     Attributes:
-        cert: the certificate chain to present.
-        key: the private key of ``cert``.
-        ca: the authorities whose certificates to trust. A server that has them requires a
+        cert: The certificate chain to present.
+        key: The private key of ``cert``.
+        ca: The authorities whose certificates to trust. A server that has them requires a
             certificate of each caller; a channel needs them for TLS.
     """
 
@@ -27,7 +27,7 @@ def read_file(path: str) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        UnusableFile: the file cannot be read.
+        UnusableFile: The file cannot be read.
     """
     try:
         return Path(path).read_bytes()
@@ -39,7 +39,7 @@ def read_certificates(path: str) -> bytes:
     """Return the content of a file, which must hold at least one certificate.
 
     Raises:
-        UnusableFile: the file cannot be read, or holds no certificate.
+        UnusableFile: The file cannot be read, or holds no certificate.
     """
     data = read_file(path)
     try:
@@ -53,7 +53,7 @@ def read_pair(certificate_path: str, key_path: str) -> tuple[bytes, bytes]:
     """Return a certificate chain and its private key.
 
     Raises:
-        UnusableFile: a file cannot be read, the key does not belong to the certificate, or a file
+        UnusableFile: A file cannot be read, the key does not belong to the certificate, or a file
             changed in the meantime, so that we would return other data than we checked.
     """
     pair = read_certificates(certificate_path), read_file(key_path)

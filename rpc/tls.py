@@ -18,7 +18,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
     that is invalid, the last valid content stays in use.
 
     Raises:
-        UnusableFile: a file cannot be used.
+        UnusableFile: A file cannot be used.
     """
     if not files.cert:
         return None
@@ -34,7 +34,7 @@ def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials | None:
     """Return the credentials of a channel, or None if there are no authorities and so no TLS.
 
     Raises:
-        UnusableFile: a file cannot be used.
+        UnusableFile: A file cannot be used.
     """
     if not files.ca:
         return None

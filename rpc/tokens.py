@@ -37,7 +37,7 @@ def new_token(name: str) -> tuple[str, str]:
     """Return a random token for the caller ``name``, and the lines for the token file.
 
     Raises:
-        ValueError: the name has characters other than letters, digits, ``_`` and ``-``.
+        ValueError: The name has characters other than letters, digits, ``_`` and ``-``.
     """
     if not _BARE_KEY.fullmatch(name):
         raise ValueError(f"a caller's name must consist of letters, digits, _ and -, not {name!r}")
@@ -64,7 +64,7 @@ def parse(data: bytes, path: str) -> list[Key]:
     """Return the keys in a token file.
 
     Raises:
-        UnusableFile: the file is malformed, or holds no key.
+        UnusableFile: The file is malformed, or holds no key.
     """
     try:
         tables = tomllib.loads(data.decode())

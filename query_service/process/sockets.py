@@ -18,7 +18,7 @@ def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
     that set SO_REUSEPORT can listen on the port.
 
     Raises:
-        StartError: the port is in use, or the host does not resolve.
+        StartError: The port is in use, or the host does not resolve.
     """
     bound: list[socket.socket] = []
     chosen = port

@@ -44,8 +44,8 @@ class Exporter:
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self._server = _Server(family, (str(address[0]), port), reuse_port)
         except OSError as error:
-            where = host_port(host, port)
-            raise StartError(f"cannot listen on {where}: {error.strerror}") from error
+            reason = f"cannot listen on {host_port(host, port)}: {error.strerror}"
+            raise StartError(reason) from error
         # Compression would block the event loop for longer than it saves in transfer.
         self._server.set_app(make_wsgi_app(collectors, disable_compression=True))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
