@@ -21,7 +21,7 @@ from trainer.cli.main import main, parser
         (["--dataset", "synthetic", "--config", "tutorail"], "did you mean 'tutorial'"),
         (["--interactions", "absent.csv"], "absent.csv: no such file"),
         (["--dataset", "synthetic", "--items", "i.csv"], "need --interactions"),
-        (["--dataset", "movielens-100k", "--data-dir", "absent"], "is not MovieLens 100K"),
+        (["--dataset", "movielens-100k", "--data-dir", "absent"], "does not contain MovieLens 100K"),
     ],
 )
 def test_mistake_is_reported_and_creates_nothing(
@@ -79,7 +79,7 @@ def test_catalogue_of_two_items_is_published_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a,x\n", "leaves 1 rows to train on and 0 to test"),
+        ("a,x\n", "leaves 1 training rows and 0 test rows"),
         ("a,x\nb,x\nc,x\nd,x\n", "no user has two different items"),
     ],
 )
