@@ -345,12 +345,13 @@ def test_passwords_are_used(
     assert "secret" not in caplog.text
 
 
-def test_documented_rights_are_enough(redis_server: RedisServer) -> None:
-    lines = (ROOT / "docs" / "seen-items.md").read_text(encoding="utf-8").split("**Rights**")[1]
-    rights = re.findall(r"\+[a-z]+", lines.partition("\n- ")[0])
+def test_documented_permissions_are_enough(redis_server: RedisServer) -> None:
+    page = (ROOT / "docs" / "seen-items.md").read_text(encoding="utf-8")
+    paragraph = page.split("**Permissions**")[1].partition("\n- ")[0]
+    permissions = re.findall(r"\+[a-z]+", paragraph)
     with redis_server.client() as client:
         client.execute_command(
-            "ACL", "SETUSER", "service", "on", ">pw", "~shortlist:seen:*", *rights
+            "ACL", "SETUSER", "service", "on", ">pw", "~shortlist:seen:*", *permissions
         )
 
     async def ask(store: Any) -> None:
