@@ -21,7 +21,7 @@ from trainer.cli.main import main, parser
         (["--dataset", "synthetic", "--config", "tutorail"], "did you mean 'tutorial'"),
         (["--interactions", "absent.csv"], "absent.csv: no such file"),
         (["--dataset", "synthetic", "--items", "i.csv"], "need --interactions"),
-        (["--dataset", "movielens-100k", "--data-dir", "absent"], "does not contain MovieLens 100K"),
+        (["--dataset", "movielens-100k", "--data-dir", "absent"], "does not contain MovieLens"),
     ],
 )
 def test_mistake_is_reported_and_creates_nothing(
