@@ -103,7 +103,7 @@ class _Publisher:
         A damaged one loses half of its model after it has passed the quality gate.
         """
         from trainer.registry import checksums, layout, promotion
-        from trainer.registry.garbage_collection import collect_garbage
+        from trainer.registry.promotion import collect_garbage
         from trainer.registry.version_record import VersionRecord, utc_now
 
         with self._store.staging() as staged:

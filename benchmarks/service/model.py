@@ -34,7 +34,7 @@ from trainer.artifact.servable import Servable
 from trainer.config import Config, as_dict
 from trainer.data.histories import Histories
 from trainer.model.towers.query import QueryWeights
-from trainer.pipelines.publishing import publication
+from trainer.pipelines.build import publication
 from trainer.registry.publication import NewVersion
 from trainer.registry.store import Store
 from trainer.report import metrics

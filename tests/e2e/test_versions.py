@@ -13,7 +13,7 @@ from tests.model_server.conftest import Stubs, predict_request, save_version
 from tests.trainer.registry.fake_versions import complete
 from trainer.artifact import side_files
 from trainer.registry import promotion
-from trainer.registry.garbage_collection import collect_garbage
+from trainer.registry.promotion import collect_garbage
 from trainer.registry.store import Store
 
 MODELS = ("retrieval", "retrieval_exact")

@@ -13,7 +13,7 @@ from tests.model_server.conftest import Stubs, model_status
 from tools.waiting import until
 from trainer.errors import StoreError
 from trainer.registry import promotion
-from trainer.registry.garbage_collection import collect_garbage
+from trainer.registry.promotion import collect_garbage
 from trainer.registry.store import Store
 
 MODELS = ("retrieval", "retrieval_exact")

@@ -22,7 +22,9 @@ MANIFEST = "assets.extra/manifest.json"
 
 def _write_manifest(version: Path) -> None:
     """Write the checksums of all files, as the trainer does."""
-    listed = disk.checksums(version)
+    listed = {
+        path.relative_to(version).as_posix(): disk.checksum(path) for path in disk.files(version)
+    }
     (version / MANIFEST).write_text(json.dumps({"files": listed}))
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from trainer.artifact.servable import Servable
 from trainer.data.histories import Histories
 from trainer.index.exact import ExactIndex
-from trainer.model.towers import pooling
+from trainer.model.towers import query as query_tower
 from trainer.model.towers.query import QueryWeights
 
 DIM = 4
@@ -42,7 +42,7 @@ class NumpyOracle:
             base=vectors(1)[0],
             item_vectors=vectors(items) if history else None,
             item_log_weights=np.zeros(items, np.float32),
-            age_log_weights=np.zeros(pooling.AGE_BUCKETS, np.float32),
+            age_log_weights=np.zeros(query_tower.AGE_BUCKETS, np.float32),
             exponent=0.0,
             history_length=HISTORY_LENGTH,
             user_vectors=vectors(users) if user_vectors else None,

@@ -4,12 +4,10 @@ A servable plus an index become one SavedModel with named signatures, warm-up re
 manifest. The package knows the weights of the towers, but not how they were trained.
 
 servable.py       Servable and VectorServable: everything a model answers from
-retrievable.py    which items of a servable its models can return
 signatures.py     the signatures of a SavedModel, as TensorFlow modules
 query_module.py   the query tower as a TensorFlow module
 ids.py            the table of ids inside a SavedModel
 saved_model.py    writes a SavedModel with its warm-up requests and manifest.json
-warmup.py         the warm-up requests that TensorFlow Serving replays
 stored_towers.py  the towers that a refresh starts from
 side_files.py     items.csv and seen.sqlite
 """

@@ -8,18 +8,12 @@ from numpy.typing import NDArray
 
 
 class IdTable(tf.Module):
-    """Maps N distinct ids to their rows, and rows to ids.
+    """Maps N distinct ids, str objects or UTF-8 bytes, none empty, to their rows, and rows to ids.
 
     It uses only ops of TensorFlow 2.11, so that older model servers can load it.
     """
 
     def __init__(self, ids: NDArray[np.object_] | NDArray[np.bytes_], name: str) -> None:
-        """Create the table.
-
-        Args:
-            ids: str objects or UTF-8 bytes [N], distinct, none empty.
-            name: name of the variable that holds them.
-        """
         super().__init__(name=name)
         self._ids = tf.Variable(tf.constant(ids, tf.string), trainable=False, name=name)
         self._rows = tf.lookup.StaticHashTable(_VariableInitializer(self._ids), default_value=-1)

@@ -6,14 +6,15 @@ from numpy.typing import NDArray
 
 from trainer.artifact.ids import IdTable
 from trainer.data.histories import Histories
-from trainer.model.towers import pooling
-from trainer.model.towers.query import QueryWeights
+from trainer.model.towers.query import QueryWeights, bucket, pool
 
 
 class QueryModule(tf.Module):
     """A trained query tower and the histories of the U users that it knows.
 
-    It uses only ops of TensorFlow 2.11, so that older model servers can load it.
+    User vectors and histories are in the order of ``user_ids``, str objects [U]. The rows of
+    ``items`` index ``weights.item_vectors``. The module uses only ops of TensorFlow 2.11, so that
+    older model servers can load it.
     """
 
     def __init__(
@@ -23,14 +24,6 @@ class QueryModule(tf.Module):
         histories: Histories,
         items: IdTable,
     ) -> None:
-        """Copy weights and histories into variables.
-
-        Args:
-            weights: weights of the query tower; user vectors are in the order of ``user_ids``.
-            user_ids: str objects [U], distinct.
-            histories: histories of these users, in the same order.
-            items: ids of the catalogue; its rows index ``weights.item_vectors``.
-        """
         super().__init__()
         self._users = IdTable(user_ids, "user_ids")
         self._items = items
@@ -88,11 +81,11 @@ class QueryModule(tf.Module):
         ends = tf.cast(tf.gather(histories.row_splits, rows + 1), tf.int32)
         ages = ends - 1 - tf.range(tf.size(items))
         log_weights = tf.gather(self._item_log_weights, items) + tf.gather(
-            self._age_log_weights, pooling.bucket(ages)
+            self._age_log_weights, bucket(ages)
         )
         log_weights = tf.where(ages < self._history_length, log_weights, float("-inf"))
         vectors = tf.gather(self._item_vectors, items)
-        return pooling.pool(vectors, log_weights, rows, batch, self._exponent)
+        return pool(vectors, log_weights, rows, batch, self._exponent)
 
     def _stored(self, users: tf.Tensor) -> tf.RaggedTensor:
         """Return the stored histories of user rows, ragged int32 [B, any]; empty for row -1."""

@@ -1,16 +1,25 @@
-"""Writes one SavedModel: signatures, warm-up requests and manifest.json."""
+"""Writes one SavedModel: signatures, warm-up requests and manifest.json.
+
+TensorFlow Serving replays the warm-up requests before a version becomes AVAILABLE. Their file is a
+TFRecord of PredictionLog messages: https://www.tensorflow.org/tfx/serving/saved_model_warmup
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
-from serving_contract import ASSETS_EXTRA, MANIFEST_JSON
-from trainer.artifact import warmup
+from serving_contract import ASSETS_EXTRA, MANIFEST_JSON, WARMUP_REQUESTS, K
 from trainer.artifact.servable import VectorServable
 from trainer.index.base import Index
+
+#: Batch size and k of the warm-up requests of each signature.
+WARMUP_SHAPES = ((1, 10), (1, 100), (32, 100))
 
 
 def save(
@@ -18,12 +27,9 @@ def save(
 ) -> None:
     """Write a SavedModel that TensorFlow 2.11 and later can load.
 
-    Args:
-        servable: everything that the model answers from, except for the index.
-        index: built over ``servable.candidate_vectors``.
-        directory: where to write; it must not exist yet.
-        name: name of the model, as in requests to the model server.
-        manifest: entries of manifest.json besides ``model`` and ``index``, which are added.
+    ``index`` is one of ``servable.candidate_vectors``, and ``name`` that of the model in requests.
+    ``directory`` must not exist yet. ``manifest`` has the entries of manifest.json besides
+    ``model`` and ``index``.
     """
     module = servable.module(index)
     tf.saved_model.save(
@@ -34,6 +40,44 @@ def save(
     )
     extra = directory / ASSETS_EXTRA
     extra.mkdir()
-    warmup.write(directory, name, servable.examples())
+    _write_warmup(directory, name, servable.examples())
     entries = {**manifest, "model": name, "index": index.description()}
     (extra / MANIFEST_JSON).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_warmup(
+    directory: Path, model_name: str, examples: Mapping[str, Mapping[str, NDArray[Any]]]
+) -> None:
+    """Write the warm-up requests of a SavedModel, one per signature and shape.
+
+    ``examples`` are arrays [rows, ...] by signature and input name, ``k`` excluded. Rows are
+    repeated as often as a batch needs them.
+    """
+    with tf.io.TFRecordWriter(str(directory / ASSETS_EXTRA / WARMUP_REQUESTS)) as records:
+        for signature, inputs in examples.items():
+            for batch_size, k in WARMUP_SHAPES:
+                tensors = {
+                    name: tf.make_tensor_proto(np.resize(rows, (batch_size, *rows.shape[1:])))
+                    for name, rows in inputs.items()
+                }
+                tensors[K] = tf.make_tensor_proto([k] * batch_size, tf.int32)
+                request = predict_pb2.PredictRequest(
+                    model_spec=model_pb2.ModelSpec(name=model_name, signature_name=signature),
+                    inputs=tensors,
+                )
+                log = prediction_log_pb2.PredictionLog(
+                    predict_log=prediction_log_pb2.PredictLog(request=request)
+                )
+                records.write(log.SerializeToString())
+
+
+def read_warmup(directory: Path) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+    """Yield signature and inputs, ``k`` included, of each warm-up request of a SavedModel.
+
+    Raises:
+        tf.errors.OpError: the file is missing or damaged.
+    """
+    for record in tf.data.TFRecordDataset(str(directory / ASSETS_EXTRA / WARMUP_REQUESTS)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        yield request.model_spec.signature_name, inputs

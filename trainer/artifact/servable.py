@@ -1,23 +1,12 @@
 """Everything a model answers from: query tower, candidate vectors, ids."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving_contract import (
-    BY_HISTORY,
-    BY_ITEM,
-    BY_USER,
-    BY_USER_AND_HISTORY,
-    BY_VECTOR,
-    HISTORY,
-    ITEM_ID,
-    SERVING_DEFAULT,
-    USER_ID,
-    VECTOR,
-)
+import serving_contract as contract
 from trainer.artifact.ids import IdTable
 from trainer.artifact.query_module import QueryModule
 from trainer.artifact.signatures import RetrievalModule, VectorModule
@@ -54,8 +43,8 @@ class VectorServable:
         Each array has up to 32 rows, all of known ids. ``k`` is not included.
         """
         return {
-            BY_ITEM: {ITEM_ID: self.item_ids[:_EXAMPLES].astype(object)},
-            BY_VECTOR: {VECTOR: self.candidate_vectors[:_EXAMPLES]},
+            contract.BY_ITEM: {contract.ITEM_ID: self.item_ids[:_EXAMPLES].astype(object)},
+            contract.BY_VECTOR: {contract.VECTOR: self.candidate_vectors[:_EXAMPLES]},
         }
 
 
@@ -89,8 +78,65 @@ class Servable(VectorServable):
         histories = np.resize(self.item_ids[:_EXAMPLES], (_EXAMPLES, _EXAMPLE_HISTORY_LENGTH))
         return {
             **super().examples(),
-            BY_USER: {USER_ID: users},
-            SERVING_DEFAULT: {USER_ID: users},
-            BY_HISTORY: {HISTORY: histories},
-            BY_USER_AND_HISTORY: {USER_ID: np.resize(users, _EXAMPLES), HISTORY: histories},
+            contract.BY_USER: {contract.USER_ID: users},
+            contract.SERVING_DEFAULT: {contract.USER_ID: users},
+            contract.BY_HISTORY: {contract.HISTORY: histories},
+            contract.BY_USER_AND_HISTORY: {
+                contract.USER_ID: np.resize(users, _EXAMPLES),
+                contract.HISTORY: histories,
+            },
         }
+
+
+def retrievable_items(servable: Servable) -> NDArray[np.bool_]:
+    """Return a mask, bool [N], of the items that have a candidate vector other than zero.
+
+    An item without training interactions and without a feature that occurred in training has a
+    zero vector. Its score of 0 would rank it above all items with negative scores, so it must be
+    left out of the models.
+    """
+    return np.asarray(servable.candidate_vectors.any(axis=1))
+
+
+def left_out_notice(retrievable: NDArray[np.bool_]) -> str | None:
+    """Return a message about the items outside the mask, or None if there are none."""
+    count = int(np.count_nonzero(~retrievable))
+    if not count:
+        return None
+    return (
+        f"Left out of the models: {count:,} {'item' if count == 1 else 'items'} without training "
+        f"rows and without features that the model knows"
+    )
+
+
+def keep_items(servable: Servable, kept: NDArray[np.bool_]) -> Servable:
+    """Return the servable without the items outside the mask ``kept``, bool [N].
+
+    The items are removed from histories, too. A user whose history becomes empty is removed, unless
+    the model has a vector for the user.
+    """
+    if kept.all():
+        return servable
+    remaining = servable.histories.keep(kept[servable.histories.items])
+    new_row = (np.cumsum(kept) - 1).astype(np.int32)
+    histories = Histories(remaining.offsets, new_row[remaining.items], remaining.ratings)
+    query = servable.query
+    if query.item_vectors is not None:
+        query = replace(
+            query,
+            item_vectors=query.item_vectors[kept],
+            item_log_weights=query.item_log_weights[kept],
+        )
+    users = np.arange(len(servable.user_ids))
+    if query.user_vectors is None:
+        users = np.flatnonzero((histories.lengths > 0) | (servable.histories.lengths == 0))
+    return replace(
+        servable,
+        query=query,
+        user_ids=servable.user_ids[users],
+        histories=histories.take(users),
+        candidate_vectors=servable.candidate_vectors[kept],
+        item_ids=servable.item_ids[kept],
+        popularity=servable.popularity[kept],
+        item_queries=None if servable.item_queries is None else servable.item_queries[kept],
+    )

@@ -3,6 +3,7 @@
 import csv
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,8 @@ def write(directory: Path, dataset: Dataset) -> None:
     """Write both files. All interactions count as seen, held-out ones included."""
     interactions = dataset.interactions
     write_items(directory / ITEMS_CSV, zip(dataset.item_ids, dataset.titles, strict=True))
-    write_seen(
-        directory / SEEN_SQLITE,
-        zip(
-            dataset.user_ids[interactions.users],
-            dataset.item_ids[interactions.items],
-            strict=True,
-        ),
-    )
+    users, items = dataset.user_ids[interactions.users], dataset.item_ids[interactions.items]
+    write_seen(directory / SEEN_SQLITE, zip(users, items, strict=True))
 
 
 def write_ids(directory: Path, item_ids: NDArray[np.bytes_]) -> None:
@@ -54,10 +49,6 @@ def read_item_ids(path: Path) -> list[str]:
 
 def write_seen(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
     """Write a seen.sqlite from pairs of user id and item id; duplicate pairs are ignored."""
-    connection = sqlite3.connect(path)
-    try:
-        with connection:
-            connection.execute(SEEN_SCHEMA)
-            connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", pairs)
-    finally:
-        connection.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(SEEN_SCHEMA)
+        connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", pairs)

@@ -9,49 +9,27 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving_contract import (
-    BY_HISTORY,
-    BY_ITEM,
-    BY_USER,
-    BY_USER_AND_HISTORY,
-    BY_VECTOR,
-    FILLER_ITEM_ID,
-    HISTORY,
-    ITEM_ID,
-    KNOWN,
-    MAX_K,
-    SCORE,
-    SERVING_DEFAULT,
-    USER_ID,
-    VECTOR,
-    K,
-)
+import serving_contract as contract
 from trainer.artifact.ids import IdTable
 from trainer.artifact.query_module import QueryModule
 from trainer.index.base import Index, pad_results
 
 Answer = dict[str, tf.Tensor]
 
-_K = tf.TensorSpec([None], tf.int32, name=K)
+_K = tf.TensorSpec([None], tf.int32, name=contract.K)
 
 
 class VectorModule(tf.Module):
     """Answers ``by_vector`` and ``by_item`` from one index.
 
+    ``items`` are the ids of the N candidate vectors, in their order. ``item_queries``, float32
+    [N, D], are the query vectors for items similar to each item; None uses the candidate vectors.
     It uses only ops of TensorFlow 2.11, so that older model servers can load it.
     """
 
     def __init__(
         self, index: Index, items: IdTable, item_queries: NDArray[np.float32] | None = None
     ) -> None:
-        """Combine an index and the ids of its items.
-
-        Args:
-            index: index of the N candidate vectors.
-            items: ids of the catalogue, in the order of the candidate vectors.
-            item_queries: float32 [N, D], the query vector for items similar to each item. None:
-                each item's own candidate vector.
-        """
         super().__init__()
         self._index = index
         self._items = items
@@ -61,11 +39,11 @@ class VectorModule(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """Return the functions to save, by signature name."""
-        item_id = tf.TensorSpec([None], tf.string, name=ITEM_ID)
-        vector = tf.TensorSpec([None, self._index.dim], tf.float32, name=VECTOR)
+        item_id = tf.TensorSpec([None], tf.string, name=contract.ITEM_ID)
+        vector = tf.TensorSpec([None, self._index.dim], tf.float32, name=contract.VECTOR)
         return {
-            BY_ITEM: tf.function(self._by_item, input_signature=[item_id, _K]),
-            BY_VECTOR: tf.function(self._by_vector, input_signature=[vector, _K]),
+            contract.BY_ITEM: tf.function(self._by_item, input_signature=[item_id, _K]),
+            contract.BY_VECTOR: tf.function(self._by_vector, input_signature=[vector, _K]),
         }
 
     def _by_item(self, item_id: tf.Tensor, k: tf.Tensor) -> Answer:
@@ -103,14 +81,17 @@ class VectorModule(tf.Module):
         column = tf.range(tf.shape(rows)[1])[None, :]
         valid = tf.logical_and(rows >= 0, column < k[:, None])
         return {
-            ITEM_ID: tf.where(valid, self._items.ids(rows), FILLER_ITEM_ID),
-            SCORE: tf.where(valid, scores, float("-inf")),
-            KNOWN: known,
+            contract.ITEM_ID: tf.where(valid, self._items.ids(rows), contract.FILLER_ITEM_ID),
+            contract.SCORE: tf.where(valid, scores, float("-inf")),
+            contract.KNOWN: known,
         }
 
 
 class RetrievalModule(VectorModule):
-    """Answers ``by_user``, ``by_history`` and ``by_user_and_history``, too."""
+    """Answers ``by_user``, ``by_history`` and ``by_user_and_history``, too.
+
+    Unknown queries get the most popular items, and ``popularity``, float32 [N], as their score.
+    """
 
     def __init__(
         self,
@@ -120,16 +101,6 @@ class RetrievalModule(VectorModule):
         popularity: NDArray[np.float32],
         item_queries: NDArray[np.float32] | None = None,
     ) -> None:
-        """Combine a query tower, an index and the ids of its items.
-
-        Args:
-            queries: the query tower.
-            index: index of the N candidate vectors.
-            items: ids of the catalogue, in the order of the candidate vectors.
-            popularity: float32 [N], number of training interactions of each item. Unknown queries
-                get the most popular items, with this number as the score.
-            item_queries: as in the base class.
-        """
         super().__init__(index, items, item_queries)
         self._queries = queries
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
@@ -140,15 +111,15 @@ class RetrievalModule(VectorModule):
 
     def signatures(self) -> dict[str, Any]:
         """Return the functions to save, by signature name."""
-        user_id = tf.TensorSpec([None], tf.string, name=USER_ID)
-        history = tf.TensorSpec([None, None], tf.string, name=HISTORY)
+        user_id = tf.TensorSpec([None], tf.string, name=contract.USER_ID)
+        history = tf.TensorSpec([None, None], tf.string, name=contract.HISTORY)
         by_user = tf.function(self._by_user, input_signature=[user_id, _K])
         return {
             **super().signatures(),
-            BY_USER: by_user,
-            SERVING_DEFAULT: by_user,
-            BY_HISTORY: tf.function(self._by_history, input_signature=[history, _K]),
-            BY_USER_AND_HISTORY: tf.function(
+            contract.BY_USER: by_user,
+            contract.SERVING_DEFAULT: by_user,
+            contract.BY_HISTORY: tf.function(self._by_history, input_signature=[history, _K]),
+            contract.BY_USER_AND_HISTORY: tf.function(
                 self._by_user_and_history, input_signature=[user_id, history, _K]
             ),
         }
@@ -195,7 +166,9 @@ def _validated_width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:
         ),
         tf.debugging.assert_rank(k, 1, message="k must have one value for every row"),
         tf.debugging.assert_non_negative(k, message="k must not be negative"),
-        tf.debugging.assert_less_equal(k, MAX_K, message=f"k must be at most {MAX_K}"),
+        tf.debugging.assert_less_equal(
+            k, contract.MAX_K, message=f"k must be at most {contract.MAX_K}"
+        ),
     ]
     with tf.control_dependencies(checks):
         return tf.reduce_max(tf.concat([k, [0]], axis=0))

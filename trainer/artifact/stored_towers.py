@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import config
-from trainer.artifact.retrievable import keep_items
-from trainer.artifact.servable import Servable
+from trainer.artifact.servable import Servable, keep_items
 from trainer.config import Config
 from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
 from trainer.errors import DataError
+from trainer.model.towers.candidate import ItemTowers
 from trainer.model.towers.embedding import EntityWeights
-from trainer.model.towers.item_encoder import ItemTowers
 from trainer.model.towers.query import QueryWeights
 
 _ARRAYS = "arrays.npz"

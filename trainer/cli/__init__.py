@@ -1,6 +1,7 @@
 """The trainer's command line, ``python -m trainer COMMAND``.
 
-Every command is a module with a ``HELP`` sentence, ``add_arguments`` and ``run``. TensorFlow takes
+Every command is a module of its name with a ``HELP`` sentence, ``add_arguments(parser)`` and
+``run(arguments, console)``, which raises TrainerError or OSError if it fails. TensorFlow takes
 seconds to import, so commands import it in ``run``, after everything that can be mistyped.
 
 main          parses the arguments, dispatches to a command and reports its errors

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -14,6 +15,14 @@ def add_models_dir(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="The directory that contains the published versions.",
     )
+
+
+def add_files(
+    parser: argparse.ArgumentParser, help_by_flag: Mapping[str, str], *, required: bool = False
+) -> None:
+    """Add flags whose values are paths of files."""
+    for flag, text in help_by_flag.items():
+        parser.add_argument(flag, type=Path, metavar="FILE", required=required, help=text)
 
 
 def add_set(parser: argparse.ArgumentParser, metavar: str) -> None:

@@ -5,14 +5,13 @@ import argparse
 from rich.console import Console
 
 from trainer.cli.arguments import add_models_dir, positive_int
-from trainer.registry.garbage_collection import collect_garbage
+from trainer.registry.promotion import collect_garbage
 from trainer.registry.store import Store
 
 HELP = "Remove old versions, but never the served one or the one that a rollback would serve."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     add_models_dir(parser)
     parser.add_argument(
         "--keep",
@@ -24,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Remove old versions."""
     store = Store.open_existing(arguments.models_dir)
     removed = ", ".join(map(str, collect_garbage(store, arguments.keep))) or "none"
     remaining = ", ".join(map(str, store.versions())) or "none"

@@ -3,42 +3,15 @@
 import argparse
 import logging
 import sys
-from collections.abc import Mapping
-from typing import Protocol
 
 from rich.console import Console
 
 from trainer.cli import gc, index, promote, refresh, rollback, run, tune, verify, versions
 from trainer.errors import TrainerError
 
-
-class Command(Protocol):
-    """A module of this package that implements one command."""
-
-    HELP: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's arguments."""
-
-    def run(self, arguments: argparse.Namespace, console: Console) -> None:
-        """Run the command.
-
-        Raises:
-            TrainerError: the command failed.
-            OSError: a file cannot be read or written.
-        """
-
-
-COMMANDS: Mapping[str, Command] = {
-    "run": run,
-    "tune": tune,
-    "index": index,
-    "refresh": refresh,
-    "versions": versions,
-    "promote": promote,
-    "rollback": rollback,
-    "gc": gc,
-    "verify": verify,
+_COMMANDS = {
+    command.__name__.rpartition(".")[2]: command
+    for command in (run, tune, index, refresh, versions, promote, rollback, gc, verify)
 }
 
 
@@ -49,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train retrieval models and publish them for TensorFlow Serving.",
     )
     subparsers = main.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
+    for name, command in _COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.HELP, description=command.HELP)
         command.add_arguments(subparser)
     return main
@@ -60,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser().parse_args(arguments)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
-        COMMANDS[parsed.command].run(parsed, Console(highlight=False))
+        _COMMANDS[parsed.command].run(parsed, Console(highlight=False))
     except (TrainerError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -12,7 +12,6 @@ HELP = "Serve any version, after comparing its files with their checksums."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     add_models_dir(parser)
     parser.add_argument("version", type=positive_int, help="The number of the version to serve.")
     parser.add_argument(
@@ -24,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Serve another version."""
     store = Store.open_existing(arguments.models_dir)
     before = promotion.promote(store, arguments.version, arguments.reason)
     instead = "" if before is None else f" instead of {before}"

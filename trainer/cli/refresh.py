@@ -1,32 +1,23 @@
 """The command ``refresh``."""
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 
-from trainer.cli.arguments import add_models_dir
+from trainer.cli.arguments import add_files, add_models_dir
 from trainer.errors import DataError
 
 HELP = "Publish a version with added, changed or removed items, without training."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     add_models_dir(parser)
-    parser.add_argument(
-        "--items",
-        type=Path,
-        metavar="FILE",
-        help="Add and update the items in this .csv or .parquet file, with the columns item_id, "
-        "every feature that the model uses and, optionally, title.",
-    )
-    parser.add_argument(
-        "--remove",
-        type=Path,
-        metavar="FILE",
-        help="Remove the items in this .csv or .parquet file, with the column item_id.",
-    )
+    changes = {
+        "--items": "Add and update the items in this .csv or .parquet file, with the columns "
+        "item_id, every feature that the model uses and, optionally, title.",
+        "--remove": "Remove the items in this .csv or .parquet file, with the column item_id.",
+    }
+    add_files(parser, changes)
     parser.add_argument(
         "--version",
         type=int,
@@ -36,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Publish a version with changed items."""
     if arguments.items is None and arguments.remove is None:
         raise DataError("refresh needs --items, --remove, or both")
     from trainer.pipelines.refresh import refresh

@@ -12,7 +12,6 @@ HELP = "Serve the previously served version again."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     add_models_dir(parser)
     parser.add_argument(
         "--to",
@@ -26,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Serve a previously served version."""
     store = Store.open_existing(arguments.models_dir)
     version, before = promotion.rollback(store, arguments.to, arguments.reason)
     console.print(f"Version {version} is served instead of {before}")

@@ -12,7 +12,6 @@ HELP = "Train a model, evaluate it, and publish it if it passes its quality gate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     training_data.add_arguments(parser)
     add_models_dir(parser)
     parser.add_argument(
@@ -26,15 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Train and publish a model."""
     dataset, settings = training_data.load(arguments, console)
     from trainer.pipelines.run import run as train_and_publish
 
     train_and_publish(
-        dataset,
-        settings,
-        arguments.models_dir,
-        console,
-        arguments.log_dir,
-        arguments.override_gate,
+        dataset, settings, arguments.models_dir, console, arguments.log_dir, arguments.override_gate
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from trainer import config
-from trainer.cli.arguments import add_set
+from trainer.cli.arguments import add_files, add_set
 from trainer.data import source
 from trainer.data.types import Dataset
 from trainer.errors import DataError
@@ -30,19 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Use your own interactions, a .csv or .parquet file with the columns user_id and "
         "item_id and, optionally, timestamp and rating.",
     )
-    parser.add_argument(
-        "--items",
-        type=Path,
-        metavar="FILE",
-        help="Read the catalogue for --interactions from this file, with the column item_id and, "
-        "optionally, title and features.",
-    )
-    parser.add_argument(
-        "--users",
-        type=Path,
-        metavar="FILE",
-        help="Read user features for --interactions from this file, with the column user_id.",
-    )
+    entities = {
+        "--items": "Read the catalogue for --interactions from this file, with the column item_id "
+        "and, optionally, title and features.",
+        "--users": "Read user features for --interactions from this file, with the column user_id.",
+    }
+    add_files(parser, entities)
     parser.add_argument(
         "--data-dir",
         type=Path,

@@ -9,13 +9,12 @@ from rich.console import Console
 from trainer import config
 from trainer.cli import training_data
 from trainer.cli.arguments import positive_float, positive_int
-from trainer.tuning import metrics
+from trainer.tuning import DEFAULT_METRIC, METRICS
 
 HELP = "Search for better settings within a time budget."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     training_data.add_arguments(parser)
     parser.add_argument(
         "--budget-minutes",
@@ -32,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metric",
-        choices=metrics.METRICS,
-        default=metrics.DEFAULT,
+        choices=METRICS,
+        default=DEFAULT_METRIC,
         help="Maximize this metric on validation rows. The default is %(default)s.",
     )
     parser.add_argument(
@@ -46,17 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Search for better settings and print the command that trains with them."""
     dataset, settings = training_data.load(arguments, console)
-    from trainer.tuning import pipeline, search
+    from trainer.tuning import pipeline
 
-    goal = pipeline.Goal(
-        arguments.metric,
-        search.Limits(arguments.budget_minutes * 60, arguments.trials),
-        arguments.output,
-        config.preset_of(arguments.config),
+    pipeline.tune(
+        *(dataset, settings, console),
+        metric=arguments.metric,
+        seconds=arguments.budget_minutes * 60,
+        trials=arguments.trials,
+        output=arguments.output,
+        preset=config.preset_of(arguments.config),
     )
-    pipeline.tune(dataset, settings, goal, console)
     console.print(f"Wrote {arguments.output}. To train with it:", markup=False)
     console.print(_run_command(arguments), markup=False, soft_wrap=True)
 

@@ -14,7 +14,6 @@ HELP = "Check a stored version again: its files, its models' answers and its ind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     add_models_dir(parser)
     parser.add_argument(
         "version",
@@ -30,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Check a stored version."""
     store = Store.open_existing(arguments.models_dir)
     version = arguments.version or store.current()
     if version is None:
@@ -50,10 +48,10 @@ def _reevaluate(store: Store, version: int) -> str:
     found = reevaluate(store, version)
     recall = (
         "recall was not measured because no user or item is known"
-        if found.recall_at_100 is None
-        else f"recall@100 {found.recall_at_100:.4f} of {found.queries} queries"
+        if found["recall_at_100"] is None
+        else f"recall@100 {found['recall_at_100']:.4f} of {found['queries']} queries"
     )
     return (
-        f"Version {version} is sound: {found.files} files are as published, "
-        f"{found.requests} requests answered, {recall}"
+        f"Version {version} is sound: {found['files']} files are as published, "
+        f"{found['requests']} requests answered, {recall}"
     )

@@ -16,7 +16,6 @@ HELP = "List the published versions, which one is served, and how each was judge
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
     add_models_dir(parser)
     parser.add_argument(
         "--json", action="store_true", help="Print JSON for programs instead of a table."
@@ -24,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """List the published versions."""
     versions = _describe(Store.open_existing(arguments.models_dir))
     if arguments.json:
         console.out(json.dumps(versions, indent=2), highlight=False)

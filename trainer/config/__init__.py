@@ -5,11 +5,10 @@ hold an invalid value. Versions on disk keep the configuration that they were tr
 
 sections    the settings, each with a default, a range and a description
 presets     configurations with a name
-loading     reads presets, TOML files and ``--set`` changes
-writing     writes a TOML file
+files       reads presets, TOML files and ``--set`` changes; writes a TOML file
 """
 
-from trainer.config.loading import as_dict, change, from_dict, load, preset_of
+from trainer.config.files import as_dict, change, from_dict, load, preset_of, write
 from trainer.config.presets import PRESETS
 from trainer.config.sections import (
     Config,
@@ -21,7 +20,6 @@ from trainer.config.sections import (
     SplitConfig,
     TrainingConfig,
 )
-from trainer.config.writing import write
 
 __all__ = [
     "PRESETS",

@@ -19,11 +19,7 @@ PRESETS: Mapping[str, Config] = {
         ),
         # The number of epochs was found by validation: train once, on all rows.
         training=TrainingConfig(
-            kept_weight=1.0,
-            rating_weight=0.6,
-            learning_rate=0.01,
-            epochs=100,
-            validation_share=0.0,
+            kept_weight=1.0, rating_weight=0.6, learning_rate=0.01, epochs=100, validation_share=0.0
         ),
     ),
     # https://www.tensorflow.org/recommenders/examples/basic_retrieval

@@ -1,9 +1,13 @@
 """The sections of a configuration. An object with an invalid value cannot be constructed."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from config_fields import Validated, setting
+
+
+def _share(default: float, help: str) -> Any:  # noqa: A002
+    return setting(default, help, low=0.0, high=1.0)
 
 
 class _Section(Validated):
@@ -48,21 +52,16 @@ class ModelConfig(_Section, section="model"):
         low=0,
         high=100_000,
     )
-    history_exponent: float = setting(
+    history_exponent: float = _share(
         0.5,
         "The weighted sum of the history is divided by its total weight to this power: 0 gives "
         "the sum, 1 the mean.",
-        low=0.0,
-        high=1.0,
     )
     user_id: bool = setting(
         False, "Learn an embedding for every user id, in addition to the history."
     )
-    user_id_dropout: float = setting(
-        0.0,
-        "Share of the users whose id embedding is left out of a training step.",
-        low=0.0,
-        high=1.0,
+    user_id_dropout: float = _share(
+        0.0, "Share of the users whose id embedding is left out of a training step."
     )
     user_features: tuple[str, ...] = setting(
         (),
@@ -72,19 +71,15 @@ class ModelConfig(_Section, section="model"):
     item_features: tuple[str, ...] = setting(
         ("auto",), "Item columns to use as features, in the same format as user_features."
     )
-    item_id_dropout: float = setting(
+    item_id_dropout: float = _share(
         0.1,
         "Share of the items whose id embedding is left out of a training step, so that the model "
         "learns to represent items by their features alone.",
-        low=0.0,
-        high=1.0,
     )
-    new_item_scale: float = setting(
+    new_item_scale: float = _share(
         0.85,
         "Factor for the embeddings of items without training rows; below 1 they are recommended "
         "less often.",
-        low=0.0,
-        high=1.0,
     )
 
 
@@ -102,11 +97,9 @@ class TrainingConfig(_Section, section="training"):
         "Items to predict from the rest of a user's history: random ones, or the later ones from "
         "the earlier ones (future). auto follows split.kind.",
     )
-    kept_weight: float = setting(
+    kept_weight: float = _share(
         0.0,
         "Weight in the loss of targets that are also part of the query; only with random targets.",
-        low=0.0,
-        high=1.0,
     )
     batch_size: int = setting(
         0,
@@ -200,12 +193,10 @@ class ScannConfig(_Section, section="index"):
         low=0,
         high=64,
     )
-    anisotropic_threshold: float = setting(
+    anisotropic_threshold: float = _share(
         0.0,
         "Threshold of the anisotropic loss that hash codes are trained with; 0 tries several and "
         "takes the best one.",
-        low=0.0,
-        high=1.0,
     )
 
 
@@ -216,8 +207,8 @@ class IndexConfig(ScannConfig, section="index"):
     The base classes hold the settings of the kinds. A builder reads only those of its own kind.
     """
 
-    target_recall: float = setting(
-        0.95, "Share of the exact 100 best items that the index has to find.", low=0.0, high=1.0
+    target_recall: float = _share(
+        0.95, "Share of the exact 100 best items that the index has to find."
     )
     kind: Literal["auto", "brute_force", "quantized_brute_force", "hashing", "partitions"] = (
         setting(
@@ -233,11 +224,9 @@ class IndexConfig(ScannConfig, section="index"):
 class GateConfig(_Section, section="gate"):
     """Settings of the quality gate that a new version must pass to be published."""
 
-    max_quality_loss: float = setting(
+    max_quality_loss: float = _share(
         0.01,
         "Largest drop of unseen_items.top_100 below the served version, measured on the same rows.",
-        low=0.0,
-        high=1.0,
     )
     users: int = setting(
         5000, "Largest number of users with test rows that both versions are evaluated on.", low=1

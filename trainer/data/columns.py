@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,23 +24,6 @@ _MAX_VOCABULARY = 20_000
 _NUMBER_OF_BUCKETS = 20
 #: The types of a list in a Parquet file's column, or in a table that was built by hand.
 _LIST_TYPES = (list, tuple, np.ndarray)
-
-
-class ColumnValues:
-    """The N values of one column, with properties that several kinds need to recognise them."""
-
-    def __init__(self, series: pd.Series) -> None:
-        self.series = series
-
-    @cached_property
-    def has_lists(self) -> bool:
-        """True if any value is a list."""
-        return any(isinstance(value, _LIST_TYPES) for value in self.series)
-
-    @cached_property
-    def texts(self) -> list[str]:
-        """The values as strings, without the missing ones."""
-        return [str(value) for value in self.series if not _is_missing(value)]
 
 
 @dataclass(frozen=True)
@@ -60,8 +42,8 @@ class Column(ABC):
 
     @classmethod
     @abstractmethod
-    def recognises(cls, values: ColumnValues) -> bool:
-        """Return True if a column with these values is probably of this kind."""
+    def recognises(cls, values: pd.Series, texts: list[str]) -> bool:
+        """Return True if a column is probably of this kind; ``texts`` are its present values."""
 
     @classmethod
     @abstractmethod
@@ -83,9 +65,7 @@ class Column(ABC):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the column as values that JSON can hold."""
-        values = dataclasses.asdict(self)
-        plain = {key: list(one) if isinstance(one, tuple) else one for key, one in values.items()}
-        return {"kind": self.kind, **plain}
+        return {"kind": self.kind, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -109,14 +89,14 @@ class NumberColumn(Column):
     bounds: tuple[float, ...]
 
     @classmethod
-    def recognises(cls, values: ColumnValues) -> bool:
-        if pd.api.types.is_datetime64_any_dtype(values.series):
+    def recognises(cls, values: pd.Series, texts: list[str]) -> bool:
+        if pd.api.types.is_datetime64_any_dtype(values):
             return True
         # Two different numbers are a category, such as 0 and 1.
         return (
-            not values.has_lists
-            and len(set(values.texts)) > 2
-            and bool(pd.to_numeric(pd.Series(values.texts), errors="coerce").notna().all())
+            not _has_lists(values)
+            and len(set(texts)) > 2
+            and bool(pd.to_numeric(pd.Series(texts), errors="coerce").notna().all())
         )
 
     @classmethod
@@ -158,12 +138,11 @@ class _TokenColumn(Column):
     @classmethod
     @abstractmethod
     def tokens(cls, value: object) -> list[str]:
-        """Return the distinct tokens of a value that is not missing."""
+        """Return the distinct tokens of a value; none if it is missing."""
 
     @classmethod
     def fit(cls, name: str, values: pd.Series) -> Self | None:
-        present = (value for value in values if not _is_missing(value))
-        counts = Counter(token for value in present for token in cls.tokens(value))
+        counts = Counter(token for value in values for token in cls.tokens(value))
         common = counts.most_common(_MAX_VOCABULARY)
         vocabulary = tuple(sorted(token for token, count in common if count >= _MIN_COUNT))
         return cls(name, vocabulary) if vocabulary else None
@@ -175,9 +154,7 @@ class _TokenColumn(Column):
     def encode(self, values: pd.Series) -> sparse.csr_matrix:
         positions = {token: position for position, token in enumerate(self.vocabulary)}
         features = [
-            []
-            if _is_missing(value)
-            else [positions[token] for token in self.tokens(value) if token in positions]
+            [positions[token] for token in self.tokens(value) if token in positions]
             for value in values
         ]
         lengths = np.array([len(one) for one in features], np.int64)
@@ -197,8 +174,8 @@ class TagsColumn(_TokenColumn):
     kind = "tags"
 
     @classmethod
-    def recognises(cls, values: ColumnValues) -> bool:
-        return values.has_lists or any(_TAG_SEPARATOR in text for text in values.texts)
+    def recognises(cls, values: pd.Series, texts: list[str]) -> bool:
+        return _has_lists(values) or any(_TAG_SEPARATOR in text for text in texts)
 
     @classmethod
     def tokens(cls, value: object) -> list[str]:
@@ -213,9 +190,9 @@ class CategoryColumn(_TokenColumn):
     kind = "category"
 
     @classmethod
-    def recognises(cls, values: ColumnValues) -> bool:
+    def recognises(cls, values: pd.Series, texts: list[str]) -> bool:  # noqa: ARG003
         # Texts that hardly ever recur can be told apart only by their words.
-        return len(set(values.texts)) <= max(2, len(values.texts) / 2)
+        return len(set(texts)) <= max(2, len(texts) / 2)
 
     @classmethod
     def tokens(cls, value: object) -> list[str]:
@@ -230,7 +207,7 @@ class TextColumn(_TokenColumn):
     kind = "text"
 
     @classmethod
-    def recognises(cls, values: ColumnValues) -> bool:  # noqa: ARG003
+    def recognises(cls, values: pd.Series, texts: list[str]) -> bool:  # noqa: ARG003
         return True
 
     @classmethod
@@ -245,14 +222,10 @@ KINDS: Mapping[str, type[Column]] = {
 
 
 def fit(name: str, values: pd.Series, kind: str | None) -> Column | None:
-    """Learn from a column of the given kind; None guesses the kind from the values.
-
-    Returns:
-        None if the values hold nothing to learn from.
-    """
+    """Learn from a column as :meth:`Column.fit` does; ``kind`` None guesses the kind."""
     if kind is None:
-        seen = ColumnValues(values)
-        kind = next(name for name, column in KINDS.items() if column.recognises(seen))
+        texts = [str(value) for value in values if not _is_missing(value)]
+        kind = next(name for name, column in KINDS.items() if column.recognises(values, texts))
     return KINDS[kind].fit(name, values)
 
 
@@ -270,13 +243,16 @@ def _numbers(values: pd.Series) -> NDArray[np.float64]:
     return np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
 
 
+def _has_lists(values: pd.Series) -> bool:
+    return any(isinstance(value, _LIST_TYPES) for value in values)
+
+
 def _is_missing(value: object) -> bool:
     # A list is never missing, and pandas would answer for each of its elements.
     return not isinstance(value, _LIST_TYPES) and (bool(pd.isna(value)) or str(value) == "")  # type: ignore[call-overload]
 
 
 def _joined(value: object, separator: str) -> str:
-    """Return a value as a string; the elements of a list are joined by ``separator``."""
-    if not isinstance(value, _LIST_TYPES):
-        return str(value)
-    return separator.join(str(element) for element in value if not _is_missing(element))
+    """Return a value as a string, "" if it is missing; a list is joined by ``separator``."""
+    elements = value if isinstance(value, _LIST_TYPES) else [value]
+    return separator.join(str(element) for element in elements if not _is_missing(element))

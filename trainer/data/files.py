@@ -43,15 +43,11 @@ def load(interactions: Path, items: Path | None = None, users: Path | None = Non
     row_items = _ids(rows, "item_id", interactions)
     user_ids, user_features = _entities("user_id", users, row_users)
     item_ids, item_features = _entities("item_id", items, row_items)
-    titles = pd.Series(item_ids, dtype=object)
-    if item_features is not None and "title" in item_features:
-        given = item_features["title"]
-        titles = given.where(given.notna() & (given != ""), titles).astype(str)
     return Dataset(
         name=interactions.stem,
         user_ids=user_ids,
         item_ids=item_ids,
-        titles=titles.to_numpy(object),
+        titles=item_ids if item_features is None else _titles(item_features, item_ids),
         interactions=Interactions(
             users=pd.Index(user_ids).get_indexer(row_users).astype(np.int32),
             items=pd.Index(item_ids).get_indexer(row_items).astype(np.int32),
@@ -85,11 +81,7 @@ def load_items(path: Path, columns: Sequence[str]) -> Items:
         DataError: as in :func:`load`.
     """
     ids, table = _distinct_rows("item_id", path, columns)
-    titles = np.full(len(ids), None, object)
-    if "title" in table:
-        given = table["title"]
-        present = (given.notna() & (given != "")).to_numpy(bool)
-        titles[present] = given[present].astype(str)
+    titles = _titles(table, np.full(len(ids), None, object))
     return Items(ids.to_numpy(object), titles, table)
 
 
@@ -101,6 +93,14 @@ def load_item_ids(path: Path) -> NDArray[np.object_]:
     """
     ids: NDArray[np.object_] = _ids(tables.read(path, ["item_id"], []), "item_id", path).unique()
     return ids
+
+
+def _titles(table: pd.DataFrame, default: NDArray[np.object_]) -> NDArray[np.object_]:
+    if "title" not in table:
+        return default
+    given = table["title"]
+    present = given.notna() & (given != "")
+    return np.where(present.to_numpy(bool), given.astype(str).to_numpy(object), default)
 
 
 def _ids(table: pd.DataFrame, column: str, path: Path) -> pd.Series:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from trainer.data.types import Interactions
@@ -66,10 +67,7 @@ def from_rows(rows: Interactions, users: int) -> Histories:
     times = np.zeros(len(rows), np.int64) if rows.timestamps is None else rows.timestamps
     order = np.lexsort((times, rows.users))
     by_user, items = rows.users[order], rows.items[order]
-    # np.unique finds the first of equal pairs, which in reversed order is the newest.
-    pair = by_user.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
-    _, from_end = np.unique(pair[::-1], return_index=True)
-    last = np.sort(len(pair) - 1 - from_end)
+    last = ~pd.DataFrame({"user": by_user, "item": items}).duplicated(keep="last").to_numpy()
     lengths = np.bincount(by_user[last], minlength=users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ratings = None if rows.ratings is None else rows.ratings[order][last]

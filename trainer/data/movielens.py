@@ -56,18 +56,12 @@ def load(
         raise DataError(
             f"{data_dir} does not contain MovieLens 100K: {', '.join(missing)} not found"
         )
-    items = _table(
-        data_dir / "u.item",
-        "|",
-        ["item_id", "title", "date", "video", "url", *_GENRES],
-        distinct=True,
-    )
-    users = _table(
-        data_dir / "u.user", "|", ["user_id", "age", "gender", "occupation", "zip"], distinct=True
-    )
-    rows = _table(
-        data_dir / "u.data", "\t", ["user_id", "item_id", "rating", "timestamp"], distinct=False
-    )
+    item_columns = ["item_id", "title", "date", "video", "url", *_GENRES]
+    items = _table(data_dir / "u.item", "|", item_columns, distinct=True)
+    user_columns = ["user_id", "age", "gender", "occupation", "zip"]
+    users = _table(data_dir / "u.user", "|", user_columns, distinct=True)
+    row_columns = ["user_id", "item_id", "rating", "timestamp"]
+    rows = _table(data_dir / "u.data", "\t", row_columns, distinct=False)
     item_ids, user_ids = items["item_id"].to_numpy(object), users["user_id"].to_numpy(object)
     return Dataset(
         name=NAME,
@@ -154,17 +148,14 @@ def _table(path: Path, separator: str, columns: list[str], *, distinct: bool) ->
     ids: dict[str, int] = {}
     for number, line in enumerate(fields, start=1):
         if len(line) != len(columns):
-            raise DataError(
-                f"{path}, line {number}: the line has {len(line)} fields instead of {len(columns)}"
-            )
-        if not 0 < len(line[0].encode()) <= MAX_ID_BYTES:
-            raise DataError(
-                f"{path}, line {number}: {columns[0]} must be text of 1 to {MAX_ID_BYTES} bytes"
-            )
-        if distinct and ids.setdefault(line[0], number) != number:
-            raise DataError(
-                f"{path}, line {number}: {columns[0]} {line[0]!r} is already in line {ids[line[0]]}"
-            )
+            problem = f"the line has {len(line)} fields instead of {len(columns)}"
+        elif not 0 < len(line[0].encode()) <= MAX_ID_BYTES:
+            problem = f"{columns[0]} must be text of 1 to {MAX_ID_BYTES} bytes"
+        elif distinct and ids.setdefault(line[0], number) != number:
+            problem = f"{columns[0]} {line[0]!r} is already in line {ids[line[0]]}"
+        else:
+            continue
+        raise DataError(f"{path}, line {number}: {problem}")
     return pd.DataFrame(fields, columns=columns, dtype=object)
 
 
@@ -176,8 +167,7 @@ def _positions(ids: pd.Series, known: np.ndarray, path: Path) -> np.ndarray:
             f"{path}, line {line + 1}: there is no {ids.name} {ids.iloc[line][:40]!r} "
             f"in u.{'item' if ids.name == 'item_id' else 'user'}"
         )
-    result: np.ndarray = positions.astype(np.int32)
-    return result
+    return np.asarray(positions, np.int32)
 
 
 def _numbers(values: pd.Series, path: Path) -> np.ndarray:
@@ -189,5 +179,4 @@ def _numbers(values: pd.Series, path: Path) -> np.ndarray:
             f"{path}, line {line + 1}: {values.name} must be a whole number, "
             f"not {values.iloc[line][:40]!r}"
         )
-    result: np.ndarray = numbers.to_numpy(np.int64)
-    return result
+    return np.asarray(numbers, np.int64)

@@ -18,10 +18,9 @@ def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split
     """
     if kind == "random":
         result = random_split(rows, test_share, seed)
-    elif kind == "temporal":
-        result = temporal_split(rows, test_share)
     else:
-        result = temporal_per_user_split(rows, test_share)
+        temporal = temporal_split if kind == "temporal" else temporal_per_user_split
+        result = temporal(rows, test_share)
     if not len(result.train) or not len(result.test):
         raise DataError(
             f"a {kind} split of {len(rows)} rows with a test share of {test_share:g} leaves "

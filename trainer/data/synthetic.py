@@ -72,8 +72,8 @@ def load(
     order = np.argsort(times, kind="stable")
     return Dataset(
         name=NAME,
-        user_ids=_ids("u", users),
-        item_ids=_ids("i", items),
+        user_ids=np.array([f"u{number}" for number in range(users)], object),
+        item_ids=np.array([f"i{number}" for number in range(items)], object),
         titles=np.array([f"Item {i} (taste {t})" for i, t in enumerate(item_taste)], object),
         interactions=Interactions(
             row_users[order].astype(np.int32),
@@ -83,7 +83,3 @@ def load(
         user_features=pd.DataFrame({"taste": user_taste}),
         item_features=pd.DataFrame({"taste": item_taste}),
     )
-
-
-def _ids(prefix: str, count: int) -> np.ndarray:
-    return np.array([f"{prefix}{number}" for number in range(count)], object)

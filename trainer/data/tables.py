@@ -9,7 +9,8 @@ import codecs
 import csv
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -53,16 +54,10 @@ ColumnChooser = Callable[[Sequence[str]], list[str]]
 def read(
     path: Path, required: Sequence[str], optional: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Read a table as :func:`read_arrow` does, and return it as a pandas table.
-
-    Raises:
-        DataError: as in :func:`read_arrow`.
-    """
+    """Read a table as :func:`read_arrow` does, with its errors, and return it as a pandas table."""
     table = read_arrow(path, required, optional)
-    try:
+    with file_errors(path):
         frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
-    except (ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
     return frame
 
 
@@ -103,20 +98,23 @@ def read_arrow(
             raise DataError(f"{path} has more than one column {duplicates[0]!r}")
         return chosen
 
-    try:
+    with file_errors(path):
         table = (_read_csv if path.suffix == ".csv" else _read_parquet)(path, choose)
         table = _with_plain_types(table, path)
         _check_utf8(table, path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
     return table
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an error as one line of at most 500 characters."""
-    return " ".join(str(error).split())[:500]
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of NumPy, Arrow and the operating system into DataError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError, pa.ArrowException) as error:
+        message = " ".join(str(error).split())[:500]
+        raise DataError(f"{path} cannot be read: {message}") from error
 
 
 def place(path: Path, row: int) -> str:

@@ -32,6 +32,14 @@ class Interactions:
         ratings = None if self.ratings is None else self.ratings[rows]
         return Interactions(self.users[rows], self.items[rows], timestamps, ratings)
 
+    def of_sampled_users(self, limit: int, seed: int) -> "Interactions":
+        """Return the rows of a random sample of ``limit`` users, or all if there are fewer."""
+        users = np.unique(self.users)
+        if len(users) <= limit:
+            return self
+        sample = np.random.default_rng(seed).choice(users, limit, replace=False)
+        return self.take(np.isin(self.users, sample))
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

@@ -1,7 +1,5 @@
 """Reads embeddings that were made elsewhere: vectors of items, their ids, and queries."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
 from trainer.data import tables
-from trainer.data.tables import MAX_LINE_BYTES, one_line
+from trainer.data.tables import MAX_LINE_BYTES, file_errors
 from trainer.errors import DataError
 
 _VECTOR_COLUMNS = ("vector", "embedding")
@@ -30,7 +28,7 @@ def load(path: Path) -> NDArray[np.float32]:
         DataError: the file cannot be read, does not hold vectors, or holds a number that is not
             finite.
     """
-    with _file_errors(path):
+    with file_errors(path):
         if path.suffix == ".npy":
             vectors: NDArray[np.generic] = _load_numpy(path)
         elif path.suffix == ".parquet":
@@ -65,7 +63,7 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     Raises:
         DataError: the file cannot be read; an id is empty, longer than 256 bytes, or occurs twice.
     """
-    with _file_errors(path):
+    with file_errors(path):
         ids = _read_ids(path)
     sizes = pa.compute.binary_length(ids).fill_null(0).to_numpy()
     if not len(ids):
@@ -88,17 +86,6 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     for start in range(0, len(ids), _CHUNK_ROWS):
         id_bytes[start : start + _CHUNK_ROWS] = ids.slice(start, _CHUNK_ROWS).to_pylist()
     return id_bytes
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of NumPy, Arrow and the operating system into DataError."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def _place(path: Path, row: int) -> str:

@@ -12,16 +12,14 @@ The metrics have three definitions, whose figures cannot be compared with one an
     Means over users, with training items removed: see :class:`PerUser`.
 
 quality     the metrics of one model
-ranking     the ranks of test items, from which all metrics are computed
-scorers     functions that score the catalogue for users
-comparison  several models side by side
-slices      the metrics by popularity of the item and length of the history
+ranking     scorers, and the ranks of test items, from which all metrics are computed
+comparison  several models side by side, also by slices of the test rows
 baselines   models that a trained one has to beat
 """
 
 from trainer.evaluation.comparison import Comparison, compare
 from trainer.evaluation.quality import TOP_KS, PerUser, Quality, TopK, evaluate
-from trainer.evaluation.scorers import Scorer, dot_product_scorer, popularity_scorer
+from trainer.evaluation.ranking import Scorer, dot_product_scorer, popularity_scorer
 
 __all__ = [
     "TOP_KS",

@@ -1,16 +1,18 @@
-"""Compares several models on one split."""
+"""Compares several models on one split, overall and by slices of the test rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.data.types import Interactions
-from trainer.evaluation import slices
 from trainer.evaluation.quality import Quality, quality
-from trainer.evaluation.ranking import DEPTH, Ranking, rank
-from trainer.evaluation.scorers import Scorer
+from trainer.evaluation.ranking import DEPTH, Scorer, rank
+
+_ITEM_SLICES = 10
+_USER_SLICES = 5
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,12 @@ class Comparison:
 
 
 def compare(
-    models: Mapping[str, Callable[[], Scorer]],
-    train: Interactions,
-    test: Interactions,
-    items: int,
+    models: Mapping[str, Callable[[], Scorer]], train: Interactions, test: Interactions, items: int
 ) -> Comparison:
-    """Evaluate every model.
+    """Evaluate every model on a catalogue of ``items`` items.
 
-    Args:
-        models: by name, a function that builds the model's scorer. Only one model is in memory at a
-            time, because a model can be as large as the square of the catalogue.
-        train: the training rows.
-        test: the test rows.
-        items: number of items in the catalogue.
+    ``models`` has functions that build a model's scorer, by name. Only one model is in memory at a
+    time, because a model can be as large as the square of the catalogue.
 
     Raises:
         ValueError: there are no test rows.
@@ -54,12 +49,75 @@ def compare(
     return Comparison(
         quality={name: quality(ranking, test) for name, ranking in rankings.items()},
         slices={
-            "item_popularity": slices.by_item_popularity(train, test, items).means(found),
-            "user_history": slices.by_user_history(train, test).means(found),
+            "item_popularity": by_item_popularity(train, test, items).means(found),
+            "user_history": by_user_history(train, test).means(found),
         },
-        coverage={name: _coverage(ranking) for name, ranking in rankings.items()},
+        coverage={
+            name: {f"top_{k}": float(np.mean(ranking.best_rank < k)) for k in (10, DEPTH)}
+            for name, ranking in rankings.items()
+        },
     )
 
 
-def _coverage(ranking: Ranking) -> dict[str, float]:
-    return {f"top_{k}": float(np.mean(ranking.best_rank < k)) for k in (10, DEPTH)}
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """A partition of the test rows.
+
+    Attributes:
+        labels: a description of each of the S slices.
+        of_row: int64 [test rows], the slice of each row.
+    """
+
+    labels: list[str]
+    of_row: NDArray[np.int64]
+
+    def means(self, values: Mapping[str, NDArray[np.bool_]]) -> list[dict[str, Any]]:
+        """Return ``{"label", "rows", "top_100": {model: mean}}`` for every slice that has rows.
+
+        ``values`` are bool [test rows], by name of the model.
+        """
+        return [
+            {
+                "label": label,
+                "rows": int(inside.sum()),
+                "top_100": {model: float(value[inside].mean()) for model, value in values.items()},
+            }
+            for number, label in enumerate(self.labels)
+            if (inside := self.of_row == number).any()
+        ]
+
+
+def by_item_popularity(train: Interactions, test: Interactions, items: int) -> Slices:
+    """Divide the catalogue into ten equal parts, the most popular first.
+
+    Items are sorted by descending number of training rows, and among equals in the order of the
+    catalogue. Item n of that order is in part floor(10 n / items).
+    """
+    counts = np.bincount(train.items, minlength=items)
+    part = np.empty(items, np.int64)
+    part[np.argsort(-counts, kind="stable")] = np.arange(items) * _ITEM_SLICES // items
+    return Slices(_labels(part, counts, _ITEM_SLICES), part[test.items])
+
+
+def by_user_history(train: Interactions, test: Interactions) -> Slices:
+    """Divide the users with test rows into five parts, those with the fewest training rows first.
+
+    The bounds are quintiles of the number of training rows. Users with the same number are in the
+    same part, so parts can have different sizes or be empty.
+    """
+    users, of_row = np.unique(test.users, return_inverse=True)
+    every = np.bincount(train.users, minlength=int(users[-1]) + 1)
+    counts = every[users]
+    bounds = np.quantile(counts, np.arange(1, _USER_SLICES) / _USER_SLICES)
+    part = np.searchsorted(bounds, counts, side="left")
+    return Slices(_labels(part, counts, _USER_SLICES), part[of_row])
+
+
+def _labels(part: NDArray[np.int64], counts: NDArray[np.int64], parts: int) -> list[str]:
+    """Return the smallest and largest number of training rows in each part."""
+    labels = []
+    for number in range(parts):
+        distinct = np.unique(counts[part == number])
+        ends = dict.fromkeys(f"{count:,}" for count in distinct[[0, -1]]) if len(distinct) else ()
+        labels.append(" to ".join(ends))
+    return labels

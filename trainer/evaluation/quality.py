@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.types import Interactions
-from trainer.evaluation.ranking import Ranking, rank
-from trainer.evaluation.scorers import Scorer
+from trainer.evaluation.ranking import Ranking, Scorer, rank
 
 TOP_KS = (1, 5, 10, 50, 100)
 

@@ -1,12 +1,15 @@
-"""Computes the ranks of test items in a model's ranking of the catalogue."""
+"""Scorers, and the ranks of test items when the catalogue is sorted by a scorer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.types import Interactions
-from trainer.evaluation.scorers import Scorer
+
+#: Returns the scores of all items for a batch of users: int32 [B] -> float32 [B, items].
+Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 #: Number of best items in a ranking; no metric needs more.
 DEPTH = 100
@@ -69,6 +72,33 @@ def rank(scorer: Scorer, train: Interactions, test: Interactions) -> Ranking:
     return Ranking(
         np.concatenate(ranks)[original], np.concatenate(unseen_ranks)[original], best_rank
     )
+
+
+def dot_product_scorer(
+    query_vectors: NDArray[np.float32],
+    candidate_vectors: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    popularity: NDArray[np.float32],
+) -> Scorer:
+    """Return a scorer that ranks as the exported models do.
+
+    Scores are dot products, [users, D] and [items, D], for ``known`` users, bool [users], and
+    popularity, [items], for all others. An item whose vector is zero is never recommended: its
+    score is -inf.
+    """
+    retrievable = candidate_vectors.any(axis=1)
+
+    def score(users: NDArray[np.int32]) -> NDArray[np.float32]:
+        scores = query_vectors[users] @ candidate_vectors.T
+        scores = np.where(known[users, None], scores, popularity)
+        return np.where(retrievable, scores, np.float32(-np.inf))
+
+    return score
+
+
+def popularity_scorer(popularity: NDArray[np.float32]) -> Scorer:
+    """Return a scorer that gives every user the same scores, float32 [items]."""
+    return lambda users: np.broadcast_to(popularity, (len(users), len(popularity)))
 
 
 def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:

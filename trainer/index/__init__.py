@@ -5,16 +5,11 @@ them. The exact index is the reference that the recall of the other kinds is mea
 
 base.py      Index and IndexBuilder, the interface
 kinds.py     the builder of each value of ``index.kind``
-exact.py     the exact index, and exact scores as ground truth
+exact.py     the exact index, exact scores as ground truth, and recall@k
 scann/       the ScaNN index and its tuner
 workload.py  recall and latency of a search on a set of queries
-recall.py    recall@k
 memory.py    estimates of the memory that an index needs
 
 Importing this package does not import TensorFlow, and importing its modules other than scann/ does
 not import ScaNN, which has no wheels for some systems.
 """
-
-from trainer.errors import IndexTuningError
-
-__all__ = ["IndexTuningError"]

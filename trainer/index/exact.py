@@ -2,6 +2,7 @@
 
 It is the reference for every approximate kind: :func:`kth_best_scores` computes the ground truth
 while an index is tuned, and the exported exact model does so when a version is verified.
+:func:`recall` compares the results of a search with it.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from trainer.index.base import Index, IndexBuilder, Notify, Queries, pad_results
 
 # Scores computed at once, 128 MB of float32.
 _SCORES_PER_BLOCK = 32_000_000
+# Of a dot product, relative to the product of the lengths of both vectors.
+_ROUNDING_ERROR = 1e-6
 
 
 class ExactIndex(Index):
@@ -27,15 +30,12 @@ class ExactIndex(Index):
         self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
 
     def description(self) -> dict[str, Any]:
-        """See :meth:`Index.description`."""
         return {"kind": "exact"}
 
     def vectors(self, rows: tf.Tensor) -> tf.Tensor:
-        """See :meth:`Index.vectors`."""
         return tf.gather(self._vectors, rows)
 
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See :meth:`Index.search`."""
         scores = tf.linalg.matmul(queries, self._vectors, transpose_b=True)
         best = tf.math.top_k(scores, k=tf.minimum(k, tf.shape(self._vectors)[0]), sorted=True)
         return pad_results(best.indices, best.values, k)
@@ -47,7 +47,6 @@ class ExactBuilder(IndexBuilder):
     def build(
         self, vectors: NDArray[np.float32], queries: Queries, target_recall: float, notify: Notify
     ) -> ExactIndex:
-        """See :meth:`IndexBuilder.build`."""
         del queries, target_recall, notify
         return ExactIndex(vectors)
 
@@ -55,15 +54,12 @@ class ExactBuilder(IndexBuilder):
 def kth_best_scores(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], ks: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Return the exact score of the k-th best vector of every query, for several k.
+    """Return the exact score of the k-th best vector of every query, float32 [M, len(ks)].
 
     Args:
         vectors: float32 [N, D].
         queries: float32 [M, D].
         ks: values from 1 to N.
-
-    Returns:
-        float32 [M, len(ks)].
     """
     largest_k = max(ks)
     block_rows = max(1, _SCORES_PER_BLOCK // max(len(queries), 1))
@@ -76,3 +72,30 @@ def kth_best_scores(
         best = tf.math.top_k(candidates, min(largest_k, candidates.shape[1]), sorted=True).values
     kth_best: NDArray[np.float32] = best.numpy()[:, np.array(ks) - 1]
     return kth_best
+
+
+def recall(
+    found: NDArray[np.int32],
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    kth_best: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Return recall@k of every query, float64 [M].
+
+    A found item counts if its exact dot product is at least the k-th best one. So of several items
+    with equal scores, any is right, and scores that an index computes do not matter.
+
+    Args:
+        found: int32 [M, k], distinct rows of ``vectors`` in each line, or -1 for no result.
+        queries: float32 [M, D].
+        vectors: float32 [N, D].
+        kth_best: float32 [M], from :func:`kth_best_scores` for this k.
+    """
+    shares = np.zeros(len(found))
+    for line, (rows, query, bound) in enumerate(zip(found, queries, kth_best, strict=True)):
+        candidates = vectors[np.maximum(rows, 0)]
+        # Dot products that are summed in a different order differ in the last digits.
+        tolerance = _ROUNDING_ERROR * np.linalg.norm(query) * np.linalg.norm(candidates, axis=1)
+        correct = (candidates @ query >= bound - tolerance) & (rows >= 0)
+        shares[line] = np.count_nonzero(correct) / len(rows)
+    return shares

@@ -9,18 +9,14 @@ from trainer.index.base import IndexBuilder
 
 def _scann(config: IndexConfig) -> IndexBuilder:
     # Imported only when used, because ScaNN has no wheels for some systems.
-    from trainer.index.scann.builder import ScannBuilder
+    from trainer.index.scann.index import ScannBuilder
 
     return ScannBuilder(config.kind, config)
 
 
-_BUILDERS: Mapping[str, Callable[[IndexConfig], IndexBuilder]] = {
-    "auto": _scann,
-    "brute_force": _scann,
-    "quantized_brute_force": _scann,
-    "hashing": _scann,
-    "partitions": _scann,
-}
+_BUILDERS: Mapping[str, Callable[[IndexConfig], IndexBuilder]] = dict.fromkeys(
+    ("auto", "brute_force", "quantized_brute_force", "hashing", "partitions"), _scann
+)
 
 # Packages that register the custom ops of an index kind with TensorFlow when they are imported.
 _OP_LIBRARIES = ("scann",)

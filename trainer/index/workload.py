@@ -1,7 +1,7 @@
 """Measures recall and latency of a search on a set of candidate vectors and queries."""
 
 import math
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.index.base import Queries
-from trainer.index.exact import kth_best_scores
-from trainer.index.recall import recall
+from trainer.index.exact import kth_best_scores, recall
 
 #: Number of queries in the larger of the two batches whose latency is measured.
 BATCH_SIZE = 32
@@ -50,13 +49,7 @@ class Workload:
     """
 
     def __init__(self, vectors: NDArray[np.float32], queries: Queries, ks: Sequence[int]) -> None:
-        """Compute the exact answers.
-
-        Args:
-            vectors: float32 [N, D].
-            queries: float32 [M, D] of each kind, of which a sample of up to 1,000 is used.
-            ks: values of k for which recall will be measured.
-        """
+        """Compute the exact answers for a sample of up to 1,000 queries [M, D] of each kind."""
         self.vectors = vectors
         self.ks = sorted({min(k, len(vectors)) for k in ks})
         limit = min(_MAX_QUERIES, _MAX_SCORES // (len(vectors) * len(queries)))
@@ -82,20 +75,12 @@ class Workload:
         queries = self._queries[0]
         batch = np.resize(queries, (BATCH_SIZE, queries.shape[1]))
         singles = np.split(batch, BATCH_SIZE)
-
-        def search_one_by_one() -> None:
-            for query in singles:
-                search(query)
-
-        def search_batch() -> None:
-            search(batch)
-
-        search_batch()  # Warm up.
-        rounds = [
-            (_seconds(search_one_by_one) / BATCH_SIZE, _seconds(search_batch))
-            for _ in range(_TIMING_ROUNDS)
-        ]
-        return Latency(min(single for single, _ in rounds), min(batch for _, batch in rounds))
+        search(batch)  # Warm up.
+        one_by_one, at_once = (
+            min(timeit.repeat(action, number=1, repeat=_TIMING_ROUNDS))
+            for action in (lambda: [search(query) for query in singles], lambda: search(batch))
+        )
+        return Latency(one_by_one / BATCH_SIZE, at_once)
 
     def _kth_best_by_k(self, queries: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
         """Return the k-th best scores by k, of fewer queries for a larger k."""
@@ -114,9 +99,3 @@ def _sample(rows: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
     """Return up to ``limit`` rows, always the same ones, in random order."""
     chosen = np.random.default_rng(0).permutation(len(rows))[:limit]
     return np.ascontiguousarray(rows[chosen])
-
-
-def _seconds(action: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from rich.console import Console
 from trainer.config import ItemToItemConfig
 from trainer.data.histories import Histories
 from trainer.data.types import Interactions, Split
-from trainer.model.training.progress import ProgressBar
+from trainer.model.training.callbacks import ProgressBar
 
 # Size of the score matrix of an evaluation: 128 MB of float32.
 _MAX_SCORES = 32_000_000
@@ -76,19 +77,15 @@ def train(
             model.fit(data, epochs=config.epochs, callbacks=[bar], verbose=0)
     else:
         model.queries.build(None)
-    return _unit_length(model.queries.get_weights()[0])
+    return unit_length(model.queries.get_weights()[0])
 
 
-def untrained(candidate_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the query embeddings of items without a next item: float32 [N, D] -> [N, D]."""
-    return _unit_length(candidate_vectors)
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale embeddings, float32 [N, D], to length 1, as this model does with item queries.
 
-
-def _unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = vectors / np.maximum(
-        np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6
-    )
-    return scaled
+    The query embedding of an item without a next item is its scaled candidate embedding.
+    """
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 
 def pairs(histories: Histories) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -147,16 +144,15 @@ def _held_out_pairs(
     if train.timestamps is None or test.timestamps is None or not len(train):
         empty = np.zeros(0, np.int32)
         return empty, empty
-    # One integer per row that sorts by user and then by time; times are replaced by their ranks.
-    times, time_ranks = np.unique(
-        np.concatenate([train.timestamps, test.timestamps]), return_inverse=True
+    # Of rows of the same second, the last one is the newest.
+    before, after = (
+        pd.DataFrame({"time": rows.timestamps, "user": rows.users, "item": rows.items}).sort_values(
+            "time", kind="stable"
+        )
+        for rows in (train, test)
     )
-    users = np.concatenate([train.users, test.users]).astype(np.int64)
-    train_keys, test_keys = np.split(users * len(times) + time_ranks, [len(train)])
-    order = np.argsort(train_keys, kind="stable")
-    position = np.searchsorted(train_keys[order], test_keys) - 1
-    before = order[np.maximum(position, 0)]
-    found = (position >= 0) & (train.users[before] == test.users)
-    item, following = train.items[before][found], test.items[found]
-    different = item != following
-    return item[different], following[different]
+    found = pd.merge_asof(
+        after, before, on="time", by="user", allow_exact_matches=False, suffixes=("", "_before")
+    ).dropna()
+    found = found[found["item"] != found["item_before"]]
+    return found["item_before"].to_numpy(np.int32), found["item"].to_numpy(np.int32)

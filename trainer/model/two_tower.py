@@ -11,8 +11,9 @@ from trainer.model.towers.query import Batch, QueryTower
 class TwoTowerModel(tfrs.Model):
     """Learns embeddings whose dot product is the affinity of a query and a candidate.
 
-    If the rows have ratings, the dot products also predict these, as a second task on the same
-    towers. Items that were liked then count more than items that were only seen.
+    If the rows are ``rated``, the dot products also predict ratings, as a second task on the same
+    towers. Items that were liked then count more than items that were only seen. In ``config``, all
+    automatic choices must have been made.
     """
 
     def __init__(
@@ -24,15 +25,6 @@ class TwoTowerModel(tfrs.Model):
         items: int,
         rated: bool,
     ) -> None:
-        """Combine the towers.
-
-        Args:
-            query_tower: embeds queries.
-            candidate_tower: embeds candidates.
-            config: the configuration, with all automatic choices made.
-            items: N, the number of items in the catalogue.
-            rated: True if the training rows have ratings.
-        """
         super().__init__()
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
@@ -80,8 +72,8 @@ class TwoTowerModel(tfrs.Model):
         """Return the softmax loss of every target against all candidates.
 
         All targets of a query share one row of scores. Scores are corrected for how often an item
-        is a candidate: Yi et al., "Sampling-bias-corrected
-        neural modeling for large corpus item recommendations" (RecSys 2019).
+        is a candidate: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
+        recommendations" (RecSys 2019).
         """
         scores = tf.linalg.matmul(queries, candidates, transpose_b=True) / self._config.temperature
         if self._correct:

@@ -1,4 +1,4 @@
-"""Builds the indexes of a servable and exports one model with each."""
+"""Builds the indexes of a servable and exports one model with each, as a step of a publication."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -7,15 +7,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from serving_contract import RETRIEVAL, RETRIEVAL_EXACT
+from trainer import report
 from trainer.artifact import saved_model
 from trainer.artifact.servable import Servable, VectorServable
 from trainer.config import IndexConfig
 from trainer.index import kinds, memory
 from trainer.index.base import Queries
 from trainer.index.exact import ExactBuilder
+from trainer.probe.exported_models import check_exported_models
 from trainer.probe.questions import sample
+from trainer.registry.publication import Publication, Steps
+from trainer.registry.store import Store
 
 # Fewer queries than this are not split: all of them both tune and verify the index.
 _MIN_QUERIES_TO_SPLIT = 200
@@ -61,6 +66,17 @@ def build(
         del index
         gc.collect()  # Traced functions and the index form reference cycles.
     return {name: descriptions[name] for name in (RETRIEVAL, RETRIEVAL_EXACT)}
+
+
+def publication(store: Store, console: Console) -> Publication:
+    """Connect the registry's publication with the build, the checks and the report."""
+    steps = Steps(
+        build_models=build,
+        verify_models=check_exported_models,
+        write_report=report.write,
+        show_report=report.show,
+    )
+    return Publication(store, console, steps)
 
 
 def split_queries(

@@ -1,30 +1,21 @@
 """Adds, updates and removes items of a stored catalogue. All other items stay as they are."""
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trainer.artifact.servable import Servable
 from trainer.artifact.stored_towers import StoredTowers
 from trainer.data.files import Items
 from trainer.errors import DataError
 from trainer.model import item_to_item
-
-Array = TypeVar("Array", bound=NDArray[np.generic])
+from trainer.model.towers.candidate import Array, take_rows
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The numbers of items that a change added, updated and removed.
-
-    Attributes:
-        added: items that are new.
-        updated: existing items that got new features.
-        removed: existing items that were removed.
-    """
+    """The numbers of items that a change added, updated with new features, and removed."""
 
     added: int = 0
     updated: int = 0
@@ -37,12 +28,8 @@ def change(
     """Return a stored catalogue with ``items`` added or updated and ``removed`` items removed.
 
     An item that exists already keeps its trained vector and its popularity, and gets the new
-    features and, if there is one, the new title. Removed ids that do not exist are ignored.
-
-    Args:
-        stored: the catalogue.
-        items: the items to add or update, with the model's feature columns; None for none.
-        removed: the ids of the items to remove, distinct str objects.
+    features and, if there is one, the new title. ``items`` have the model's feature columns. Ids in
+    ``removed``, distinct str objects, that do not exist are ignored.
 
     Raises:
         DataError: an item is both updated and removed, or no item or user would be left.
@@ -91,64 +78,36 @@ def _with_items(stored: StoredTowers, items: Items, rows: NDArray[np.int64]) -> 
 
     # The old row of each row of the changed catalogue; -1 for appended rows.
     sources = np.concatenate([np.arange(count), np.full(np.count_nonzero(new), -1)])
-    item_ids = _take(stored.servable.item_ids, sources)
-    item_ids[targets] = items.ids
-    titles = _take(stored.titles, sources)
-    titles[targets[new]] = items.ids[new]
+
+    def put(values: Array, changed: Array, rows: NDArray[np.int64] = targets) -> Array:
+        """Return the array of the changed catalogue, with ``changed`` at ``rows``."""
+        taken = take_rows(values, sources)
+        taken[rows] = changed
+        return taken
+
+    servable = stored.servable
+    titles = put(stored.titles, items.ids[new], targets[new])
     titled = items.titles != None  # noqa: E711  (compares every element)
     titles[targets[titled]] = items.titles[titled]
-    servable = replace(
-        stored.servable,
-        item_ids=item_ids,
-        popularity=_take(stored.servable.popularity, sources),
-        candidate_vectors=_put(stored.servable.candidate_vectors, sources, targets, candidates),
-    )
-    servable = _with_history_vectors(servable, sources, targets, history)
-    if servable.item_queries is not None:
+    query, item_queries = servable.query, servable.item_queries
+    if query.item_vectors is not None and history is not None:
+        # Appended items get the log weight 0.
+        query = replace(
+            query,
+            item_vectors=put(query.item_vectors, history),
+            item_log_weights=take_rows(query.item_log_weights, sources),
+        )
+    if item_queries is not None:
         # Item queries that were trained on interactions are kept.
         untrained = ~towers.trained
-        queries = item_to_item.untrained(candidates[untrained])
-        servable = replace(
-            servable,
-            item_queries=_put(servable.item_queries, sources, targets[untrained], queries),
-        )
-    return replace(stored, servable=servable, titles=titles, items=stored.items.take(sources))
-
-
-def _with_history_vectors(
-    servable: Servable,
-    sources: NDArray[np.int64],
-    targets: NDArray[np.int64],
-    vectors: NDArray[np.float32] | None,
-) -> Servable:
-    """Put the item vectors of the query tower at ``targets``. Appended items get log weight 0."""
-    query = servable.query
-    if query.item_vectors is None or vectors is None:
-        return servable
-    return replace(
+        scaled = item_to_item.unit_length(candidates[untrained])
+        item_queries = put(item_queries, scaled, targets[untrained])
+    servable = replace(
         servable,
-        query=replace(
-            query,
-            item_vectors=_put(query.item_vectors, sources, targets, vectors),
-            item_log_weights=_take(query.item_log_weights, sources),
-        ),
+        item_ids=put(servable.item_ids, items.ids),
+        popularity=take_rows(servable.popularity, sources),
+        candidate_vectors=put(servable.candidate_vectors, candidates),
+        query=query,
+        item_queries=item_queries,
     )
-
-
-def _put(
-    values: NDArray[np.float32],
-    sources: NDArray[np.int64],
-    targets: NDArray[np.int64],
-    new: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return a copy of the rows ``sources``, in which the rows ``targets`` are ``new``."""
-    taken = _take(values, sources)
-    taken[targets] = new
-    return taken
-
-
-def _take(values: Array, sources: NDArray[np.int64]) -> Array:
-    """Return a copy of the rows ``sources``; row -1 gives zeros."""
-    taken: Array = np.zeros((len(sources), *values.shape[1:]), values.dtype)  # type: ignore[assignment]
-    taken[sources >= 0] = values[sources[sources >= 0]]
-    return taken
+    return replace(stored, servable=servable, titles=titles, items=stored.items.take(sources))

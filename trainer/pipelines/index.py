@@ -14,7 +14,7 @@ from trainer.config import Config, as_dict
 from trainer.errors import DataError
 from trainer.index import kinds, memory
 from trainer.pipelines import build
-from trainer.pipelines.publishing import publication
+from trainer.pipelines.build import publication
 from trainer.registry.publication import NewVersion
 from trainer.registry.store import Store
 from trainer.report import metrics
@@ -45,10 +45,7 @@ def index(
 
     Raises:
         DataError: the numbers of ids, vectors or dimensions do not match.
-        IndexTuningError: no index reaches the target recall.
-        StoreError: the version cannot be added to ``models_dir``.
-        VerificationError: a model cannot be loaded or returns wrong results. Nothing is published.
-        GateFailed: the version did not pass its gate. It is kept, but not served.
+        TrainerError: as in :meth:`trainer.registry.publication.Publication.publish`.
     """
     started = time.perf_counter()
     if len(item_ids) != len(embeddings):

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from serving_contract import ITEMS_CSV, METRICS_JSON, REPORTS, SEEN_SQLITE, TOWERS
 from trainer.artifact import side_files, stored_towers
-from trainer.artifact.retrievable import left_out_notice, retrievable_items
+from trainer.artifact.servable import left_out_notice, retrievable_items
 from trainer.artifact.stored_towers import StoredTowers
 from trainer.data import files
 from trainer.errors import DataError
+from trainer.pipelines.build import publication
 from trainer.pipelines.catalogue_change import Counts, change, unknown_columns
-from trainer.pipelines.publishing import publication
 from trainer.registry.publication import NewVersion
 from trainer.registry.store import Store
 from trainer.report import metrics
@@ -42,10 +42,8 @@ def refresh(
 
     Raises:
         DataError: a file cannot be used, no version is served, or no item would be left.
-        IndexTuningError: no index reaches the target recall.
         StoreError: there is no such version, or the new one cannot be added.
-        VerificationError: a model cannot be loaded or returns wrong results. Nothing is published.
-        GateFailed: the version did not pass its gate. It is kept, but not served.
+        TrainerError: as in :meth:`trainer.registry.publication.Publication.publish`.
     """
     store = Store.open_existing(models_dir)
     number = store.current() if version is None else version

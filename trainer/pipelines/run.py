@@ -10,15 +10,14 @@ from rich.console import Console
 from serving_contract import TOWERS
 from trainer import config, evaluation, report
 from trainer.artifact import side_files, stored_towers
-from trainer.artifact.retrievable import keep_items, left_out_notice, retrievable_items
-from trainer.artifact.servable import Servable
+from trainer.artifact.servable import Servable, keep_items, left_out_notice, retrievable_items
 from trainer.artifact.stored_towers import StoredTowers
 from trainer.data import split
 from trainer.data.types import Dataset, Split
 from trainer.evaluation import baselines
 from trainer.model import item_to_item, training
 from trainer.model.training import TrainedModel
-from trainer.pipelines.publishing import publication
+from trainer.pipelines.build import publication
 from trainer.registry.publication import NewVersion
 from trainer.registry.quality_gate import HeldOutRows
 from trainer.registry.store import Store
@@ -35,20 +34,12 @@ def run(
 ) -> int:
     """Train, evaluate and publish a model; return its version.
 
-    Args:
-        dataset: the interactions and features to train on.
-        settings: the configuration.
-        models_dir: where the version is published.
-        console: where progress is printed.
-        log_dir: where TensorBoard's logs are written; None writes none.
-        override_gate: the reason to publish the version even if its gate fails, or None.
+    TensorBoard's logs are written into ``log_dir``, if given. ``override_gate`` is the reason to
+    publish the version even if its gate fails, or None.
 
     Raises:
         DataError: the data cannot be split as the configuration asks.
-        IndexTuningError: no index reaches the target recall.
-        StoreError: the version cannot be added to ``models_dir``.
-        VerificationError: a model cannot be loaded or returns wrong results. Nothing is published.
-        GateFailed: the version did not pass its gate. It is kept, but not served.
+        TrainerError: as in :meth:`trainer.registry.publication.Publication.publish`.
     """
     # Prepare the directory before training, so that an unusable one fails at once.
     store = Store(models_dir)
@@ -81,11 +72,7 @@ def run(
 
 
 def _servable(
-    dataset: Dataset,
-    parts: Split,
-    trained: TrainedModel,
-    settings: config.Config,
-    console: Console,
+    dataset: Dataset, parts: Split, trained: TrainedModel, settings: config.Config, console: Console
 ) -> Servable:
     """Return the data to export: the towers, the known users and their histories."""
     known_users = np.flatnonzero(trained.known_users)

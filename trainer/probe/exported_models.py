@@ -9,22 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving_contract import (
-    BY_HISTORY,
-    BY_ITEM,
-    BY_USER,
-    BY_USER_AND_HISTORY,
-    BY_VECTOR,
-    HISTORY,
-    ITEM_ID,
-    KNOWN,
-    RETRIEVAL,
-    RETRIEVAL_EXACT,
-    SCORE,
-    SERVING_DEFAULT,
-    USER_ID,
-    VECTOR,
-)
+import serving_contract as contract
 from trainer.artifact.servable import VectorServable
 from trainer.probe.loaded_model import Arrays, LoadedModel
 from trainer.probe.numpy_oracle import NumpyOracle
@@ -74,16 +59,16 @@ def answer(request: Message) -> Message:
     directory, asked = Path(request.values["directory"]), request.arrays
     size = len(asked["vectors"])
     ks = {k: min(k, size) for k in _RECALL_KS if k <= max(size, _K)}
-    exact = _ExportedModel(directory, RETRIEVAL_EXACT, asked, exact=True)
+    exact = _ExportedModel(directory, contract.RETRIEVAL_EXACT, asked, exact=True)
     exact.check()
-    best = exact.by_vector(max(ks.values()))[SCORE]
-    best_similar = exact.similar_items()[SCORE]
-    measured = {RETRIEVAL_EXACT: exact.times()}
+    best = exact.by_vector(max(ks.values()))[contract.SCORE]
+    best_similar = exact.similar_items()[contract.SCORE]
+    measured = {contract.RETRIEVAL_EXACT: exact.times()}
     del exact
     gc.collect()  # Frees the first model before the second one is loaded.
-    model = _ExportedModel(directory, RETRIEVAL, asked, exact=False)
+    model = _ExportedModel(directory, contract.RETRIEVAL, asked, exact=False)
     model.check()
-    measured[RETRIEVAL] = model.times()
+    measured[contract.RETRIEVAL] = model.times()
     recalls = {
         f"recall_at_{name}": model.oracle.recall(
             asked["queries"], model.by_vector(k), best[:, k - 1]
@@ -98,8 +83,8 @@ def answer(request: Message) -> Message:
     at_100 = recalls["recall_at_100"]
     error = {"recall_at_100_error": float(at_100.std() / math.sqrt(len(at_100)))}
     count = {"queries": len(asked["queries"])}
-    measured[RETRIEVAL] |= means | error | count
-    measured[RETRIEVAL_EXACT] |= dict.fromkeys(means, 1.0) | count
+    measured[contract.RETRIEVAL] |= means | error | count
+    measured[contract.RETRIEVAL_EXACT] |= dict.fromkeys(means, 1.0) | count
     return Message(measured)
 
 
@@ -115,18 +100,18 @@ class _ExportedModel:
 
     def by_vector(self, k: int) -> Arrays:
         """Return the answer to all query vectors."""
-        return self._model.ask(BY_VECTOR, {VECTOR: self._asked["queries"]}, k)
+        return self._model.ask(contract.BY_VECTOR, {contract.VECTOR: self._asked["queries"]}, k)
 
     def similar_items(self) -> Arrays:
         """Return up to 100 items similar to each of the items that are asked about."""
         ids = self.oracle.ids(self._asked["items"])
-        return self._model.ask(BY_ITEM, {ITEM_ID: ids}, min(_K, self._size - 1))
+        return self._model.ask(contract.BY_ITEM, {contract.ITEM_ID: ids}, min(_K, self._size - 1))
 
     def times(self) -> dict[str, float]:
         """Measure response times through the signature that serves most requests."""
-        inputs, signature = {VECTOR: self._asked["queries"]}, BY_VECTOR
+        inputs, signature = {contract.VECTOR: self._asked["queries"]}, contract.BY_VECTOR
         if "user_ids" in self._asked:
-            inputs, signature = {USER_ID: self._asked["user_ids"]}, BY_USER
+            inputs, signature = {contract.USER_ID: self._asked["user_ids"]}, contract.BY_USER
         one, of_32 = (self._model.median_seconds(signature, inputs, batch, _K) for batch in (1, 32))
         return {"milliseconds": one * 1e3, "queries_per_second_of_32": 32 / of_32}
 
@@ -143,49 +128,56 @@ class _ExportedModel:
         self._require(any(self._model.warmup_requests()), "has no warm-up requests")
 
     def _check_vectors(self, queries: NDArray[np.float32]) -> None:
-        answer = self._ask(BY_VECTOR, {VECTOR: queries})
-        self._require(bool(answer[KNOWN].all()), "by_vector: a vector is not known")
-        self.oracle.check(BY_VECTOR, answer, queries)
+        answer = self._ask(contract.BY_VECTOR, {contract.VECTOR: queries})
+        self._require(bool(answer[contract.KNOWN].all()), "by_vector: a vector is not known")
+        self.oracle.check(contract.BY_VECTOR, answer, queries)
 
     def _check_items(self, items: NDArray[np.int64], queries: NDArray[np.float32]) -> None:
-        answer = self._ask(BY_ITEM, {ITEM_ID: self.oracle.ids(items)})
-        self._require(bool(answer[KNOWN].all()), "by_item: an item of the catalogue is not known")
-        itself = self.oracle.rows(answer[ITEM_ID]) == items[:, None]
-        self._require(not itself.any(), "by_item: returns the query item itself")
-        self.oracle.check(BY_ITEM, answer, queries, excluded=items)
-        unknown = self._ask(BY_ITEM, {ITEM_ID: np.array([_UNKNOWN_ID])})
+        answer = self._ask(contract.BY_ITEM, {contract.ITEM_ID: self.oracle.ids(items)})
         self._require(
-            not unknown[KNOWN].any() and bool((unknown[ITEM_ID] == b"").all()),
+            bool(answer[contract.KNOWN].all()), "by_item: an item of the catalogue is not known"
+        )
+        itself = self.oracle.rows(answer[contract.ITEM_ID]) == items[:, None]
+        self._require(not itself.any(), "by_item: returns the query item itself")
+        self.oracle.check(contract.BY_ITEM, answer, queries, excluded=items)
+        unknown = self._ask(contract.BY_ITEM, {contract.ITEM_ID: np.array([_UNKNOWN_ID])})
+        self._require(
+            not unknown[contract.KNOWN].any() and bool((unknown[contract.ITEM_ID] == b"").all()),
             "by_item: returns items for an unknown item",
         )
 
     def _check_users(self, asked: Mapping[str, Any]) -> None:
-        users, history = {USER_ID: asked["user_ids"]}, {HISTORY: asked["history"]}
-        answer = self._ask(BY_USER, users)
-        self._require(bool(answer[KNOWN].all()), "by_user: a known user is not known")
-        self.oracle.check(BY_USER, answer, asked["queries"])
-        default = self._ask(SERVING_DEFAULT, users)
+        users, history = {contract.USER_ID: asked["user_ids"]}, {contract.HISTORY: asked["history"]}
+        answer = self._ask(contract.BY_USER, users)
+        self._require(bool(answer[contract.KNOWN].all()), "by_user: a known user is not known")
+        self.oracle.check(contract.BY_USER, answer, asked["queries"])
+        default = self._ask(contract.SERVING_DEFAULT, users)
         self._require(
-            np.array_equal(default[ITEM_ID], answer[ITEM_ID]),
+            np.array_equal(default[contract.ITEM_ID], answer[contract.ITEM_ID]),
             "serving_default: does not answer like by_user",
         )
-        combined = self._ask(BY_USER_AND_HISTORY, users | history)
-        self.oracle.check(BY_USER_AND_HISTORY, combined, asked["combined_queries"])
-        recent = self._ask(BY_HISTORY, history)
+        combined = self._ask(contract.BY_USER_AND_HISTORY, users | history)
+        self.oracle.check(contract.BY_USER_AND_HISTORY, combined, asked["combined_queries"])
+        recent = self._ask(contract.BY_HISTORY, history)
         if self._asked["uses_history"]:
-            self.oracle.check(BY_HISTORY, recent, asked["history_queries"])
+            self.oracle.check(contract.BY_HISTORY, recent, asked["history_queries"])
         else:
-            self._check_popular(BY_HISTORY, recent)
+            self._check_popular(contract.BY_HISTORY, recent)
         unknown = np.array([_UNKNOWN_ID])
-        self._check_popular(BY_USER, self._ask(BY_USER, {USER_ID: unknown}))
-        self._check_popular(BY_HISTORY, self._ask(BY_HISTORY, {HISTORY: unknown[:, None]}))
+        self._check_popular(
+            contract.BY_USER, self._ask(contract.BY_USER, {contract.USER_ID: unknown})
+        )
+        self._check_popular(
+            contract.BY_HISTORY,
+            self._ask(contract.BY_HISTORY, {contract.HISTORY: unknown[:, None]}),
+        )
 
     def _check_popular(self, signature: str, answer: Arrays) -> None:
         """Require the most popular items, as for queries of which nothing is known."""
         popular = -np.sort(-self._asked["popularity"])[:_K]
-        self._require(not answer[KNOWN].any(), f"{signature}: an unknown id is known")
+        self._require(not answer[contract.KNOWN].any(), f"{signature}: an unknown id is known")
         self._require(
-            bool((answer[SCORE][:, : len(popular)] == popular).all()),
+            bool((answer[contract.SCORE][:, : len(popular)] == popular).all()),
             f"{signature}: does not return the most popular items for an unknown id",
         )
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving_contract import VECTOR, K
-from trainer.artifact import warmup
+from trainer.artifact import saved_model
 from trainer.errors import VerificationError
 from trainer.index import kinds
 
@@ -26,24 +25,11 @@ _TIMED_ANSWERS = {1: 200, 32: 50}
 _MAX_TIMED_S = 3.0
 
 
-@dataclass(frozen=True)
-class WarmupRequest:
-    """One request of ``tf_serving_warmup_requests``; ``inputs`` include ``k``."""
-
-    signature: str
-    inputs: Arrays
-
-
 class LoadedModel:
     """A SavedModel that was loaded from its directory."""
 
     def __init__(self, directory: Path, name: str, items: int) -> None:
-        """Load a model.
-
-        Args:
-            directory: the SavedModel's directory.
-            name: what error messages call the model.
-            items: the size of its catalogue, which limits the batch size.
+        """Load a model, which error messages call ``name``, of a catalogue of ``items`` items.
 
         Raises:
             VerificationError: the model cannot be loaded.
@@ -93,11 +79,9 @@ class LoadedModel:
         size = min(SCORES_AT_ONCE // self._items, _CANDIDATES_AT_ONCE // max(1, k))
         return [slice(start, start + max(1, size)) for start in range(0, rows, max(1, size))]
 
-    def warmup_requests(self) -> Iterator[WarmupRequest]:
-        """Yield the requests that model servers send before the model is available."""
-        for signature, inputs in warmup.read(self._directory):
-            arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-            yield WarmupRequest(signature, arrays)
+    def warmup_requests(self) -> Iterator[tuple[str, Arrays]]:
+        """Yield signature and inputs, ``k`` included, of the SavedModel's warm-up requests."""
+        return saved_model.read_warmup(self._directory)
 
     def median_seconds(self, signature: str, inputs: Arrays, batch: int, k: int) -> float:
         """Return the median time of an answer to ``batch`` rows of the inputs."""

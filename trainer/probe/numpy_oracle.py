@@ -9,7 +9,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from serving_contract import ITEM_ID, SCORE
-from trainer.index.recall import recall
+from trainer.index.exact import recall
 from trainer.probe.loaded_model import SCORES_AT_ONCE, Arrays
 
 _NORMS_AT_ONCE = 1_000_000

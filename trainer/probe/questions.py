@@ -19,11 +19,9 @@ _RECENT_ITEMS = 3
 
 
 def sample(count: int, catalogue_size: int) -> NDArray[np.int64]:
-    """Return evenly spaced rows of the users, items or vectors to query with.
+    """Return evenly spaced rows, of ``count`` users, items or vectors, to query with.
 
-    Args:
-        count: the number of rows to choose from.
-        catalogue_size: the number of items. The larger it is, the fewer rows are chosen.
+    The larger the catalogue, the fewer rows are chosen.
     """
     max_rows = max(_MIN_QUERIES, min(MAX_QUERIES, _MAX_SCORES // catalogue_size))
     return np.arange(0, count, max(1, math.ceil(count / max_rows)))

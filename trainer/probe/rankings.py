@@ -82,10 +82,7 @@ def answer(request: Message) -> Message:
 
 
 def _rankings(
-    directory: Path,
-    user_ids: NDArray[np.str_],
-    depths: NDArray[np.int64],
-    rows: dict[bytes, int],
+    directory: Path, user_ids: NDArray[np.str_], depths: NDArray[np.int64], rows: dict[bytes, int]
 ) -> Rankings:
     from trainer.probe.loaded_model import LoadedModel
 

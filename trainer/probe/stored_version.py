@@ -13,23 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serving_contract import (
-    BY_ITEM,
-    BY_USER,
-    ITEM_ID,
-    ITEMS_CSV,
-    KNOWN,
-    MODEL_NAMES,
-    RETRIEVAL,
-    RETRIEVAL_EXACT,
-    SCORE,
-    SEEN_SQLITE,
-    USER_ID,
-    K,
-)
+import serving_contract as contract
 from trainer.errors import StoreError
-from trainer.probe.loaded_model import Arrays, LoadedModel, WarmupRequest
+from trainer.probe.loaded_model import Arrays, LoadedModel
 from trainer.probe.protocol import Message, run_in_fresh_process
 
 CHECK = "stored_version"
@@ -41,12 +29,7 @@ _MAX_ITEMS = 64
 
 
 def probe_stored_version(directory: Path, version: int, items: int) -> dict[str, Any]:
-    """Check and measure both models of a version in a fresh process.
-
-    Args:
-        directory: the version's directory.
-        version: its number.
-        items: the size of its catalogue.
+    """Check and measure both models of a version, of ``items`` items, in a fresh process.
 
     Returns:
         ``requests``, the number of warm-up requests answered; ``recall_at_100`` of the
@@ -56,34 +39,32 @@ def probe_stored_version(directory: Path, version: int, items: int) -> dict[str,
     Raises:
         VerificationError: a model cannot be loaded or returns wrong results.
     """
-    values = {
-        "check": CHECK,
-        "directory": str(directory.absolute()),
-        "version": version,
-        "items": items,
-    }
-    return dict(run_in_fresh_process(Message(values)).values)
+    asked = {"directory": str(directory.absolute()), "version": version, "items": items}
+    return dict(run_in_fresh_process(Message({"check": CHECK, **asked})).values)
 
 
 def answer(request: Message) -> Message:
     """Check and measure both models of the version."""
     directory, version = Path(request.values["directory"]), request.values["version"]
     items = request.values["items"]
-    users, some_items = _sample_users(directory / SEEN_SQLITE), _sample_items(directory, items)
+    users, some_items = (
+        _sample_users(directory / contract.SEEN_SQLITE),
+        _sample_items(directory, items),
+    )
     requests = 0
     candidates: dict[str, list[set[bytes]]] = {}
-    for name in MODEL_NAMES:
+    for name in contract.MODEL_NAMES:
         model = LoadedModel(directory / name / str(version), name, items)
         requests += _replay_warmup(model)
         candidates[name] = (
-            _candidates(model, BY_USER, USER_ID, users)
-            if BY_USER in model.signatures
-            else _candidates(model, BY_ITEM, ITEM_ID, some_items)
+            _candidates(model, contract.BY_USER, contract.USER_ID, users)
+            if contract.BY_USER in model.signatures
+            else _candidates(model, contract.BY_ITEM, contract.ITEM_ID, some_items)
         )
     recalls = [
         len(approximate & exact) / len(exact)
         for approximate, exact in zip(
-            candidates[RETRIEVAL], candidates[RETRIEVAL_EXACT], strict=True
+            candidates[contract.RETRIEVAL], candidates[contract.RETRIEVAL_EXACT], strict=True
         )
         if exact
     ]
@@ -101,23 +82,25 @@ def _replay_warmup(model: LoadedModel) -> int:
     """Send every warm-up request and check the answers; return the number of requests."""
     signatures = set()
     requests = 0
-    for request in model.warmup_requests():
-        inputs = {name: values for name, values in request.inputs.items() if name != K}
-        _check_answer(model, request, model.ask_batch(request.signature, inputs, request.inputs[K]))
-        signatures.add(request.signature)
+    for signature, inputs in model.warmup_requests():
+        ks = inputs.pop(contract.K)
+        _check_answer(model, signature, ks, model.ask_batch(signature, inputs, ks))
+        signatures.add(signature)
         requests += 1
-    missing = {BY_ITEM, *model.signatures} - signatures
+    missing = {contract.BY_ITEM, *model.signatures} - signatures
     model.require(not missing, f"has no warm-up request for {', '.join(sorted(missing))}")
     return requests
 
 
-def _check_answer(model: LoadedModel, request: WarmupRequest, answer: Arrays) -> None:
+def _check_answer(
+    model: LoadedModel, signature: str, ks: NDArray[np.int32], answer: Arrays
+) -> None:
     """Require the shapes, dtypes and order that ``serving_contract`` promises."""
-    signature, ks = request.signature, request.inputs[K]
     model.require(
-        set(answer) == {ITEM_ID, SCORE, KNOWN}, f"{signature}: has the outputs {sorted(answer)}"
+        set(answer) == {contract.ITEM_ID, contract.SCORE, contract.KNOWN},
+        f"{signature}: has the outputs {sorted(answer)}",
     )
-    items, scores, known = answer[ITEM_ID], answer[SCORE], answer[KNOWN]
+    items, scores, known = answer[contract.ITEM_ID], answer[contract.SCORE], answer[contract.KNOWN]
     shape = (len(ks), int(ks.max(initial=0)))
     model.require(
         items.shape == scores.shape == shape and known.shape == shape[:1],
@@ -149,7 +132,7 @@ def _candidates(
     answer = model.ask(signature, {input_name: np.array(ids, object)}, _K)
     return [
         set(items) - {b""} if known else set()
-        for items, known in zip(answer[ITEM_ID], answer[KNOWN], strict=True)
+        for items, known in zip(answer[contract.ITEM_ID], answer[contract.KNOWN], strict=True)
     ]
 
 
@@ -167,6 +150,6 @@ def _sample_users(seen_sqlite: Path) -> list[str]:
 def _sample_items(directory: Path, items: int) -> list[str]:
     """Return up to 64 evenly spaced item ids of a version's catalogue."""
     step = max(1, items // _MAX_ITEMS)
-    with (directory / ITEMS_CSV).open(encoding="utf-8", newline="") as file:
+    with (directory / contract.ITEMS_CSV).open(encoding="utf-8", newline="") as file:
         rows = itertools.islice(csv.DictReader(file), 0, None, step)
         return [row["item_id"] for row in rows][:_MAX_ITEMS]

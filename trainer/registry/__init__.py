@@ -10,8 +10,7 @@ checksums           SHA-256 of a version's files: computed at publication, compa
 version_record      ``version.json``: a version's origin, gate results, checksums and promotions
 quality_gate        checks the recall of the index, and quality against the served version
 publication         builds, verifies, checks and promotes a new version
-promotion           changes which version is served: promote and roll back
-garbage_collection  removes old versions
+promotion           changes which version is served: promote and roll back; removes old versions
 reevaluation        checks a stored version again
 disk                durable writes, checksums of files, errors about full disks
 """

@@ -29,15 +29,13 @@ def compute(staged: StagedVersion) -> dict[str, str]:
     for model in models:
         manifest = model / _MANIFEST
         values = json.loads(manifest.read_text(encoding="utf-8"))
-        files = disk.checksums(model)
-        files.pop(_MANIFEST)
-        values[MANIFEST_FILES] = files
+        values[MANIFEST_FILES] = {
+            path.relative_to(model).as_posix(): disk.checksum(path)
+            for path in disk.files(model)
+            if path != manifest
+        }
         manifest.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    outside = (
-        path
-        for path in sorted(staged.directory.rglob("*"))
-        if path.is_file() and not set(models) & set(path.parents)
-    )
+    outside = (path for path in disk.files(staged.directory) if not {*models} & {*path.parents})
     return {
         path.relative_to(staged.directory).as_posix(): disk.checksum(path)
         for path in (*outside, *(model / _MANIFEST for model in models))
@@ -71,8 +69,8 @@ def verify(directory: Path, record: VersionRecord) -> int:
     for path, checksum in in_models.items():
         _check_file(path, checksum)
     for model in models:
-        for path in sorted(model.rglob("*")):
-            if path.is_file() and path not in in_models and path != model / _MANIFEST:
+        for path in disk.files(model):
+            if path not in in_models and path != model / _MANIFEST:
                 raise StoreError(f"{path} was not published with the version; remove it")
     return len(listed) + len(in_models) + 1
 

@@ -11,11 +11,7 @@ from trainer.errors import DiskFull
 
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 # TensorFlow and SQLite report a full disk with their own exceptions.
-_DISK_FULL_MESSAGES = (
-    "No space left on device",
-    "Disk quota exceeded",
-    "database or disk is full",
-)
+_DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
 
 @contextmanager
@@ -65,10 +61,9 @@ def replace_text(path: Path, text: str) -> None:
     sync(path.parent)
 
 
-def checksums(directory: Path) -> dict[str, str]:
-    """Return the checksum of every file below ``directory``, by its relative path."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): checksum(path) for path in files}
+def files(directory: Path) -> list[Path]:
+    """Return all files below ``directory``, sorted."""
+    return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
 def checksum(path: Path) -> str:
@@ -79,4 +74,4 @@ def checksum(path: Path) -> str:
 
 def size_bytes(directory: Path) -> int:
     """Return the total size of all files below ``directory``."""
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in files(directory))

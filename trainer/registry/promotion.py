@@ -1,4 +1,4 @@
-"""Changes which version is served: adds new versions, promotes, and rolls back."""
+"""Adds and removes versions, and changes which one is served: promotes and rolls back."""
 
 from trainer.errors import GateFailed, StoreError
 from trainer.registry import checksums
@@ -20,18 +20,12 @@ def add(
 ) -> bool:
     """Add a staged version, and serve it if it passed its gate or the gate is overridden.
 
-    Args:
-        store: where the version is added.
-        staged: the version, complete but for its record.
-        record: the version's record, with the results of its gate.
-        served: the version that was served when the gate was evaluated.
-        override: the reason to serve the version even if its gate failed, or None.
-
-    Returns:
-        whether the version is served now.
+    The version is complete but for its ``record``, which has the results of its gate. ``override``
+    is the reason to serve it even if the gate failed. Returns True if the version is served now.
 
     Raises:
-        ServedVersionChanged: ``served`` is no longer the served version; nothing was changed.
+        ServedVersionChanged: ``served``, the version that was served when the gate was evaluated,
+            is no longer served; nothing was changed.
     """
     with store.lock():
         if store.current() != served:
@@ -102,6 +96,19 @@ def rollback_target(store: Store) -> int | None:
         return None
     previous = _previous(store, current)
     return next((version for version in previous if store.directory(version).is_dir()), None)
+
+
+def collect_garbage(store: Store, keep: int) -> list[int]:
+    """Remove all but the ``keep`` newest versions and return the removed ones.
+
+    The served version, and the one that a rollback would serve, are kept as well.
+    """
+    with store.lock():
+        kept = {*store.versions()[-keep:], store.current(), rollback_target(store)}
+        removed = [version for version in store.versions() if version not in kept]
+        for version in removed:
+            store.remove(version)
+    return removed
 
 
 def _serve(store: Store, version: int, by: str, previous: list[int], reason: str | None) -> None:

@@ -87,9 +87,7 @@ class Publication:
     def publish(self, new: NewVersion, override: str | None = None) -> int:
         """Build and verify a version, and serve it if it passes its gate; return its number.
 
-        Args:
-            new: the version.
-            override: the reason to serve it even if its gate fails, or None.
+        ``override`` is the reason to serve it even if its gate fails, or None.
 
         Raises:
             IndexTuningError: no index reaches the target recall.

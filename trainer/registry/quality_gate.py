@@ -6,6 +6,7 @@ for the same users, and both rankings are evaluated on the same test rows.
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,7 @@ def compare_quality(
 
 
 def _compare(
-    version: int,
-    new: Path,
-    served: Path,
-    rows: HeldOutRows,
-    settings: GateConfig,
-    rank: Ranker,
+    version: int, new: Path, served: Path, rows: HeldOutRows, settings: GateConfig, rank: Ranker
 ) -> CheckResult:
     test = _rows_to_compare(served, rows, settings.users)
     catalogue = rows.dataset.item_ids
@@ -127,11 +123,9 @@ def _compare(
         raise _NotComparable(f"it knows only {shared_items:.1%} of the items")
     users = np.unique(test.users)
     retired = max(0, len(served_items) - round(shared_items * len(catalogue)))
-    request = (
-        rows.dataset.user_ids[users],
-        DEPTH + _training_rows(rows.parts.train, users) + min(retired, _MAX_RETIRED),
-        catalogue,
-    )
+    training_rows = np.bincount(rows.parts.train.users, minlength=int(users[-1]) + 1)[users]
+    depths = DEPTH + training_rows.astype(np.int64) + min(retired, _MAX_RETIRED)
+    request = rows.dataset.user_ids[users], depths, catalogue
     try:
         new_rankings, served_rankings = rank(
             [new, served / RETRIEVAL_EXACT / str(version)], *request
@@ -164,7 +158,7 @@ def _compare(
 
 def _rows_to_compare(served: Path, rows: HeldOutRows, max_users: int) -> Interactions:
     """Return the test rows of up to ``max_users`` users that the served version has not seen."""
-    test = _sample_users(rows.parts.test, max_users)
+    test = rows.parts.test.of_sampled_users(max_users, seed=0)
     if VersionRecord.read(served).test_rows == rows.fingerprint():
         return test
     unseen = _unseen_rows(test, rows.dataset, served / SEEN_SQLITE)
@@ -175,31 +169,16 @@ def _rows_to_compare(served: Path, rows: HeldOutRows, max_users: int) -> Interac
     return unseen
 
 
-def _sample_users(test: Interactions, max_users: int) -> Interactions:
-    users = np.unique(test.users)
-    if len(users) <= max_users:
-        return test
-    sample = np.random.default_rng(0).choice(users, max_users, replace=False)
-    return test.take(np.isin(test.users, sample))
-
-
 def _unseen_rows(test: Interactions, dataset: Dataset, seen_sqlite: Path) -> Interactions:
     """Return the rows that are not in a version's database of seen items."""
-    connection = sqlite3.connect(f"{seen_sqlite.resolve().as_uri()}?mode=ro", uri=True)
-    try:
+    address = f"{seen_sqlite.resolve().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as connection:
         seen_by = {
             user: {item for (item,) in connection.execute(SEEN_QUERY, [dataset.user_ids[user]])}
             for user in np.unique(test.users).tolist()
         }
-    finally:
-        connection.close()
     pairs = zip(test.users.tolist(), dataset.item_ids[test.items], strict=True)
     return test.take(np.array([item not in seen_by[user] for user, item in pairs], bool))
-
-
-def _training_rows(train: Interactions, users: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the number of training rows of each of ``users``."""
-    return np.bincount(train.users, minlength=int(users[-1]) + 1)[users].astype(np.int64)
 
 
 def _unseen_top_100(

@@ -1,7 +1,6 @@
 """Checks a stored version again: its files, its models' answers and its index's recall."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from trainer.errors import VerificationError
@@ -14,26 +13,12 @@ from trainer.registry.version_record import VersionRecord
 _STANDARD_ERRORS = 3.0
 
 
-@dataclass(frozen=True)
-class Reevaluation:
-    """The measurements of a stored version that passed all checks.
-
-    Attributes:
-        files: the number of files whose checksums were compared.
-        requests: the number of warm-up requests that were answered.
-        recall_at_100: the recall of the approximate index; None if the version stores no id that
-            its models know.
-        queries: the number of queries that the recall was measured with.
-    """
-
-    files: int
-    requests: int
-    recall_at_100: float | None
-    queries: int
-
-
-def reevaluate(store: Store, version: int) -> Reevaluation:
+def reevaluate(store: Store, version: int) -> dict[str, Any]:
     """Compare a version's checksums, replay its warm-up requests and measure its recall.
+
+    Returns:
+        ``files``, the number of files compared, and the measurements of
+        :func:`trainer.probe.stored_version.probe_stored_version`.
 
     Raises:
         StoreError: there is no such version, or its files have changed.
@@ -49,15 +34,13 @@ def reevaluate(store: Store, version: int) -> Reevaluation:
         raise VerificationError(f"version {version}: {error}") from error
     if problem := recall_problem(record, measured):
         raise VerificationError(f"version {version}: {problem}")
-    return Reevaluation(files, measured["requests"], measured["recall_at_100"], measured["queries"])
+    return {"files": files, **measured}
 
 
 def recall_problem(record: VersionRecord, measured: Mapping[str, Any]) -> str | None:
     """Return a message if a version that once reached its recall target misses it, or None.
 
-    Args:
-        record: the version's record.
-        measured: ``recall_at_100``, which may be None, and its ``standard_error``.
+    ``measured`` has ``recall_at_100``, which may be None, and its ``standard_error``.
     """
     gate, recall = record.checks["recall"], measured["recall_at_100"]
     target = gate.values["target"]

@@ -101,18 +101,12 @@ def _learning_curve(metrics: Mapping[str, Any]) -> Markup | None:
 
 def _index(name: str, index: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of an index that the page shows."""
-    points = {
-        "Search depth by k": index.get("by_k", []),
-        "Indexes tried": index.get("tried", []),
-    }
+    points = {"Search depth by k": index.get("by_k", []), "Indexes tried": index.get("tried", [])}
     return {
+        "reason": "",
+        **index,
         "name": name,
         "kind": index["kind"].replace("_", " "),
-        "reason": index.get("reason", ""),
-        "queries": index["queries"],
-        "milliseconds": index["milliseconds"],
-        "queries_per_second": index["queries_per_second_of_32"],
-        "recall": index["recall_at_100"],
         "points": {
             title: tables.index_points(some) for title, some in points.items() if len(some) > 1
         },

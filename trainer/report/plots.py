@@ -1,7 +1,8 @@
 """Plots as SVG elements, whose colours the page defines.
 
 Lines have the colour ``var(--series-N)`` and text has ``currentColor``, so that the page's style
-sheet can choose different colours in dark mode.
+sheet can choose different colours in dark mode. The identifiers in a plot begin with its ``name``,
+which must be unique on the page. Its ``label`` describes it to readers who cannot see it.
 """
 
 import io
@@ -49,11 +50,7 @@ _LOOK: dict[Any, Any] = {
 def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: str) -> str:
     """Plot one line per model over the slices of the test rows.
 
-    Args:
-        rows: the slices, as in metrics.json.
-        name: a prefix that makes this plot's identifiers unique on the page.
-        label: a description for readers who cannot see the plot.
-        x_label: the quantity that the slices divide.
+    ``rows`` are the slices, as in metrics.json, and ``x_label`` names the quantity they divide.
     """
     with mpl.rc_context(_LOOK):
         figure = Figure(figsize=(8.5, 3.8), layout="constrained")
@@ -73,10 +70,7 @@ def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: st
 def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) -> str:
     """Plot the training loss by epoch and, if there is one, the validation metric beside it.
 
-    Args:
-        curve: ``epoch``, ``loss`` and ``validation``, of equal length. The last may be empty.
-        name: as in :func:`slices`.
-        label: as in :func:`slices`.
+    ``curve`` has ``epoch``, ``loss`` and ``validation``, of equal length; the last may be empty.
     """
     panels = {"training loss": curve["loss"]}
     if curve.get("validation"):
@@ -95,10 +89,7 @@ def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) 
 def frontier(index: Mapping[str, Any], name: str, label: str) -> str:
     """Plot speed against recall: the built index at several search depths, and other indexes.
 
-    Args:
-        index: ``frontier``, ``tried``, ``by_k`` and ``target_recall``, as in metrics.json.
-        name: as in :func:`slices`.
-        label: as in :func:`slices`.
+    ``index`` has ``frontier``, ``tried``, ``by_k`` and ``target_recall``, as in metrics.json.
     """
     k = index["frontier"][0]["k"]
     size = index["frontier"][0]["items"]

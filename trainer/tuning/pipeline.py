@@ -1,43 +1,39 @@
 """Runs one search: splits the data, searches, and writes a file for ``run --config``."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution
+import tensorflow as tf
 from rich.console import Console
 
 from trainer import config
 from trainer.data import split
 from trainer.data.types import Dataset, Split
+from trainer.errors import ConfigError
+from trainer.evaluation import Quality, baselines, evaluate
+from trainer.model import training
 from trainer.model.training.defaults import resolve
-from trainer.tuning import search, space, terminal
-from trainer.tuning.metrics import METRICS
-from trainer.tuning.objective import Objective
+from trainer.tuning import METRICS, search, space, terminal
+from trainer.tuning.search import TrialFailed
 
 _VALIDATION_SHARE = 0.1
 
 
-@dataclass(frozen=True)
-class Goal:
-    """The goal of a search.
-
-    Attributes:
-        metric: a name in ``METRICS``.
-        limits: the limits of the search.
-        output: the file for the best configuration, written after every trial that finishes.
-        preset: the name of the preset that the file is based on.
-    """
-
-    metric: str
-    limits: search.Limits
-    output: Path
-    preset: str
-
-
-def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console) -> config.Config:
+def tune(
+    dataset: Dataset,
+    settings: config.Config,
+    console: Console,
+    *,
+    metric: str,
+    seconds: float,
+    trials: int | None,
+    output: Path,
+    preset: str,
+) -> config.Config:
     """Search for better settings than ``settings``; write and return the best configuration.
 
     The rows are split as ``run`` splits them, and the test rows are put aside. Part of the training
@@ -45,14 +41,26 @@ def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console
     number of epochs is one of the searched settings. For this reason ``training.validation_share``
     is 0 in the configuration that is written.
 
+    Args:
+        dataset: the interactions and features.
+        settings: the starting configuration.
+        console: where progress is printed.
+        metric: a name in ``METRICS``, the figure to maximize.
+        seconds: no trial and no epoch begins later than this.
+        trials: the largest number of trials; None for no limit.
+        output: the file for the best configuration, written after every trial that finishes.
+        preset: the name of the preset that the file is based on.
+
     Raises:
         DataError: the data cannot be split, or lacks columns that the configuration names.
         TuningError: no trial finished.
         OSError: the file cannot be written.
     """
     # First of all, so that a directory that cannot be created fails at once.
-    goal.output.parent.mkdir(parents=True, exist_ok=True)
-    parts = _split_training_rows(dataset, settings)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    kind, share = settings.split.kind, settings.split.test_share
+    train = split.split(dataset.interactions, kind, share, settings.seed).train
+    parts = split.split(train, kind, _VALIDATION_SHARE, settings.seed + 2)
     # The test rows are out of reach from here on.
     dataset = replace(dataset, interactions=parts.train)
     console.print(
@@ -61,14 +69,12 @@ def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console
         markup=False,
         soft_wrap=True,
     )
-    start = resolve(
-        config.change(settings, "training.validation_share", 0.0),
-        users=len(dataset.user_ids),
-        items=len(dataset.item_ids),
-        timestamps=parts.train.timestamps is not None,
-    )
-    searched = _searched(dataset, start)
-    objective = Objective(dataset, parts, METRICS[goal.metric])
+    start = config.change(settings, "training.validation_share", 0.0)
+    start = resolve(start, dataset, parts.train)
+    has_features = dataset.item_features is not None and len(dataset.item_features.columns) > 0
+    has_features = has_features and len(start.model.item_features) > 0
+    searched = space.distributions(start, item_features=has_features)
+    objective = Objective(dataset, parts, METRICS[metric])
     started = time.monotonic()
 
     def best(study: optuna.Study) -> config.Config:
@@ -78,40 +84,75 @@ def tune(dataset: Dataset, settings: config.Config, goal: Goal, console: Console
         line.after_trial(study)
         # After every trial, so that a process that is killed leaves the best result so far.
         if search.finished(study):
-            comments = _comments(dataset, goal, study, time.monotonic() - started)
-            config.write(goal.output, best(study), goal.preset, comments)
+            comments = _comments(dataset, metric, study, time.monotonic() - started)
+            config.write(output, best(study), preset, comments)
 
-    with terminal.ProgressLine(console, goal.limits.seconds) as line:
+    with terminal.ProgressLine(console, seconds) as line:
         study = search.search(
             lambda parameters, time_left: objective(space.configured(start, parameters), time_left),
             searched,
             space.starting_point(start, searched),
-            goal.limits,
+            seconds=seconds,
+            trials=trials,
             seed=settings.seed,
             after_trial=after_trial,
         )
-    terminal.show(console, study, goal.metric)
+    terminal.show(console, study, metric)
     return best(study)
 
 
-def _split_training_rows(dataset: Dataset, settings: config.Config) -> Split:
-    """Return the rows that trials train on, and the validation rows as ``test``."""
-    kind = settings.split.kind
-    train = split.split(dataset.interactions, kind, settings.split.test_share, settings.seed).train
-    return split.split(train, kind, _VALIDATION_SHARE, settings.seed + 2)
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """Returns the metric of a configuration; all are evaluated on the same validation rows.
+
+    Attributes:
+        dataset: the users, the items and their features.
+        parts: the training rows, and the validation rows as ``test``.
+        metric: the figure to maximize.
+    """
+
+    dataset: Dataset
+    parts: Split
+    metric: Callable[[Quality], float]
+
+    def __call__(self, settings: config.Config, time_left: Callable[[], bool]) -> float:
+        """Train for all epochs of ``settings``, without validation, and return the metric.
+
+        ``time_left`` is called after every epoch; training stops when it returns False.
+
+        Raises:
+            TrialFailed: the time is over before the last epoch, memory runs out, or training
+                diverges.
+            DataError: the configuration names columns that do not exist.
+        """
+        try:
+            model = training.train(
+                self.dataset,
+                self.parts.train,
+                settings,
+                Console(quiet=True),
+                # A loss that is not finite stays so: end the trial early.
+                go_on=lambda loss: math.isfinite(loss) and time_left(),
+            )
+            done, epochs = len(model.curve.loss), settings.training.epochs
+            if done < epochs:
+                raise TrialFailed(f"the time budget ended after {done} of {epochs} epochs")
+            popularity = baselines.popularity(self.parts.train, len(self.dataset.item_ids))
+            scorer = model.scorer(popularity)
+            return self.metric(evaluate(scorer, self.parts.train, self.parts.test))
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            raise TrialFailed("out of memory") from error
+        except ConfigError as error:
+            raise TrialFailed(str(error)) from error
+        finally:
+            # Keras keeps the graphs of all models until its session is cleared.
+            tf.keras.backend.clear_session()
 
 
-def _searched(dataset: Dataset, start: config.Config) -> Mapping[str, BaseDistribution]:
-    has_features = dataset.item_features is not None and len(dataset.item_features.columns) > 0
-    return space.distributions(
-        start, item_features=has_features and len(start.model.item_features) > 0
-    )
-
-
-def _comments(dataset: Dataset, goal: Goal, study: optuna.Study, seconds: float) -> list[str]:
+def _comments(dataset: Dataset, metric: str, study: optuna.Study, seconds: float) -> list[str]:
     best, first = search.finished(study)[0], study.trials[0].value
     return [
-        f"Found by python -m trainer tune on {dataset.name}: the highest {goal.metric} on "
+        f"Found by python -m trainer tune on {dataset.name}: the highest {metric} on "
         f"validation rows, which are {_VALIDATION_SHARE:.0%} of the training rows.",
         f"Trial 1, the starting configuration: {'failed' if first is None else f'{first:.4f}'}",
         f"Trial {best.number + 1}, this configuration: {best.value:.4f}",

@@ -3,7 +3,6 @@
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -26,25 +25,13 @@ class TrialFailed(Exception):
     """A trial ended without a value. The message says why."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a search, which ends at the first that is reached.
-
-    Attributes:
-        seconds: no trial and no epoch begins later than this.
-        trials: the largest number of trials; None for no limit.
-    """
-
-    seconds: float
-    trials: int | None = None
-
-
 def search(
     run_trial: RunTrial,
     searched: Mapping[str, BaseDistribution],
     start: Mapping[str, Any],
-    limits: Limits,
     *,
+    seconds: float,
+    trials: int | None = None,
     seed: int,
     after_trial: Callable[[optuna.Study], None],
     clock: Callable[[], float] = time.monotonic,
@@ -59,7 +46,8 @@ def search(
         run_trial: runs one trial. If it raises TrialFailed, the search continues with the next.
         searched: the parameters and their bounds.
         start: a value for each parameter, for the first trial.
-        limits: the limits of the search.
+        seconds: no trial and no epoch begins later than this.
+        trials: the largest number of trials; None for no limit.
         seed: the seed of the sampler.
         after_trial: called after every trial, including failed ones.
         clock: returns the time in seconds.
@@ -71,13 +59,13 @@ def search(
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_UNGUIDED_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.enqueue_trial(dict(start))
-    end = clock() + limits.seconds
+    end = clock() + seconds
 
     def time_left() -> bool:
         return clock() < end
 
     try:
-        for _ in itertools.count() if limits.trials is None else range(limits.trials):
+        for _ in itertools.count() if trials is None else range(trials):
             if not time_left():
                 break
             trial = study.ask(dict(searched))
@@ -90,9 +78,11 @@ def search(
     except KeyboardInterrupt:
         pass
     if not finished(study):
+        failed = study.get_trials(deepcopy=False, states=[TrialState.FAIL])
+        why = reason(failed[0]) if failed else "the search was interrupted"
         raise TuningError(
-            f"no trial finished ({_first_reason(study)}); nothing was written. If the time was too "
-            "short, raise --budget-minutes"
+            f"no trial finished ({why}); nothing was written. If the time was too short, raise "
+            "--budget-minutes"
         )
     return study
 
@@ -100,20 +90,9 @@ def search(
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that have a value, best first; earlier ones first among equals."""
     done = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    return sorted(done, key=lambda trial: (-_value(trial), trial.number))
+    return sorted(done, key=lambda trial: (-trial.values[0], trial.number))
 
 
 def reason(failed: FrozenTrial) -> str:
     """Return why a trial has no value."""
-    text: str = failed.user_attrs[_REASON]
-    return text
-
-
-def _first_reason(study: optuna.Study) -> str:
-    failed = study.get_trials(deepcopy=False, states=[TrialState.FAIL])
-    return reason(failed[0]) if failed else "the search was interrupted"
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None, "a finished trial has a value"
-    return trial.value
+    return str(failed.user_attrs[_REASON])

@@ -7,8 +7,9 @@ include the starting value.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import reduce
+from operator import attrgetter
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -21,26 +22,19 @@ from trainer.config import Config
 _SIGNIFICANT_DIGITS = 3
 
 
-@dataclass(frozen=True)
-class _Searched:
-    """A setting, named ``section.key``, and the factor of its bounds; 0 for a share."""
-
-    key: str
-    factor: float = 0.0
-
-
-_SEARCHED = (
-    _Searched("model.embedding_dim", 2),
-    _Searched("model.history_exponent"),
-    _Searched("model.item_id_dropout"),
-    _Searched("training.temperature", 4),
-    _Searched("training.learning_rate", 5),
+#: The factor of the bounds of every setting that is searched; 0 for a share.
+_FACTORS = {
+    "model.embedding_dim": 2,
+    "model.history_exponent": 0,
+    "model.item_id_dropout": 0,
+    "training.temperature": 4,
+    "training.learning_rate": 5,
     # A small factor, because the time of a trial is proportional to its epochs.
-    _Searched("training.epochs", 2),
-    _Searched("training.batch_size", 4),
-    _Searched("training.kept_weight"),
-    _Searched("training.negatives", 4),
-)
+    "training.epochs": 2,
+    "training.batch_size": 4,
+    "training.kept_weight": 0,
+    "training.negatives": 4,
+}
 
 
 def distributions(start: Config, *, item_features: bool) -> dict[str, BaseDistribution]:
@@ -58,7 +52,7 @@ def distributions(start: Config, *, item_features: bool) -> dict[str, BaseDistri
         # 0 turns sampling off, and has no logarithm.
         "training.negatives": objective != "full_softmax" and start.training.negatives > 0,
     }
-    return {one.key: _bounds(start, one) for one in _SEARCHED if used.get(one.key, True)}
+    return {key: _bounds(start, key) for key in _FACTORS if used.get(key, True)}
 
 
 def starting_point(start: Config, searched: Mapping[str, BaseDistribution]) -> dict[str, Any]:
@@ -75,22 +69,20 @@ def configured(start: Config, parameters: Mapping[str, Any]) -> Config:
     return reduce(lambda changed, change: config.change(changed, *change), changes, start)
 
 
-def _bounds(start: Config, searched: _Searched) -> BaseDistribution:
-    section, _, key = searched.key.partition(".")
-    (setting,) = (one for one in fields(getattr(start, section)) if one.name == key)
-    low, high = rule_of(setting).low, rule_of(setting).high
-    if not searched.factor:
-        return FloatDistribution(low, high)
-    value = _value(start, searched.key)
-    low, high = max(low, value / searched.factor), min(high, value * searched.factor)
+def _bounds(start: Config, key: str) -> BaseDistribution:
+    section, _, name = key.partition(".")
+    (rule,) = (rule_of(one) for one in fields(getattr(start, section)) if one.name == name)
+    factor, value = _FACTORS[key], _value(start, key)
+    if not factor:
+        return FloatDistribution(rule.low, rule.high)
+    low, high = max(rule.low, value / factor), min(rule.high, value * factor)
     if isinstance(value, int):
         return IntDistribution(max(1, int(low)), int(high), log=True)
     return FloatDistribution(low, high, log=True)
 
 
 def _value(start: Config, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return getattr(getattr(start, section), name)
+    return attrgetter(key)(start)
 
 
 def _rounded(value: float) -> float:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trainer import evaluation
 from trainer.data.types import Interactions
-from trainer.evaluation import baselines, ranking, slices
+from trainer.evaluation import baselines, comparison, ranking
 
 
 def _rows(*pairs: tuple[int, int]) -> Interactions:
@@ -85,12 +85,12 @@ def test_comparison_equals_hand_computed_values() -> None:
 def test_popularity_slices_are_equal_parts_of_the_catalogue() -> None:
     train = _rows(*((user, user) for user in range(25)))
     test = _rows(*((0, item) for item in range(25)))
-    parts = slices.by_item_popularity(train, test, 25)
+    parts = comparison.by_item_popularity(train, test, 25)
     assert np.bincount(parts.of_row).tolist() == [3, 2, 3, 2, 3, 2, 3, 2, 3, 2]
     # Equally popular items are in the order of the catalogue.
     assert parts.of_row.tolist() == sorted(parts.of_row)
     train = _rows(*((user, item) for user in range(10) for item in range(user + 1)))
-    parts = slices.by_user_history(train, _rows(*((user, 0) for user in range(10))))
+    parts = comparison.by_user_history(train, _rows(*((user, 0) for user in range(10))))
     assert parts.labels == ["1 to 2", "3 to 4", "5 to 6", "7 to 8", "9 to 10"]
     assert parts.of_row.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.index.clustered import clustered
-from trainer.index.exact import kth_best_scores
-from trainer.index.recall import recall
+from trainer.index.exact import kth_best_scores, recall
 
 
 @pytest.mark.parametrize(

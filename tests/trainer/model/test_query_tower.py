@@ -14,7 +14,7 @@ from trainer.artifact.ids import IdTable
 from trainer.artifact.query_module import QueryModule
 from trainer.config import ModelConfig
 from trainer.data.histories import Histories
-from trainer.model.towers import pooling
+from trainer.model.towers import query as query_tower
 from trainer.model.towers.candidate import CandidateTower
 from trainer.model.towers.query import QueryTower, QueryWeights
 
@@ -84,7 +84,7 @@ def _naive(weights: QueryWeights, history: list[int], user: int | None) -> np.nd
         newest = history[max(len(history) - weights.history_length, 0) :]
         total, summed = 0.0, np.zeros(DIM)
         for place, item in enumerate(newest):
-            bucket = min(int(np.log2(len(newest) - place)), pooling.AGE_BUCKETS - 1)
+            bucket = min(int(np.log2(len(newest) - place)), query_tower.AGE_BUCKETS - 1)
             weight = np.exp(weights.item_log_weights[item] + weights.age_log_weights[bucket])
             total += weight
             summed += weight * weights.item_vectors[item]
@@ -210,17 +210,17 @@ def test_weights_of_selected_users() -> None:
 
 def test_tensorflow_and_numpy_agree_on_age_buckets() -> None:
     ages = np.arange(100_001)
-    buckets = pooling.age_buckets(ages)
+    buckets = query_tower.age_buckets(ages)
     assert buckets[[0, 1, 2, 3, 6, 7, 14, 15]].tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
     assert buckets[[32_766, 32_767, 100_000]].tolist() == [14, 15, 15]
-    assert np.array_equal(pooling.bucket(tf.constant(ages, tf.int32)), buckets)
+    assert np.array_equal(query_tower.bucket(tf.constant(ages, tf.int32)), buckets)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 def test_pooling_equals_hand_computed_values(exponent: float) -> None:
     vectors = tf.constant([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
     log_weights = tf.math.log([1.0, 3.0, 0.5])
-    pooled = pooling.pool(vectors, log_weights, tf.constant([0, 0, 2]), 3, exponent)
+    pooled = query_tower.pool(vectors, log_weights, tf.constant([0, 0, 2]), 3, exponent)
     expected = np.array([[1 / 4**exponent, 3 / 4**exponent], [0, 0], [1 / 0.5**exponent] * 2])
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
 

@@ -10,8 +10,7 @@ from rich.console import Console
 
 from tests.trainer.pipelines.tastes import SETTINGS, assert_identical, row_of, tastes_dataset
 from trainer import config
-from trainer.artifact.retrievable import keep_items, retrievable_items
-from trainer.artifact.servable import Servable
+from trainer.artifact.servable import Servable, keep_items, retrievable_items
 from trainer.artifact.stored_towers import StoredTowers
 from trainer.data import files
 from trainer.data.histories import Histories

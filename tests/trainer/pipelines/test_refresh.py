@@ -22,7 +22,7 @@ from tests.trainer.pipelines.tastes import (
     version_directory,
 )
 from trainer import report
-from trainer.artifact.retrievable import retrievable_items
+from trainer.artifact.servable import retrievable_items
 from trainer.artifact.stored_towers import StoredTowers
 from trainer.cli.main import main
 from trainer.data.histories import Histories

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.trainer.registry.fake_versions import FILES, publish, served_versions
 from trainer.registry import checksums, promotion
-from trainer.registry.garbage_collection import collect_garbage
+from trainer.registry.promotion import collect_garbage
 from trainer.registry.store import SERVED_NAMES, Store
 from trainer.registry.version_record import VersionRecord
 

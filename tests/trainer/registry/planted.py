@@ -9,7 +9,7 @@ from trainer.artifact.servable import Servable
 from trainer.data import split, synthetic
 from trainer.data.histories import Histories
 from trainer.data.types import Dataset
-from trainer.model.towers import pooling
+from trainer.model.towers import query as query_tower
 from trainer.model.towers.query import QueryWeights
 from trainer.registry.quality_gate import HeldOutRows
 
@@ -48,7 +48,7 @@ class Planted:
                 base=np.zeros(ITEMS, np.float32),
                 item_vectors=None,
                 item_log_weights=np.zeros(ITEMS, np.float32),
-                age_log_weights=np.zeros(pooling.AGE_BUCKETS, np.float32),
+                age_log_weights=np.zeros(query_tower.AGE_BUCKETS, np.float32),
                 exponent=0.0,
                 history_length=5,
                 user_vectors=self.scores(),

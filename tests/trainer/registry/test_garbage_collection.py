@@ -1,6 +1,6 @@
 from tests.trainer.registry.fake_versions import publish
 from trainer.registry import promotion
-from trainer.registry.garbage_collection import collect_garbage
+from trainer.registry.promotion import collect_garbage
 from trainer.registry.store import Store
 
 

@@ -12,7 +12,7 @@ from tests.trainer.registry.kill_at_every_step import COMMANDS
 from tools.processes import ROOT
 from trainer.errors import StoreError, StoreLocked
 from trainer.registry import promotion
-from trainer.registry.garbage_collection import collect_garbage
+from trainer.registry.promotion import collect_garbage
 from trainer.registry.store import Store
 
 

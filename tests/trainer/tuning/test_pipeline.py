@@ -23,7 +23,7 @@ from trainer.errors import TuningError
 from trainer.model import training
 from trainer.model.two_tower import TwoTowerModel
 from trainer.tuning import pipeline, search
-from trainer.tuning.objective import Objective
+from trainer.tuning.pipeline import Objective
 
 SETTINGS = config.load(
     "tutorial",
@@ -39,8 +39,23 @@ def data() -> Dataset:
     return synthetic.load(users=80, items=120, interactions=2500, tastes=4, seed=3)
 
 
-def _goal(output: Path, trials: int, *, seconds: float = 120.0) -> pipeline.Goal:
-    return pipeline.Goal("top_10", search.Limits(seconds, trials), output, "tutorial")
+def _tune(
+    data: Dataset,
+    settings: config.Config,
+    output: Path,
+    trials: int,
+    *,
+    seconds: float = 120.0,
+    console: Console | None = None,
+) -> config.Config:
+    return pipeline.tune(
+        *(data, settings, console or Console(quiet=True)),
+        metric="top_10",
+        seconds=seconds,
+        trials=trials,
+        output=output,
+        preset="tutorial",
+    )
 
 
 def _values(output: Path) -> list[str]:
@@ -60,7 +75,7 @@ def test_best_trial_is_written_and_the_first_is_the_given_configuration(
 
     monkeypatch.setattr(Objective, "__call__", recording)
     output = tmp_path / "new" / "best.toml"
-    best = pipeline.tune(data, SETTINGS, _goal(output, 4), Console(quiet=True))
+    best = _tune(data, SETTINGS, output, 4)
     assert config.load(str(output)) == best
     assert [path.name for path in output.parent.iterdir()] == ["best.toml"]
     values = [value for value, _ in tried]
@@ -76,7 +91,7 @@ def test_best_trial_is_written_and_the_first_is_the_given_configuration(
 
 def test_trials_do_not_stop_early(data: Dataset, tmp_path: Path) -> None:
     settings = config.change(SETTINGS, "training.validation_share", 0.3)
-    best = pipeline.tune(data, settings, _goal(tmp_path / "best.toml", 1), Console(quiet=True))
+    best = _tune(data, settings, tmp_path / "best.toml", 1)
     assert best == SETTINGS
 
 
@@ -92,7 +107,7 @@ def test_test_rows_are_never_used(data: Dataset, tmp_path: Path) -> None:
     found = []
     for name, one in (("clean", data), ("poisoned", poisoned)):
         output = tmp_path / f"{name}.toml"
-        pipeline.tune(one, SETTINGS, _goal(output, 3), Console(quiet=True))
+        _tune(one, SETTINGS, output, 3)
         found.append((config.load(str(output)), _values(output)))
     assert found[0] == found[1]
 
@@ -102,7 +117,7 @@ def test_running_trial_ends_when_the_time_budget_does(data: Dataset, tmp_path: P
     endless = config.change(SETTINGS, "training.epochs", 10_000)
     started = time.monotonic()
     with pytest.raises(TuningError, match=r"time budget ended after \d+ of 10000 epochs"):
-        pipeline.tune(data, endless, _goal(output, 5, seconds=1), Console(quiet=True))
+        _tune(data, endless, output, 5, seconds=1)
     assert time.monotonic() - started < 20
     assert not output.exists()
 
@@ -126,7 +141,7 @@ def first_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_diverging_trial_does_not_end_the_search(data: Dataset, tmp_path: Path) -> None:
     output = tmp_path / "best.toml"
     console = Console(record=True, file=io.StringIO())
-    pipeline.tune(data, SETTINGS, _goal(output, 2), console)
+    _tune(data, SETTINGS, output, 2, console=console)
     assert _values(output)[0].endswith("failed")
     assert "trial 1: training diverged" in console.export_text()
 
@@ -157,7 +172,7 @@ def test_trial_that_runs_out_of_memory_fails(
 
     monkeypatch.setattr(training, "train", train)
     with pytest.raises(TuningError, match="out of memory"):
-        pipeline.tune(data, SETTINGS, _goal(tmp_path / "best.toml", 2), Console(quiet=True))
+        _tune(data, SETTINGS, tmp_path / "best.toml", 2)
 
 
 def test_interrupted_command_keeps_the_best_result(tmp_path: Path) -> None:

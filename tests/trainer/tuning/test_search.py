@@ -24,7 +24,8 @@ class Clock:
 
 def _search(
     trial: Trial,
-    limits: search.Limits,
+    seconds: float,
+    trials: int | None = None,
     *,
     studies: list[optuna.Study] | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -33,7 +34,9 @@ def _search(
         return trial(parameters["x"], time_left)
 
     return search.search(
-        *(run_trial, SEARCHED, {"x": 0.9}, limits),
+        *(run_trial, SEARCHED, {"x": 0.9}),
+        seconds=seconds,
+        trials=trials,
         seed=1,
         after_trial=([] if studies is None else studies).append,
         clock=clock,
@@ -47,7 +50,7 @@ def test_search_starts_at_the_given_point_and_improves() -> None:
         tried.append(x)
         return -abs(x - 0.2)
 
-    best = search.finished(_search(trial, search.Limits(60, 30)))[0]
+    best = search.finished(_search(trial, 60, 30))[0]
     assert (tried[0], len(tried)) == (0.9, 30)
     assert abs(best.params["x"] - 0.2) < 0.05
     assert best.value == max(-abs(x - 0.2) for x in tried)
@@ -63,7 +66,7 @@ def test_no_trial_begins_after_the_budget() -> None:
         answers.append(time_left())
         return x
 
-    study = _search(trial, search.Limits(10), clock=clock)
+    study = _search(trial, 10, clock=clock)
     assert len(search.finished(study)) == 3
     assert answers == [True, True, True, True, True, False]
 
@@ -77,7 +80,7 @@ def test_failed_trial_does_not_end_the_search() -> None:
             raise search.TrialFailed(f"at {x}")
         return x
 
-    study = _search(trial, search.Limits(60, 4), studies=studies)
+    study = _search(trial, 60, 4, studies=studies)
     assert [one.number for one in sorted(search.finished(study), key=lambda t: t.number)] == [1, 3]
     assert (search.reason(study.trials[0]), len(studies)) == ("at 0.9", 4)
 
@@ -87,7 +90,7 @@ def test_error_names_the_reason_of_the_first_failed_trial() -> None:
         raise search.TrialFailed(f"at {x}")
 
     with pytest.raises(TuningError, match=re.escape("no trial finished (at 0.9)")):
-        _search(trial, search.Limits(60, 3))
+        _search(trial, 60, 3)
 
 
 @pytest.mark.parametrize("finished", [0, 2])
@@ -100,7 +103,7 @@ def test_interrupt_ends_the_search_and_keeps_finished_trials(finished: int) -> N
         return x
 
     if finished:
-        assert len(search.finished(_search(trial, search.Limits(60)))) == finished
+        assert len(search.finished(_search(trial, 60))) == finished
     else:
         with pytest.raises(TuningError, match="interrupted"):
-            _search(trial, search.Limits(60))
+            _search(trial, 60)

@@ -2,12 +2,15 @@ import optuna
 import pytest
 
 from trainer import config
+from trainer.data import synthetic
 from trainer.model.training.defaults import resolve
 from trainer.tuning import space
 
+DATA = synthetic.load(users=500, items=1000, interactions=2000)
+
 
 def _resolved(preset: str, *settings: str) -> config.Config:
-    return resolve(config.load(preset, settings), users=500, items=1000, timestamps=True)
+    return resolve(config.load(preset, settings), DATA, DATA.interactions)
 
 
 @pytest.mark.parametrize("preset", config.PRESETS)

@@ -1,6 +1,7 @@
-"""The ScaNN index inside a SavedModel."""
+"""The ScaNN index inside a SavedModel, and its builder."""
 
 import uuid
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -8,10 +9,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from trainer.index.base import Index, pad_results
-from trainer.index.scann.depth import DepthTable
-from trainer.index.scann.operating_points import TuningResult
-from trainer.index.scann.searcher import HASHING, PARTITIONS, QUANTIZED, search_op
+from trainer.config import ScannConfig
+from trainer.index.base import Index, IndexBuilder, Notify, Queries, pad_results
+from trainer.index.scann.depth_tuning import TuningResult
+from trainer.index.scann.searcher import HASHING, PARTITIONS, QUANTIZED, Depth, search_op
+from trainer.index.scann.tuner import Tuner
+
+# Copies of the vectors at the peak of building: the given one, the searcher's, the tensors that the
+# searcher is serialized into, the variables that are saved, and those made by saving.
+_COPIES_TO_BUILD = 6.5
+# The variable, and the copy of the searcher.
+_COPIES_TO_SERVE = 2
 
 
 class ScannIndex(Index):
@@ -43,17 +51,14 @@ class ScannIndex(Index):
             self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
 
     def description(self) -> dict[str, Any]:
-        """See :meth:`Index.description`."""
         return dict(self._description)
 
     def vectors(self, rows: tf.Tensor) -> tf.Tensor:
-        """See :meth:`Index.vectors`."""
         if self._vectors is not None:
             return tf.gather(self._vectors, rows)
         return tf.gather(tf.reshape(self._state.dataset, [self._size, self.dim]), rows)
 
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See :meth:`Index.search`."""
         # ScaNN needs a k of at least 1; surplus columns are dropped below.
         searched_k = tf.clip_by_value(k, 1, self._size)
         leaves_and_rescored = None if self._depths is None else self._depths.lookup(searched_k)
@@ -72,3 +77,60 @@ class ScannIndex(Index):
             rows = tf.gather(rows, order, batch_dims=1)
             scores = tf.gather(scores, order, batch_dims=1)
         return pad_results(rows, scores, k)
+
+
+class ScannBuilder(IndexBuilder):
+    """Builds the fastest ScaNN index that reaches the recall target on this machine."""
+
+    def __init__(self, kind: str, config: ScannConfig) -> None:
+        """Take the arguments of :class:`Tuner` that do not depend on the vectors."""
+        self._kind, self._config = kind, config
+
+    def build(
+        self, vectors: NDArray[np.float32], queries: Queries, target_recall: float, notify: Notify
+    ) -> ScannIndex:
+        notify(f"Searching for the fastest index that finds {target_recall:.0%}")
+        tuner = Tuner(vectors, queries, self._kind, self._config, target_recall, notify)
+        return ScannIndex(vectors, tuner.tune())
+
+    def bytes_to_build(self, items: int, dim: int) -> int:
+        return round(_COPIES_TO_BUILD * 4 * items * dim)
+
+    def bytes_to_serve(self, items: int, dim: int) -> int:
+        # Hash codes have 4 bits for each block of two dimensions.
+        return items * (_COPIES_TO_SERVE * 4 * dim + dim // 4)
+
+
+class DepthTable(tf.Module):
+    """Search depth for any k, interpolated linearly between the values of k that were tuned.
+
+    Beyond the largest tuned k, depth grows in steps of that k.
+    """
+
+    def __init__(self, depths: Sequence[Depth], *, size: int, leaves: int) -> None:
+        """Interpolate tuned depths, ascending by k, of an index with ``size`` vectors."""
+        super().__init__()
+        self._largest_k = depths[-1].k
+        self._size, self._leaves = size, leaves
+        ks = np.array([depth.k for depth in depths])
+        leaves_searched = _by_k(ks, [depth.leaves_searched for depth in depths])
+        rescored = _by_k(ks, [depth.rescored for depth in depths])
+        # One table, and so one gather, because every op adds to the latency of a request.
+        self._table = tf.constant(np.stack([leaves_searched, rescored], axis=1))
+
+    def lookup(self, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return leaves searched and candidates rescored, int32 scalars, for k, at least 1."""
+        multiple = 1 + (k - 1) // self._largest_k
+        depth = self._table[tf.minimum(k, self._largest_k)] * multiple
+        return (
+            tf.minimum(depth[0], self._leaves),
+            # ScaNN cannot return more candidates than it rescores.
+            tf.minimum(tf.maximum(depth[1], k), self._size),
+        )
+
+
+def _by_k(ks: NDArray[np.int64], values: Sequence[int]) -> NDArray[np.int32]:
+    """Interpolate values for every k from 0 to the largest, int32 [largest + 1]."""
+    interpolated = np.interp(np.arange(ks[-1] + 1), ks, values)
+    rounded_up: NDArray[np.int32] = np.ceil(interpolated).astype(np.int32)
+    return rounded_up

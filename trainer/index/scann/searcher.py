@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from scann import scann_ops
 from scann.scann_ops.py import scann_ops as scann_raw_ops
 
-from trainer.index.scann.depth import Depth
-
 BRUTE_FORCE = "brute_force"
 QUANTIZED = "quantized_brute_force"
 HASHING = "hashing"
@@ -51,6 +49,23 @@ class Design:
     def as_dict(self) -> dict[str, Any]:
         """Return the attributes that are not 0."""
         return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True)
+class Depth:
+    """A search depth.
+
+    Attributes:
+        k: number of results.
+        leaves_searched: number of partitions searched, those nearest to the query; 0 for all of an
+            index without partitions.
+        rescored: number of candidates, the best by their hash codes, that are scored again with
+            their vectors; 0 without hashing.
+    """
+
+    k: int
+    leaves_searched: int
+    rescored: int
 
 
 class Searcher:

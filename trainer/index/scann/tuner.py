@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import ScannConfig
-from trainer.index import IndexTuningError
+from trainer.errors import IndexTuningError
 from trainer.index.base import Notify, Queries
-from trainer.index.scann.depth_tuning import DepthTuner
-from trainer.index.scann.operating_points import OperatingPoint, TuningResult
+from trainer.index.scann.depth_tuning import DepthTuner, OperatingPoint, TuningResult
 from trainer.index.scann.searcher import (
     BRUTE_FORCE,
     EXHAUSTIVE,

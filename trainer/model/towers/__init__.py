@@ -2,9 +2,7 @@
 
 Training uses them as Keras models; exported models use their weights as arrays.
 
-query         the query tower: a user's history, id and features
-candidate     the candidate tower: an item's id and features
+query         the query tower: a user's pooled history, id and features
+candidate     the candidate tower: an item's id and features, also of new items after training
 embedding     the sum of an id embedding and of feature embeddings, used by both
-pooling       reduces a history to one vector
-item_encoder  embeds new and changed items after training
 """

@@ -1,4 +1,7 @@
-"""The candidate tower, which embeds items."""
+"""The candidate tower, which embeds items, also new and changed ones after training."""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -6,13 +9,17 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trainer.config import ModelConfig
-from trainer.model.towers.embedding import EntityEmbedding, EntityWeights, unit_length
+from trainer.data.features import FeatureEncoder
+from trainer.model.towers.embedding import EntityEmbedding, EntityWeights, embed_all, unit_length
+
+Array = TypeVar("Array", bound=NDArray[np.generic])
 
 
 class CandidateTower(tf.keras.Model):
     """Adds an item's id embedding and feature embeddings, and normalizes if so configured.
 
-    An item without training rows has features only, and its embedding is scaled down.
+    It has ``features``, float32 [N, F], of its N items. ``trained``, bool [N], is True for items
+    with training rows. An item without any has features only, and its embedding is scaled down.
     """
 
     def __init__(
@@ -22,18 +29,8 @@ class CandidateTower(tf.keras.Model):
         config: ModelConfig,
         *,
         seed: int,
-        name: str = "candidate_tower",
     ) -> None:
-        """Create the tower of N items.
-
-        Args:
-            features: float32 [N, F].
-            trained: bool [N], True for items with training rows.
-            config: the configuration of the towers.
-            seed: seed of the initial weights.
-            name: the name of the Keras model.
-        """
-        super().__init__(name=name)
+        super().__init__(name="candidate_tower")
         self._embedding = EntityEmbedding(
             config.embedding_dim,
             features,
@@ -61,3 +58,60 @@ class CandidateTower(tf.keras.Model):
     def assign(self, weights: EntityWeights) -> None:
         """Replace the weights by those of another tower of the same N items."""
         self._embedding.assign(weights)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTowers:
+    """The weights and features that determine the embeddings of a catalogue of N items.
+
+    Attributes:
+        encoder: encodes columns of items as features.
+        trained: bool [N], True for items with training rows.
+        candidate: weights of the candidate tower.
+        history: weights of the items of histories in the query tower; None without histories.
+        config: the configuration of the towers.
+    """
+
+    encoder: FeatureEncoder
+    trained: NDArray[np.bool_]
+    candidate: EntityWeights
+    history: EntityWeights | None
+    config: ModelConfig
+
+    def take(self, rows: NDArray[np.integer]) -> "ItemTowers":
+        """Return the towers of the items at ``rows``, int [M]; -1 is a new item."""
+        candidate = replace(self.candidate, ids=take_rows(self.candidate.ids, rows))
+        history = self.history and replace(self.history, ids=take_rows(self.history.ids, rows))
+        return replace(
+            self, trained=take_rows(self.trained, rows), candidate=candidate, history=history
+        )
+
+    def embed(
+        self, features: sparse.csr_matrix
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Embed all items with new features, by the layers that training uses.
+
+        Args:
+            features: float32 [N, F], as returned by ``encoder``.
+
+        Returns:
+            the embeddings as candidates and as items of histories, float32 [N, D] each; the latter
+            is None if the query tower has no histories.
+        """
+        tower = CandidateTower(features, self.trained, self.config, seed=0)
+        tower.assign(self.candidate)
+        candidates = embed_all(tower, len(self.trained))
+        if self.history is None:
+            return candidates, None
+        items = EntityEmbedding(
+            self.config.embedding_dim, features, self.trained, seed=0, name="history_items"
+        )
+        items.assign(self.history)
+        return candidates, embed_all(items, len(self.trained))
+
+
+def take_rows(values: Array, rows: NDArray[np.integer]) -> Array:
+    """Return a copy of ``rows`` of an array; row -1 is zero."""
+    taken: Array = np.zeros((len(rows), *values.shape[1:]), values.dtype)  # type: ignore[assignment]
+    taken[rows >= 0] = values[rows[rows >= 0]]
+    return taken

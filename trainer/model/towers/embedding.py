@@ -80,9 +80,7 @@ class EntityEmbedding(tf.keras.layers.Layer):
         features = np.zeros((0, self._dim), np.float32)
         if self._has_features:
             features = self._feature_vectors.numpy()
-        return EntityWeights(
-            ids=self._ids_table().numpy() * self._trained.numpy()[:, None], features=features
-        )
+        return EntityWeights(self._ids_table().numpy() * self._trained.numpy()[:, None], features)
 
     def assign(self, weights: EntityWeights) -> None:
         """Replace the weights by those of another layer with the same N, F and D."""

@@ -2,10 +2,13 @@
 
 ``q = base + pool(history) [+ user]``, scaled to length 1 if so configured. ``pool`` sums the
 embeddings of the history's items, each with a learnt weight of the item and of its age. ``user`` is
-the sum of the user's id embedding and feature embeddings.
+the sum of the user's id embedding and feature embeddings. Training and the exported models share
+the TensorFlow function :func:`pool`; evaluation and the check of exported models use the NumPy
+version in :class:`QueryWeights`.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,10 +17,12 @@ from scipy import sparse
 
 from trainer.config import ModelConfig
 from trainer.data.histories import Histories
-from trainer.model.towers import pooling
 from trainer.model.towers.embedding import EntityEmbedding, EntityWeights, embed_all, unit_length
 
 Batch = dict[str, tf.Tensor]
+
+#: Each range of ages 0, 1-2, 3-6, 7-14 ... has a weight; the last bucket holds all older items.
+AGE_BUCKETS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +34,7 @@ class QueryWeights:
         item_vectors: float32 [N, D], embeddings of the items of histories; None without history.
         item_log_weights: float32 [N], logarithms of the items' weights.
         age_log_weights: float32 [AGE_BUCKETS], logarithms of the weights of ages.
-        exponent: see :func:`trainer.model.towers.pooling.pool`.
+        exponent: see :func:`pool`.
         history_length: number of newest items that are pooled.
         user_vectors: float32 [U, D]; None without user ids and user features.
         normalize: True if queries are scaled to length 1.
@@ -72,7 +77,7 @@ class QueryWeights:
 
     def _pooled(self, histories: Histories) -> NDArray[np.float32]:
         assert self.item_vectors is not None
-        buckets = pooling.age_buckets(histories.ages())
+        buckets = age_buckets(histories.ages())
         weights = np.exp(self.item_log_weights[histories.items] + self.age_log_weights[buckets])
         matrix = sparse.csr_matrix(
             (weights, histories.items, histories.offsets),
@@ -84,7 +89,11 @@ class QueryWeights:
 
 
 class QueryTower(tf.keras.Model):
-    """The trainable query tower; :class:`QueryWeights` holds its result."""
+    """The trainable query tower of N items and U users; :class:`QueryWeights` holds its result.
+
+    Features are float32 [N, F] and [U, G]. ``trained_items``, bool [N], and ``trained_users``, bool
+    [U], are True where there are training rows.
+    """
 
     def __init__(
         self,
@@ -96,16 +105,6 @@ class QueryTower(tf.keras.Model):
         *,
         seed: int,
     ) -> None:
-        """Create the tower of N items and U users.
-
-        Args:
-            item_features: float32 [N, F].
-            trained_items: bool [N], True for items with training rows.
-            user_features: float32 [U, G].
-            trained_users: bool [U], True for users with training rows.
-            config: the configuration of the towers.
-            seed: seed of the initial weights.
-        """
         super().__init__(name="query_tower")
         self._config = config
         self._counts = len(trained_items), len(trained_users)
@@ -116,7 +115,7 @@ class QueryTower(tf.keras.Model):
                 dim, item_features, trained_items, seed=seed, name="history_items"
             )
             self._item_weights = self._zeros("item_log_weights", len(trained_items), 1)
-            self._age_weights = self._zeros("age_log_weights", pooling.AGE_BUCKETS, 1)
+            self._age_weights = self._zeros("age_log_weights", AGE_BUCKETS, 1)
             self._base = self._zeros("base", dim)
         self._users = None
         if config.user_id or user_features.shape[1]:
@@ -169,9 +168,9 @@ class QueryTower(tf.keras.Model):
         # Items that are in several histories are embedded only once.
         items, positions = tf.unique(batch["history_items"])
         log_weights = tf.gather(tf.gather(self._item_weights, items), positions) + tf.gather(
-            self._age_weights, pooling.bucket(batch["history_ages"])
+            self._age_weights, bucket(batch["history_ages"])
         )
-        return pooling.pool(
+        return pool(
             tf.gather(self._items(items), positions),
             log_weights[:, 0],
             batch["history_rows"],
@@ -181,3 +180,38 @@ class QueryTower(tf.keras.Model):
 
     def _zeros(self, name: str, *shape: int) -> tf.Variable:
         return self.add_weight(name, shape, initializer="zeros")
+
+
+def age_buckets(ages: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return the bucket of each age: int [N] -> int32 [N]. An age is the number of newer items."""
+    buckets: NDArray[np.int32] = np.log2(np.asarray(ages) + 1.0).astype(np.int32)
+    return np.minimum(buckets, AGE_BUCKETS - 1)
+
+
+def bucket(ages: tf.Tensor) -> tf.Tensor:
+    """Compute :func:`age_buckets` in TensorFlow: int32 [N] -> int32 [N]."""
+    # 1.5 instead of 1, so that rounding errors of the logarithm do not change the bucket.
+    exact = tf.math.log(tf.cast(ages, tf.float32) + 1.5) / tf.math.log(2.0)
+    return tf.minimum(tf.cast(exact, tf.int32), AGE_BUCKETS - 1)
+
+
+def pool(
+    vectors: tf.Tensor, log_weights: tf.Tensor, rows: tf.Tensor, queries: Any, exponent: float
+) -> tf.Tensor:
+    """Divide the weighted sum of each query's vectors by the total weight ** ``exponent``.
+
+    Args:
+        vectors: float32 [N, D], the embeddings of all items of all histories.
+        log_weights: float32 [N], the logarithms of the weights.
+        rows: int32 [N], ascending: the query of each item.
+        queries: int32 scalar, the number of queries B.
+        exponent: 0 for a sum, 1 for a mean. In between, longer histories have longer vectors, but
+            less than in proportion to their length.
+
+    Returns:
+        float32 [B, D]; zeros for an empty history.
+    """
+    weights = tf.exp(log_weights)
+    total = tf.math.unsorted_segment_sum(weights, rows, queries)
+    summed = tf.math.unsorted_segment_sum(vectors * weights[:, None], rows, queries)
+    return summed / tf.pow(tf.maximum(total, 1e-9), exponent)[:, None]

@@ -3,12 +3,10 @@
 Rows become training steps in NumPy, which a Keras model is fitted to. Training stops early if
 validation rows are held out, and is then repeated on all rows.
 
-fit         the training itself
+fit         the training itself, and its validation rows
 defaults    chooses the settings that a configuration leaves to ``auto``
 batches     cuts histories into training steps
-validation  holds validation rows out
-stopping    callbacks that end training early
-progress    the progress bar
+callbacks   the progress bar, and early stopping
 trained     the result
 """
 

@@ -66,23 +66,20 @@ class Step:
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the model's input by name, with the types of :data:`DTYPES`."""
-        values = {
-            "users": self.users,
+        values = vars(self) | {
             "history_items": self.histories.items,
             "history_rows": self.histories.rows(),
             "history_ages": self.histories.ages(),
-            "target_rows": self.target_rows,
-            "target_columns": self.target_columns,
-            "target_weights": self.target_weights,
-            "target_ratings": self.target_ratings,
-            "candidates": self.candidates,
-            "log_expected": self.log_expected,
         }
         return {name: values[name].astype(dtype) for name, dtype in DTYPES.items()}
 
 
 class Batches:
-    """Makes the steps of each epoch, in a new order every time."""
+    """Makes the steps of each epoch from the training rows of all users, in a new order every time.
+
+    The ``history_length`` newest items of a history make up a query. In ``config``, all automatic
+    choices must have been made.
+    """
 
     def __init__(
         self,
@@ -93,15 +90,6 @@ class Batches:
         history_length: int,
         seed: int,
     ) -> None:
-        """Create the batches.
-
-        Args:
-            histories: the training rows of all users.
-            items: N, the number of items in the catalogue.
-            config: the configuration, with all automatic choices made.
-            history_length: number of newest items of a history that make up a query.
-            seed: seed of the order and of all random choices.
-        """
         self._histories = histories
         self._config = config
         self._by_row = config.objective == "in_batch"
@@ -110,11 +98,8 @@ class Batches:
         self._random = np.random.default_rng(seed)
         self._counts = np.bincount(histories.items, minlength=items)
         self._full = config.objective == "full_softmax"
-        self._examples = (
-            np.arange(len(histories.items))
-            if self._by_row
-            else np.flatnonzero(histories.lengths > 1)
-        )
+        every_row, users = np.arange(len(histories.items)), np.flatnonzero(histories.lengths > 1)
+        self._examples = every_row if self._by_row else users
 
     def __len__(self) -> int:
         """The number of steps per epoch."""
@@ -159,7 +144,8 @@ class Batches:
         """Make one query per target; ``places`` are positions of targets in ``histories.items``."""
         histories = self._histories
         users = np.searchsorted(histories.offsets, places, side="right") - 1
-        query = histories.take(users) if self._history_length else _empty(len(users))
+        nothing = Histories(np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32))
+        query = histories.take(users) if self._history_length else nothing
         targets = histories.items[places]
         if self._future:
             age = histories.offsets[1:][users] - 1 - places
@@ -221,7 +207,3 @@ def _ratings(histories: Histories) -> NDArray[np.float32]:
     if histories.ratings is None:
         return np.zeros(len(histories.items), np.float32)
     return histories.ratings
-
-
-def _empty(queries: int) -> Histories:
-    return Histories(np.zeros(queries + 1, np.int64), np.zeros(0, np.int32))

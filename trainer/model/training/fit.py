@@ -8,27 +8,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from numpy.typing import NDArray
 from rich.console import Console
 
 from trainer.config import Config, TrainingConfig
-from trainer.data import features, histories
+from trainer.data import features, histories, split
 from trainer.data.histories import Histories
-from trainer.data.types import Dataset, Interactions
+from trainer.data.types import Dataset, Interactions, Split
 from trainer.errors import ConfigError, DataError
 from trainer.evaluation import evaluate
-from trainer.model.towers.candidate import CandidateTower
+from trainer.model.towers.candidate import CandidateTower, ItemTowers
 from trainer.model.towers.embedding import embed_all
-from trainer.model.towers.item_encoder import ItemTowers
 from trainer.model.towers.query import QueryTower
-from trainer.model.training import defaults, validation
+from trainer.model.training import defaults
 from trainer.model.training.batches import DTYPES, Batches
-from trainer.model.training.progress import ProgressBar
-from trainer.model.training.stopping import BestEpoch, StopOnRequest
+from trainer.model.training.callbacks import BestEpoch, ProgressBar, StopOnRequest
 from trainer.model.training.trained import LearningCurve, TrainedModel
 from trainer.model.two_tower import TwoTowerModel
 
 _PREFETCHED_STEPS = 4
+# Bounds the time of validation, which ranks the catalogue for every user in every epoch.
+_MAX_VALIDATION_USERS = 5_000
 
 
 def train(
@@ -58,14 +57,9 @@ def train(
         ConfigError: training diverges with this configuration.
     """
     started = time.perf_counter()
-    config = defaults.resolve(
-        config,
-        users=len(dataset.user_ids),
-        items=len(dataset.item_ids),
-        timestamps=rows.timestamps is not None,
-    )
+    config = defaults.resolve(config, dataset, rows)
     settings = config.training
-    parts = validation.split_off(rows, config, console) if settings.validation_share else None
+    parts = _split_off_validation(rows, config, console) if settings.validation_share else None
     if parts is None:
         run = _Training(dataset, rows, None, config, console, log_dir, go_on).fit(settings.epochs)
     else:
@@ -81,10 +75,25 @@ def train(
             )
             run.curve = curve
     # Queries are computed from all training rows, including validation rows.
-    return replace(
-        run.trained(histories.from_rows(rows, len(dataset.user_ids))),
-        seconds=time.perf_counter() - started,
-    )
+    trained = run.trained(histories.from_rows(rows, len(dataset.user_ids)))
+    return replace(trained, seconds=time.perf_counter() - started)
+
+
+def _split_off_validation(rows: Interactions, config: Config, console: Console) -> Split | None:
+    """Return the rows to learn from, and validation rows of at most 5,000 users as ``test``.
+
+    The rows are split in the same way as the test rows. If there are too few rows for a split,
+    a message is printed to ``console`` and None is returned: training is still possible.
+    """
+    share = config.training.validation_share
+    try:
+        # A seed other than that of the test split, which would cut the same random order again.
+        parts = split.split(rows, config.split.kind, share, config.seed + 1)
+        test = parts.test.of_sampled_users(_MAX_VALIDATION_USERS, config.seed)
+        return replace(parts, test=test)
+    except DataError as error:
+        console.print(f"Training for all epochs without early stopping, because {error}")
+        return None
 
 
 class _Training:
@@ -105,32 +114,26 @@ class _Training:
         self._go_on = go_on
         self._rows, self._validation_rows = rows, validation_rows
         self._counts = len(dataset.user_ids), len(dataset.item_ids)
-        self._item_features = features.fit(
-            dataset.item_features, config.model.item_features, "items"
-        )
-        self._user_features = features.fit(
-            dataset.user_features, config.model.user_features, "users"
-        )
+        model = config.model
+        self._item_features = features.fit(dataset.item_features, model.item_features, "items")
+        self._user_features = features.fit(dataset.user_features, model.user_features, "users")
         users, items = self._counts
         item_table = self._item_features.encode(_table(dataset.item_features, items))
         user_table = self._user_features.encode(_table(dataset.user_features, users))
-        if not (config.model.history_length or config.model.user_id or user_table.shape[1]):
+        if not (model.history_length or model.user_id or user_table.shape[1]):
             raise DataError(
                 "queries would be empty: model.history_length is 0, model.user_id is false, and "
                 "users have no features; set at least one of them"
             )
-        self._known_items, self._known_users = (
-            _has_rows(rows.items, items),
-            _has_rows(rows.users, users),
-        )
+        self._known_items = np.bincount(rows.items, minlength=items) > 0
+        self._known_users = np.bincount(rows.users, minlength=users) > 0
         self._histories = histories.from_rows(_standardized(rows), users)
         self._model = TwoTowerModel(
             QueryTower(
-                *(item_table, self._known_items, user_table, self._known_users),
-                config.model,
+                *(item_table, self._known_items, user_table, self._known_users, model),
                 seed=config.seed,
             ),
-            CandidateTower(item_table, self._known_items, config.model, seed=config.seed + 2),
+            CandidateTower(item_table, self._known_items, model, seed=config.seed + 2),
             config.training,
             items=items,
             rated=rows.ratings is not None,
@@ -240,10 +243,6 @@ def _standardized(rows: Interactions) -> Interactions:
     spread = float(rows.ratings.std())
     ratings = (rows.ratings - rows.ratings.mean()) / (spread if spread > 0 else 1.0)
     return replace(rows, ratings=ratings.astype(np.float32))
-
-
-def _has_rows(positions: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
-    return np.bincount(positions, minlength=count) > 0
 
 
 def _table(table: pd.DataFrame | None, rows: int) -> pd.DataFrame:

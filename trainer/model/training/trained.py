@@ -9,7 +9,7 @@ from trainer.config import Config
 from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
 from trainer.evaluation import Scorer, dot_product_scorer
-from trainer.model.towers.item_encoder import ItemTowers
+from trainer.model.towers.candidate import ItemTowers
 from trainer.model.towers.query import QueryWeights
 
 

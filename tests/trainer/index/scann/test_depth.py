@@ -1,7 +1,8 @@
 import pytest
 import tensorflow as tf
 
-from trainer.index.scann.depth import Depth, DepthTable
+from trainer.index.scann.index import DepthTable
+from trainer.index.scann.searcher import Depth
 
 
 @pytest.mark.parametrize(

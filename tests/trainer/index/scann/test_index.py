@@ -16,9 +16,9 @@ from trainer.artifact import saved_model
 from trainer.artifact.servable import VectorServable
 from trainer.config import IndexConfig, ScannConfig
 from trainer.index import kinds
-from trainer.index.scann.depth import Depth
+from trainer.index.scann.depth_tuning import TuningResult
 from trainer.index.scann.index import ScannIndex
-from trainer.index.scann.operating_points import TuningResult
+from trainer.index.scann.searcher import Depth
 from trainer.index.scann.tuner import Tuner
 from trainer.index.workload import Workload
 

@@ -4,8 +4,7 @@ import numpy as np
 import psutil
 
 from tests.trainer.index.clustered import clustered
-from trainer.index.scann.depth import Depth
-from trainer.index.scann.searcher import Design, Searcher
+from trainer.index.scann.searcher import Depth, Design, Searcher
 
 
 def test_results_that_are_not_found_are_minus_one_at_the_end() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.trainer.index.clustered import clustered
 from trainer.config import ScannConfig
-from trainer.index import IndexTuningError
-from trainer.index.scann.operating_points import TuningResult
+from trainer.errors import IndexTuningError
+from trainer.index.scann.depth_tuning import TuningResult
 from trainer.index.scann.tuner import Tuner
 from trainer.index.workload import Latency, Workload
 

@@ -1,4 +1,4 @@
-"""Reads a configuration: a preset or a TOML file, with single settings changed by ``--set``.
+"""Reads and writes a configuration: a preset or a TOML file, with settings changed by ``--set``.
 
 preset = "tutorial"
 [training]
@@ -6,10 +6,13 @@ epochs = 5
 """
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+import tomli_w
 
 from config_fields import shown, suggestion
 from trainer.config.presets import PRESETS
@@ -94,6 +97,26 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     return _with_changes(Config(), values)
 
 
+def write(path: Path, config: Config, preset: str, comments: Iterable[str] = ()) -> None:
+    """Write a file from which ``load(str(path))`` restores ``config``.
+
+    It names the ``preset`` that it is based on, and begins with lines of ``comments``. The file is
+    replaced atomically: a reader sees either its old or its new content.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    values = {"preset": preset, **_differences(as_dict(config), as_dict(PRESETS[preset]))}
+    text = "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(values)
+    # In the same directory, because a rename is atomic only within one file system.
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _from_file(path: Path) -> Config:
     preset, values = _read(path)
     try:
@@ -157,3 +180,15 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
+
+
+def _differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of ``values`` that differ from ``defaults``, also within sections."""
+    different: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            if section := _differences(value, defaults[key]):
+                different[key] = section
+        elif value != defaults[key]:
+            different[key] = value
+    return different

@@ -1,0 +1,81 @@
+"""Keras callbacks: a progress bar, and the end of training before the last epoch."""
+
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressBar(tf.keras.callbacks.Callback):
+    """One progress bar for all epochs, with the epoch, the loss and the remaining time."""
+
+    def __init__(self, console: Console, epochs: int, steps: int) -> None:
+        super().__init__()
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console)
+        self._epochs = epochs
+        self._task = self._bar.add_task("training", total=epochs * steps)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Also after an error, whose message a live bar would garble.
+        self._bar.stop()
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        """Advance the bar by one step."""
+        self._bar.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Show the loss and the validation result."""
+        description = f"epoch {epoch + 1}/{self._epochs}, loss {(logs or {})['total_loss']:,.3f}"
+        if "validation" in (logs or {}):
+            description += f", validation {(logs or {})['validation']:.4f}"
+        self._bar.update(self._task, description=description)
+
+
+class BestEpoch(tf.keras.callbacks.Callback):
+    """Ends training when validation stops improving, and restores the best epoch.
+
+    ``measure`` returns the current model's metric, of which higher is better; that of every epoch
+    is appended to ``values``. Training ends after ``patience`` epochs without a better metric.
+    """
+
+    def __init__(self, measure: Callable[[], float], values: list[float], patience: int) -> None:
+        super().__init__()
+        self._measure, self._values, self._patience = measure, values, patience
+        self._best_weights: list[NDArray[np.float32]] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Measure the model, keep the best weights, and end training if patience is exhausted."""
+        self._values.append(self._measure())
+        if logs is not None:
+            logs["validation"] = self._values[-1]
+        best = int(np.argmax(self._values))
+        if best == epoch:
+            self._best_weights = self.model.get_weights()
+        elif epoch - best >= self._patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
+        """Restore the weights of the best epoch."""
+        self.model.set_weights(self._best_weights)
+
+
+class StopOnRequest(tf.keras.callbacks.Callback):
+    """Ends training when ``go_on``, which gets the loss of the epoch, returns False."""
+
+    def __init__(self, go_on: Callable[[float], bool]) -> None:
+        super().__init__()
+        self._go_on = go_on
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Ask whether to continue."""
+        if not self._go_on((logs or {})["total_loss"]):
+            self.model.stop_training = True
