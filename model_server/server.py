@@ -35,6 +35,7 @@ class ModelServer:
     Attributes:
         manager: the loaded versions.
         port: the TCP port, or 0 before the server listens.
+        stopped: set it to make :meth:`start` return early.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,7 +43,7 @@ class ModelServer:
         self.manager = Manager(
             settings.models_dir, settings.models, require_manifest=settings.require_manifest
         )
-        self._stopped = threading.Event()
+        self.stopped = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="version-poll", daemon=True)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(settings.max_workers, thread_name_prefix="grpc"),
@@ -65,7 +66,7 @@ class ModelServer:
             ModelServicer(self.manager), self._server
         )
         self._wait_for_models()
-        if self._stopped.is_set():
+        if self.stopped.is_set():
             return
         address = f"{self._settings.host}:{self._settings.port}"
         try:
@@ -81,19 +82,11 @@ class ModelServer:
 
     def stop(self) -> None:
         """Refuse new requests, wait for those in flight up to the grace period, and unload."""
-        self._stopped.set()
+        self.stopped.set()
         self._server.stop(self._settings.grace_s).wait()
         if self._poller.is_alive():
             self._poller.join()
         self.manager.close()
-
-    def interrupt(self) -> None:
-        """Make :meth:`start` and :meth:`wait` return. It can be called from any thread."""
-        self._stopped.set()
-
-    def wait(self) -> None:
-        """Block until :meth:`interrupt` is called."""
-        self._stopped.wait()
 
     def _credentials(self) -> grpc.ServerCredentials | None:
         file = self._settings.ssl_config_file
@@ -104,7 +97,7 @@ class ModelServer:
 
     def _wait_for_models(self) -> None:
         waited = 0.0
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             self.manager.poll()
             failures = self.manager.failures()
             if failures:
@@ -113,11 +106,11 @@ class ModelServer:
                 return
             if waited % _LOG_WAITING_EVERY_S == 0:
                 logger.info("waiting for models in %s", self._settings.models_dir)
-            self._stopped.wait(self._settings.poll_interval_s)
+            self.stopped.wait(self._settings.poll_interval_s)
             waited += self._settings.poll_interval_s
 
     def _poll(self) -> None:
-        while not self._stopped.wait(self._settings.poll_interval_s):
+        while not self.stopped.wait(self._settings.poll_interval_s):
             try:
                 self.manager.poll()
             # A failure, such as an unreadable disk, must not prevent later checks.
@@ -138,7 +131,7 @@ def serve(settings: Settings) -> None:
 
     def end(*_: object) -> None:
         # Use another thread, because the interrupted code may hold the lock of the event.
-        threading.Thread(target=server.interrupt).start()
+        threading.Thread(target=server.stopped.set).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
@@ -146,7 +139,7 @@ def serve(settings: Settings) -> None:
     if server.port:
         models = ", ".join(server.manager.ready())
         print(f"model server ready on {settings.host}:{server.port}: {models}", flush=True)  # noqa: T201
-        server.wait()
+        server.stopped.wait()
     server.stop()
 
 

@@ -1,5 +1,6 @@
 """The gRPC services of TensorFlow Serving. Only this module uses gRPC status codes."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,25 +24,31 @@ _SIGNATURE_DEF = "signature_def"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
+def _aborting(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method end its RPC with the status of a ServingError."""
+
+    @functools.wraps(method)
+    def run(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return method(self, request, context)
+        except ServingError as error:
+            code = _CODES.get(error.code, grpc.StatusCode.UNKNOWN)
+            context.abort(code, error.message[:_MAX_MESSAGE_LENGTH])
+
+    return run
+
+
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Implements Predict and GetModelMetadata; the other methods are UNIMPLEMENTED."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
 
+    @_aborting
     def Predict(  # noqa: N802
-        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+        self, request: predict_pb2.PredictRequest, _context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         """Run a signature of a version."""
-        return _run(context, lambda: self._predict(request))
-
-    def GetModelMetadata(  # noqa: N802
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Return the signatures of a version."""
-        return _run(context, lambda: self._metadata(request))
-
-    def _predict(self, request: Any) -> predict_pb2.PredictResponse:
         spec = _checked_spec(request)
         with self._manager.use(spec.name, _version(spec)) as (number, servable):
             outputs, signature = servable.run(
@@ -54,7 +61,13 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.model_spec.signature_name = spec.signature_name or SERVING_DEFAULT
         return response
 
-    def _metadata(self, request: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    @_aborting
+    def GetModelMetadata(  # noqa: N802
+        self,
+        request: get_model_metadata_pb2.GetModelMetadataRequest,
+        _context: grpc.ServicerContext,
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Return the signatures of a version."""
         spec = _checked_spec(request)
         if not request.metadata_field:
             raise InvalidArgument(
@@ -77,13 +90,11 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
 
+    @_aborting
     def GetModelStatus(  # noqa: N802
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+        self, request: get_model_status_pb2.GetModelStatusRequest, _context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Return the state of one version or of all versions of a model."""
-        return _run(context, lambda: self._status(request))
-
-    def _status(self, request: Any) -> get_model_status_pb2.GetModelStatusResponse:
         if not request.HasField("model_spec"):
             raise InvalidArgument("Missing ModelSpec")
         spec = request.model_spec
@@ -98,15 +109,6 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
                 entry.status.error_code = version.error.code
                 entry.status.error_message = version.error.message[:_MAX_MESSAGE_LENGTH]
         return response
-
-
-def _run(context: grpc.ServicerContext, handler: Callable[[], Any]) -> Any:
-    """Call a handler, and end the RPC with the status of a ServingError."""
-    try:
-        return handler()
-    except ServingError as error:
-        code = _CODES.get(error.code, grpc.StatusCode.UNKNOWN)
-        context.abort(code, error.message[:_MAX_MESSAGE_LENGTH])
 
 
 def _checked_spec(request: Any) -> Any:

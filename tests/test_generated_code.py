@@ -15,7 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2, predict_pb2
 
-from query_service.backend.tensor_content import decode_strings
+from query_service.backend.tensors import decode_strings
 from tfserving_subset.v1 import prediction_pb2 as subset
 from tools.processes import ROOT
 

@@ -12,5 +12,4 @@ fallback.py         keeps the most popular items, for use while the model server
 tf_serving.py       the TensorFlow Serving client
 channel.py          the gRPC channel: load balancing, retries, keepalive
 tensors.py          builds the tensors of requests, reads rankings from responses
-tensor_content.py   decodes the packed encoding of tensors
 """

@@ -1,12 +1,14 @@
 """Builds the tensors of a Predict request, and reads rankings from a Predict response."""
 
+import array
 import itertools
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from query_service.backend.tensor_content import decode_numbers, decode_strings
 from query_service.core.query import Query, RankedItems
+from query_service.varint import read_varint
 from serving_contract import FILLER_ITEM_ID, ITEM_ID, KNOWN, SCORE
 from tfserving_subset.v1 import prediction_pb2 as pb
 
@@ -50,8 +52,9 @@ def read_rankings(response: pb.PredictResponse, depths: Sequence[int]) -> list[R
     if len(sizes) != 2 or sizes[0] != batch:
         raise ValueError(f"item_id has shape {sizes[:4]} for {batch} queries")
     width = sizes[1]
-    # The server chooses between two encodings of a tensor. The values are copied into lists
-    # because every access to a field of a message creates new objects.
+    # The server chooses between two encodings, and packs the values into tensor_content if it runs
+    # with --enable_serialization_as_tensor_content. The values are copied into lists because every
+    # access to a field of a message creates new objects.
     if item_id.tensor_content:
         item_ids = decode_strings(item_id.tensor_content, batch * width)
     else:
@@ -104,3 +107,41 @@ def _check_utf8(item_ids: Sequence[bytes]) -> None:
     joined = b"\n".join(item_ids)
     if not joined.isascii():
         joined.decode("utf-8")
+
+
+def decode_numbers(content: bytes, typecode: str) -> list[float]:
+    """Return the numbers of a ``tensor_content``; ``typecode`` is that of :mod:`array`.
+
+    Raises:
+        ValueError: The length of the content is not a multiple of the size of a number.
+    """
+    values: array.array[float] = array.array(typecode)
+    values.frombytes(content)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tolist()
+
+
+def decode_strings(content: bytes, count: int) -> list[bytes]:
+    """Return the ``count`` strings of a ``tensor_content``: first their lengths, as varints.
+
+    Raises:
+        ValueError: The content is too long or too short for ``count`` strings.
+    """
+    lengths: list[int] = []
+    start = 0
+    while len(lengths) < count and start < len(content):
+        length = content[start]
+        # Most lengths take a single byte; calling a function for each would be slower.
+        if length < 0x80:
+            start += 1
+        else:
+            length, start = read_varint(content, start)
+        lengths.append(length)
+    if len(lengths) != count or start + sum(lengths) != len(content):
+        raise ValueError(f"tensor_content does not hold {count} strings")
+    strings = []
+    for length in lengths:
+        strings.append(content[start : start + length])
+        start += length
+    return strings

@@ -9,6 +9,6 @@ serve.py    serve
 ask.py      ask
 health.py   health
 bench.py    bench
-seen/       seen
+seen.py     seen
 token.py    token
 """

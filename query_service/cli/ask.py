@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 _DEFAULT_ITEMS = Path("models/items.csv")
 
 
-class TitlesError(Exception):
-    """The file with the titles cannot be read."""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the fields of a request and the form of the output."""
     query = parser.add_mutually_exclusive_group(required=True)
@@ -86,8 +82,6 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         titles = read_titles(parsed.items) if parsed.items else _default_titles()
         answer = _ask(parsed)
-    except TitlesError as error:
-        return fail(f"titles cannot be read: {error}")
     except UnusableFile as error:
         return fail(str(error))
     # protobuf raises ValueError for text that is not UTF-8 and for numbers of over 32 bits.
@@ -120,16 +114,16 @@ def read_titles(path: Path) -> dict[str, str]:
     """Return titles by item id from the trainer's items.csv.
 
     Raises:
-        TitlesError: the file cannot be read, or lacks a column.
+        UnusableFile: the file cannot be read, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             # If a row is too short, DictReader returns None for its title.
             return {row["item_id"]: row["title"] or "" for row in csv.DictReader(file)}
     except KeyError as error:
-        raise TitlesError(f"{path}: there is no column {error}") from error
+        raise UnusableFile(f"titles cannot be read: {path}: there is no column {error}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TitlesError(f"{path}: {error}") from error
+        raise UnusableFile(f"titles cannot be read: {path}: {error}") from error
 
 
 def _default_titles() -> dict[str, str]:

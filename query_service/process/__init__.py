@@ -6,5 +6,4 @@ know what a worker does, and it does not import gRPC, which would not survive a 
 sockets.py     reserves a port for several processes
 supervisor.py  starts, watches, restarts and drains the workers
 worker.py      one worker process, from the fork to its end
-cpus.py        counts the usable CPUs
 """

@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from query_service.errors import StartError
 from query_service.process import worker as worker_process
@@ -41,6 +42,18 @@ _NORMAL_STATUSES = {0, -signal.SIGTERM}
 
 Ready = Callable[[int], None]
 RunWorker = Callable[[int, int, Ready], None]
+
+
+def usable_cpus(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return the number of usable CPUs, at least 1, within the limit of the control group."""
+    # os.sched_getaffinity exists on Linux only.
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = limit_file.read_text(encoding="ascii").split()
+        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+    # Without control groups of version 2, there is no such limit.
+    except (OSError, ValueError):
+        return cpus
 
 
 def supervise(

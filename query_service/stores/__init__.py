@@ -12,27 +12,15 @@ redis_pipeline.py  the connection to Redis
 """
 
 import importlib
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from query_service.stores.base import Store
 
-
-class _Kind(NamedTuple):
-    schemes: tuple[str, ...]
-    form: str
-    #: Imported only when it is needed: redis-py takes 0.2 s and 10 MB.
-    module: str
-
-
-_KINDS = (
-    _Kind(("sqlite",), "sqlite:PATH[?recorded=PATH]", "sqlite"),
-    _Kind(("redis", "rediss"), "redis[s]://[USER:PASSWORD@]HOST:PORT/DB", "redis"),
-    _Kind(("none",), "none", "none"),
-)
 NONE = "none"
 #: The valid forms of a store's name, for help texts and messages.
-FORMS = ", ".join(kind.form for kind in _KINDS[:-1]) + f" or {_KINDS[-1].form}"
+FORMS = "sqlite:PATH[?recorded=PATH], redis[s]://[USER:PASSWORD@]HOST:PORT/DB or none"
+#: The module of each scheme. It is imported only when it is needed: redis-py takes 0.2 s and 10 MB.
+_MODULES = {"sqlite": "sqlite", "redis": "redis", "rediss": "redis", NONE: "none"}
 
 
 def open_store(name: str) -> Store:
@@ -42,13 +30,11 @@ def open_store(name: str) -> Store:
         ValueError: The name is invalid. The message does not repeat it, because it may contain a
             password.
     """
-    scheme = name.partition(":")[0]
-    for kind in _KINDS:
-        if scheme in kind.schemes:
-            module = importlib.import_module(f"{__name__}.{kind.module}")
-            store: Store = module.open_store(name)
-            return store
-    raise ValueError(f"--seen-store: unknown kind of seen store; use {FORMS}")
+    module = _MODULES.get(name.partition(":")[0])
+    if module is None:
+        raise ValueError(f"--seen-store: unknown kind of seen store; use {FORMS}")
+    store: Store = importlib.import_module(f"{__name__}.{module}").open_store(name)
+    return store
 
 
 def printable(name: str) -> str:

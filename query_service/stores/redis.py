@@ -46,11 +46,6 @@ _INVALID_URL = (
 )
 
 
-def open_store(name: str) -> "RedisSeenStore":
-    """Return the store at a URL; see :class:`RedisSeenStore`."""
-    return RedisSeenStore(name)
-
-
 class RedisSeenStore:
     """Reads and writes sets in Redis."""
 
@@ -144,3 +139,6 @@ def _pool(url: str) -> ConnectionPool:
 
 def _key(user_id: str) -> str:
     return KEY_PREFIX + user_id
+
+
+open_store = RedisSeenStore

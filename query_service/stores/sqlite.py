@@ -1,10 +1,16 @@
-"""Seen items in SQLite: the file that the trainer writes, and a second file of recorded items."""
+"""Seen items in SQLite: the file that the trainer writes, and a second file of recorded items.
+
+Several processes may write the second file because of its WAL mode. The recorded items have a file
+of their own because every publication replaces the trainer's file by a rename, and because the
+trainer's file may be read-only where the service runs.
+"""
 
 import asyncio
 import contextlib
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +18,11 @@ from typing import TypeVar
 
 from query_service.errors import SeenStoreUnavailable
 from query_service.stores.base import Erased, Pair
-from query_service.stores.recording import Recording, erase
-from serving_contract import SEEN_QUERY
+from serving_contract import SEEN_QUERY, SEEN_SCHEMA
 
-_BUSY_TIMEOUT_S = 0.5
+_READ_TIMEOUT_S = 0.5
+#: Longer than the transactions of other processes, which take milliseconds.
+_WRITE_TIMEOUT_S = 5.0
 #: Joins all items into one value, or NULL if there are none. This takes a third of the time of
 #: returning them as rows. The separator is a byte that does not occur in UTF-8.
 _JOINED = "SELECT group_concat(item_id, CAST(x'FF' AS TEXT))"
@@ -50,10 +57,10 @@ class SqliteSeenStore:
         """Use the trainer's file ``path``; record in ``recorded``, or ``<path>-recorded``."""
         recorded = recorded or path.with_name(f"{path.name}-recorded")
         self._path = path
-        self._published = _Reader(path, "ro")
+        self._published = _File(path, "ro", _READ_TIMEOUT_S)
         # Even to read a file in WAL mode, SQLite has to write files next to it.
-        self._recorded = _Reader(recorded, "rw")
-        self._recording = Recording(recorded)
+        self._recorded = _File(recorded, "rw", _READ_TIMEOUT_S)
+        self._recording = _Recording(recorded, "rw", _WRITE_TIMEOUT_S)
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="seen-store")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="seen-recorder")
 
@@ -122,32 +129,67 @@ class SqliteSeenStore:
         self._recorded.close()
 
 
-class _Reader:
-    """Reads a file, and reopens it after it has been replaced."""
+class _File:
+    """Opens a file on first use, and reopens it after it has been replaced."""
 
-    def __init__(self, path: Path, mode: str) -> None:
-        self._path = str(path)  # os.stat is faster with a string than with a Path.
-        self._mode = mode
+    def __init__(self, path: Path, mode: str, timeout_s: float) -> None:
+        self.path = path
+        self._name = str(path)  # os.stat is faster with a string than with a Path.
+        self._mode, self._timeout_s = mode, timeout_s
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
-    def read(self, statement: str, values: Sequence[str | int]) -> frozenset[bytes]:
-        """Return the items that a statement selects. Raises OSError and sqlite3.Error."""
-        stat = os.stat(self._path)  # noqa: PTH116
+    def open(self) -> sqlite3.Connection:
+        """Return the connection. Raises OSError and sqlite3.Error."""
+        stat = os.stat(self._name)  # noqa: PTH116
         current = (stat.st_dev, stat.st_ino)
         if self._connection is None or self._opened != current:
             self.close()
-            uri = f"{Path(self._path).resolve().as_uri()}?mode={self._mode}"
-            self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
+            uri = f"{self.path.resolve().as_uri()}?mode={self._mode}"
+            self._connection = sqlite3.connect(uri, uri=True, timeout=self._timeout_s)
             self._connection.text_factory = bytes
+            # A commit returns only after the data is on disk.
+            self._connection.execute("PRAGMA synchronous = FULL")
             self._opened = current
-        [joined] = self._connection.execute(statement, values).fetchone()
+        return self._connection
+
+    def read(self, statement: str, values: Sequence[str | int]) -> frozenset[bytes]:
+        """Return the items that a statement selects. Raises OSError and sqlite3.Error."""
+        [joined] = self.open().execute(statement, values).fetchone()
         return frozenset(joined.split(_SEPARATOR)) if joined is not None else _NO_ITEMS
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class _Recording(_File):
+    """Writes the file of recorded items, and creates it when the first pairs are added."""
+
+    def add(self, pairs: Sequence[Pair]) -> int:
+        """Add all of the pairs or none, and return how many are new.
+
+        When this returns, the pairs are safely on disk. Raises OSError and sqlite3.Error.
+        """
+        if not self.path.exists():
+            _create(self.path)
+        connection = self.open()
+        changes_before = connection.total_changes
+        with connection:
+            connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", pairs)
+        return connection.total_changes - changes_before
+
+    def forget(self, user_id: str) -> int:
+        """Erase all pairs of a user, and return how many there were. Raises like :meth:`add`."""
+        if not self.path.exists():
+            return 0
+        connection = self.open()
+        with connection:
+            erased = _erase(connection, user_id)
+        # The write-ahead log may still contain the erased pairs.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return erased
 
 
 async def _run(thread: ThreadPoolExecutor, verb: str, function: Callable[[], T]) -> T:
@@ -177,8 +219,29 @@ def _replace_without(path: Path, user_id: str) -> int:
         shutil.copyfile(path, new)
         shutil.copymode(path, new)
         with contextlib.closing(sqlite3.connect(new)) as connection, connection:
-            erased = erase(connection, user_id)
+            erased = _erase(connection, user_id)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
     return erased
+
+
+def _erase(connection: sqlite3.Connection, user_id: str) -> int:
+    """Delete a user's pairs, overwrite the space they took, and return how many there were."""
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection.execute("DELETE FROM seen WHERE user_id = ?", [user_id]).rowcount
+
+
+def _create(path: Path) -> None:
+    """Create an empty file atomically, unless another process has just done so."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    new = Path(name)
+    try:
+        with contextlib.closing(sqlite3.connect(new)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(SEEN_SCHEMA)
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(new)
+    finally:
+        new.unlink()

@@ -79,16 +79,6 @@ class Call:
         """Return the caller's metadata."""
         return self._metadata  # type: ignore[no-any-return]
 
-    def peer(self) -> str:
-        """Return the caller's address in the format of gRPC core."""
-        return str(self._core.peer().decode())
-
-    async def write(self, message: Any) -> None:
-        """Send one message of a response stream."""
-        await self._batch(
-            *self._initial_metadata(), SendMessageOperation(self._serialized(message), 0)
-        )
-
     async def abort(
         self,
         code: grpc.StatusCode,
@@ -123,7 +113,10 @@ class Call:
             if isinstance(request, bytes):
                 request = await self._deserialized(request)
             if handler.response_streaming:
-                await self._stream(handler.unary_stream or handler.stream_stream, request)
+                answers = (handler.unary_stream or handler.stream_stream)(request, self)
+                async for message in answers:
+                    send = SendMessageOperation(self._serialized(message), _NO_FLAGS)
+                    await self._batch(*self._initial_metadata(), send)
                 self._send_status(grpc.StatusCode.OK, "")
             else:
                 self._send_message(self._serialized(await handler.unary_unary(request, self)))
@@ -133,15 +126,6 @@ class Call:
         except Exception:  # noqa: BLE001
             _failures.log()
             self._send_status(grpc.StatusCode.UNKNOWN, "internal error")
-
-    async def _stream(self, function: Callable[..., Any], request: Any) -> None:
-        """Run a generator of messages, or a coroutine that writes them."""
-        response = function(request, self)
-        if hasattr(response, "__aiter__"):
-            async for message in response:
-                await self.write(message)
-        else:
-            await response
 
     async def _messages(self) -> AsyncIterator[Any]:
         """Yield the messages of a request stream."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from query_service.backend.tensor_content import decode_numbers, decode_strings
+from query_service.backend.tensors import decode_numbers, decode_strings
 from retrieval.v1 import retrieval_service_pb2
 from tests.fuzz.predict import PredictAnswers, valid_response
 from tests.query_service.conftest import Service
