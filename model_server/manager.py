@@ -69,13 +69,7 @@ class Manager:
     def __init__(
         self, models_dir: Path, names: Sequence[str] = (), *, require_manifest: bool = False
     ) -> None:
-        """Load nothing yet; :meth:`poll` does.
-
-        Args:
-            models_dir: the directory that has one subdirectory per model.
-            names: the models to serve; empty for all of them.
-            require_manifest: refuse versions without a manifest, see :func:`manifest.check`.
-        """
+        """Serve the models called ``names``, or all of them. :meth:`poll` loads them."""
         self._models_dir = models_dir
         self._names = tuple(names)
         self._require_manifest = require_manifest

@@ -73,11 +73,7 @@ class Servable:
         gc.collect()
 
     def signature(self, name: str) -> Any:
-        """Return the SignatureDef called ``name``.
-
-        Raises:
-            FailedPrecondition: the model has no such signature.
-        """
+        """Return a SignatureDef. Raises FailedPrecondition if the model does not have it."""
         if name not in self.signatures:
             raise FailedPrecondition(f'Serving signature key "{name}" not found.')
         return self.signatures[name]
@@ -85,15 +81,10 @@ class Servable:
     def run(
         self, signature_name: str, inputs: Mapping[str, Any], output_filter: Sequence[str]
     ) -> tuple[dict[str, NDArray[Any]], Any]:
-        """Run a signature.
+        """Run a signature on TensorProtos; return arrays by output name, and the SignatureDef.
 
-        Args:
-            signature_name: the name of the signature; empty for ``serving_default``.
-            inputs: the TensorProto of each input, by name.
-            output_filter: the names of the outputs to return; empty for all.
-
-        Returns:
-            the arrays by output name, and the SignatureDef.
+        An empty ``signature_name`` means ``serving_default``, an empty ``output_filter``
+        means all outputs.
 
         Raises:
             ServingError: the signature is unknown, the request does not fit it, or an operation

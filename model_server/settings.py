@@ -14,9 +14,6 @@ class Settings(Validated):
     Attributes:
         models_dir: has one subdirectory per model, which has one subdirectory per version.
         models: names of the models to serve; empty for every model in the directory.
-
-    Raises:
-        ValueError: a value has the wrong type or is out of range.
     """
 
     models_dir: Path

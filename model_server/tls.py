@@ -17,9 +17,6 @@ class TlsError(ValueError):
 def credentials(file: Path) -> grpc.ServerCredentials:
     """Return the credentials of the server port.
 
-    Args:
-        file: an SSLConfig in protobuf text format.
-
     Raises:
         TlsError: the file cannot be read, or a part of it is wrong. The message names the file
             and the part, and never contains text of the file, which may be a private key.

@@ -17,42 +17,34 @@ TESTED_GRPCIO = ("1.85.1",)
 
 
 def make_server(transport: str, options: Sequence[tuple[str, Any]]) -> Any:
-    """Return a server with the methods of ``grpc.aio.Server``.
+    """Return a server with the methods of ``grpc.aio.Server``; ``options`` are channel arguments.
 
-    Args:
-        transport: ``fast``, ``aio`` or ``auto``. ``auto`` is fast if that works with the installed
-            grpcio, and otherwise grpc.aio with a warning in the log.
-        options: channel arguments of gRPC core.
+    ``transport`` is ``fast``, ``aio``, or ``auto``: fast if it works with the installed grpcio,
+    else grpc.aio with a warning in the log.
 
     Raises:
         StartError: ``fast`` was asked for and does not work with the installed grpcio.
     """
-    if transport == "fast":
+    if transport == "aio":
+        return grpc.aio.server(options=options)
+    reason = f"it is tested with {' and '.join(TESTED_GRPCIO)} only"
+    if transport == "fast" or grpc.__version__ in TESTED_GRPCIO:
         try:
-            return _fast_server(options)
+            # This import may fail with an untested grpcio, which must not affect grpc.aio.
+            from query_service.transport import Server
+
+            return Server(options)
+        # If a private part of grpcio has changed, any exception is possible.
         except Exception as error:
-            raise StartError(
-                f"--transport fast does not work with grpcio {grpc.__version__} ({error}): "
-                "use --transport auto or aio"
-            ) from error
-    if transport == "auto":
-        reason = f"it is tested with {' and '.join(TESTED_GRPCIO)} only"
-        if grpc.__version__ in TESTED_GRPCIO:
-            try:
-                return _fast_server(options)
-            # If a private part of grpcio has changed, any exception is possible.
-            except Exception as error:  # noqa: BLE001
-                reason = str(error)
-        logger.warning(
-            "the fast transport cannot be used with grpcio %s (%s): the service uses grpc.aio "
-            "instead, which handles about half the request rate",
-            *(grpc.__version__, reason),
-        )
+            if transport == "fast":
+                raise StartError(
+                    f"--transport fast does not work with grpcio {grpc.__version__} ({error}): "
+                    "use --transport auto or aio"
+                ) from error
+            reason = str(error)
+    logger.warning(
+        "the fast transport cannot be used with grpcio %s (%s): the service uses grpc.aio "
+        "instead, which handles about half the request rate",
+        *(grpc.__version__, reason),
+    )
     return grpc.aio.server(options=options)
-
-
-def _fast_server(options: Sequence[tuple[str, Any]]) -> Any:
-    # This import may fail with an untested release of grpcio, which must not affect grpc.aio.
-    from query_service.transport import Server
-
-    return Server(options)

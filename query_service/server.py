@@ -64,15 +64,12 @@ class Server:
     ) -> None:
         """Create the parts. Must be called in a running event loop.
 
-        Args:
-            settings: the settings of the service.
-            samples: the metrics of all workers that share the ports; None if this is the only one.
-            worker: the number of this worker.
+        ``samples`` are the metrics of all workers that share the ports; None if there is only one.
 
         Raises:
-            StartError: an unknown trace exporter, or a transport that does not work.
+            StartError: an unknown trace exporter, a transport that does not work, or an unusable
+                certificate, key or token file.
             ValueError: an unknown kind of seen store.
-            UnusableFile: a certificate, key or token file cannot be used.
         """
         self._settings = settings
         self._credentials = server_credentials(settings.tls_files)
@@ -90,12 +87,8 @@ class Server:
             server_name=settings.model_server_name,
             observe_predict=observe_predict(self._observer, settings.model_server),
         )
-        self._health = HealthMonitor(
-            self._model_server,
-            ("", RETRIEVAL_SERVICE),
-            self._observer,
-            Heartbeat(settings.heartbeat_file),
-        )
+        services, heartbeat = ("", RETRIEVAL_SERVICE), Heartbeat(settings.heartbeat_file)
+        self._health = HealthMonitor(self._model_server, services, self._observer, heartbeat)
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
             ("grpc.so_reuseport", int(settings.workers > 1)),
@@ -193,14 +186,11 @@ class Server:
 
     def _listen(self, address: str) -> int:
         try:
-            port: int = (
-                self._server.add_secure_port(address, self._credentials)
-                if self._credentials
-                else self._server.add_insecure_port(address)
-            )
+            if self._credentials:
+                return int(self._server.add_secure_port(address, self._credentials))
+            return int(self._server.add_insecure_port(address))
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}: {error}") from error
-        return port
 
     def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         self._background.append(asyncio.create_task(work))

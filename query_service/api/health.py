@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from typing import Protocol
 
+from query_service.backend.tf_serving import TfServingClient
 from query_service.heartbeat import Heartbeat
 from query_service.telemetry.observer import Observer
 from rpc.health_servicer import HealthServicer
@@ -14,25 +14,12 @@ INTERVAL_S = 0.5
 _STATUS_TIMEOUT_S = 1.0
 
 
-class ModelServer(Protocol):
-    """Knows whether the model server has loaded the model.
-
-    Attributes:
-        version: The latest known version of the model, or None before the first answer.
-    """
-
-    version: int | None
-
-    async def available(self, timeout_s: float) -> bool:
-        """Return True if some version of the model is loaded."""
-
-
 class HealthMonitor:
     """Polls the model server twice a second and sets the health of ``services`` accordingly."""
 
     def __init__(
         self,
-        model_server: ModelServer,
+        model_server: TfServingClient,
         services: tuple[str, ...],
         observer: Observer,
         heartbeat: Heartbeat,

@@ -37,11 +37,7 @@ class InteractionServicer:
 
 
 def _pairs(request: pb.RecordInteractionsRequest) -> list[Pair]:
-    """Return the pairs of user id and item id in a request.
-
-    Raises:
-        InvalidRequest: A field breaks a rule. The error names the first such field.
-    """
+    """Return pairs of user and item id. InvalidRequest names the first field that breaks a rule."""
     count = len(request.interactions)
     if not 1 <= count <= MAX_INTERACTIONS:
         raise InvalidRequest(

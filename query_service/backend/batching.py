@@ -45,11 +45,10 @@ class BatchingModel:
             check: Called for each query; raises RetrievalError if no query may be sent now.
             on_queue_change: Called with the change in the number of queries that wait in a queue.
         """
-        self._model = model
-        self._max_in_flight = max_in_flight
         self._check = check
-        self._on_queue_change = on_queue_change
-        self._queues: dict[tuple[QueryKind, int], _Queue] = defaultdict(self._new_queue)
+        self._queues: dict[tuple[QueryKind, int], _Queue] = defaultdict(
+            lambda: _Queue(model, max_in_flight, on_queue_change)
+        )
         self._deadlines = _Deadlines()
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
@@ -74,9 +73,6 @@ class BatchingModel:
                 # Break the reference cycle, which would keep the rankings in memory until the next
                 # garbage collection.
                 pending.batch = None
-
-    def _new_queue(self) -> "_Queue":
-        return _Queue(self._model, self._max_in_flight, self._on_queue_change)
 
 
 class _Deadlines:

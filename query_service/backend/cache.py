@@ -28,14 +28,10 @@ class CachingModel:
         max_age_s: float,
         on_lookup: Callable[[bool], None] = lambda _hit: None,
     ) -> None:
-        """Put a cache in front of a model.
+        """Keep up to ``size`` rankings; the least recently used one is dropped first.
 
-        Args:
-            model: Returns the rankings that are not in the cache.
-            current_version: Returns the version of the model, or None if it is not known yet.
-            size: The largest number of rankings; the least recently used one is dropped first.
-            max_age_s: The age in seconds at which a ranking is dropped.
-            on_lookup: Called for each lookup, with True if the ranking was in the cache.
+        ``current_version`` returns the version of the model, or None if it is not known yet.
+        ``on_lookup`` is called at each lookup with True if the cache holds the ranking.
         """
         self._model = model
         self._current_version = current_version

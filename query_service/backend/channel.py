@@ -56,12 +56,10 @@ _OPTIONS = (
 def open_channel(
     addresses: str, credentials: grpc.ChannelCredentials | None = None, server_name: str = ""
 ) -> grpc.aio.Channel:
-    """Open a channel. Must be called in a running event loop.
+    """Open a channel to one or more addresses, as :func:`rpc.addresses.grpc_target` accepts them.
 
-    Args:
-        addresses: One or more addresses, as :func:`rpc.addresses.grpc_target` accepts them.
-        credentials: The credentials for TLS, or None for plain text.
-        server_name: The name in the server's certificate, if it differs from the address.
+    Must be called in a running event loop. The channel uses TLS if there are ``credentials``;
+    ``server_name`` is the name in the server's certificate if it differs from the address.
     """
     options: list[tuple[str, str | int]] = [*_OPTIONS]
     if server_name:

@@ -52,12 +52,7 @@ class CircuitBreaker:
     async def fetch_batch(
         self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[RankedItems]:
-        """Return the rankings that the model returns.
-
-        Raises:
-            ModelServerUnavailable: The breaker is open, or the model raises it.
-            RetrievalError: Raised by the model.
-        """
+        """Ask the model. Raises ModelServerUnavailable while the breaker is open."""
         self.check()
         self._trial_in_flight = is_trial = self._is_open
         loop = asyncio.get_running_loop()

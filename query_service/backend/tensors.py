@@ -110,10 +110,9 @@ def _check_utf8(item_ids: Sequence[bytes]) -> None:
 
 
 def decode_numbers(content: bytes, typecode: str) -> list[float]:
-    """Return the numbers of a ``tensor_content``; ``typecode`` is that of :mod:`array`.
+    """Return the numbers of a ``tensor_content``. Raises ValueError if its length does not fit.
 
-    Raises:
-        ValueError: The length of the content is not a multiple of the size of a number.
+    ``typecode`` is that of :mod:`array`.
     """
     values: array.array[float] = array.array(typecode)
     values.frombytes(content)

@@ -20,11 +20,8 @@ READY = b"\0"
 def run(work: Callable[[Callable[[], None]], None], lifeline: int, report: int) -> NoReturn:
     """Run ``work`` in a forked process, and end the process when it returns.
 
-    Args:
-        work: does the work of the process. It takes a function to call when it is ready.
-        lifeline: a pipe whose other end only the supervisor holds. When that end closes, the worker
-            drains.
-        report: a pipe to the supervisor.
+    ``work`` gets a function to call when it is ready. ``lifeline`` and ``report`` are the pipes
+    that :mod:`query_service.process.supervisor` describes.
     """
     status = 1
     try:

@@ -44,14 +44,11 @@ def requested_exporter(environment: Mapping[str, str]) -> str | None:
 
 
 def make_tracer(environment: Mapping[str, str]) -> Tracer | None:
-    """Return a tracer, or None if tracing is off. OpenTelemetry is imported only if it is on.
-
-    Raises:
-        StartError: See :func:`requested_exporter`.
-    """
+    """Return a tracer, or None if tracing is off. Raises like :func:`requested_exporter`."""
     exporter = requested_exporter(environment)
     if exporter is None:
         return None
+    # OpenTelemetry is imported only if tracing is on.
     from query_service.telemetry.spans import Tracer
 
     return Tracer(exporter)

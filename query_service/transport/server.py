@@ -44,20 +44,11 @@ class Server:
         """Do nothing: generated code adds the same methods as generic handlers."""
 
     def add_insecure_port(self, address: str) -> int:
-        """Listen on ``host:port`` and return the port, which is a free one if ``port`` is 0.
-
-        Raises:
-            RuntimeError: the port is taken, or there is no such address.
-        """
+        """Listen on ``host:port`` and return the port. Raises RuntimeError if that fails."""
         return self._add_port(address)
 
     def add_secure_port(self, address: str, credentials: grpc.ServerCredentials) -> int:
-        """Listen on ``host:port`` with TLS and return the port.
-
-        Raises:
-            RuntimeError: the port is taken, there is no such address, or core rejects the
-                certificates.
-        """
+        """Listen on ``host:port`` with TLS and return the port. Raises RuntimeError if it fails."""
         return self._add_port(address, credentials._credentials)  # type: ignore[attr-defined]
 
     async def start(self) -> None:
