@@ -57,7 +57,8 @@ class Handlers:
             for number in range(int(request)):
                 yield str(number).encode()
             await asyncio.sleep(30)
-        except asyncio.CancelledError:
+        # A generator that waits for its message to be sent is closed instead.
+        except (asyncio.CancelledError, GeneratorExit):
             self.cancelled.set()
             raise
 
