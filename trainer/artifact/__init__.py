@@ -1,9 +1,9 @@
-"""What a version of the registry contains: models, side files and the stored towers.
+"""The contents of a version: models, side files and the stored towers.
 
 A servable plus an index become one SavedModel with named signatures, warm-up requests and a
 manifest. The package knows the weights of the towers, but not how they were trained.
 
-servable.py       Servable and VectorServable: everything a model answers from
+servable.py       Servable and VectorServable: the data that a model needs to answer
 signatures.py     the signatures of a SavedModel, as TensorFlow modules
 query_module.py   the query tower as a TensorFlow module
 ids.py            the table of ids inside a SavedModel

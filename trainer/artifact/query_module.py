@@ -46,7 +46,7 @@ class QueryModule(tf.Module):
     def embed(
         self, user_id: tf.Tensor | None, history: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the query vectors, and which queries the model knows anything about.
+        """Return the query vectors, and a mask of the queries that the model has any data on.
 
         Args:
             user_id: string [B]; None for queries without a user.

@@ -1,4 +1,4 @@
-"""Everything a model answers from: query tower, candidate vectors, ids."""
+"""The data that a model needs to answer requests: query tower, candidate vectors and ids."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,8 +25,8 @@ class VectorServable:
     Attributes:
         candidate_vectors: float32 [N, D].
         item_ids: str objects or UTF-8 bytes [N], distinct.
-        item_queries: float32 [N, D], the query vector for items similar to each item. None: each
-            item's own candidate vector.
+        item_queries: float32 [N, D], the vector that finds items similar to each item; None uses
+            each item's own candidate vector.
     """
 
     candidate_vectors: NDArray[np.float32]
@@ -112,8 +112,8 @@ def left_out_notice(retrievable: NDArray[np.bool_]) -> str | None:
 def keep_items(servable: Servable, kept: NDArray[np.bool_]) -> Servable:
     """Return the servable without the items outside the mask ``kept``, bool [N].
 
-    The items are removed from histories, too. A user whose history becomes empty is removed, unless
-    the model has a vector for the user.
+    Histories lose these items as well. A user whose history becomes empty is removed, unless the
+    model has a vector for the user.
     """
     if kept.all():
         return servable

@@ -23,7 +23,7 @@ class VectorModule(tf.Module):
     """Answers ``by_vector`` and ``by_item`` from one index.
 
     ``items`` are the ids of the N candidate vectors, in their order. ``item_queries``, float32
-    [N, D], are the query vectors for items similar to each item; None uses the candidate vectors.
+    [N, D], are the vectors that find items similar to each item; None uses the candidate vectors.
     It uses only ops of TensorFlow 2.11, so that older model servers can load it.
     """
 

@@ -2,7 +2,7 @@
 
 Every command is a module of its name with a ``HELP`` sentence, ``add_arguments(parser)`` and
 ``run(arguments, console)``, which raises TrainerError or OSError if it fails. TensorFlow takes
-seconds to import, so commands import it in ``run``, after everything that can be mistyped.
+seconds to import, so commands import it in ``run``, after checking everything that can be mistyped.
 
 main          parses the arguments, dispatches to a command and reports its errors
 arguments     arguments and value types that several commands share

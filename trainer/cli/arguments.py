@@ -47,14 +47,14 @@ def positive_int(text: str) -> int:
 def positive_float(text: str) -> float:
     """Parse a finite number above 0."""
     value = float(text)
-    # This form rejects NaN, too.
+    # This comparison rejects NaN as well.
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
 
 
 def nonempty(text: str) -> str:
-    """Parse a text that is not blank, and strip it."""
+    """Strip a text and require that it is not blank."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return text.strip()

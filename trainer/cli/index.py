@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    if other := [one for one in arguments.set if not one.startswith("index.")]:
+    if other := [text for text in arguments.set if not text.startswith("index.")]:
         raise ConfigError(f"{other[0]}: this command has only settings that begin with 'index.'")
     settings = config.load("default", arguments.set, None)
     item_ids = vectors.load_ids(arguments.ids)

@@ -45,13 +45,13 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 def _reevaluate(store: Store, version: int) -> str:
     from trainer.registry.reevaluation import reevaluate
 
-    found = reevaluate(store, version)
+    result = reevaluate(store, version)
     recall = (
         "recall was not measured because no user or item is known"
-        if found["recall_at_100"] is None
-        else f"recall@100 {found['recall_at_100']:.4f} of {found['queries']} queries"
+        if result["recall_at_100"] is None
+        else f"recall@100 {result['recall_at_100']:.4f} of {result['queries']} queries"
     )
     return (
-        f"Version {version} is sound: {found['files']} files are as published, "
-        f"{found['requests']} requests answered, {recall}"
+        f"Version {version} is sound: {result['files']} files are as published, "
+        f"{result['requests']} requests answered, {recall}"
     )

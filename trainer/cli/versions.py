@@ -12,7 +12,7 @@ from trainer.registry import disk, promotion
 from trainer.registry.store import Store
 from trainer.registry.version_record import VersionRecord
 
-HELP = "List the published versions, which one is served, and how each was judged."
+HELP = "List the published versions with their gate results, and mark the one that is served."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def _describe(store: Store) -> list[dict[str, Any]]:
                 "index_recall_at_100": record.index_recall_at_100,
                 "items": record.items,
                 "size_bytes": disk.size_bytes(directory),
-                "promotions": [vars(one) for one in record.promotions],
+                "promotions": [vars(promotion) for promotion in record.promotions],
             }
         )
     return described

@@ -71,7 +71,7 @@ def change(config: Config, key: str, value: Any) -> Config:
 
 
 def preset_of(source: str) -> str:
-    """Return the name of the preset that ``source`` is or is based on; see :func:`load`.
+    """Return the name of the preset that ``source`` names or is based on; see :func:`load`.
 
     Raises:
         ConfigError: there is no such preset or file.

@@ -213,7 +213,7 @@ class IndexConfig(ScannConfig, section="index"):
     kind: Literal["auto", "brute_force", "quantized_brute_force", "hashing", "partitions"] = (
         setting(
             "auto",
-            "How candidates are scored: all vectors, all vectors with 8 bits per dimension, hash "
+            "Values that are scored: all vectors, all vectors with 8 bits per dimension, hash "
             "codes of all vectors, or hash codes of the nearest partitions. auto takes the "
             "cheapest kind that reaches target_recall.",
         )
@@ -222,7 +222,7 @@ class IndexConfig(ScannConfig, section="index"):
 
 @dataclass(frozen=True)
 class GateConfig(_Section, section="gate"):
-    """Settings of the quality gate that a new version must pass to be published."""
+    """Settings of the quality gate that a new version must pass to be served."""
 
     max_quality_loss: float = _share(
         0.01,
@@ -235,7 +235,7 @@ class GateConfig(_Section, section="gate"):
 
 @dataclass(frozen=True)
 class Config(Validated):
-    """Everything that decides what a run does, except for its data."""
+    """All settings of a run."""
 
     seed: int = setting(
         42,

@@ -14,7 +14,7 @@ The metrics have three definitions, whose figures cannot be compared with one an
 quality     the metrics of one model
 ranking     scorers, and the ranks of test items, from which all metrics are computed
 comparison  several models side by side, also by slices of the test rows
-baselines   models that a trained one has to beat
+baselines   simple models that a trained model should beat
 """
 
 from trainer.evaluation.comparison import Comparison, compare

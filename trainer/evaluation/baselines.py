@@ -1,4 +1,4 @@
-"""Baselines: models that a trained one has to beat.
+"""Baselines: simple models that a trained model should beat.
 
 Their default hyperparameters were chosen on MovieLens 100K. A tenth of the training rows of the
 random split with seed 42 was held out for validation, three times (random, seeds 1, 2 and 3), and
@@ -40,7 +40,7 @@ class Baselines:
 
 def choose(train: Interactions, users: int, items: int, seed: int) -> Baselines:
     """Return all baselines that are feasible for a data set of this size; iALS uses ``seed``."""
-    every: dict[str, Callable[[], Scorer]] = {
+    builders: dict[str, Callable[[], Scorer]] = {
         "popularity": lambda: popularity_scorer(popularity(train, items)),
         "item-kNN": lambda: item_knn(train, users, items),
         "EASE": lambda: ease(train, users, items),
@@ -56,8 +56,9 @@ def choose(train: Interactions, users: int, items: int, seed: int) -> Baselines:
         )
     elif reason := _ials_unavailable():
         left_out["iALS"] = f"left out, because its library cannot be loaded: {reason}"
-    builders = {name: build for name, build in every.items() if name not in left_out}
-    return Baselines(builders, left_out)
+    return Baselines(
+        {name: build for name, build in builders.items() if name not in left_out}, left_out
+    )
 
 
 def popularity(rows: Interactions, items: int) -> NDArray[np.float32]:
@@ -84,8 +85,8 @@ def item_knn(rows: Interactions, users: int, items: int, *, neighbours: int = 50
     similarity /= norms
     np.fill_diagonal(similarity, 0)
     if 0 < neighbours < items:
-        least = np.partition(similarity, -neighbours, axis=1)[:, -neighbours]
-        similarity[similarity < least[:, None]] = 0
+        thresholds = np.partition(similarity, -neighbours, axis=1)[:, -neighbours]
+        similarity[similarity < thresholds[:, None]] = 0
     return lambda batch: matrix[batch] @ similarity
 
 
@@ -183,7 +184,7 @@ def _binary(rows: Interactions, users: int, items: int) -> sparse.csr_matrix:
 
 
 def _gram(matrix: sparse.csr_matrix) -> NDArray[np.float32]:
-    """Return how many users each pair of items shares: [users, items] -> [items, items].
+    """Return the number of users that each pair of items shares: [users, items] -> [items, items].
 
     The result is computed in dense stripes, because the product as one sparse matrix would take
     more memory than a dense one.

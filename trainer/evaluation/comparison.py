@@ -17,7 +17,7 @@ _USER_SLICES = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of :func:`compare`; every figure is by name of the model.
+    """The result of :func:`compare`; all figures are keyed by the name of the model.
 
     Attributes:
         quality: the metrics on all test rows.
@@ -45,12 +45,12 @@ def compare(
         ValueError: there are no test rows.
     """
     rankings = {name: rank(build(), train, test) for name, build in models.items()}
-    found = {name: ranking.unseen_items < DEPTH for name, ranking in rankings.items()}
+    hits = {name: ranking.unseen_items < DEPTH for name, ranking in rankings.items()}
     return Comparison(
         quality={name: quality(ranking, test) for name, ranking in rankings.items()},
         slices={
-            "item_popularity": by_item_popularity(train, test, items).means(found),
-            "user_history": by_user_history(train, test).means(found),
+            "item_popularity": by_item_popularity(train, test, items).means(hits),
+            "user_history": by_user_history(train, test).means(hits),
         },
         coverage={
             name: {f"top_{k}": float(np.mean(ranking.best_rank < k)) for k in (10, DEPTH)}
@@ -106,8 +106,8 @@ def by_user_history(train: Interactions, test: Interactions) -> Slices:
     same part, so parts can have different sizes or be empty.
     """
     users, of_row = np.unique(test.users, return_inverse=True)
-    every = np.bincount(train.users, minlength=int(users[-1]) + 1)
-    counts = every[users]
+    counts_by_user = np.bincount(train.users, minlength=int(users[-1]) + 1)
+    counts = counts_by_user[users]
     bounds = np.quantile(counts, np.arange(1, _USER_SLICES) / _USER_SLICES)
     part = np.searchsorted(bounds, counts, side="left")
     return Slices(_labels(part, counts, _USER_SLICES), part[of_row])

@@ -78,10 +78,10 @@ def _top_k(ranks: NDArray[np.int64]) -> TopK:
 
 
 def _per_user(ranking: Ranking, test: Interactions) -> PerUser:
-    # Repeated rows are one test item.
-    _, once = np.unique(np.stack([test.users, test.items]), axis=1, return_index=True)
-    _, user, counts = np.unique(test.users[once], return_inverse=True, return_counts=True)
-    ranks = ranking.unseen_items[once]
+    # Repeated rows count as one test item.
+    _, distinct = np.unique(np.stack([test.users, test.items]), axis=1, return_index=True)
+    _, user, counts = np.unique(test.users[distinct], return_inverse=True, return_counts=True)
+    ranks = ranking.unseen_items[distinct]
 
     def recall(k: int) -> float:
         return float(np.mean(np.bincount(user, weights=ranks < k) / counts))

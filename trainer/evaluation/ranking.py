@@ -62,10 +62,10 @@ def rank(scorer: Scorer, train: Interactions, test: Interactions) -> Ranking:
         batch = users[start : start + users_at_once]
         scores = scorer(batch).astype(np.float32, copy=True)
         row, item = _pairs(batch, test_rows)
-        ranks.append(_find(_best(scores), row, item))
+        ranks.append(_ranks(_best(scores), row, item))
         scores[_pairs(batch, train_rows)] = -np.inf
         best = _best(scores)
-        unseen_ranks.append(_find(best, row, item))
+        unseen_ranks.append(_ranks(best, row, item))
         _, rank_of_best = np.nonzero(best >= 0)
         np.minimum.at(best_rank, best[best >= 0], rank_of_best)
     original = np.argsort(test_order)
@@ -118,12 +118,12 @@ def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.where(np.take_along_axis(scores, items, axis=1) > -np.inf, items, -1)
 
 
-def _find(
+def _ranks(
     best: NDArray[np.int64], row: NDArray[np.int64], item: NDArray[np.int32]
 ) -> NDArray[np.int64]:
     """Return the rank of each ``item`` [N] in ``best[row]``; ``DEPTH`` if it is not there."""
-    found = best[row] == item[:, None]
-    return np.where(found.any(axis=1), found.argmax(axis=1), DEPTH)
+    matches = best[row] == item[:, None]
+    return np.where(matches.any(axis=1), matches.argmax(axis=1), DEPTH)
 
 
 def _pairs(

@@ -1,6 +1,6 @@
 """Maximum inner product search: finds the k candidate vectors with the highest dot products.
 
-Every index kind stands behind the interface in base.py, and kinds.py is the only place that lists
+Every index kind implements the interface in base.py, and kinds.py is the only place that lists
 them. The exact index is the reference that the recall of the other kinds is measured against.
 
 base.py      Index and IndexBuilder, the interface

@@ -1,4 +1,4 @@
-"""The exact index: one matrix product, with ops of stock TensorFlow only.
+"""The exact index: a single matrix product, which needs only the ops of stock TensorFlow.
 
 It is the reference for every approximate kind: :func:`kth_best_scores` computes the ground truth
 while an index is tuned, and the exported exact model does so when a version is verified.
@@ -16,7 +16,7 @@ from trainer.index.base import Index, IndexBuilder, Notify, Queries, pad_results
 
 # Scores computed at once, 128 MB of float32.
 _SCORES_PER_BLOCK = 32_000_000
-# Of a dot product, relative to the product of the lengths of both vectors.
+# Rounding error of a dot product, relative to the product of the lengths of both vectors.
 _ROUNDING_ERROR = 1e-6
 
 

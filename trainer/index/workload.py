@@ -61,8 +61,8 @@ class Workload:
         estimates = []
         for queries, kth_best_by_k in zip(self._queries, self._kth_best, strict=True):
             kth_best = kth_best_by_k[k]
-            asked = queries[: len(kth_best)]
-            shares = recall(search(asked), asked, self.vectors, kth_best)
+            sample = queries[: len(kth_best)]
+            shares = recall(search(sample), sample, self.vectors, kth_best)
             error = float(shares.std() / math.sqrt(len(shares)))
             estimates.append(RecallEstimate(float(shares.mean()), error))
         return min(estimates)
@@ -76,11 +76,11 @@ class Workload:
         batch = np.resize(queries, (BATCH_SIZE, queries.shape[1]))
         singles = np.split(batch, BATCH_SIZE)
         search(batch)  # Warm up.
-        one_by_one, at_once = (
+        singles_s, batch_s = (
             min(timeit.repeat(action, number=1, repeat=_TIMING_ROUNDS))
             for action in (lambda: [search(query) for query in singles], lambda: search(batch))
         )
-        return Latency(one_by_one / BATCH_SIZE, at_once)
+        return Latency(singles_s / BATCH_SIZE, batch_s)
 
     def _kth_best_by_k(self, queries: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
         """Return the k-th best scores by k, of fewer queries for a larger k."""

@@ -1,4 +1,4 @@
-"""Learns query embeddings of items, for the items that users go to next.
+"""Learns query embeddings of items that predict the next item of a user.
 
 This is the item-to-item model of the last section of the TensorFlow Recommenders tutorial. It is
 trained on pairs of consecutive items of the same user. The candidate tower is that of the retrieval
@@ -34,7 +34,7 @@ class NextItemQuality:
 
 
 class _ItemToItemModel(tfrs.Model):
-    """In-batch softmax over next items, corrected for how often each item is one."""
+    """In-batch softmax over next items, corrected for how often each one is a next item."""
 
     def __init__(self, vectors: NDArray[np.float32], temperature: float) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ def train(
 ) -> NDArray[np.float32]:
     """Return query embeddings, float32 [N, D], for N items with candidate embeddings [N, D]."""
     tf.keras.utils.set_random_seed(seed)
-    item, following = pairs(histories)
+    item, next_items = pairs(histories)
     model = _ItemToItemModel(candidate_vectors, config.temperature)
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
-    counts = np.bincount(following, minlength=len(candidate_vectors))
-    probability = (counts / max(len(following), 1)).astype(np.float32)
+    counts = np.bincount(next_items, minlength=len(candidate_vectors))
+    probability = (counts / max(len(next_items), 1)).astype(np.float32)
     steps = -(-len(item) // config.batch_size)
     if steps:
-        arrays = {"item": item, "next": following, "probability": probability[following]}
+        arrays = {"item": item, "next": next_items, "probability": probability[next_items]}
         data = _shuffled(arrays, config.batch_size, steps, seed)
         with ProgressBar(console, config.epochs, steps) as bar:
             model.fit(data, epochs=config.epochs, callbacks=[bar], verbose=0)
@@ -99,7 +99,7 @@ def _shuffled(
 ) -> tf.data.Dataset:
     """Return batches of the rows of ``arrays``, in a new order in every epoch.
 
-    NumPy shuffles, because tf.data would keep every row as separate tensors of half a kilobyte.
+    NumPy shuffles the rows, because tf.data would keep each of them as tensors of half a kilobyte.
     """
     random = np.random.default_rng(seed)
 
@@ -117,17 +117,17 @@ def _shuffled(
 def evaluate(
     item_queries: NDArray[np.float32], candidate_vectors: NDArray[np.float32], parts: Split
 ) -> NextItemQuality | None:
-    """Measure how often a test item is near the training item that its user had just before.
+    """Measure how often a test item is near the training item that precedes it in the history.
 
     An item is not its own neighbour. Returns None if no test row has an earlier training row.
     """
-    item, following = _held_out_pairs(parts.train, parts.test)
+    item, next_items = _held_out_pairs(parts.train, parts.test)
     if not len(item):
         return None
     ranks = []
     batch_size = max(1, _MAX_SCORES // len(candidate_vectors))
     for start in range(0, len(item), batch_size):
-        queries, targets = item[start : start + batch_size], following[start : start + batch_size]
+        queries, targets = item[start : start + batch_size], next_items[start : start + batch_size]
         scores = item_queries[queries] @ candidate_vectors.T
         position = np.arange(len(queries))
         target_scores = scores[position, targets][:, None]

@@ -6,9 +6,9 @@ runs.
 
 protocol         requests and responses, and the fresh process that answers them
 loaded_model     a loaded SavedModel: its signatures, warm-up requests and response times
-exported_models  newly exported models: do they answer as NumPy computes it, and how fast?
+exported_models  checks newly exported models against NumPy, and measures their recall and speed
 questions        queries for newly exported models, and the query vectors that they must compute
 numpy_oracle     the scores and best items of a catalogue, computed with NumPy
-stored_version   the models of a stored version: are they sound, and what is their recall?
+stored_version   checks the models of a stored version, and measures their recall
 rankings         the items that exact models recommend to given users
 """

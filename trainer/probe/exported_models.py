@@ -56,89 +56,92 @@ def check_exported_models(
 
 def answer(request: Message) -> Message:
     """Check and measure both models."""
-    directory, asked = Path(request.values["directory"]), request.arrays
-    size = len(asked["vectors"])
+    directory, data = Path(request.values["directory"]), request.arrays
+    size = len(data["vectors"])
     ks = {k: min(k, size) for k in _RECALL_KS if k <= max(size, _K)}
-    exact = _ExportedModel(directory, contract.RETRIEVAL_EXACT, asked, exact=True)
+    exact = _ExportedModel(directory, contract.RETRIEVAL_EXACT, data, exact=True)
     exact.check()
-    best = exact.by_vector(max(ks.values()))[contract.SCORE]
-    best_similar = exact.similar_items()[contract.SCORE]
-    measured = {contract.RETRIEVAL_EXACT: exact.times()}
+    best_scores = exact.by_vector(max(ks.values()))[contract.SCORE]
+    best_similar_scores = exact.similar_items()[contract.SCORE]
+    measurements = {contract.RETRIEVAL_EXACT: exact.times()}
     del exact
     gc.collect()  # Frees the first model before the second one is loaded.
-    model = _ExportedModel(directory, contract.RETRIEVAL, asked, exact=False)
+    model = _ExportedModel(directory, contract.RETRIEVAL, data, exact=False)
     model.check()
-    measured[contract.RETRIEVAL] = model.times()
+    measurements[contract.RETRIEVAL] = model.times()
     recalls = {
         f"recall_at_{name}": model.oracle.recall(
-            asked["queries"], model.by_vector(k), best[:, k - 1]
+            data["queries"], model.by_vector(k), best_scores[:, k - 1]
         )
         for name, k in ks.items()
     }
-    if best_similar.shape[1]:
+    if best_similar_scores.shape[1]:
         recalls["by_item_recall_at_100"] = model.oracle.recall(
-            asked["item_queries"], model.similar_items(), best_similar[:, -1]
+            data["item_queries"], model.similar_items(), best_similar_scores[:, -1]
         )
     means = {name: float(recall.mean()) for name, recall in recalls.items()}
     at_100 = recalls["recall_at_100"]
     error = {"recall_at_100_error": float(at_100.std() / math.sqrt(len(at_100)))}
-    count = {"queries": len(asked["queries"])}
-    measured[contract.RETRIEVAL] |= means | error | count
-    measured[contract.RETRIEVAL_EXACT] |= dict.fromkeys(means, 1.0) | count
-    return Message(measured)
+    count = {"queries": len(data["queries"])}
+    measurements[contract.RETRIEVAL] |= means | error | count
+    measurements[contract.RETRIEVAL_EXACT] |= dict.fromkeys(means, 1.0) | count
+    return Message(measurements)
 
 
 class _ExportedModel:
-    """One of the two models, what it is asked, and what NumPy expects of its answers."""
+    """One of the two models, with the queries for it and the answers that NumPy expects."""
 
-    def __init__(self, directory: Path, name: str, asked: Mapping[str, Any], *, exact: bool):
-        self._asked = asked
-        self._size = len(asked["vectors"])
+    def __init__(self, directory: Path, name: str, data: Mapping[str, Any], *, exact: bool):
+        self._data = data
+        self._size = len(data["vectors"])
         self._model = LoadedModel(directory / name, name, self._size)
         self._require = self._model.require
-        self.oracle = NumpyOracle(asked["vectors"], asked["item_ids"], self._require, exact=exact)
+        self.oracle = NumpyOracle(data["vectors"], data["item_ids"], self._require, exact=exact)
 
     def by_vector(self, k: int) -> Arrays:
         """Return the answer to all query vectors."""
-        return self._model.ask(contract.BY_VECTOR, {contract.VECTOR: self._asked["queries"]}, k)
+        return self._model.ask(contract.BY_VECTOR, {contract.VECTOR: self._data["queries"]}, k)
 
     def similar_items(self) -> Arrays:
         """Return up to 100 items similar to each of the items that are asked about."""
-        ids = self.oracle.ids(self._asked["items"])
+        ids = self.oracle.ids(self._data["items"])
         return self._model.ask(contract.BY_ITEM, {contract.ITEM_ID: ids}, min(_K, self._size - 1))
 
     def times(self) -> dict[str, float]:
         """Measure response times through the signature that serves most requests."""
-        inputs, signature = {contract.VECTOR: self._asked["queries"]}, contract.BY_VECTOR
-        if "user_ids" in self._asked:
-            inputs, signature = {contract.USER_ID: self._asked["user_ids"]}, contract.BY_USER
-        one, of_32 = (self._model.median_seconds(signature, inputs, batch, _K) for batch in (1, 32))
-        return {"milliseconds": one * 1e3, "queries_per_second_of_32": 32 / of_32}
+        inputs, signature = {contract.VECTOR: self._data["queries"]}, contract.BY_VECTOR
+        if "user_ids" in self._data:
+            inputs, signature = {contract.USER_ID: self._data["user_ids"]}, contract.BY_USER
+        single_s, batch_s = (
+            self._model.median_seconds(signature, inputs, batch, _K) for batch in (1, 32)
+        )
+        return {"milliseconds": single_s * 1e3, "queries_per_second_of_32": 32 / batch_s}
 
     def check(self) -> None:
         """Ask every signature, and compare the answers with NumPy's."""
         checked = max(_MIN_CHECKED, min(MAX_QUERIES, _MAX_CHECKED_SCORES // self._size))
-        # Memory-mapped arrays become ordinary ones of the rows that are checked.
-        whole = ("vectors", "item_ids", "uses_history", "popularity")
-        asked = {name: self._asked[name][:checked] for name in self._asked if name not in whole}
-        self._check_vectors(asked["queries"])
-        self._check_items(asked["items"], asked["item_queries"])
-        if "user_ids" in asked:
-            self._check_users(asked)
+        # Slicing the memory-mapped arrays reads only the rows that are checked.
+        unsliced = ("vectors", "item_ids", "uses_history", "popularity")
+        data = {name: self._data[name][:checked] for name in self._data if name not in unsliced}
+        self._check_vectors(data["queries"])
+        self._check_items(data["items"], data["item_queries"])
+        if "user_ids" in data:
+            self._check_users(data)
         self._require(any(self._model.warmup_requests()), "has no warm-up requests")
 
     def _check_vectors(self, queries: NDArray[np.float32]) -> None:
         answer = self._ask(contract.BY_VECTOR, {contract.VECTOR: queries})
-        self._require(bool(answer[contract.KNOWN].all()), "by_vector: a vector is not known")
+        self._require(bool(answer[contract.KNOWN].all()), "by_vector: reports a vector as unknown")
         self.oracle.check(contract.BY_VECTOR, answer, queries)
 
     def _check_items(self, items: NDArray[np.int64], queries: NDArray[np.float32]) -> None:
         answer = self._ask(contract.BY_ITEM, {contract.ITEM_ID: self.oracle.ids(items)})
         self._require(
-            bool(answer[contract.KNOWN].all()), "by_item: an item of the catalogue is not known"
+            bool(answer[contract.KNOWN].all()),
+            "by_item: reports an item of the catalogue as unknown",
         )
-        itself = self.oracle.rows(answer[contract.ITEM_ID]) == items[:, None]
-        self._require(not itself.any(), "by_item: returns the query item itself")
+        is_query_item = self.oracle.rows(answer[contract.ITEM_ID]) == items[:, None]
+        self._require(not is_query_item.any(), "by_item: returns the query item itself")
         self.oracle.check(contract.BY_ITEM, answer, queries, excluded=items)
         unknown = self._ask(contract.BY_ITEM, {contract.ITEM_ID: np.array([_UNKNOWN_ID])})
         self._require(
@@ -146,21 +149,23 @@ class _ExportedModel:
             "by_item: returns items for an unknown item",
         )
 
-    def _check_users(self, asked: Mapping[str, Any]) -> None:
-        users, history = {contract.USER_ID: asked["user_ids"]}, {contract.HISTORY: asked["history"]}
+    def _check_users(self, data: Mapping[str, Any]) -> None:
+        users, history = {contract.USER_ID: data["user_ids"]}, {contract.HISTORY: data["history"]}
         answer = self._ask(contract.BY_USER, users)
-        self._require(bool(answer[contract.KNOWN].all()), "by_user: a known user is not known")
-        self.oracle.check(contract.BY_USER, answer, asked["queries"])
+        self._require(
+            bool(answer[contract.KNOWN].all()), "by_user: reports a known user as unknown"
+        )
+        self.oracle.check(contract.BY_USER, answer, data["queries"])
         default = self._ask(contract.SERVING_DEFAULT, users)
         self._require(
             np.array_equal(default[contract.ITEM_ID], answer[contract.ITEM_ID]),
-            "serving_default: does not answer like by_user",
+            "serving_default: answers differently from by_user",
         )
         combined = self._ask(contract.BY_USER_AND_HISTORY, users | history)
-        self.oracle.check(contract.BY_USER_AND_HISTORY, combined, asked["combined_queries"])
+        self.oracle.check(contract.BY_USER_AND_HISTORY, combined, data["combined_queries"])
         recent = self._ask(contract.BY_HISTORY, history)
-        if self._asked["uses_history"]:
-            self.oracle.check(contract.BY_HISTORY, recent, asked["history_queries"])
+        if self._data["uses_history"]:
+            self.oracle.check(contract.BY_HISTORY, recent, data["history_queries"])
         else:
             self._check_popular(contract.BY_HISTORY, recent)
         unknown = np.array([_UNKNOWN_ID])
@@ -173,9 +178,11 @@ class _ExportedModel:
         )
 
     def _check_popular(self, signature: str, answer: Arrays) -> None:
-        """Require the most popular items, as for queries of which nothing is known."""
-        popular = -np.sort(-self._asked["popularity"])[:_K]
-        self._require(not answer[contract.KNOWN].any(), f"{signature}: an unknown id is known")
+        """Require the most popular items, which every unknown query gets."""
+        popular = -np.sort(-self._data["popularity"])[:_K]
+        self._require(
+            not answer[contract.KNOWN].any(), f"{signature}: reports an unknown id as known"
+        )
         self._require(
             bool((answer[contract.SCORE][:, : len(popular)] == popular).all()),
             f"{signature}: does not return the most popular items for an unknown id",

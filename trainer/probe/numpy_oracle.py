@@ -1,4 +1,4 @@
-"""Compares a model's answers with the scores and best items that NumPy computes."""
+"""Checks a model's answers against the scores and best items that NumPy computes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ _NORMS_AT_ONCE = 1_000_000
 
 
 class NumpyOracle:
-    """A catalogue of N items and their vectors, beside the answers of one model."""
+    """Checks the answers of one model against a catalogue of N items and their vectors."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class NumpyOracle:
         exact: bool,
         scores_at_once: int = SCORES_AT_ONCE,
     ) -> None:
-        """Compare one model's answers with a catalogue.
+        """Create the oracle of one model.
 
         Args:
             vectors: float32 [N, D], the candidate vectors.
@@ -41,7 +41,7 @@ class NumpyOracle:
         self._require = require
         self._exact = exact
         self._block_rows = max(1, scores_at_once // len(vectors))
-        self._longest = _largest_norm(vectors)
+        self._max_norm = _largest_norm(vectors)
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return the ids of rows of the catalogue, bytes [B]."""
@@ -50,8 +50,8 @@ class NumpyOracle:
     def rows(self, ids: NDArray[np.object_]) -> NDArray[np.int64]:
         """Return the rows of ids, bytes [B, K], in the catalogue; -1 for filler."""
         flat = pa.array(ids.ravel(), pa.large_binary())
-        found = pa.compute.index_in(flat, value_set=self._item_ids)
-        rows = found.fill_null(-1).to_numpy(zero_copy_only=False).reshape(ids.shape)
+        positions = pa.compute.index_in(flat, value_set=self._item_ids)
+        rows = positions.fill_null(-1).to_numpy(zero_copy_only=False).reshape(ids.shape)
         self._require(
             bool(((rows >= 0) == (ids != b"")).all()), "returns an id that is not in the catalogue"
         )
@@ -81,7 +81,7 @@ class NumpyOracle:
         """Require correct scores, no duplicates and, of an exact model, the best items.
 
         Args:
-            signature: named in errors.
+            signature: the signature to name in errors.
             answer: the model's answer.
             queries: float32 [B, D], the query vectors that the model must have used.
             excluded: int [B], for every query a row of the catalogue that it must not return.
@@ -104,7 +104,7 @@ class NumpyOracle:
         rows = self.rows(answer[ITEM_ID])
         expected = np.where(rows >= 0, np.take_along_axis(scores, np.maximum(rows, 0), 1), -np.inf)
         # TensorFlow adds up the products in another order. The error grows with the norms.
-        tolerance = 1e-4 * float(np.linalg.norm(queries, axis=1).max(initial=0.0) * self._longest)
+        tolerance = 1e-4 * float(np.linalg.norm(queries, axis=1).max(initial=0.0) * self._max_norm)
         self._require(
             np.allclose(expected, answer[SCORE], rtol=1e-3, atol=tolerance),
             f"{signature}: scores differ from NumPy's",

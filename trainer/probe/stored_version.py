@@ -1,4 +1,4 @@
-"""Checks the models of a stored version without what they were made from.
+"""Checks the models of a stored version without the data that they were exported from.
 
 The models answer their own warm-up requests, and the approximate index is compared with the
 exact one for some of the version's users or, in a version without users, of its items.
@@ -39,15 +39,15 @@ def probe_stored_version(directory: Path, version: int, items: int) -> dict[str,
     Raises:
         VerificationError: a model cannot be loaded or returns wrong results.
     """
-    asked = {"directory": str(directory.absolute()), "version": version, "items": items}
-    return dict(run_in_fresh_process(Message({"check": CHECK, **asked})).values)
+    values = {"directory": str(directory.absolute()), "version": version, "items": items}
+    return dict(run_in_fresh_process(Message({"check": CHECK, **values})).values)
 
 
 def answer(request: Message) -> Message:
     """Check and measure both models of the version."""
     directory, version = Path(request.values["directory"]), request.values["version"]
     items = request.values["items"]
-    users, some_items = (
+    users, sampled_items = (
         _sample_users(directory / contract.SEEN_SQLITE),
         _sample_items(directory, items),
     )
@@ -59,7 +59,7 @@ def answer(request: Message) -> Message:
         candidates[name] = (
             _candidates(model, contract.BY_USER, contract.USER_ID, users)
             if contract.BY_USER in model.signatures
-            else _candidates(model, contract.BY_ITEM, contract.ITEM_ID, some_items)
+            else _candidates(model, contract.BY_ITEM, contract.ITEM_ID, sampled_items)
         )
     recalls = [
         len(approximate & exact) / len(exact)
@@ -98,7 +98,7 @@ def _check_answer(
     """Require the shapes, dtypes and order that ``serving_contract`` promises."""
     model.require(
         set(answer) == {contract.ITEM_ID, contract.SCORE, contract.KNOWN},
-        f"{signature}: has the outputs {sorted(answer)}",
+        f"{signature}: has the wrong outputs {sorted(answer)}",
     )
     items, scores, known = answer[contract.ITEM_ID], answer[contract.SCORE], answer[contract.KNOWN]
     shape = (len(ks), int(ks.max(initial=0)))
@@ -116,7 +116,8 @@ def _check_answer(
         f"{signature}: a score is not finite",
     )
     model.require(
-        bool((scores[:, 1:] <= scores[:, :-1]).all()), f"{signature}: the best are not first"
+        bool((scores[:, 1:] <= scores[:, :-1]).all()),
+        f"{signature}: candidates are not sorted by score",
     )
     for row in items:
         ids = row[row != b""]
@@ -126,7 +127,7 @@ def _check_answer(
 def _candidates(
     model: LoadedModel, signature: str, input_name: str, ids: list[str]
 ) -> list[set[bytes]]:
-    """Return the 100 best items for every id; an empty set for an id that is not known."""
+    """Return the 100 best items for every id; an empty set for an unknown id."""
     if not ids:
         return []
     answer = model.ask(signature, {input_name: np.array(ids, object)}, _K)

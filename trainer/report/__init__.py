@@ -39,12 +39,12 @@ def write(directory: Path, metrics: Mapping[str, Any]) -> None:
 def show(console: Console, metrics: Mapping[str, Any]) -> None:
     """Print to a terminal the quality tables, the baselines that were left out, and the indexes."""
     console.print(f"{metrics['dataset']['name']}: {tables.sizes(metrics)}", markup=False)
-    for one in tables.quality(metrics):
-        table = Table(title=one.title, title_justify="left")
+    for quality in tables.quality(metrics):
+        table = Table(title=quality.title, title_justify="left")
         table.add_column("model")
-        for heading in one.columns:
+        for heading in quality.columns:
             table.add_column(heading, justify="right")
-        for model, cells in one.rows.items():
+        for model, cells in quality.rows.items():
             table.add_row(model, *(Text(c.text, "bold" if c.best else "") for c in cells))
         console.print(table)
     for name, reason in metrics.get("baselines_left_out", {}).items():

@@ -65,14 +65,14 @@ def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the few most important figures, each with its meaning."""
     for k in (10, 100) if "test" in metrics else ():
         key = f"top_{k}"
-        rivals = {name: one["unseen_items"][key] for name, one in metrics["baselines"].items()}
-        best = max(rivals, key=lambda name: rivals[name], default=None)
-        beside = "" if best is None else f"; best baseline ({best}): {rivals[best]:.1%}"
-        yield f"{metrics['test']['unseen_items'][key]:.1%}", f"unseen_items top-{k}{beside}"
+        others = {name: model["unseen_items"][key] for name, model in metrics["baselines"].items()}
+        best = max(others, key=lambda name: others[name], default=None)
+        comparison = "" if best is None else f"; best baseline ({best}): {others[best]:.1%}"
+        yield f"{metrics['test']['unseen_items'][key]:.1%}", f"unseen_items top-{k}{comparison}"
     if "coverage" in metrics:
         share = metrics["coverage"][tables.OURS]["top_100"]
         yield f"{share:.0%}", "of the catalogue is among some user's 100 best items"
-    name, index = min(metrics["index"].items(), key=lambda one: one[1]["recall_at_100"])
+    name, index = min(metrics["index"].items(), key=lambda item: item[1]["recall_at_100"])
     yield f"{index['recall_at_100']:.1%}", f"recall@100 of the index {name}"
     if "train_seconds" in metrics:
         yield f"{metrics['train_seconds']:,.1f} s", "training time"
@@ -108,7 +108,7 @@ def _index(name: str, index: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "kind": index["kind"].replace("_", " "),
         "points": {
-            title: tables.index_points(some) for title, some in points.items() if len(some) > 1
+            title: tables.index_points(rows) for title, rows in points.items() if len(rows) > 1
         },
         "frontier": _frontier(index),
     }
@@ -126,7 +126,7 @@ def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
         inner = value if isinstance(value, Mapping) else {"": value}
-        flat |= {f"{key}.{name}" if name else key: one for name, one in inner.items()}
+        flat |= {f"{key}.{name}" if name else key: item for name, item in inner.items()}
     return flat
 
 

@@ -22,10 +22,10 @@ _MARKERS = "osD^vPX"
 # Matplotlib needs real colours. These are replaced by the page's colours in the SVG.
 _TEXT, _GRID = "#010101", "#020202"
 _SERIES = [f"#0300{number:02x}" for number in range(SERIES)]
-_IN_PAGE = {_TEXT: "currentColor", _GRID: "var(--grid)"} | {
+_PAGE_COLORS = {_TEXT: "currentColor", _GRID: "var(--grid)"} | {
     color: f"var(--series-{number})" for number, color in enumerate(_SERIES)
 }
-_LOOK: dict[Any, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.size": 10,
@@ -52,7 +52,7 @@ def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: st
 
     ``rows`` are the slices, as in metrics.json, and ``x_label`` names the quantity they divide.
     """
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.5, 3.8), layout="constrained")
         axes = figure.subplots()
         for number, model in enumerate(rows[0]["top_100"]):
@@ -75,14 +75,14 @@ def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) 
     panels = {"training loss": curve["loss"]}
     if curve.get("validation"):
         panels["unseen_items top-100, validation rows"] = curve["validation"]
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.5, 2.9), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for one, (title, values) in zip(axes, panels.items(), strict=True):
-            _line(one, curve["epoch"], values, 0, title)
-            one.set_title(title, loc="left", fontsize=10)
-            one.set_xlabel("epoch")
-            one.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for panel, (title, values) in zip(axes, panels.items(), strict=True):
+            _line(panel, curve["epoch"], values, 0, title)
+            panel.set_title(title, loc="left", fontsize=10)
+            panel.set_xlabel("epoch")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(figure, name, label)
 
 
@@ -95,7 +95,7 @@ def frontier(index: Mapping[str, Any], name: str, label: str) -> str:
     size = index["frontier"][0]["items"]
     chosen = next(point for point in index["by_k"] if point["k"] == k)
     others = [point for point in index["tried"] if point["items"] == size and point != chosen]
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.5, 3.4), layout="constrained")
         axes = figure.subplots()
         x, y = _coordinates(index["frontier"])
@@ -110,8 +110,8 @@ def frontier(index: Mapping[str, Any], name: str, label: str) -> str:
         target = index["target_recall"]
         axes.axvline(target, color=_TEXT, linewidth=0.8, linestyle=":", label="target")
         axes.set_yscale("log")
-        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            which(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            set_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.set_xlabel(f"recall@{k}")
         axes.set_ylabel("queries/s, batch of 32")
         figure.legend(loc="outside upper left", ncols=4)
@@ -138,12 +138,12 @@ def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _line(axes: Axes, x: Sequence[float], values: Sequence[float], number: int, label: str) -> None:
     """Draw a line. The first one, ours, is solid and wide; all differ in colour and marker."""
-    look = number % SERIES
+    style = number % SERIES
     axes.plot(
         x,
         values,
-        color=_SERIES[look],
-        marker=_MARKERS[look],
+        color=_SERIES[style],
+        marker=_MARKERS[style],
         markersize=5,
         linewidth=2.4 if number == 0 else 1.3,
         linestyle="-" if number == 0 else "--",
@@ -155,11 +155,11 @@ def _line(axes: Axes, x: Sequence[float], values: Sequence[float], number: int, 
 def _svg(figure: Figure, name: str, label: str) -> str:
     """Return the figure as an SVG element whose identifiers begin with ``name``."""
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    for color, in_page in _IN_PAGE.items():
-        text = text.replace(color, in_page)
+    for color, page_color in _PAGE_COLORS.items():
+        text = text.replace(color, page_color)
     return text.replace("<svg", f"<svg role='img' aria-label={quoteattr(label)}", 1)

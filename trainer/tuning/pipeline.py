@@ -56,12 +56,12 @@ def tune(
         TuningError: no trial finished.
         OSError: the file cannot be written.
     """
-    # First of all, so that a directory that cannot be created fails at once.
+    # Create the directory before the search, so that a failure shows at once.
     output.parent.mkdir(parents=True, exist_ok=True)
     kind, share = settings.split.kind, settings.split.test_share
     train = split.split(dataset.interactions, kind, share, settings.seed).train
     parts = split.split(train, kind, _VALIDATION_SHARE, settings.seed + 2)
-    # The test rows are out of reach from here on.
+    # From here on, nothing can read the test rows.
     dataset = replace(dataset, interactions=parts.train)
     console.print(
         f"Training on {len(parts.train):,} interactions of {dataset.name}, "
@@ -73,25 +73,27 @@ def tune(
     start = resolve(start, dataset, parts.train)
     has_features = dataset.item_features is not None and len(dataset.item_features.columns) > 0
     has_features = has_features and len(start.model.item_features) > 0
-    searched = space.distributions(start, item_features=has_features)
+    bounds = space.distributions(start, item_features=has_features)
     objective = Objective(dataset, parts, METRICS[metric])
     started = time.monotonic()
 
     def best(study: optuna.Study) -> config.Config:
-        return space.configured(start, search.finished(study)[0].params)
+        return space.with_parameters(start, search.finished(study)[0].params)
 
     def after_trial(study: optuna.Study) -> None:
         line.after_trial(study)
-        # After every trial, so that a process that is killed leaves the best result so far.
+        # Write after every trial, so that a killed process leaves the best result so far.
         if search.finished(study):
             comments = _comments(dataset, metric, study, time.monotonic() - started)
             config.write(output, best(study), preset, comments)
 
     with terminal.ProgressLine(console, seconds) as line:
         study = search.search(
-            lambda parameters, time_left: objective(space.configured(start, parameters), time_left),
-            searched,
-            space.starting_point(start, searched),
+            lambda parameters, time_left: objective(
+                space.with_parameters(start, parameters), time_left
+            ),
+            bounds,
+            space.starting_point(start, bounds),
             seconds=seconds,
             trials=trials,
             seed=settings.seed,
@@ -103,7 +105,9 @@ def tune(
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """Returns the metric of a configuration; all are evaluated on the same validation rows.
+    """Trains with a configuration and returns its metric on validation rows.
+
+    All configurations are evaluated on the same rows.
 
     Attributes:
         dataset: the users, the items and their features.
@@ -121,7 +125,7 @@ class Objective:
         ``time_left`` is called after every epoch; training stops when it returns False.
 
         Raises:
-            TrialFailed: the time is over before the last epoch, memory runs out, or training
+            TrialFailed: the time budget ends before the last epoch, memory runs out, or training
                 diverges.
             DataError: the configuration names columns that do not exist.
         """
@@ -131,8 +135,8 @@ class Objective:
                 self.parts.train,
                 settings,
                 Console(quiet=True),
-                # A loss that is not finite stays so: end the trial early.
-                go_on=lambda loss: math.isfinite(loss) and time_left(),
+                # A loss that is not finite never recovers, so the trial ends early.
+                should_continue=lambda loss: math.isfinite(loss) and time_left(),
             )
             done, epochs = len(model.curve.loss), settings.training.epochs
             if done < epochs:

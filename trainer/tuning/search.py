@@ -11,13 +11,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from trainer.errors import TuningError
 
-# Trials before the sampler starts to learn. Optuna's default of ten would be random ones. A search
-# has tens of trials, and the first is a good guess, so the sampler starts from that one at once.
-_UNGUIDED_TRIALS = 1
+# The number of trials before the sampler starts to learn. Optuna's default is ten random trials. A
+# search has only tens of trials and starts from a good guess, so the sampler learns from the first.
+_STARTUP_TRIALS = 1
 _REASON = "reason"
 
-#: Runs one trial. Takes its parameters, and a function to ask after every epoch whether there is
-#: time for another one. Returns the value to maximize.
+#: Runs one trial. Takes its parameters, and a function to call after every epoch that tells whether
+#: there is time for another one. Returns the value to maximize.
 RunTrial = Callable[[Mapping[str, Any], Callable[[], bool]], float]
 
 
@@ -27,7 +27,7 @@ class TrialFailed(Exception):
 
 def search(
     run_trial: RunTrial,
-    searched: Mapping[str, BaseDistribution],
+    bounds: Mapping[str, BaseDistribution],
     start: Mapping[str, Any],
     *,
     seconds: float,
@@ -44,7 +44,7 @@ def search(
 
     Args:
         run_trial: runs one trial. If it raises TrialFailed, the search continues with the next.
-        searched: the parameters and their bounds.
+        bounds: the range of each parameter.
         start: a value for each parameter, for the first trial.
         seconds: no trial and no epoch begins later than this.
         trials: the largest number of trials; None for no limit.
@@ -56,7 +56,7 @@ def search(
         TuningError: no trial finished.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_UNGUIDED_TRIALS)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.enqueue_trial(dict(start))
     end = clock() + seconds
@@ -68,7 +68,7 @@ def search(
         for _ in itertools.count() if trials is None else range(trials):
             if not time_left():
                 break
-            trial = study.ask(dict(searched))
+            trial = study.ask(dict(bounds))
             try:
                 study.tell(trial, run_trial(trial.params, time_left))
             except TrialFailed as error:
@@ -88,7 +88,7 @@ def search(
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that have a value, best first; earlier ones first among equals."""
+    """Return the trials that have a value, best first. Among equals, earlier trials come first."""
     done = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     return sorted(done, key=lambda trial: (-trial.values[0], trial.number))
 

@@ -1,8 +1,8 @@
-"""Defines which settings are searched, and their bounds.
+"""Defines the settings that are searched, and their bounds.
 
 A share is searched over its whole range. All other settings are searched on a logarithmic scale,
-up to a factor above and below their starting value, because the starting configuration reflects
-the data better than fixed bounds could. Bounds never exceed a setting's own range, and always
+up to a factor above and below their starting value, because the starting configuration fits the
+data better than fixed bounds could. Bounds never exceed a setting's own range, and always
 include the starting value.
 """
 
@@ -18,7 +18,7 @@ from config_fields import rule_of
 from trainer import config
 from trainer.config import Config
 
-# Enough to tell two trials apart, and easy to read in a file.
+# Enough digits to tell two trials apart, and few enough to read in a file.
 _SIGNIFICANT_DIGITS = 3
 
 
@@ -55,12 +55,12 @@ def distributions(start: Config, *, item_features: bool) -> dict[str, BaseDistri
     return {key: _bounds(start, key) for key in _FACTORS if used.get(key, True)}
 
 
-def starting_point(start: Config, searched: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def starting_point(start: Config, bounds: Mapping[str, BaseDistribution]) -> dict[str, Any]:
     """Return the values that the searched settings have in ``start``."""
-    return {key: _value(start, key) for key in searched}
+    return {key: _value(start, key) for key in bounds}
 
 
-def configured(start: Config, parameters: Mapping[str, Any]) -> Config:
+def with_parameters(start: Config, parameters: Mapping[str, Any]) -> Config:
     """Return ``start`` with a trial's parameters; values that differ from ``start`` are rounded."""
     changes = (
         (key, value if value == _value(start, key) else _rounded(value))
@@ -71,7 +71,7 @@ def configured(start: Config, parameters: Mapping[str, Any]) -> Config:
 
 def _bounds(start: Config, key: str) -> BaseDistribution:
     section, _, name = key.partition(".")
-    (rule,) = (rule_of(one) for one in fields(getattr(start, section)) if one.name == name)
+    (rule,) = (rule_of(field) for field in fields(getattr(start, section)) if field.name == name)
     factor, value = _FACTORS[key], _value(start, key)
     if not factor:
         return FloatDistribution(rule.low, rule.high)

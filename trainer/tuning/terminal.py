@@ -12,7 +12,7 @@ from rich.text import Text
 
 from trainer.tuning.search import finished, reason
 
-_TRIALS_SHOWN = 5
+_TRIALS_TRIALS_SHOWN = 5
 
 
 class _TimeLeft(ProgressColumn):
@@ -58,7 +58,7 @@ class ProgressLine:
 
 def show(console: Console, study: optuna.Study, metric: str) -> None:
     """Print the best trials side by side, with the importance of each setting."""
-    best = finished(study)[:_TRIALS_SHOWN]
+    best = finished(study)[:_TRIALS_TRIALS_SHOWN]
     importances = _importances(study)
     table = Table(title="Best trials", title_justify="left")
     for heading in ("", *(f"trial {trial.number + 1}" for trial in best)):
@@ -79,7 +79,7 @@ def _format(value: float) -> str:
 
 def _importances(study: optuna.Study) -> dict[str, float]:
     """Return the importance of each setting, summing to 1; empty if there are too few trials."""
-    if len(finished(study)) < _TRIALS_SHOWN:
+    if len(finished(study)) < _TRIALS_TRIALS_SHOWN:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     return optuna.importance.get_param_importances(study, evaluator=evaluator)

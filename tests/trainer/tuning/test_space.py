@@ -19,7 +19,7 @@ def test_search_can_start_from_every_preset(preset: str, objective: str) -> None
     start = _resolved(preset, "training.negatives=100", f"training.objective={objective}")
     searched = space.distributions(start, item_features=True)
     point = space.starting_point(start, searched)
-    assert space.configured(start, point) == start
+    assert space.with_parameters(start, point) == start
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     study.enqueue_trial(point)
     first, *others = (study.ask(searched).params for _ in range(30))
@@ -27,7 +27,7 @@ def test_search_can_start_from_every_preset(preset: str, objective: str) -> None
     assert first == point
     assert all(searched[key]._contains(value) for key, value in point.items())
     for parameters in others:
-        changed = space.configured(start, parameters)
+        changed = space.with_parameters(start, parameters)
         assert changed != start
         assert changed.training.epochs <= 2 * start.training.epochs
 

@@ -1,4 +1,4 @@
-"""Chooses how deep a searcher searches: the cheapest depth that reaches the recall target."""
+"""Search-depth tuning: finds the cheapest depth at which a searcher reaches the recall target."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from trainer.index.scann.searcher import EXHAUSTIVE, Depth, Design, Searcher
 from trainer.index.workload import BATCH_SIZE, Latency, RecallEstimate, Workload
 
 # Candidates rescored per result. The first tuple is tried from the largest to the smallest; the
-# second only where even the largest of the first does not reach the target.
+# second only if even the largest of the first does not reach the target.
 _RESCORED_PER_K = (10.0, 5.0, 3.0, 2.0, 1.5, 1.2)
 _MORE_RESCORED_PER_K = (30.0, 100.0)
 _MIN_RESCORED = 20
@@ -112,15 +112,17 @@ class DepthTuner:
     def cheapest(self, k: int, max_leaves_share: float = 1.0) -> OperatingPoint | None:
         """Return the cheapest operating point for k results that reaches the target.
 
-        None means that no depth reaches it with up to this share of the leaves searched.
+        Return None if no depth that searches up to this share of the leaves reaches the target.
         """
-        points = [self._point(*found) for found in self._sufficient_depths(k, max_leaves_share)]
+        points = [
+            self._point(*sufficient) for sufficient in self._sufficient_depths(k, max_leaves_share)
+        ]
         return min(points, key=lambda point: point.cost, default=None)
 
     def frontier(self, chosen: Depth) -> list[OperatingPoint]:
         """Measure smaller and larger depths than the chosen one, to plot recall against speed.
 
-        An exhaustive searcher has none, because it has no depth.
+        The result is empty for an exhaustive searcher, which has no search depth.
         """
         if not chosen.rescored:
             return []
@@ -148,21 +150,21 @@ class DepthTuner:
         if k == size:
             return [(Depth(k, design.leaves, size), 1.0)]
         leaf_counts = _leaf_counts(design.leaves, max_leaves_share)
-        found: list[tuple[Depth, float]] = []
+        sufficient: list[tuple[Depth, float]] = []
         first = 0
         for per_k in _RESCORED_PER_K:
             rescored = min(max(round(per_k * k), _MIN_RESCORED), size)
             fewest = self._fewest_leaves(k, rescored, leaf_counts[first:])
             if fewest is None:
                 break
-            found.append(fewest)
+            sufficient.append(fewest)
             # With fewer rescored candidates, at least as many leaves are needed.
             first = leaf_counts.index(fewest[0].leaves_searched)
         for per_k in _MORE_RESCORED_PER_K:
             rescored = min(round(per_k * max(k, _MIN_K_FOR_MORE)), size)
-            if not found and (fewest := self._fewest_leaves(k, rescored, leaf_counts)):
-                found.append(fewest)
-        return found
+            if not sufficient and (fewest := self._fewest_leaves(k, rescored, leaf_counts)):
+                sufficient.append(fewest)
+        return sufficient
 
     def _fewest_leaves(
         self, k: int, rescored: int, leaf_counts: list[int]

@@ -83,13 +83,13 @@ class ScannBuilder(IndexBuilder):
     """Builds the fastest ScaNN index that reaches the recall target on this machine."""
 
     def __init__(self, kind: str, config: ScannConfig) -> None:
-        """Take the arguments of :class:`Tuner` that do not depend on the vectors."""
+        """Keep the kind and the settings of the searchers to try."""
         self._kind, self._config = kind, config
 
     def build(
         self, vectors: NDArray[np.float32], queries: Queries, target_recall: float, notify: Notify
     ) -> ScannIndex:
-        notify(f"Searching for the fastest index that finds {target_recall:.0%}")
+        notify(f"Searching for the fastest index with a recall@100 of {target_recall:.0%}")
         tuner = Tuner(vectors, queries, self._kind, self._config, target_recall, notify)
         return ScannIndex(vectors, tuner.tune())
 

@@ -41,23 +41,23 @@ TUNED_KS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 # An approximate searcher is chosen over an exact one only if it is this many times as fast.
 _REQUIRED_SPEEDUP = 1.5
 # Below this many items, the overhead of a call exceeds the time for scoring all of them.
-_APPROXIMATE_FROM = 1_000
-# Kinds that score the whole catalogue are not tried above, partitions not below these sizes.
-_SCORE_ALL_UP_TO = 200_000
-_PARTITIONS_FROM = 20_000
-# Each of the 16 values of a hash code is learnt from an item.
+_MIN_APPROXIMATE_ITEMS = 1_000
+# Kinds that score the whole catalogue are tried up to the first size, partitions from the second.
+_MAX_SCORE_ALL_ITEMS = 200_000
+_MIN_PARTITIONS_ITEMS = 20_000
+# A hash code has 16 values, and each is learnt from at least one item.
 _MIN_HASHED = 16
 # Dimensions per block and anisotropic threshold, tried on a sample of this many items.
 _HASHING_CANDIDATES = ((2, 0.2), (2, 0.1), (2, 0.3), (4, 0.2))
 _HASHING_SAMPLE = 200_000
-# Leaves as multiples of the square root of the number of items, tried on a sample of this many.
+# Leaves as multiples of the square root of the number of items, tried on a sample of this size.
 _LEAVES_PER_SQRT_ITEMS = (1.0, 2.0, 4.0)
 _PARTITIONS_SAMPLE = 1_000_000
 # Partitions do not pay off if more of them than this have to be searched for k = 100.
 _MAX_LEAVES_SHARE = 0.3
 
 
-class _Tried(NamedTuple):
+class _TriedSearcher(NamedTuple):
     """A searcher that reaches the target, and its cheapest operating point at k = 100."""
 
     searcher: Searcher
@@ -65,7 +65,7 @@ class _Tried(NamedTuple):
 
 
 class Tuner:
-    """Builds the fastest searcher that finds ``target_recall`` of the true best."""
+    """Builds the fastest searcher whose recall reaches the target."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Tuner:
             notify: called with progress messages.
 
         Raises:
-            IndexTuningError: the settings do not suit N.
+            IndexTuningError: the catalogue is too small for the settings.
         """
         self._started = time.perf_counter()
         self._config, self._target, self._notify = config, target_recall, notify
@@ -103,7 +103,7 @@ class Tuner:
         """Choose the searcher and its search depths.
 
         Raises:
-            IndexTuningError: no searcher reaches the target; the message names the nearest.
+            IndexTuningError: no searcher reaches the target; the message names the best one.
         """
         searcher, point = self._choose()
         depth_tuner = DepthTuner(self._workload, searcher, self._target)
@@ -117,9 +117,9 @@ class Tuner:
             seconds=time.perf_counter() - self._started,
         )
 
-    def _choose(self) -> _Tried:
+    def _choose(self) -> _TriedSearcher:
         """Return the best searcher at k = 100."""
-        best: _Tried | None = None
+        best: _TriedSearcher | None = None
         for kind in self._kinds:
             self._notify(f"Trying {kind.replace('_', ' ')}")
             tried = self._try_partitions() if kind == PARTITIONS else self._try_kind(kind)
@@ -132,8 +132,8 @@ class Tuner:
         if best is None:
             recall, kind = self._best_miss
             raise IndexTuningError(
-                f"index.target_recall {self._target:g} at k = {self._k} is not reached by "
-                f"{', '.join(self._kinds)}: {kind} came nearest, with {recall:.4f}. Lower the "
+                f"no index reaches index.target_recall {self._target:g} at k = {self._k}. Of the "
+                f"kinds {', '.join(self._kinds)}, {kind} came closest with {recall:.4f}. Lower the "
                 f"target, or set index.kind to {BRUTE_FORCE}, which is exact"
             )
         return best
@@ -164,18 +164,18 @@ class Tuner:
             return f"the only kind for {self._size:,} items"
         if kind == BRUTE_FORCE:
             return f"exact, and no other kind was {_REQUIRED_SPEEDUP} times as fast"
-        return f"the fastest that found {self._target:g} of the true best"
+        return f"the fastest kind with a recall of at least {self._target:g}"
 
-    def _try_kind(self, kind: str) -> _Tried | None:
+    def _try_kind(self, kind: str) -> _TriedSearcher | None:
         design = replace(self._hashing, kind=kind, leaves=0) if kind == HASHING else Design(kind)
         return self._try(self._workload, design)
 
-    def _try_partitions(self) -> _Tried | None:
-        """Try the given number of leaves, or the best of several, found on a sample."""
+    def _try_partitions(self) -> _TriedSearcher | None:
+        """Try the configured number of leaves, or the best of several numbers on a sample."""
         if self._config.leaves:
             return self._try(self._workload, replace(self._hashing, leaves=self._config.leaves))
         sample = self._sample(_PARTITIONS_SAMPLE)
-        best: _Tried | None = None
+        best: _TriedSearcher | None = None
         best_factor = 0.0
         for factor in _LEAVES_PER_SQRT_ITEMS:
             leaves = round(factor * math.sqrt(len(sample.vectors)))
@@ -209,14 +209,14 @@ class Tuner:
         return min(points, key=lambda point: point.cost).design if points else designs[0]
 
     def _sample(self, items: int) -> Workload:
-        """Return a workload over up to so many items of the catalogue."""
+        """Return a workload over a sample of at most ``items`` items."""
         if self._size <= items:
             return self._workload
         rows = np.sort(np.random.default_rng(0).choice(self._size, items, replace=False))
         return Workload(self._workload.vectors[rows], self._queries, [self._k])
 
-    def _try(self, workload: Workload, design: Design) -> _Tried | None:
-        """Build a searcher and find its cheapest depth at k = 100; None if none suffices."""
+    def _try(self, workload: Workload, design: Design) -> _TriedSearcher | None:
+        """Build a searcher; return None if no depth reaches the target at k = 100."""
         searcher = Searcher(workload.vectors, design)
         max_leaves_share = 1.0 if len(self._kinds) == 1 else _MAX_LEAVES_SHARE
         depth_tuner = DepthTuner(workload, searcher, self._target)
@@ -225,7 +225,7 @@ class Tuner:
             self._best_miss = max(self._best_miss, (depth_tuner.best_miss, design.kind))
             return None
         self._tried.append(point)
-        return _Tried(searcher, point)
+        return _TriedSearcher(searcher, point)
 
 
 def _check_size(size: int, kind: str, config: ScannConfig) -> None:
@@ -240,8 +240,8 @@ def _check_size(size: int, kind: str, config: ScannConfig) -> None:
 
 
 def _kinds_for(size: int) -> list[str]:
-    """Return the kinds to try for a catalogue of this size, from the simplest on."""
-    if size < _APPROXIMATE_FROM:
+    """Return the kinds to try for a catalogue of this size, the simplest first."""
+    if size < _MIN_APPROXIMATE_ITEMS:
         return [BRUTE_FORCE]
-    kinds = [BRUTE_FORCE, QUANTIZED, HASHING] if size <= _SCORE_ALL_UP_TO else []
-    return kinds + ([PARTITIONS] if size >= _PARTITIONS_FROM else [])
+    kinds = [BRUTE_FORCE, QUANTIZED, HASHING] if size <= _MAX_SCORE_ALL_ITEMS else []
+    return kinds + ([PARTITIONS] if size >= _MIN_PARTITIONS_ITEMS else [])

@@ -1,4 +1,4 @@
-"""The candidate tower, which embeds items, also new and changed ones after training."""
+"""The candidate tower, which embeds items, including those added or changed after training."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -18,8 +18,8 @@ Array = TypeVar("Array", bound=NDArray[np.generic])
 class CandidateTower(tf.keras.Model):
     """Adds an item's id embedding and feature embeddings, and normalizes if so configured.
 
-    It has ``features``, float32 [N, F], of its N items. ``trained``, bool [N], is True for items
-    with training rows. An item without any has features only, and its embedding is scaled down.
+    ``features``, float32 [N, F], describe its N items. ``trained``, bool [N], is True for items
+    with training rows. All other items have features only, and their embeddings are scaled down.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class CandidateTower(tf.keras.Model):
         return self._embedding.trained_weights()
 
     def assign(self, weights: EntityWeights) -> None:
-        """Replace the weights by those of another tower of the same N items."""
+        """Replace the weights with those of another tower of the same N items."""
         self._embedding.assign(weights)
 
 

@@ -60,7 +60,7 @@ class EntityEmbedding(tf.keras.layers.Layer):
         self._has_features = features.shape[1] > 0
         self._id_dropout = id_dropout
         if self._has_features:
-            # Zeros, so that features without training rows have no effect.
+            # Start at zero, so that features without training rows have no effect.
             self._feature_vectors = self.add_weight("features", (features.shape[1], dim))
             self._feature_vectors.assign(tf.zeros_like(self._feature_vectors))
             self._offsets = tf.constant(features.indptr, tf.int32)
@@ -83,7 +83,7 @@ class EntityEmbedding(tf.keras.layers.Layer):
         return EntityWeights(self._ids_table().numpy() * self._trained.numpy()[:, None], features)
 
     def assign(self, weights: EntityWeights) -> None:
-        """Replace the weights by those of another layer with the same N, F and D."""
+        """Replace the weights with those of another layer with the same N, F and D."""
         self._ids_table().assign(weights.ids)
         if self._has_features:
             self._feature_vectors.assign(weights.features)

@@ -51,8 +51,8 @@ class Step:
         target_weights: float [T].
         target_ratings: float [T]; zeros without ratings.
         candidates: int [C], positions in the catalogue.
-        log_expected: float [C], logarithm of the expected number of times that each candidate is
-            one.
+        log_expected: float [C], logarithm of the number of times that each candidate is expected
+            among the candidates of a step.
     """
 
     users: NDArray[np.integer]
@@ -98,8 +98,8 @@ class Batches:
         self._random = np.random.default_rng(seed)
         self._counts = np.bincount(histories.items, minlength=items)
         self._full = config.objective == "full_softmax"
-        every_row, users = np.arange(len(histories.items)), np.flatnonzero(histories.lengths > 1)
-        self._examples = every_row if self._by_row else users
+        all_rows, users = np.arange(len(histories.items)), np.flatnonzero(histories.lengths > 1)
+        self._examples = all_rows if self._by_row else users
 
     def __len__(self) -> int:
         """The number of steps per epoch."""
@@ -114,41 +114,41 @@ class Batches:
 
     def _step_by_user(self, users: NDArray[np.int64]) -> Step:
         """Divide the items of each of ``users`` into a history and targets."""
-        whole = self._histories.take(users)
-        rows, ages = whole.rows(), whole.ages()
-        lengths = whole.lengths
+        full = self._histories.take(users)
+        rows, ages = full.rows(), full.ages()
+        lengths = full.lengths
         if self._future:
             share = self._random.uniform(*_FUTURE_SHARE, len(users))
-            later = np.clip((lengths * share).astype(np.int64), 1, lengths - 1)
-            kept = ages >= later[rows]
+            targets_each = np.clip((lengths * share).astype(np.int64), 1, lengths - 1)
+            kept = ages >= targets_each[rows]
         else:
             share = self._random.uniform(*_KEPT_SHARE, len(users))
             kept = self._random.random(len(rows)) < share[rows]
             # Every user needs at least one target.
             all_kept = np.flatnonzero(np.bincount(rows[~kept], minlength=len(users)) == 0)
             position = self._random.integers(lengths[all_kept])
-            kept[whole.offsets[all_kept] + position] = False
-        # Items of the past are no valid answers to what comes next.
+            kept[full.offsets[all_kept] + position] = False
+        # Past items are not valid predictions of what comes next.
         kept_weight = 0.0 if self._future else self._config.kept_weight
         weights = np.where(kept, kept_weight, 1.0)
         is_target = weights > 0
-        targets = whole.items[is_target]
+        targets = full.items[is_target]
         candidates, columns, log_expected = self._candidates(targets)
-        query = whole.keep(kept).newest(self._history_length)
+        query = full.keep(kept).newest(self._history_length)
         return Step(
             *(users, query, rows[is_target], columns, weights[is_target]),
-            *(_ratings(whole)[is_target], candidates, log_expected),
+            *(_ratings(full)[is_target], candidates, log_expected),
         )
 
-    def _step_by_row(self, places: NDArray[np.int64]) -> Step:
-        """Make one query per target; ``places`` are positions of targets in ``histories.items``."""
+    def _step_by_row(self, positions: NDArray[np.int64]) -> Step:
+        """Make one query for each target, given the ``positions`` of targets in the histories."""
         histories = self._histories
-        users = np.searchsorted(histories.offsets, places, side="right") - 1
-        nothing = Histories(np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32))
-        query = histories.take(users) if self._history_length else nothing
-        targets = histories.items[places]
+        users = np.searchsorted(histories.offsets, positions, side="right") - 1
+        no_histories = Histories(np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32))
+        query = histories.take(users) if self._history_length else no_histories
+        targets = histories.items[positions]
         if self._future:
-            age = histories.offsets[1:][users] - 1 - places
+            age = histories.offsets[1:][users] - 1 - positions
             query = query.keep(query.ages() > age[query.rows()])
         else:
             query = query.keep(query.items != targets[query.rows()])
@@ -157,11 +157,11 @@ class Batches:
         probability = np.maximum(self._counts, 1) / self._counts.sum()
         log_expected = np.log(probability[candidates])
         log_expected[len(targets) :] = np.log(self._draw_probability()[negatives])
-        number = np.arange(len(places))
+        numbers = np.arange(len(positions))
         query = query.newest(self._history_length)
-        weights = np.ones(len(places))
-        ratings = _ratings(histories)[places]
-        return Step(users, query, number, number, weights, ratings, candidates, log_expected)
+        weights = np.ones(len(positions))
+        ratings = _ratings(histories)[positions]
+        return Step(users, query, numbers, numbers, weights, ratings, candidates, log_expected)
 
     def _candidates(
         self, targets: NDArray[np.int32]

@@ -1,4 +1,4 @@
-"""Keras callbacks: a progress bar, and the end of training before the last epoch."""
+"""Keras callbacks: a progress bar and early stopping."""
 
 from collections.abc import Callable
 from typing import Self
@@ -25,7 +25,7 @@ class ProgressBar(tf.keras.callbacks.Callback):
         return self
 
     def __exit__(self, *error: object) -> None:
-        # Also after an error, whose message a live bar would garble.
+        # Stop after an error as well, because a live bar would garble its message.
         self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
@@ -43,8 +43,8 @@ class ProgressBar(tf.keras.callbacks.Callback):
 class BestEpoch(tf.keras.callbacks.Callback):
     """Ends training when validation stops improving, and restores the best epoch.
 
-    ``measure`` returns the current model's metric, of which higher is better; that of every epoch
-    is appended to ``values``. Training ends after ``patience`` epochs without a better metric.
+    ``measure`` returns the metric of the current model, where higher is better. The metric of every
+    epoch is appended to ``values``. Training ends after ``patience`` epochs without improvement.
     """
 
     def __init__(self, measure: Callable[[], float], values: list[float], patience: int) -> None:
@@ -69,13 +69,13 @@ class BestEpoch(tf.keras.callbacks.Callback):
 
 
 class StopOnRequest(tf.keras.callbacks.Callback):
-    """Ends training when ``go_on``, which gets the loss of the epoch, returns False."""
+    """Ends training when ``should_continue``, called with the loss of each epoch, returns False."""
 
-    def __init__(self, go_on: Callable[[float], bool]) -> None:
+    def __init__(self, should_continue: Callable[[float], bool]) -> None:
         super().__init__()
-        self._go_on = go_on
+        self._should_continue = should_continue
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Ask whether to continue."""
-        if not self._go_on((logs or {})["total_loss"]):
+        if not self._should_continue((logs or {})["total_loss"]):
             self.model.stop_training = True

@@ -22,8 +22,8 @@ def resolve(config: Config, dataset: Dataset, rows: Interactions) -> Config:
         objective = "full_softmax" if items <= FULL_SOFTMAX_UP_TO else "sampled_softmax"
     targets = training.targets
     if targets == "auto":
-        timed = rows.timestamps is not None
-        targets = "future" if config.split.kind != "random" and timed else "random"
+        has_timestamps = rows.timestamps is not None
+        targets = "future" if config.split.kind != "random" and has_timestamps else "random"
     batch_size = training.batch_size
     if not batch_size:
         # The optimizer updates the whole catalogue in every step, so that larger data needs larger

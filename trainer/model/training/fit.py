@@ -36,7 +36,7 @@ def train(
     config: Config,
     console: Console,
     log_dir: Path | None = None,
-    go_on: Callable[[float], bool] | None = None,
+    should_continue: Callable[[float], bool] | None = None,
 ) -> TrainedModel:
     """Train on ``rows``; users without training rows stay unknown to the model.
 
@@ -49,7 +49,7 @@ def train(
         config: the configuration of the run.
         console: shows the progress.
         log_dir: directory for TensorBoard's logs; None writes no logs.
-        go_on: called with the loss of every epoch; training ends when it returns False.
+        should_continue: called with the loss of every epoch; training ends when it returns False.
 
     Raises:
         DataError: the configuration names columns that do not exist, no user has two items to learn
@@ -61,18 +61,20 @@ def train(
     settings = config.training
     parts = _split_off_validation(rows, config, console) if settings.validation_share else None
     if parts is None:
-        run = _Training(dataset, rows, None, config, console, log_dir, go_on).fit(settings.epochs)
+        run = _Training(dataset, rows, None, config, console, log_dir, should_continue).fit(
+            settings.epochs
+        )
     else:
-        run = _Training(dataset, parts.train, parts.test, config, console, log_dir, go_on)
+        run = _Training(dataset, parts.train, parts.test, config, console, log_dir, should_continue)
         run.fit(settings.epochs)
         if settings.refit:
             curve = run.curve
             console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
-            # A directory of its own, because TensorBoard would draw both trainings as one line.
+            # A separate directory, because TensorBoard would draw both trainings as one line.
             refit_log_dir = None if log_dir is None else log_dir / "refit"
-            run = _Training(dataset, rows, None, config, console, refit_log_dir, go_on).fit(
-                curve.best_epoch
-            )
+            run = _Training(
+                dataset, rows, None, config, console, refit_log_dir, should_continue
+            ).fit(curve.best_epoch)
             run.curve = curve
     # Queries are computed from all training rows, including validation rows.
     trained = run.trained(histories.from_rows(rows, len(dataset.user_ids)))
@@ -87,7 +89,7 @@ def _split_off_validation(rows: Interactions, config: Config, console: Console) 
     """
     share = config.training.validation_share
     try:
-        # A seed other than that of the test split, which would cut the same random order again.
+        # This seed differs from that of the test split, which would repeat the same random order.
         parts = split.split(rows, config.split.kind, share, config.seed + 1)
         test = parts.test.of_sampled_users(_MAX_VALIDATION_USERS, config.seed)
         return replace(parts, test=test)
@@ -107,11 +109,11 @@ class _Training:
         config: Config,
         console: Console,
         log_dir: Path | None,
-        go_on: Callable[[float], bool] | None,
+        should_continue: Callable[[float], bool] | None,
     ) -> None:
         tf.keras.utils.set_random_seed(config.seed)
         self._config, self._console, self._log_dir = config, console, log_dir
-        self._go_on = go_on
+        self._should_continue = should_continue
         self._rows, self._validation_rows = rows, validation_rows
         self._counts = len(dataset.user_ids), len(dataset.item_ids)
         model = config.model
@@ -161,8 +163,8 @@ class _Training:
         callbacks: list[tf.keras.callbacks.Callback] = []
         if self._validation_rows is not None:
             callbacks.append(BestEpoch(self._validate, self.curve.validation, config.patience))
-        if self._go_on is not None:
-            callbacks.append(StopOnRequest(self._go_on))
+        if self._should_continue is not None:
+            callbacks.append(StopOnRequest(self._should_continue))
         if self._log_dir is not None:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(self._log_dir)))
         started = time.perf_counter()
@@ -179,19 +181,21 @@ class _Training:
             )
         return self
 
-    def trained(self, known: Histories | None = None) -> TrainedModel:
-        """Return the current model, with the histories ``known`` or those that it learns from.
+    def trained(self, known_histories: Histories | None = None) -> TrainedModel:
+        """Return the current model, with ``known_histories`` or the histories that it learns from.
 
         If queries depend on neither histories nor features, a user without training rows stays
-        unknown even if ``known`` has a history.
+        unknown even if ``known_histories`` has a history.
         """
         model = self._config.model
         has_query = model.history_length > 0 or self._user_features.size > 0
         return TrainedModel(
             query=self._model.query_tower.trained_weights(),
             candidate_vectors=embed_all(self._model.candidate_tower, self._counts[1]),
-            histories=known or self._histories,
-            known_users=known.lengths > 0 if known and has_query else self._known_users,
+            histories=known_histories or self._histories,
+            known_users=known_histories.lengths > 0
+            if known_histories and has_query
+            else self._known_users,
             items=ItemTowers(
                 self._item_features,
                 self._known_items,

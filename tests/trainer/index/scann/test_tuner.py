@@ -46,7 +46,7 @@ def test_much_faster_approximate_searcher_is_chosen(monkeypatch: pytest.MonkeyPa
     _fake_latency(monkeypatch, brute_force=1.0, quantized_brute_force=0.6, hashing=0.5)
     tuned = _tune(clustered(1_700, 1))
     assert tuned.searcher.design.kind == "hashing"
-    assert tuned.reason == "the fastest that found 0.95 of the true best"
+    assert tuned.reason == "the fastest kind with a recall of at least 0.95"
 
 
 def test_partitions_are_tried_for_a_large_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_small_catalogue_is_searched_exactly() -> None:
 
 
 def test_unreachable_target_names_the_nearest_kind() -> None:
-    message = r"0.9999 .* quantized_brute_force came nearest, with 0\.\d+"
+    message = r"0.9999 .* quantized_brute_force came closest with 0\.\d+"
     with pytest.raises(IndexTuningError, match=message):
         _tune(clustered(3_000, 1), "quantized_brute_force", target_recall=0.9999)
 
