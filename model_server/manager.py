@@ -40,11 +40,11 @@ class Version:
     """One version of one model.
 
     Attributes:
-        number: the name of its directory.
+        number: The name of its directory.
         state: START, LOADING, AVAILABLE, UNLOADING and END, in this order.
-        error: why the version could not be loaded.
-        servable: the loaded model while the version is AVAILABLE or UNLOADING.
-        in_flight: number of requests that use the servable.
+        error: Why the version could not be loaded.
+        servable: The loaded model while the version is AVAILABLE or UNLOADING.
+        in_flight: Number of requests that use the servable.
     """
 
     number: int
@@ -69,7 +69,7 @@ class Manager:
     def __init__(
         self, models_dir: Path, names: Sequence[str] = (), *, require_manifest: bool = False
     ) -> None:
-        """Serve the models called ``names``, or all of them. :meth:`poll` loads them."""
+        """Serve the models called ``names``, or all if it is empty. :meth:`poll` loads them."""
         self._models_dir = models_dir
         self._names = tuple(names)
         self._require_manifest = require_manifest
@@ -116,7 +116,7 @@ class Manager:
         Without a ``number``, the newest available version is used.
 
         Raises:
-            NotFound: the model or the version is not available.
+            NotFound: The model or the version is not available.
         """
         with self._changed:
             model = self._models.get(name)
@@ -139,7 +139,7 @@ class Manager:
         """Return one version, or all of them with the newest first and ended ones included.
 
         Raises:
-            NotFound: the model or the version does not exist.
+            NotFound: The model or the version does not exist.
         """
         with self._changed:
             model = self._models.get(name)

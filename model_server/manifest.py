@@ -23,7 +23,7 @@ def check(directory: Path, *, required: bool = False) -> None:
     who can write to the directory, and so can change the manifest as well.
 
     Raises:
-        LoadError: a file differs, is missing or is not listed; or the manifest is missing
+        LoadError: A file differs, is missing or is not listed; or the manifest is missing
             although it is required, or does not list the files.
     """
     listed = _listed_checksums(directory)

@@ -36,7 +36,7 @@ class Servable:
         """Load and warm up the SavedModel in ``directory``.
 
         Raises:
-            LoadError: the model cannot be loaded, or a warm-up record fails.
+            LoadError: The model cannot be loaded, or a warm-up record fails.
         """
         self._graph = tf.Graph()
         # -1 runs operations on the thread of the request, so small requests take a third less time.
@@ -81,13 +81,13 @@ class Servable:
     def run(
         self, signature_name: str, inputs: Mapping[str, Any], output_filter: Sequence[str]
     ) -> tuple[dict[str, NDArray[Any]], Any]:
-        """Run a signature on TensorProtos; return arrays by output name, and the SignatureDef.
+        """Run a signature on TensorProtos, and return arrays by output name and the SignatureDef.
 
         An empty ``signature_name`` means ``serving_default``, an empty ``output_filter``
         means all outputs.
 
         Raises:
-            ServingError: the signature is unknown, the request does not fit it, or an operation
+            ServingError: The signature is unknown, the request does not fit it, or an operation
                 of the graph failed.
         """
         name = signature_name or SERVING_DEFAULT

@@ -33,9 +33,9 @@ class ModelServer:
     """A gRPC server and the thread that polls for new versions.
 
     Attributes:
-        manager: the loaded versions.
-        port: the TCP port, or 0 before the server listens.
-        stopped: set it to make :meth:`start` return early.
+        manager: The loaded versions.
+        port: The TCP port, or 0 before the server listens.
+        stopped: Set it to make :meth:`start` return early.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class ModelServer:
         """Wait until every model is loaded, then open the port.
 
         Raises:
-            StartError: the TLS file is wrong, a model could not be loaded, or the port is in use.
+            StartError: The TLS file is wrong, a model could not be loaded, or the port is in use.
         """
         credentials = self._credentials()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -122,7 +122,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, and print a line when the server is ready.
 
     Raises:
-        StartError: see :meth:`ModelServer.start`.
+        StartError: See :meth:`ModelServer.start`.
     """
     # TensorFlow's modules are 350,000 objects that are never freed. A full garbage collection,
     # during which all requests wait, takes 180 ms with them and 5 ms without them.

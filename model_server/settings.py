@@ -12,8 +12,8 @@ class Settings(Validated):
     """The validated settings.
 
     Attributes:
-        models_dir: has one subdirectory per model, which has one subdirectory per version.
-        models: names of the models to serve; empty for every model in the directory.
+        models_dir: Has one subdirectory per model, which has one subdirectory per version.
+        models: Names of the models to serve; empty for every model in the directory.
     """
 
     models_dir: Path

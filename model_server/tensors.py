@@ -38,7 +38,7 @@ def decode(proto: Message) -> NDArray[Any]:
     array is filled with zeros or empty strings. Surplus values are ignored.
 
     Raises:
-        TensorParsingError: the dtype is not supported, the shape is unknown, negative or too
+        TensorParsingError: The dtype is not supported, the shape is unknown, negative or too
             large, or ``tensor_content`` does not fit it.
     """
     tensor: Any = proto

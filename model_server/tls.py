@@ -18,7 +18,7 @@ def credentials(file: Path) -> grpc.ServerCredentials:
     """Return the credentials of the server port.
 
     Raises:
-        TlsError: the file cannot be read, or a part of it is wrong. The message names the file
+        TlsError: The file cannot be read, or a part of it is wrong. The message names the file
             and the part, and never contains text of the file, which may be a private key.
     """
     config = _parse(file)

@@ -67,9 +67,9 @@ class Server:
         ``samples`` are the metrics of all workers that share the ports; None if there is only one.
 
         Raises:
-            StartError: an unknown trace exporter, a transport that does not work, or an unusable
+            StartError: An unknown trace exporter, a transport that does not work, or an unusable
                 certificate, key or token file.
-            ValueError: an unknown kind of seen store.
+            ValueError: An unknown kind of seen store.
         """
         self._settings = settings
         self._credentials = server_credentials(settings.tls_files)
@@ -110,7 +110,7 @@ class Server:
         """Open the port. The model server and the seen store may still be unavailable.
 
         Raises:
-            StartError: a port is taken.
+            StartError: A port is taken.
         """
         settings = self._settings
         self._add_services()

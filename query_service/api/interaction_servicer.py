@@ -37,7 +37,7 @@ class InteractionServicer:
 
 
 def _pairs(request: pb.RecordInteractionsRequest) -> list[Pair]:
-    """Return pairs of user and item id. InvalidRequest names the first field that breaks a rule."""
+    """Return pairs of user id and item id. Raises InvalidRequest for the first invalid field."""
     count = len(request.interactions)
     if not 1 <= count <= MAX_INTERACTIONS:
         raise InvalidRequest(

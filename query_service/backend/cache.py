@@ -28,10 +28,10 @@ class CachingModel:
         max_age_s: float,
         on_lookup: Callable[[bool], None] = lambda _hit: None,
     ) -> None:
-        """Keep up to ``size`` rankings; the least recently used one is dropped first.
+        """Keep up to ``size`` rankings, and drop the least recently used one first.
 
         ``current_version`` returns the version of the model, or None if it is not known yet.
-        ``on_lookup`` is called at each lookup with True if the cache holds the ranking.
+        ``on_lookup`` is called for each lookup, with True if the ranking was in the cache.
         """
         self._model = model
         self._current_version = current_version

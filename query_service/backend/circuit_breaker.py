@@ -52,7 +52,7 @@ class CircuitBreaker:
     async def fetch_batch(
         self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[RankedItems]:
-        """Ask the model. Raises ModelServerUnavailable while the breaker is open."""
+        """Call the model. Raises ModelServerUnavailable while the breaker is open."""
         self.check()
         self._trial_in_flight = is_trial = self._is_open
         loop = asyncio.get_running_loop()

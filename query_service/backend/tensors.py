@@ -110,9 +110,9 @@ def _check_utf8(item_ids: Sequence[bytes]) -> None:
 
 
 def decode_numbers(content: bytes, typecode: str) -> list[float]:
-    """Return the numbers of a ``tensor_content``. Raises ValueError if its length does not fit.
+    """Return the numbers in a ``tensor_content``. Raises ValueError if its length is wrong.
 
-    ``typecode`` is that of :mod:`array`.
+    ``typecode`` is one of :mod:`array`.
     """
     values: array.array[float] = array.array(typecode)
     values.frombytes(content)
@@ -122,7 +122,7 @@ def decode_numbers(content: bytes, typecode: str) -> list[float]:
 
 
 def decode_strings(content: bytes, count: int) -> list[bytes]:
-    """Return the ``count`` strings of a ``tensor_content``: first their lengths, as varints.
+    """Return the ``count`` strings in a ``tensor_content``, which follow their lengths as varints.
 
     Raises:
         ValueError: The content is too long or too short for ``count`` strings.

@@ -96,8 +96,8 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _ask(parsed: argparse.Namespace) -> Answer:
     from query_service.client import RetrievalClient
 
-    given = asdict(credentials.read(parsed))
-    with RetrievalClient(parsed.address, parsed.timeout_s, **given) as client:
+    options = asdict(credentials.read(parsed))
+    with RetrievalClient(parsed.address, parsed.timeout_s, **options) as client:
         if parsed.user is not None:
             return client.for_user(
                 parsed.user,
@@ -114,7 +114,7 @@ def read_titles(path: Path) -> dict[str, str]:
     """Return titles by item id from the trainer's items.csv.
 
     Raises:
-        UnusableFile: the file cannot be read, or lacks a column.
+        UnusableFile: The file cannot be read, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:

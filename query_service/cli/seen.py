@@ -1,4 +1,4 @@
-"""``python -m query_service seen``: shows and changes seen items directly in the store."""
+"""The ``seen`` command: shows and changes seen items directly in the store."""
 
 import argparse
 import asyncio
@@ -20,12 +20,12 @@ from serving_contract import MAX_ID_BYTES
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _COLUMNS = ("user_id", "item_id")
-#: Pairs to record at a time. With more, a service that records meanwhile would have to wait.
+#: The number of pairs to record at a time. Larger batches would delay a service that also records.
 _BATCH = 1_000
 
 _NOT_ERASED = (
-    "not checked: the trainer's data, which bring the user back at the next publication; other "
-    "stored versions; backups"
+    "not checked: the trainer's data (from which the user would return at the next publication), "
+    "other stored versions, and backups"
 )
 
 
@@ -47,18 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def action(name: str, text: str) -> argparse.ArgumentParser:
         return actions.add_parser(name, help=text, description=text, parents=[store])
 
-    importing = action("import", "Record all pairs in a file. It may be repeated.")
-    importing.add_argument(
+    import_action = action("import", "Record all pairs in a file. An import may be repeated.")
+    import_action.add_argument(
         "file",
         help="A CSV file with the columns user_id and item_id, or a seen.sqlite of the trainer.",
     )
-    adding = action("add", "Record that a user has seen items.")
-    adding.add_argument("user", help="Id of the user.")
-    adding.add_argument("items", nargs="+", metavar="item", help="Id of an item.")
-    showing = action("show", "Print what a user has seen, one item id per line.")
-    showing.add_argument("user", help="Id of the user.")
-    forgetting = action("forget", "Erase everything that the store knows about a user.")
-    forgetting.add_argument("user", help="Id of the user.")
+    add_action = action("add", "Record that a user has seen items.")
+    add_action.add_argument("user", help="Id of the user.")
+    add_action.add_argument("items", nargs="+", metavar="item", help="Id of an item.")
+    show_action = action("show", "Print what a user has seen, one item id per line.")
+    show_action.add_argument("user", help="Id of the user.")
+    forget_action = action("forget", "Erase everything that the store knows about a user.")
+    forget_action.add_argument("user", help="Id of the user.")
 
 
 def run(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
@@ -71,7 +71,7 @@ def run(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
 
 async def _run(parsed: argparse.Namespace) -> int:
     if parsed.action == "import":
-        # Read everything first, so that nothing of an invalid file is recorded.
+        # Read the whole file first, so that nothing is recorded if it is invalid.
         count = sum(1 for _ in _read_pairs(Path(parsed.file)))
     else:
         _check_id("the user id", parsed.user)
@@ -109,7 +109,7 @@ async def _import(store: Store, path: Path, count: int) -> int:
 
 async def _show(store: Store, user_id: str) -> int:
     items = sorted(await store.seen(user_id) or ())
-    # As bytes, whatever the encoding of the terminal.
+    # Write bytes, because the terminal's encoding may differ.
     sys.stdout.buffer.write(b"".join(item + b"\n" for item in items))
     sys.stdout.buffer.flush()
     if not items:
@@ -124,7 +124,7 @@ async def _forget(store: Store, user_id: str) -> int:
             f"{place}: not erased: {failure}" if failure else f"{place}: erased {items:,} items"
         )
     _report(_NOT_ERASED)
-    return 1 if any(one.failure for one in outcomes) else 0
+    return 1 if any(outcome.failure for outcome in outcomes) else 0
 
 
 def _report(text: str) -> None:
@@ -137,7 +137,7 @@ def _read_pairs(path: Path) -> Iterator[Pair]:
     A CSV file may have more columns than user_id and item_id.
 
     Raises:
-        ReadError: the file cannot be read, or a pair is invalid.
+        ReadError: The file cannot be read, or a pair is invalid.
     """
     try:
         with path.open("rb") as file:
@@ -151,7 +151,7 @@ def _read_pairs(path: Path) -> Iterator[Pair]:
 
 
 def _check_id(name: str, value: str) -> None:
-    """Raise ReadError, which begins with ``name``, unless the id has 1 to 256 bytes of UTF-8."""
+    """Raise a ReadError that begins with ``name`` unless the id has 1 to 256 bytes of UTF-8."""
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
@@ -174,7 +174,7 @@ def _read_csv(path: Path, file: BinaryIO) -> Iterator[Pair]:
                 continue
             where = f"{path}, line {rows.line_num}"
             if len(row) < min_columns:
-                raise ReadError(f"{where}: {len(row)} values, not {len(header)} as in the header")
+                raise ReadError(f"{where}: {len(row)} values, but {len(header)} in the header")
             yield _checked(where, row[user], row[item])
     except csv.Error as error:
         raise ReadError(f"{path}, line {rows.line_num}: {error}") from error

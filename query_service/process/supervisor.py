@@ -70,19 +70,19 @@ def supervise(
     """Run ``count`` workers until SIGTERM or SIGINT. Return 0, or 1 if one did not drain.
 
     Args:
-        count: the number of workers.
-        run_worker: runs in each worker process. It takes the worker's number, the port, and a
+        count: The number of workers.
+        run_worker: Runs in each worker process. It takes the worker's number, the port, and a
             function to call when the worker listens. Numbers start at 0, and a replacement has the
             number of its predecessor. It must return within ``grace_s`` seconds after SIGTERM.
-        host: the address to listen on.
-        port: the port to listen on; 0 picks a free one.
-        grace_s: the time in seconds that workers have to drain.
-        on_ready: called once, with the port, when all workers listen.
-        on_end: called with the number of each worker that has ended.
-        extra_sockets: sockets that reserve other ports for the workers, closed at shutdown.
+        host: The address to listen on.
+        port: The port to listen on; 0 picks a free one.
+        grace_s: The time in seconds that workers have to drain.
+        on_ready: Called once, with the port, when all workers listen.
+        on_end: Called with the number of each worker that has ended.
+        extra_sockets: Sockets that reserve other ports for the workers, closed at shutdown.
 
     Raises:
-        StartError: the port is taken, or a worker ended before all were ready.
+        StartError: The port is taken, or a worker ended before all were ready.
     """
     reserved, port = reserve(host, port)
     reserved.extend(extra_sockets)
@@ -123,12 +123,12 @@ class _Worker:
     """A worker and its replacements.
 
     Attributes:
-        status: the exit status of the last process, or the negative number of the signal that ended
+        status: The exit status of the last process, or the negative number of the signal that ended
             it.
-        report: the parent's end of the report pipe.
-        reason: the reason that the worker reported for its end.
-        delay_s: the delay before the current process was started.
-        start_s: the time at which the process was or will be started.
+        report: The parent's end of the report pipe.
+        reason: The reason that the worker reported for its end.
+        delay_s: The delay before the current process was started.
+        start_s: The time at which the process was or will be started.
     """
 
     number: int
@@ -240,7 +240,7 @@ class _Workers:
         """Set the time at which the worker is started again.
 
         Raises:
-            StartError: not all workers have been ready yet.
+            StartError: Not all workers have been ready yet.
         """
         if not self._all_were_ready:
             raise StartError(worker.reason or f"{failure} before it was ready")

@@ -219,14 +219,14 @@ def _ignore(_event: Any) -> None:
 
 
 class _FailureLog:
-    """Logs the tracebacks of handlers at a limited rate: callers may cause failures."""
+    """Logs the tracebacks of handlers, at a limited rate because callers may cause failures."""
 
     def __init__(self) -> None:
         self._limit = RateLimit(LOGGED_FAILURES_PER_S)
         self._suppressed = 0
 
     def log(self) -> None:
-        """Log the exception that is being handled, unless the limit is reached."""
+        """Log the current exception, unless the limit is reached."""
         if self._limit.take():
             self._suppressed += 1
             return

@@ -86,7 +86,7 @@ def test_sqlite_file_of_the_trainer_is_imported(store: str, tmp_path: Path, caps
     [
         (b"", ", line 1: there is no column user_id"),
         (b"user_id,item\nu,i\n", ", line 1: there is no column item_id"),
-        (b"user_id,item_id\nu,i\nu\n", ", line 3: 1 values, not 2 as in the header"),
+        (b"user_id,item_id\nu,i\nu\n", ", line 3: 1 values, but 2 in the header"),
         (b"user_id,item_id\nu,i\nu,\n", ", line 3: item_id has 0 bytes: an id has 1 to 256"),
         (b"user_id,item_id\nu,i\n,i\n", ", line 3: user_id has 0 bytes: an id has 1 to 256"),
         (b"user_id,item_id\nu,i\nu," + b"x" * 257, ", line 3: item_id has 257 bytes: an id "),
@@ -148,7 +148,7 @@ def test_forgotten_user_leaves_no_trace_on_disk(tmp_path: Path, capsys: RUN) -> 
     assert _seen(store, "forget", "person-of-interest") == 0
     output = capsys.readouterr().err
     assert f"{link}-recorded: erased 1 items\n{link}: erased 2 items\n" in output
-    assert "the trainer's data, which bring the user back at the next publication" in output
+    assert "the user would return at the next publication" in output
     for file in tmp_path.rglob("*"):
         assert file.is_dir() or b"person-of-interest" not in file.read_bytes(), file
     other.close()
