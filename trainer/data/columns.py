@@ -48,7 +48,7 @@ class Column(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, name: str, values: pd.Series) -> Self | None:
-        """Learn from a column; None if its values hold nothing to learn from."""
+        """Learn from a column; return None if there is nothing to learn."""
 
     @property
     @abstractmethod
@@ -61,7 +61,7 @@ class Column(ABC):
 
     @abstractmethod
     def feature_names(self) -> list[str]:
-        """Return a name for people for each of the ``size`` features."""
+        """Return a readable name for each of the ``size`` features."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the column as values that JSON can hold."""
@@ -157,9 +157,9 @@ class _TokenColumn(Column):
             [positions[token] for token in self.tokens(value) if token in positions]
             for value in values
         ]
-        lengths = np.array([len(one) for one in features], np.int64)
+        lengths = np.array([len(tokens) for tokens in features], np.int64)
         rows = np.repeat(np.arange(len(features)), lengths)
-        columns = np.array([position for one in features for position in one], np.int64)
+        columns = np.array([position for tokens in features for position in tokens], np.int64)
         weights = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
         return sparse.csr_matrix((weights, (rows, columns)), shape=(len(values), self.size))
 
@@ -215,7 +215,7 @@ class TextColumn(_TokenColumn):
         return sorted(set(_WORD.findall(_joined(value, " ").casefold())))
 
 
-#: All kinds by name, in the order in which they are asked whether they recognise a column.
+#: All kinds by name, in the order in which they are tried on a column.
 KINDS: Mapping[str, type[Column]] = {
     column.kind: column for column in (NumberColumn, TagsColumn, CategoryColumn, TextColumn)
 }

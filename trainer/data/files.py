@@ -98,9 +98,9 @@ def load_item_ids(path: Path) -> NDArray[np.object_]:
 def _titles(table: pd.DataFrame, default: NDArray[np.object_]) -> NDArray[np.object_]:
     if "title" not in table:
         return default
-    given = table["title"]
-    present = given.notna() & (given != "")
-    return np.where(present.to_numpy(bool), given.astype(str).to_numpy(object), default)
+    titles = table["title"]
+    present = titles.notna() & (titles != "")
+    return np.where(present.to_numpy(bool), titles.astype(str).to_numpy(object), default)
 
 
 def _ids(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
@@ -115,7 +115,7 @@ def _ids(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
         text = "" if codes[row] < 0 else ids[codes[row]]
         raise DataError(
             f"{place(path, row)}, column {column}: an id must be text of 1 to {MAX_ID_BYTES} "
-            f"bytes, not {_shown(text)}"
+            f"bytes, not {_quoted(text)}"
         )
     return ids.take(codes).reset_index(drop=True)
 
@@ -139,7 +139,7 @@ def _size_bytes(text: str) -> int:
         return -1
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     return repr(str(value)[:_MAX_SHOWN_CHARACTERS])
 
 
@@ -152,9 +152,9 @@ def _entities(
         return from_rows.to_numpy(object), None
     ids, table = _distinct_rows(column, path)
     from_file = pd.Index(ids, dtype=object)
-    every = from_file.append(from_rows[~from_rows.isin(from_file)])
-    features = table.set_axis(from_file).reindex(every).reset_index(drop=True)
-    return every.to_numpy(object), features
+    all_ids = from_file.append(from_rows[~from_rows.isin(from_file)])
+    features = table.set_axis(from_file).reindex(all_ids).reset_index(drop=True)
+    return all_ids.to_numpy(object), features
 
 
 def _distinct_rows(
@@ -188,7 +188,7 @@ def _timestamps(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
         row = int(np.argmax(bad))
         raise DataError(
             f"{place(path, row)}, column timestamp: a time must be in seconds since the epoch or "
-            f"an ISO 8601 date such as 2024-12-31T23:59:59Z, not {_shown(values.iloc[row])}"
+            f"an ISO 8601 date such as 2024-12-31T23:59:59Z, not {_quoted(values.iloc[row])}"
         )
     return seconds.to_numpy(np.float64).astype(np.int64)
 
@@ -204,6 +204,6 @@ def _ratings(rows: pd.DataFrame, path: Path) -> np.ndarray | None:
         row = int(np.argmax(bad))
         raise DataError(
             f"{place(path, row)}, column rating: a rating must be a finite number, "
-            f"not {_shown(rows['rating'].iloc[row])}; leave the column out if there are no ratings"
+            f"not {_quoted(rows['rating'].iloc[row])}; leave the column out if there are no ratings"
         )
     return ratings

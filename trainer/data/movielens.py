@@ -141,7 +141,7 @@ def _table(path: Path, separator: str, columns: list[str], *, distinct: bool) ->
         text = file.read(_MAX_FILE_BYTES + 1)
     if len(text) > _MAX_FILE_BYTES:
         raise DataError(
-            f"{path} has more than {_MAX_FILE_BYTES:,} bytes and so is not of MovieLens 100K"
+            f"{path} has more than {_MAX_FILE_BYTES:,} bytes, so it is not a file of MovieLens 100K"
         )
     # splitlines() would also split at characters that occur in titles.
     fields = [line.split(separator) for line in text.removesuffix("\n").split("\n")]

@@ -151,8 +151,8 @@ def _held_out_pairs(
         )
         for rows in (train, test)
     )
-    found = pd.merge_asof(
+    next_pairs = pd.merge_asof(
         after, before, on="time", by="user", allow_exact_matches=False, suffixes=("", "_before")
     ).dropna()
-    found = found[found["item"] != found["item_before"]]
-    return found["item_before"].to_numpy(np.int32), found["item"].to_numpy(np.int32)
+    next_pairs = next_pairs[next_pairs["item"] != next_pairs["item_before"]]
+    return next_pairs["item_before"].to_numpy(np.int32), next_pairs["item"].to_numpy(np.int32)

@@ -62,7 +62,7 @@ class LoadedModel:
             )
             for batch in self.batches(rows, k)
         ]
-        return {key: np.concatenate([one[key] for one in answers]) for key in answers[0]}
+        return {key: np.concatenate([answer[key] for answer in answers]) for key in answers[0]}
 
     def ask_batch(self, signature: str, inputs: Mapping[str, Any], ks: NDArray[Any]) -> Arrays:
         """Ask for ``ks[i]`` candidates for row i of the inputs, in one batch."""

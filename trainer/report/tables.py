@@ -106,9 +106,9 @@ def next_items(metrics: Mapping[str, Any]) -> Table | None:
 
 def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Table:
     """Return a table with a column for each slice of the test rows."""
-    columns = {str(n): f"{one['label']}\n{one['rows']:,} rows" for n, one in enumerate(rows)}
+    columns = {str(n): f"{row['label']}\n{row['rows']:,} rows" for n, row in enumerate(rows)}
     models = rows[0]["top_100"] if rows else {}
-    values = {m: {str(n): one["top_100"][m] for n, one in enumerate(rows)} for m in models}
+    values = {m: {str(n): row["top_100"][m] for n, row in enumerate(rows)} for m in models}
     return _table(title, definition, columns, values)
 
 

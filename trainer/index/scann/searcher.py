@@ -119,8 +119,8 @@ class Searcher:
             depth.leaves_searched or _AS_BUILT,
             False,
         )
-        found: NDArray[np.int32] = tf.where(tf.math.is_nan(scores), -1, rows).numpy()
-        return found
+        best_rows: NDArray[np.int32] = tf.where(tf.math.is_nan(scores), -1, rows).numpy()
+        return best_rows
 
 
 def search_op(
