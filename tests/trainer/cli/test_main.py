@@ -69,6 +69,7 @@ def test_catalogue_of_two_items_is_published_twice(tmp_path: Path) -> None:
     )
     models_dir = tmp_path / "models"
     small = ["--set", "training.batch_size=2", "--set", "training.epochs=1"]
+    small += ["--set", "training.validation_share=0"]
     arguments = ["run", "--interactions", str(clicks), "--models-dir", str(models_dir), *small]
     assert main(arguments) == 0
     assert main(arguments) == 0

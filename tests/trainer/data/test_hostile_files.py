@@ -118,7 +118,9 @@ def test_dates_of_any_year_become_seconds(tmp_path: Path) -> None:
 
 
 _ITEM = b"%s|T|01-Jan-1995||url|" + b"|".join([b"0"] * 19) + b"\n"
-_LINE_BYTES = (1 << 30) if os.environ.get("SHORTLIST_HUGE_FILES") else 100 << 20
+_LINE_BYTES = (1 << 30) if os.environ.get("SHORTLIST_HUGE_FILES") else 400 << 20
+# Modules that are imported on first use count as well, and are larger on some versions of Python.
+_MAX_GROWTH_BYTES = 100 << 20
 _MEASURE = """
 import sys
 from pathlib import Path
@@ -169,7 +171,7 @@ def test_endless_line_is_refused_in_bounded_memory(tmp_path: Path, name: str, he
     )
     message, grown_kb = done.stdout.rsplit("\n", 2)[:2]
     assert "more than" in message
-    assert int(grown_kb) < 60_000, f"{int(grown_kb) / 1000:.0f} MB"
+    assert int(grown_kb) << 10 < _MAX_GROWTH_BYTES, f"{int(grown_kb) >> 10} MiB"
 
 
 _D = decimal.Decimal
