@@ -155,7 +155,7 @@ def test_request_path_detects_a_bug_in_the_core(
 
 
 def test_request_path_detects_a_bug_in_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "_HEADS", [])
+    monkeypatch.setattr(encoding, "_HEADERS", [])
     with pytest.raises(Broken, match="INTERNAL"):
         RequestPath().ask(RETRIEVE, QUERY.SerializeToString())
 
