@@ -35,12 +35,14 @@ def require(outcomes: pd.DataFrame, when: str) -> pd.DataFrame:
 def at_most(what: str, value: float, bound: float, unit: str, digits: int = 0) -> Check:
     """Check that ``value`` is not above ``bound``."""
     text = f"at most {bound:,.{digits}f} {unit}"
-    return Check(what, f"{value:,.{digits}f} {unit}", text, value <= bound)
+    return Check(what, f"{value:,.{digits}f} {unit}", text, bool(value <= bound))
 
 
 def at_least(what: str, value: float, bound: float, unit: str) -> Check:
     """Check that ``value`` is not below ``bound``."""
-    return Check(what, f"{value:,.0f} {unit}", f"at least {bound:,.0f} {unit}", value >= bound)
+    return Check(
+        what, f"{value:,.0f} {unit}", f"at least {bound:,.0f} {unit}", bool(value >= bound)
+    )
 
 
 def equal(what: str, measured: object, expected: object) -> Check:
@@ -49,7 +51,7 @@ def equal(what: str, measured: object, expected: object) -> Check:
     was, must_be = (
         words[one] if isinstance(one, bool) else str(one) for one in (measured, expected)
     )
-    return Check(what, was, must_be, measured == expected)
+    return Check(what, was, must_be, bool(measured == expected))
 
 
 def no_requests(what: str, outcomes: pd.DataFrame) -> Check:
