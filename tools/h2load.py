@@ -77,7 +77,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one process measured.
+    """The measurements of one process.
 
     Attributes:
         calls: a row per request with the columns sent_us, status (of HTTP) and latency_us.

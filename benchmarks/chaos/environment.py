@@ -1,4 +1,4 @@
-"""What all scenarios share: the model, the servers, and the load."""
+"""The environment that all scenarios share: the model, the servers, and the load."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ class Durations:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where scenarios run.
+    """The environment in which scenarios run.
 
     Attributes:
         models_dir: a published model.

@@ -82,7 +82,7 @@ def overload(env: Environment) -> Iterator[Check]:
 
 @dataclass(frozen=True)
 class _Round:
-    """What one round measured.
+    """The measurements of one round.
 
     Attributes:
         good_per_s: OK answers per second within the deadline.

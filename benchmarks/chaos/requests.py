@@ -79,7 +79,7 @@ class Request:
 
 
 class Answer(NamedTuple):
-    """What is wrong with an answer, if anything, and its origin and model version."""
+    """A defect of a response, if it has one, with its origin and model version."""
 
     fault: str = ""
     origin: int = 0

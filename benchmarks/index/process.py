@@ -1,4 +1,4 @@
-"""What runs in the process of one peer, so that the memory of each peer is measured alone.
+"""The code that runs in the process of one peer, so that the memory of each peer is measured alone.
 
 Each function is called in a process pool of one worker. ``load`` comes first, and the loaded peer
 stays in the worker. Recall is the share of the 100 exact neighbours that were returned, by

@@ -16,7 +16,7 @@ _CONTENDERS = 4
 
 @dataclass(frozen=True)
 class Load:
-    """How queries are sent.
+    """The way in which queries are sent.
 
     Attributes:
         batch: queries per call.

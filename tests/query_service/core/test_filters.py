@@ -1,4 +1,4 @@
-"""Which items each filter rejects, alone and combined."""
+"""Each filter rejects the items that it should, alone and combined with others."""
 
 import asyncio
 from collections.abc import Sequence, Set
