@@ -24,29 +24,32 @@ logger = logging.getLogger(__name__)
 LOGGED_FAILURES_PER_S = 20
 
 _NO_FLAGS = 0
-#: If a call has no deadline, core reports one that is 292 billion years away.
-_NO_DEADLINE_S = 1e11
+#: gRPC core reports a deadline 292 billion years away for a call that has none. Any deadline
+#: beyond this one, which is 3,000 years away, means that there is none.
+_MAX_DEADLINE_S = 1e11
 _NO_METADATA: tuple[tuple[str, Any], ...] = ()
 _OK = grpc.StatusCode.OK.value[0]
-#: Two operations that all calls can share, because they hold no state of a call: one sends empty
+#: Two operations that all calls can share, because they hold no per-call state: one sends empty
 #: metadata, and nobody reads the result of the other.
 _SEND_INITIAL_METADATA = SendInitialMetadataOperation(_NO_METADATA, _NO_FLAGS)
 _UNREAD_CLOSE = ReceiveCloseOnServerOperation(_NO_FLAGS)
 
 #: A ``grpc.RpcMethodHandler``, or None if there is no such method. A handler may have a method
-#: ``refusal``, which returns None to admit the next call, or the status to refuse it with unread.
+#: ``refusal``, which returns None to admit the next call, or the status with which to refuse it
+#: without reading the request.
 Handler = Any
 
 
 class Call:
-    """A call from its request to its status.
+    """One call, from its request to its status.
 
-    It has the methods of ``grpc.aio.ServicerContext`` that our handlers use. Core keeps the object
-    alive through the tag of the operation that ends with the call.
+    It has the methods of ``grpc.aio.ServicerContext`` that our handlers use. The
+    pending operation that reports the end of the call holds a reference to it, so the object lives
+    until then.
     """
 
     def __init__(self, event: Any, handler: Handler) -> None:
-        """Begin the call that a request-call event announces."""
+        """Start to handle the call that a request-call event delivers."""
         self._core = event.call
         self._deadline_s: float = event.call_details.deadline
         self._metadata = event.invocation_metadata
@@ -71,7 +74,7 @@ class Call:
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the caller's deadline, or None if there is none."""
-        if self._deadline_s > _NO_DEADLINE_S:
+        if self._deadline_s > _MAX_DEADLINE_S:
             return None
         return max(0.0, self._deadline_s - time.time())
 
@@ -111,18 +114,18 @@ class Call:
         handler = self._handler
         try:
             if isinstance(request, bytes):
-                request = await self._deserialized(request)
+                request = await self._deserialize(request)
             if handler.response_streaming:
                 answers = (handler.unary_stream or handler.stream_stream)(request, self)
                 async for message in answers:
-                    send = SendMessageOperation(self._serialized(message), _NO_FLAGS)
-                    await self._batch(*self._initial_metadata(), send)
+                    send = SendMessageOperation(self._serialize(message), _NO_FLAGS)
+                    await self._batch(*self._take_initial_metadata(), send)
                 self._send_status(grpc.StatusCode.OK, "")
             else:
-                self._send_message(self._serialized(await handler.unary_unary(request, self)))
+                self._send_message(self._serialize(await handler.unary_unary(request, self)))
         except (grpc.aio.AbortError, asyncio.CancelledError):
             pass
-        # This is a bug. The log gets the traceback, and the caller gets no details.
+        # Any other exception is a bug in the handler. Only the log gets the details.
         except Exception:  # noqa: BLE001
             _failures.log()
             self._send_status(grpc.StatusCode.UNKNOWN, "internal error")
@@ -135,10 +138,10 @@ class Call:
             data = (await received).batch_operations[0].message()
             if data is None:
                 return
-            yield await self._deserialized(data)
+            yield await self._deserialize(data)
 
-    async def _deserialized(self, data: bytes) -> Any:
-        """Return the parsed message, or end the call, without a log line, if it is malformed."""
+    async def _deserialize(self, data: bytes) -> Any:
+        """Return the parsed message, or end the call without logging if it is malformed."""
         deserialize = self._handler.request_deserializer
         try:
             return deserialize(data) if deserialize else data
@@ -155,7 +158,7 @@ class Call:
 
     # Operations on the core call.
 
-    def _serialized(self, message: Any) -> bytes:
+    def _serialize(self, message: Any) -> bytes:
         serialize = self._handler.response_serializer
         return serialize(message) if serialize else message  # type: ignore[no-any-return]
 
@@ -163,7 +166,7 @@ class Call:
         self._core.start_server_batch((ReceiveMessageOperation(_NO_FLAGS),), tag)
 
     def _send_message(self, data: bytes) -> None:
-        """Send the only message in one batch with the metadata and the status."""
+        """Send the response, the metadata and the status as one batch."""
         if self._status_sent:
             return
         self._status_sent = True
@@ -186,15 +189,15 @@ class Call:
             return
         self._status_sent = True
         status = self._status(code, details)
-        self._core.start_server_batch((*self._initial_metadata(), status), _ignore)
+        self._core.start_server_batch((*self._take_initial_metadata(), status), _ignore)
 
     def _status(self, code: grpc.StatusCode, details: str) -> Any:
         return SendStatusFromServerOperation(
             self._trailing_metadata, code.value[0], details.encode(), _NO_FLAGS
         )
 
-    def _initial_metadata(self) -> tuple[Any, ...]:
-        """Return the operation that sends the initial metadata, or nothing if it was sent."""
+    def _take_initial_metadata(self) -> tuple[Any, ...]:
+        """Return the operation that sends the initial metadata, or () if it was sent."""
         if self._initial_metadata_sent:
             return ()
         self._initial_metadata_sent = True
@@ -219,7 +222,7 @@ def _ignore(_event: Any) -> None:
 
 
 class _FailureLog:
-    """Logs the tracebacks of handlers, at a limited rate because callers may cause failures."""
+    """Logs tracebacks of failed handlers, at a limited rate because callers can cause failures."""
 
     def __init__(self) -> None:
         self._limit = RateLimit(LOGGED_FAILURES_PER_S)

@@ -21,9 +21,9 @@ class Comparison:
 
     Attributes:
         quality: the metrics on all test rows.
-        slices: ``item_popularity`` and ``user_history``. Each slice has a ``label`` (the number of
-            training rows of its items or users), a number of test ``rows``, and ``top_100``, the
-            unseen_items.top_100 on these rows.
+        slices: ``item_popularity`` and ``user_history``. Each slice has a ``label`` (the range of
+            training-row counts of its items or users), a number of test ``rows``, and
+            ``top_100``, the unseen_items.top_100 on these rows.
         coverage: ``top_10`` and ``top_100``, the share of the catalogue that is among the k best
             unseen items of at least one user with test rows.
     """
@@ -38,8 +38,8 @@ def compare(
 ) -> Comparison:
     """Evaluate every model on a catalogue of ``items`` items.
 
-    ``models`` has functions that build a model's scorer, by name. Only one model is in memory at a
-    time, because a model can be as large as the square of the catalogue.
+    ``models`` maps each model's name to a function that builds its scorer. Only one model is in
+    memory at a time, because the size of a model can be quadratic in the size of the catalogue.
 
     Raises:
         ValueError: there are no test rows.
@@ -74,24 +74,26 @@ class Slices:
     def means(self, values: Mapping[str, NDArray[np.bool_]]) -> list[dict[str, Any]]:
         """Return ``{"label", "rows", "top_100": {model: mean}}`` for every slice that has rows.
 
-        ``values`` are bool [test rows], by name of the model.
+        ``values`` maps the names of models to arrays, bool [test rows].
         """
         return [
             {
                 "label": label,
-                "rows": int(inside.sum()),
-                "top_100": {model: float(value[inside].mean()) for model, value in values.items()},
+                "rows": int(in_slice.sum()),
+                "top_100": {
+                    model: float(value[in_slice].mean()) for model, value in values.items()
+                },
             }
             for number, label in enumerate(self.labels)
-            if (inside := self.of_row == number).any()
+            if (in_slice := self.of_row == number).any()
         ]
 
 
 def by_item_popularity(train: Interactions, test: Interactions, items: int) -> Slices:
     """Divide the catalogue into ten equal parts, the most popular first.
 
-    Items are sorted by descending number of training rows, and among equals in the order of the
-    catalogue. Item n of that order is in part floor(10 n / items).
+    Items are sorted by descending number of training rows, with ties in catalogue order. Item
+    n of that order is in part floor(10 n / items).
     """
     counts = np.bincount(train.items, minlength=items)
     part = np.empty(items, np.int64)

@@ -26,8 +26,8 @@ class TopK:
 class PerUser:
     """Means over the users with test rows, with training items removed from the ranking.
 
-    Let T be the distinct test items of a user, and the hits those with a rank r < k, counted
-    from 0:
+    Let T be the distinct test items of a user, and let the hits be the items of T whose rank r,
+    counted from 0, is below k:
 
     - recall@k = hits / |T|;
     - NDCG@k = sum over the hits of 1 / log2(r + 2), divided by the sum of

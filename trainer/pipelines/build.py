@@ -1,4 +1,5 @@
-"""Builds the indexes of a servable and exports one model with each, as a step of a publication."""
+"""Builds the indexes of a servable and exports one model with each, as one step of publishing
+a version."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from trainer.probe.questions import sample
 from trainer.registry.publication import Publication, Steps
 from trainer.registry.store import Store
 
-# Fewer queries than this are not split: all of them both tune and verify the index.
+# With fewer queries than this, the whole set is used for both tuning and verification.
 _MIN_QUERIES_TO_SPLIT = 200
 _MAX_TUNING_QUERIES = 2_000
 
@@ -43,8 +44,8 @@ def build(
         settings: the kind and settings of the index in ``retrieval``.
         manifest: further entries of both models' manifest.json.
         notify: called with progress messages.
-        queries: float32 [M, D], typical queries to tune the index with. None uses the query
-            vectors of known users and of items.
+        queries: float32 [M, D], typical queries to tune the index with. If None, the query
+            vectors of known users and of items are used.
 
     Returns:
         The description of each index, by model name.
@@ -60,7 +61,7 @@ def build(
     descriptions = {}
     for name, index_builder in ((RETRIEVAL_EXACT, ExactBuilder()), (RETRIEVAL, builder)):
         index = index_builder.build(vectors, tuning_queries, settings.target_recall, notify)
-        gc.collect()  # Free what tuning used, to lower the peak of memory while saving.
+        gc.collect()  # Free what tuning used, to lower peak memory while saving.
         saved_model.save(servable, index, directory / name, name, manifest)
         descriptions[name] = index.description()
         del index
@@ -69,7 +70,7 @@ def build(
 
 
 def publication(store: Store, console: Console) -> Publication:
-    """Connect the registry's publication with the build, the checks and the report."""
+    """Return a publication that uses this module's build, the probe's checks and the report."""
     steps = Steps(
         build_models=build,
         verify_models=check_exported_models,
@@ -84,7 +85,7 @@ def split_queries(
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
     """Split queries into those that tune an index and those that verify it.
 
-    If there are fewer than 200 queries, both are all of them. If there are none, both are None.
+    With fewer than 200 queries, both parts are the full set. If ``queries`` is None, both are None.
     """
     if queries is None or len(queries) < _MIN_QUERIES_TO_SPLIT:
         return queries, queries
@@ -92,21 +93,21 @@ def split_queries(
 
 
 def _tuning_queries(servable: VectorServable, queries: NDArray[np.float32] | None) -> Queries:
-    """Return tuning queries by kind, avoiding those that later verify the index if possible."""
+    """Return tuning queries by kind, where possible without those that later verify the index."""
     item_queries = servable.item_queries
     if item_queries is None:
         item_queries = servable.candidate_vectors
-    items = len(item_queries)
-    by_kind = {"items": item_queries[_tuning_rows(items, items)]}
+    item_count = len(item_queries)
+    by_kind = {"items": item_queries[_tuning_rows(item_count, item_count)]}
     if isinstance(servable, Servable):
-        users = _tuning_rows(len(servable.user_ids), items)
+        users = _tuning_rows(len(servable.user_ids), item_count)
         queries = servable.query.embed(servable.histories.take(users), users)
     return by_kind if queries is None else {"queries": queries, **by_kind}
 
 
-def _tuning_rows(count: int, items: int) -> NDArray[np.int64]:
+def _tuning_rows(count: int, item_count: int) -> NDArray[np.int64]:
     """Return rows below ``count`` that verification does not use, or any if too few remain."""
-    unused = np.setdiff1d(np.arange(count), sample(count, items), assume_unique=True)
+    unused = np.setdiff1d(np.arange(count), sample(count, item_count), assume_unique=True)
     chosen = unused if len(unused) >= _MIN_QUERIES_TO_SPLIT else np.arange(count)
     spread = np.linspace(0, len(chosen) - 1, min(_MAX_TUNING_QUERIES, len(chosen)))
     return chosen[spread.astype(np.int64)]
