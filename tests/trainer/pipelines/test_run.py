@@ -26,7 +26,7 @@ def test_run_writes_metrics_manifests_titles_and_seen_items(models_dir: Path) ->
     assert metrics["index"]["retrieval"]["recall_at_100"] > 0.99
     assert metrics["train_seconds"] > 0
     assert metrics["version"] == 1
-    assert len(metrics["learning_curve"]["loss"]) == 4
+    assert len(metrics["learning_curve"]["loss"]) == 2
     page = (models_dir / "reports" / "1" / "report.html").read_text(encoding="utf-8")
     assert page == report.html(metrics), "the page can be made again from metrics.json"
     for model in MODELS:
