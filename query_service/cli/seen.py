@@ -1,205 +1,125 @@
-"""The ``seen`` command: shows and changes seen items directly in the store."""
+"""The ``seen`` command: reads and changes a seen store directly, without a running service."""
 
 import argparse
 import asyncio
-import contextlib
-import csv
 import os
-import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from query_service.cli.options import fail
+from query_service.cli.seen_files import InvalidInput, check_id, read_pairs
 from query_service.errors import RetrievalError
 from query_service.stores import FORMS, NONE, open_store
-from query_service.stores.base import Pair, Store
-from serving_contract import MAX_ID_BYTES
+from query_service.stores.base import Store
 
-_SQLITE_MAGIC = b"SQLite format 3\0"
-_COLUMNS = ("user_id", "item_id")
-#: The number of pairs to record at a time. Larger batches would delay a service that also records.
-_BATCH = 1_000
+#: The number of pairs to record at a time. Larger batches would delay running services.
+_BATCH_SIZE = 1_000
 
 _NOT_ERASED = (
-    "not checked: the trainer's data (from which the user would return at the next publication), "
-    "other stored versions, and backups"
+    "This command does not change the trainer's data, other stored versions or backups. If the "
+    "trainer's data contains the user, the next publication restores these items."
 )
 
-
-class ReadError(Exception):
-    """A file cannot be imported. The message names the file and, if possible, the line."""
+#: Runs an action of the command and returns its exit status.
+_Action = Callable[[Store, argparse.Namespace], Awaitable[int]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their arguments."""
-    store = argparse.ArgumentParser(add_help=False)
-    store.add_argument(
+    store_option = argparse.ArgumentParser(add_help=False)
+    store_option.add_argument(
         "--seen-store",
         default=os.environ.get("SHORTLIST_SEEN_STORE") or NONE,
         metavar="STORE",
         help=f"The seen store: {FORMS}. (default: SHORTLIST_SEEN_STORE, or none)",
     )
-    actions = parser.add_subparsers(required=True, dest="action", metavar="ACTION")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
 
-    def action(name: str, text: str) -> argparse.ArgumentParser:
-        return actions.add_parser(name, help=text, description=text, parents=[store])
+    def add_action(name: str, action: _Action, text: str) -> argparse.ArgumentParser:
+        subparser = actions.add_parser(name, help=text, description=text, parents=[store_option])
+        subparser.set_defaults(action=action)
+        return subparser
 
-    import_action = action("import", "Record all pairs in a file. An import may be repeated.")
-    import_action.add_argument(
-        "file",
-        help="A CSV file with the columns user_id and item_id, or a seen.sqlite of the trainer.",
+    importing = add_action(
+        "import", _import, "Record all user-item pairs in a file. An import may be repeated."
     )
-    add_action = action("add", "Record that a user has seen items.")
-    add_action.add_argument("user", help="Id of the user.")
-    add_action.add_argument("items", nargs="+", metavar="item", help="Id of an item.")
-    show_action = action("show", "Print what a user has seen, one item id per line.")
-    show_action.add_argument("user", help="Id of the user.")
-    forget_action = action("forget", "Erase everything that the store knows about a user.")
-    forget_action.add_argument("user", help="Id of the user.")
+    importing.add_argument(
+        "file",
+        type=Path,
+        help="A CSV file with the columns user_id and item_id, or the trainer's seen.sqlite.",
+    )
+    adding = add_action("add", _add, "Record that a user has seen items.")
+    showing = add_action("show", _show, "Print the items that a user has seen, one id per line.")
+    forgetting = add_action("forget", _forget, "Erase everything that the store has on a user.")
+    for subparser in (adding, showing, forgetting):
+        subparser.add_argument("user", help="Id of the user.")
+    adding.add_argument("items", nargs="+", metavar="item", help="Id of an item.")
 
 
 def run(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     """Run an action; return 0, or 1 with a message on standard error."""
     try:
         return asyncio.run(_run(parsed))
-    except (ReadError, RetrievalError, ValueError) as error:
+    except (InvalidInput, RetrievalError, ValueError) as error:
         return fail(str(error))
 
 
 async def _run(parsed: argparse.Namespace) -> int:
-    if parsed.action == "import":
-        # Read the whole file first, so that nothing is recorded if it is invalid.
-        count = sum(1 for _ in _read_pairs(Path(parsed.file)))
-    else:
-        _check_id("the user id", parsed.user)
-    for item in parsed.items if parsed.action == "add" else ():
-        _check_id(f"the item id {item!r}", item)
     store = open_store(parsed.seen_store)
     try:
-        match parsed.action:
-            case "import":
-                return await _import(store, Path(parsed.file), count)
-            case "add":
-                new = await store.record([(parsed.user, item) for item in parsed.items])
-                _report(f"recorded {len(parsed.items):,}, of which {new:,} are new")
-                return 0
-            case "show":
-                return await _show(store, parsed.user)
-            case _:
-                return await _forget(store, parsed.user)
+        action: _Action = parsed.action
+        return await action(store, parsed)
     finally:
         await store.close()
 
 
-async def _import(store: Store, path: Path, count: int) -> int:
-    pairs = _read_pairs(path)
-    done = new = 0
+async def _import(store: Store, parsed: argparse.Namespace) -> int:
+    path: Path = parsed.file
+    # Read the whole file first, so that nothing is recorded if it is invalid.
+    total = sum(1 for _ in read_pairs(path))
+    pairs = read_pairs(path)
+    recorded = new = 0
     try:
-        while batch := list(islice(pairs, _BATCH)):
+        while batch := list(islice(pairs, _BATCH_SIZE)):
             new += await store.record(batch)
-            done += len(batch)
+            recorded += len(batch)
     except RetrievalError as error:
-        return fail(f"{error}\nrecorded {done:,} of {count:,}: repeat the import")
-    _report(f"{path}: recorded {done:,}, of which {new:,} are new")
+        return fail(f"{error}\nrecorded {recorded:,} of {total:,} pairs: run the import again")
+    _report(f"{path}: recorded {recorded:,} pairs, of which {new:,} are new")
     return 0
 
 
-async def _show(store: Store, user_id: str) -> int:
-    items = sorted(await store.seen(user_id) or ())
-    # Write bytes, because the terminal's encoding may differ.
-    sys.stdout.buffer.write(b"".join(item + b"\n" for item in items))
+async def _add(store: Store, parsed: argparse.Namespace) -> int:
+    check_id("the user id", parsed.user)
+    for item_id in parsed.items:
+        check_id(f"the item id {item_id!r}", item_id)
+    new = await store.record([(parsed.user, item_id) for item_id in parsed.items])
+    _report(f"recorded {len(parsed.items):,} items, of which {new:,} are new")
+    return 0
+
+
+async def _show(store: Store, parsed: argparse.Namespace) -> int:
+    check_id("the user id", parsed.user)
+    item_ids = sorted(await store.seen(parsed.user) or ())
+    # Write bytes, because the terminal's encoding may not be UTF-8.
+    sys.stdout.buffer.write(b"".join(item_id + b"\n" for item_id in item_ids))
     sys.stdout.buffer.flush()
-    if not items:
-        _report("the store knows nothing about this user")
+    if not item_ids:
+        _report("the store has no items of this user")
     return 0
 
 
-async def _forget(store: Store, user_id: str) -> int:
-    outcomes = await store.forget(user_id)
-    for place, items, failure in outcomes:
-        _report(
-            f"{place}: not erased: {failure}" if failure else f"{place}: erased {items:,} items"
-        )
+async def _forget(store: Store, parsed: argparse.Namespace) -> int:
+    check_id("the user id", parsed.user)
+    outcomes = await store.forget(parsed.user)
+    for place, count, failure in outcomes:
+        _report(f"{place}: " + (f"not erased: {failure}" if failure else f"erased {count:,} items"))
     _report(_NOT_ERASED)
     return 1 if any(outcome.failure for outcome in outcomes) else 0
 
 
 def _report(text: str) -> None:
+    """Print a message on standard error, apart from the item ids on standard output."""
     sys.stderr.write(f"{text}\n")
-
-
-def _read_pairs(path: Path) -> Iterator[Pair]:
-    """Yield the pairs in a CSV file, or in a SQLite file of the trainer.
-
-    A CSV file may have more columns than user_id and item_id.
-
-    Raises:
-        ReadError: The file cannot be read, or a pair is invalid.
-    """
-    try:
-        with path.open("rb") as file:
-            if file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC:
-                yield from _read_sqlite(path)
-            else:
-                file.seek(0)
-                yield from _read_csv(path, file)
-    except OSError as error:
-        raise ReadError(f"{path}: {error.strerror}") from error
-
-
-def _check_id(name: str, value: str) -> None:
-    """Raise a ReadError that begins with ``name`` unless the id has 1 to 256 bytes of UTF-8."""
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError as error:
-        raise ReadError(f"{name} is not UTF-8") from error
-    if not 1 <= size <= MAX_ID_BYTES:
-        raise ReadError(f"{name} has {size} bytes: an id has 1 to {MAX_ID_BYTES}")
-
-
-def _read_csv(path: Path, file: BinaryIO) -> Iterator[Pair]:
-    rows = csv.reader(_lines(path, file), strict=True)
-    try:
-        header = next(rows, [])
-        for column in _COLUMNS:
-            if column not in header:
-                raise ReadError(f"{path}, line 1: there is no column {column}")
-        user, item = map(header.index, _COLUMNS)
-        min_columns = max(user, item) + 1
-        for row in rows:
-            if not row:
-                continue
-            where = f"{path}, line {rows.line_num}"
-            if len(row) < min_columns:
-                raise ReadError(f"{where}: {len(row)} values, but {len(header)} in the header")
-            yield _checked(where, row[user], row[item])
-    except csv.Error as error:
-        raise ReadError(f"{path}, line {rows.line_num}: {error}") from error
-
-
-def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
-    for number, line in enumerate(file, start=1):
-        try:
-            # A byte order mark is not part of the first column's name.
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ReadError(f"{path}, line {number}: not UTF-8") from error
-
-
-def _read_sqlite(path: Path) -> Iterator[Pair]:
-    uri = f"{path.resolve().as_uri()}?mode=ro"
-    try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-            for user_id, item_id in connection.execute("SELECT user_id, item_id FROM seen"):
-                yield _checked(str(path), user_id, item_id)
-    except sqlite3.Error as error:
-        raise ReadError(f"{path}: {error}") from error
-
-
-def _checked(where: str, user_id: str, item_id: str) -> Pair:
-    _check_id(f"{where}: user_id", user_id)
-    _check_id(f"{where}: item_id", item_id)
-    return user_id, item_id
