@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     from trainer.tuning import pipeline
 
     pipeline.tune(
-        *(dataset, settings, console),
+        dataset,
+        settings,
+        console,
         metric=arguments.metric,
         seconds=arguments.budget_minutes * 60,
         trials=arguments.trials,

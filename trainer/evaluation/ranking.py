@@ -1,4 +1,4 @@
-"""Scorers, and the ranks of test items when the catalogue is sorted by a scorer."""
+"""Ranks the catalogue by the scores of a model, and finds the ranks of the test items."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,29 +8,29 @@ from numpy.typing import NDArray
 
 from trainer.data.types import Interactions
 
-#: Returns the scores of all items for a batch of users: int32 [B] -> float32 [B, items].
+#: A function that scores the whole catalogue for a batch of users: int32 [B] -> float32 [B, items].
 Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
-#: Number of best items in a ranking; no metric needs more.
+#: The number of best items that a ranking holds. No metric looks further down.
 DEPTH = 100
 
-# Size of the score matrix of a batch of users: 128 MB of float32.
+# The largest number of scores in memory, which are 128 MB of float32. It limits the batch of users.
 _MAX_SCORES = 32_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Ranks, counted from 0, from which every metric is computed.
+    """The ranks of the test items, from which every metric is computed.
 
-    A rank of ``DEPTH`` means that the item is not among the ``DEPTH`` best.
+    Ranks are counted from 0. An item that is not among the ``DEPTH`` best has the rank ``DEPTH``.
 
     Attributes:
-        all_items: int64 [test rows], the rank of each row's item in its user's ranking of the whole
-            catalogue.
-        unseen_items: the same with the user's training items removed from the ranking. The rank of
-            a removed item is ``DEPTH``.
-        best_rank: int64 [items], the best rank of each item for any user with test rows, with
-            training items removed.
+        all_items: int64 [test rows]. The rank of each row's item when its user's ranking contains
+            the whole catalogue.
+        unseen_items: int64 [test rows]. The rank of each row's item after the user's training
+            items were removed from the ranking. A removed item has the rank ``DEPTH``.
+        best_rank: int64 [items]. The best rank that each item has for any user with test rows,
+            after the user's training items were removed from the ranking.
     """
 
     all_items: NDArray[np.int64]
@@ -41,9 +41,17 @@ class Ranking:
 def rank(scorer: Scorer, train: Interactions, test: Interactions) -> Ranking:
     """Rank the catalogue for every user with test rows.
 
-    Among equal scores the item that comes first in the catalogue ranks higher, as in
+    If two items have the same score, the one that comes first in the catalogue ranks higher, as in
     ``tf.math.top_k``, which the exported models use. An item with a score of NaN or -inf is not
     ranked.
+
+    Args:
+        scorer: the model to evaluate.
+        train: the rows whose items are removed from their users' rankings of unseen items.
+        test: the rows whose items are looked up in their users' rankings.
+
+    Returns:
+        The ranks of the items of ``test``, in the order of its rows.
 
     Raises:
         ValueError: there are no test rows.
@@ -55,23 +63,23 @@ def rank(scorer: Scorer, train: Interactions, test: Interactions) -> Ranking:
     users = np.unique(test_rows.users)
     items = scorer(users[:1]).shape[1]
     best_rank = np.full(items, DEPTH)
-    ranks: list[NDArray[np.int64]] = []
-    unseen_ranks: list[NDArray[np.int64]] = []
-    users_at_once = max(1, _MAX_SCORES // items)
-    for start in range(0, len(users), users_at_once):
-        batch = users[start : start + users_at_once]
+    all_ranks = np.empty(len(test), np.int64)
+    unseen_ranks = np.empty(len(test), np.int64)
+    batch_size = max(1, _MAX_SCORES // items)
+    done = 0
+    for start in range(0, len(users), batch_size):
+        batch = users[start : start + batch_size]
         scores = scorer(batch).astype(np.float32, copy=True)
-        row, item = _pairs(batch, test_rows)
-        ranks.append(_ranks(_best(scores), row, item))
+        test_users, test_items = _pairs(batch, test_rows)
+        rows = test_order[done : done + len(test_items)]
+        done += len(test_items)
+        all_ranks[rows] = _ranks(best_items(scores, DEPTH), test_users, test_items)
         scores[_pairs(batch, train_rows)] = -np.inf
-        best = _best(scores)
-        unseen_ranks.append(_ranks(best, row, item))
+        best = best_items(scores, DEPTH)
+        unseen_ranks[rows] = _ranks(best, test_users, test_items)
         _, rank_of_best = np.nonzero(best >= 0)
         np.minimum.at(best_rank, best[best >= 0], rank_of_best)
-    original = np.argsort(test_order)
-    return Ranking(
-        np.concatenate(ranks)[original], np.concatenate(unseen_ranks)[original], best_rank
-    )
+    return Ranking(all_ranks, unseen_ranks, best_rank)
 
 
 def dot_product_scorer(
@@ -80,11 +88,16 @@ def dot_product_scorer(
     known: NDArray[np.bool_],
     popularity: NDArray[np.float32],
 ) -> Scorer:
-    """Return a scorer that ranks as the exported models do.
+    """Return a scorer that ranks items as the exported models do.
 
-    Scores are dot products, [users, D] and [items, D], for ``known`` users, bool [users], and
-    popularity, [items], for all others. An item whose vector is zero is never recommended: its
-    score is -inf.
+    The scores are dot products for known users, and the popularity of the items for all others.
+
+    Args:
+        query_vectors: float32 [users, D].
+        candidate_vectors: float32 [items, D]. An item whose vector is zero is never recommended:
+            its score is -inf.
+        known: bool [users], true for a user whose query vector can be used.
+        popularity: float32 [items].
     """
     retrievable = candidate_vectors.any(axis=1)
 
@@ -97,39 +110,53 @@ def dot_product_scorer(
 
 
 def popularity_scorer(popularity: NDArray[np.float32]) -> Scorer:
-    """Return a scorer that gives every user the same scores, float32 [items]."""
+    """Return a scorer that scores items by their popularity, float32 [items], for every user."""
     return lambda users: np.broadcast_to(popularity, (len(users), len(popularity)))
 
 
-def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the ``DEPTH`` best items, best first: [B, items] -> [B, at most DEPTH].
+def best_items(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the items with the highest scores.
 
-    Items with a score of NaN or -inf are replaced by -1.
+    If two items have the same score, the one that comes first in the catalogue is the better one.
+
+    Args:
+        scores: float32 [B, items].
+        count: the number of items to return; a small catalogue has fewer.
+
+    Returns:
+        int64 [B, min(count, items)], positions in the catalogue, best first. Items with a score of
+        NaN or -inf are replaced by -1.
     """
-    depth = min(DEPTH, scores.shape[1])
-    # Sort by integers that have the bits of the score above the item's position. The bits of
-    # positive floats sort as the floats do, those of negative floats in the opposite order. Adding
-    # 0 turns -0 into 0.
+    count = min(count, scores.shape[1])
+    # Sort by integers, whose upper half is made from the bits of the score and whose lower half is
+    # the position. The bits of positive floats are in the order of the floats, and those of
+    # negative floats in the opposite order. Adding 0 turns -0 into 0.
     bits = (np.where(np.isnan(scores), -np.inf, scores) + np.float32(0)).view(np.int32)
     descending = np.where(bits < 0, bits & 0x7FFFFFFF, ~bits).astype(np.int64)
     keys = (descending << 32) | np.arange(scores.shape[1])
-    keys = np.sort(np.partition(keys, depth - 1, axis=1)[:, :depth], axis=1)
+    keys = np.sort(np.partition(keys, count - 1, axis=1)[:, :count], axis=1)
     items = keys & 0xFFFFFFFF
     return np.where(np.take_along_axis(scores, items, axis=1) > -np.inf, items, -1)
 
 
 def _ranks(
-    best: NDArray[np.int64], row: NDArray[np.int64], item: NDArray[np.int32]
+    best: NDArray[np.int64], users: NDArray[np.int64], items: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Return the rank of each ``item`` [N] in ``best[row]``; ``DEPTH`` if it is not there."""
-    matches = best[row] == item[:, None]
+    """Return the rank of each item for a user, or ``DEPTH`` if it is not among the best.
+
+    Args:
+        best: int64 [B, at most DEPTH], the best items of each user of a batch.
+        users: int64 [N], positions in the batch.
+        items: int32 [N], positions in the catalogue.
+    """
+    matches = best[users] == items[:, None]
     return np.where(matches.any(axis=1), matches.argmax(axis=1), DEPTH)
 
 
 def _pairs(
     batch: NDArray[np.int32], rows: Interactions
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the rows of the users in ``batch``, as positions in ``batch`` and items.
+    """Return the users, as positions in ``batch``, and the items of all rows of these users.
 
     Both ``batch`` and ``rows.users`` must be in ascending order.
     """

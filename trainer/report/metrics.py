@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.data.types import Dataset, Split
 from trainer.evaluation import Comparison
+from trainer.evaluation.ranking import best_items
 from trainer.model import item_to_item as item_training
 from trainer.model.training import LearningCurve
 from trainer.report.tables import OURS
@@ -104,11 +105,9 @@ def similar_items(
 
     def nearest(row: int) -> list[dict[str, Any]]:
         scores = vectors @ (vectors if queries is None else queries)[row]
-        others = np.delete(np.arange(len(scores)), row)
-        count = min(neighbours, len(others))
-        best = others[np.argpartition(-scores[others], count - 1)[:count]] if count else others
-        best = best[np.lexsort((best, -scores[best]))]
-        return [entry(other) | {"score": float(scores[other])} for other in best]
+        scores[row] = -np.inf
+        (best,) = best_items(scores[None], neighbours)
+        return [entry(item) | {"score": float(scores[item])} for item in best if item >= 0]
 
     popular = np.argsort(-popularity, kind="stable")[:items]
     return [entry(row) | {"similar": nearest(row)} for row in popular]

@@ -2,9 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import optuna
 import tensorflow as tf
@@ -18,7 +20,7 @@ from trainer.evaluation import Quality, baselines, evaluate
 from trainer.model import training
 from trainer.model.training.defaults import resolve
 from trainer.tuning import METRICS, search, space, terminal
-from trainer.tuning.search import TrialFailed
+from trainer.tuning.search import TimeLeft, TrialFailed
 
 _VALIDATION_SHARE = 0.1
 
@@ -34,7 +36,7 @@ def tune(
     output: Path,
     preset: str,
 ) -> config.Config:
-    """Search for better settings than ``settings``; write and return the best configuration.
+    """Search for better settings, write the best configuration to a file and return it.
 
     The rows are split as ``run`` splits them, and the test rows are put aside. Part of the training
     rows is held out in the same way to evaluate the trials. Trials do not stop early, because the
@@ -45,7 +47,7 @@ def tune(
         dataset: the interactions and features.
         settings: the starting configuration.
         console: where progress is printed.
-        metric: a name in ``METRICS``, the figure to maximize.
+        metric: the name in ``METRICS`` of the metric to maximize.
         seconds: no trial and no epoch begins later than this.
         trials: the largest number of trials; None for no limit.
         output: the file for the best configuration, written after every trial that finishes.
@@ -56,12 +58,12 @@ def tune(
         TuningError: no trial finished.
         OSError: the file cannot be written.
     """
-    # Create the directory before the search, so that a failure shows at once.
+    # Create the directory before the search, so that an error is reported at once.
     output.parent.mkdir(parents=True, exist_ok=True)
     kind, share = settings.split.kind, settings.split.test_share
     train = split.split(dataset.interactions, kind, share, settings.seed).train
     parts = split.split(train, kind, _VALIDATION_SHARE, settings.seed + 2)
-    # From here on, nothing can read the test rows.
+    # Without the test rows, no code below can use them by mistake.
     dataset = replace(dataset, interactions=parts.train)
     console.print(
         f"Training on {len(parts.train):,} interactions of {dataset.name}, "
@@ -71,27 +73,29 @@ def tune(
     )
     start = config.change(settings, "training.validation_share", 0.0)
     start = resolve(start, dataset, parts.train)
-    has_features = dataset.item_features is not None and len(dataset.item_features.columns) > 0
-    has_features = has_features and len(start.model.item_features) > 0
-    bounds = space.distributions(start, item_features=has_features)
+    columns = () if dataset.item_features is None else dataset.item_features.columns
+    uses_features = len(columns) > 0 and len(start.model.item_features) > 0
+    bounds = space.distributions(start, item_features=uses_features)
     objective = Objective(dataset, parts, METRICS[metric])
     started = time.monotonic()
 
+    def run_trial(parameters: Mapping[str, Any], time_left: TimeLeft) -> float:
+        return objective(space.with_parameters(start, parameters), time_left)
+
     def best(study: optuna.Study) -> config.Config:
-        return space.with_parameters(start, search.finished(study)[0].params)
+        return space.with_parameters(start, search.finished_trials(study)[0].params)
 
     def after_trial(study: optuna.Study) -> None:
-        line.after_trial(study)
+        terminal.show_trial(status, study)
         # Write after every trial, so that a killed process leaves the best result so far.
-        if search.finished(study):
+        if search.finished_trials(study):
             comments = _comments(dataset, metric, study, time.monotonic() - started)
             config.write(output, best(study), preset, comments)
 
-    with terminal.ProgressLine(console, seconds) as line:
+    console.print(f"The search ends at {datetime.now() + timedelta(seconds=seconds):%H:%M:%S}")
+    with console.status("trial 1") as status:
         study = search.search(
-            lambda parameters, time_left: objective(
-                space.with_parameters(start, parameters), time_left
-            ),
+            run_trial,
             bounds,
             space.starting_point(start, bounds),
             seconds=seconds,
@@ -99,30 +103,28 @@ def tune(
             seed=settings.seed,
             after_trial=after_trial,
         )
-    terminal.show(console, study, metric)
+    terminal.show_best_trials(console, study, metric)
     return best(study)
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """Trains with a configuration and returns its metric on validation rows.
-
-    All configurations are evaluated on the same rows.
+    """Trains with a configuration and returns a metric, always on the same validation rows.
 
     Attributes:
         dataset: the users, the items and their features.
         parts: the training rows, and the validation rows as ``test``.
-        metric: the figure to maximize.
+        metric: returns the metric to maximize from all metrics of a model.
     """
 
     dataset: Dataset
     parts: Split
     metric: Callable[[Quality], float]
 
-    def __call__(self, settings: config.Config, time_left: Callable[[], bool]) -> float:
+    def __call__(self, settings: config.Config, time_left: TimeLeft) -> float:
         """Train for all epochs of ``settings``, without validation, and return the metric.
 
-        ``time_left`` is called after every epoch; training stops when it returns False.
+        Training stops if ``time_left``, which is called after every epoch, returns False.
 
         Raises:
             TrialFailed: the time budget ends before the last epoch, memory runs out, or training
@@ -135,7 +137,7 @@ class Objective:
                 self.parts.train,
                 settings,
                 Console(quiet=True),
-                # A loss that is not finite never recovers, so the trial ends early.
+                # A loss that is not finite never recovers, so the trial need not go on.
                 should_continue=lambda loss: math.isfinite(loss) and time_left(),
             )
             done, epochs = len(model.curve.loss), settings.training.epochs
@@ -154,7 +156,8 @@ class Objective:
 
 
 def _comments(dataset: Dataset, metric: str, study: optuna.Study, seconds: float) -> list[str]:
-    best, first = search.finished(study)[0], study.trials[0].value
+    """Return the comments at the top of the written file: how its settings were found."""
+    best, first = search.finished_trials(study)[0], study.trials[0].value
     return [
         f"Found by python -m trainer tune on {dataset.name}: the highest {metric} on "
         f"validation rows, which are {_VALIDATION_SHARE:.0%} of the training rows.",

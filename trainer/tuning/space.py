@@ -1,14 +1,12 @@
 """Defines the settings that are searched, and their bounds.
 
-A share is searched over its whole range. All other settings are searched on a logarithmic scale,
-up to a factor above and below their starting value, because the starting configuration fits the
-data better than fixed bounds could. Bounds never exceed a setting's own range, and always
-include the starting value.
+A share is searched over its whole range. Every other setting is searched on a logarithmic scale
+between its starting value divided and multiplied by a factor, because the starting configuration
+fits the data better than fixed bounds could. The bounds never exceed the setting's own range.
 """
 
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import reduce
 from operator import attrgetter
 from typing import Any
 
@@ -21,35 +19,37 @@ from trainer.config import Config
 # Enough digits to tell two trials apart, and few enough to read in a file.
 _SIGNIFICANT_DIGITS = 3
 
-
-#: The factor of the bounds of every setting that is searched; 0 for a share.
+# The settings that are searched, each with the factor of its bounds; None for a share.
 _FACTORS = {
     "model.embedding_dim": 2,
-    "model.history_exponent": 0,
-    "model.item_id_dropout": 0,
+    "model.history_exponent": None,
+    "model.item_id_dropout": None,
     "training.temperature": 4,
     "training.learning_rate": 5,
     # A small factor, because the time of a trial is proportional to its epochs.
     "training.epochs": 2,
     "training.batch_size": 4,
-    "training.kept_weight": 0,
+    "training.kept_weight": None,
     "training.negatives": 4,
 }
 
 
 def distributions(start: Config, *, item_features: bool) -> dict[str, BaseDistribution]:
-    """Return the bounds of every setting that has an effect on this training, by key.
+    """Return the bounds of the settings to search, without those that would have no effect.
 
     Args:
         start: the starting configuration, with all automatic choices made.
-        item_features: True if the model reads features of items.
+        item_features: True if the model uses features of items.
+
+    Returns:
+        The bounds of each setting, by its key ``section.name``.
     """
     objective = start.training.objective
     used = {
         "model.history_exponent": start.model.history_length > 0,
         "model.item_id_dropout": item_features,
         "training.kept_weight": objective != "in_batch",
-        # 0 turns sampling off, and has no logarithm.
+        # 0 negatives cannot be searched on a logarithmic scale.
         "training.negatives": objective != "full_softmax" and start.training.negatives > 0,
     }
     return {key: _bounds(start, key) for key in _FACTORS if used.get(key, True)}
@@ -61,19 +61,20 @@ def starting_point(start: Config, bounds: Mapping[str, BaseDistribution]) -> dic
 
 
 def with_parameters(start: Config, parameters: Mapping[str, Any]) -> Config:
-    """Return ``start`` with a trial's parameters; values that differ from ``start`` are rounded."""
-    changes = (
-        (key, value if value == _value(start, key) else _rounded(value))
-        for key, value in parameters.items()
-    )
-    return reduce(lambda changed, change: config.change(changed, *change), changes, start)
+    """Return ``start`` with the parameters of a trial, rounded to three significant digits."""
+    changed = start
+    for key, value in parameters.items():
+        # A starting value is not rounded: the first trial has exactly the starting configuration.
+        if value != _value(start, key):
+            changed = config.change(changed, key, _rounded(value))
+    return changed
 
 
 def _bounds(start: Config, key: str) -> BaseDistribution:
     section, _, name = key.partition(".")
-    (rule,) = (rule_of(field) for field in fields(getattr(start, section)) if field.name == name)
+    rule = {field.name: rule_of(field) for field in fields(getattr(start, section))}[name]
     factor, value = _FACTORS[key], _value(start, key)
-    if not factor:
+    if factor is None:
         return FloatDistribution(rule.low, rule.high)
     low, high = max(rule.low, value / factor), min(rule.high, value * factor)
     if isinstance(value, int):

@@ -1,68 +1,35 @@
-"""Shows a search on the terminal: a progress line while it runs, and a table at its end."""
-
-import time
-from datetime import timedelta
-from typing import Self
+"""Shows a search on the terminal: each trial as it ends, and a table of the best trials."""
 
 import optuna
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.status import Status
 from rich.table import Table
-from rich.text import Text
 
-from trainer.tuning.search import finished, reason
+from trainer.tuning.search import failure_reason, finished_trials
 
-_TRIALS_TRIALS_SHOWN = 5
-
-
-class _TimeLeft(ProgressColumn):
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._end = time.monotonic() + seconds
-
-    def render(self, task: Task) -> Text:  # noqa: ARG002
-        left = max(0, round(self._end - time.monotonic()))
-        return Text(f"{timedelta(seconds=left)} left")
+_TRIALS_SHOWN = 5
+_MIN_TRIALS_FOR_IMPORTANCE = 5
 
 
-class ProgressLine:
-    """One line with the running trial, the best trial so far and the remaining time."""
-
-    def __init__(self, console: Console, seconds: float) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            _TimeLeft(seconds),
-            console=console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("trial 1", total=None)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def after_trial(self, study: optuna.Study) -> None:
-        """Print the result of the last trial and show the next one."""
-        best, last = finished(study)[:1], study.get_trials(deepcopy=False)[-1]
-        result = reason(last) if last.value is None else f"{last.value:.4f}"
-        self._progress.console.print(f"trial {last.number + 1}: {result}", markup=False)
-        description = f"trial {last.number + 2}"
-        if best:
-            description += f", best so far {best[0].value:.4f} (trial {best[0].number + 1})"
-        self._progress.update(self._task, description=description)
+def show_trial(status: Status, study: optuna.Study) -> None:
+    """Print the result of the last trial, and show the next and the best one in ``status``."""
+    best, last = finished_trials(study)[:1], study.get_trials(deepcopy=False)[-1]
+    result = failure_reason(last) if last.value is None else f"{last.value:.4f}"
+    status.console.print(f"trial {last.number + 1}: {result}", markup=False)
+    text = f"trial {last.number + 2}"
+    if best:
+        text += f", best so far {best[0].value:.4f} (trial {best[0].number + 1})"
+    status.update(text)
 
 
-def show(console: Console, study: optuna.Study, metric: str) -> None:
+def show_best_trials(console: Console, study: optuna.Study, metric: str) -> None:
     """Print the best trials side by side, with the importance of each setting."""
-    best = finished(study)[:_TRIALS_TRIALS_SHOWN]
+    best = finished_trials(study)[:_TRIALS_SHOWN]
     importances = _importances(study)
     table = Table(title="Best trials", title_justify="left")
-    for heading in ("", *(f"trial {trial.number + 1}" for trial in best)):
-        table.add_column(heading, justify="right" if heading else "left")
+    table.add_column("")
+    for trial in best:
+        table.add_column(f"trial {trial.number + 1}", justify="right")
     if importances:
         table.add_column("importance", justify="right")
     table.add_row(metric, *(f"{trial.value:.4f}" for trial in best), end_section=True)
@@ -79,7 +46,7 @@ def _format(value: float) -> str:
 
 def _importances(study: optuna.Study) -> dict[str, float]:
     """Return the importance of each setting, summing to 1; empty if there are too few trials."""
-    if len(finished(study)) < _TRIALS_TRIALS_SHOWN:
+    if len(finished_trials(study)) < _MIN_TRIALS_FOR_IMPORTANCE:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     return optuna.importance.get_param_importances(study, evaluator=evaluator)

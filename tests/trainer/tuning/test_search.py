@@ -50,7 +50,7 @@ def test_search_starts_at_the_given_point_and_improves() -> None:
         tried.append(x)
         return -abs(x - 0.2)
 
-    best = search.finished(_search(trial, 60, 30))[0]
+    best = search.finished_trials(_search(trial, 60, 30))[0]
     assert (tried[0], len(tried)) == (0.9, 30)
     assert abs(best.params["x"] - 0.2) < 0.05
     assert best.value == max(-abs(x - 0.2) for x in tried)
@@ -67,7 +67,7 @@ def test_no_trial_begins_after_the_budget() -> None:
         return x
 
     study = _search(trial, 10, clock=clock)
-    assert len(search.finished(study)) == 3
+    assert len(search.finished_trials(study)) == 3
     assert answers == [True, True, True, True, True, False]
 
 
@@ -81,8 +81,8 @@ def test_failed_trial_does_not_end_the_search() -> None:
         return x
 
     study = _search(trial, 60, 4, studies=studies)
-    assert [one.number for one in sorted(search.finished(study), key=lambda t: t.number)] == [1, 3]
-    assert (search.reason(study.trials[0]), len(studies)) == ("at 0.9", 4)
+    assert sorted(trial.number for trial in search.finished_trials(study)) == [1, 3]
+    assert (search.failure_reason(study.trials[0]), len(studies)) == ("at 0.9", 4)
 
 
 def test_error_names_the_reason_of_the_first_failed_trial() -> None:
@@ -103,7 +103,7 @@ def test_interrupt_ends_the_search_and_keeps_finished_trials(finished: int) -> N
         return x
 
     if finished:
-        assert len(search.finished(_search(trial, 60))) == finished
+        assert len(search.finished_trials(_search(trial, 60))) == finished
     else:
         with pytest.raises(TuningError, match="interrupted"):
             _search(trial, 60)

@@ -132,9 +132,9 @@ class Tuner:
         if best is None:
             recall, kind = self._best_miss
             raise IndexTuningError(
-                f"no index reaches index.target_recall {self._target:g} at k = {self._k}. Of the "
-                f"kinds {', '.join(self._kinds)}, {kind} came closest with {recall:.4f}. Lower the "
-                f"target, or set index.kind to {BRUTE_FORCE}, which is exact"
+                f"no index reaches index.target_recall {self._target:g} at k = {self._k}. The "
+                f"highest recall was {recall:.4f}, of the kind {kind}. Lower the target, or set "
+                f"index.kind to {BRUTE_FORCE}, which is exact"
             )
         return best
 
