@@ -1,4 +1,4 @@
-"""Command lines, tables, plots and JSON files that all benchmarks share."""
+"""Command lines, tables and JSON files that all benchmarks share."""
 
 import argparse
 import importlib.metadata
@@ -7,10 +7,12 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 
@@ -21,25 +23,9 @@ def argument_parser(module: str, docstring: str | None) -> argparse.ArgumentPars
     return argparse.ArgumentParser(prog=f"python -m {module}", description=description)
 
 
-JSON = ("--json", Path, None, "Write all results to this JSON file.")
-PLOT = ("--plot", Path, None, "Draw a plot to this .png or .svg file.")
-
-
-def add_options(
-    parser: argparse.ArgumentParser, *options: tuple[str, Callable[[str], Any], Any, str]
-) -> None:
-    """Add options of one value: name, type, default and help."""
-    for name, kind, default, text in options:
-        text = text if default is None else f"{text} (default: {default})"
-        parser.add_argument(name, type=kind, default=default, help=text)
-
-
-def add_peers(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add the option ``--peers``."""
-    text = f"The peers to measure: {', '.join(names)} (default: all)."
-    parser.add_argument(
-        "--peers", nargs="+", choices=names, default=names, metavar="NAME", help=text
-    )
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--json``, which :func:`write_json` reads."""
+    parser.add_argument("--json", type=Path, help="Write all results to this JSON file.")
 
 
 def console() -> Console:
@@ -59,8 +45,8 @@ def write_json(arguments: argparse.Namespace, packages: Iterable[str], **results
     """Write machine, options and results of a run to the file of ``--json``, if there is one."""
     if arguments.json:
         options = {name: str(value) for name, value in vars(arguments).items()}
-        said = {"machine": machine(*packages), "options": options, **results}
-        arguments.json.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        content = {"machine": machine(*packages), "options": options, **results}
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def machine(*packages: str) -> str:
@@ -72,39 +58,18 @@ def machine(*packages: str) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     cpu = platform.machine()
-    if (information := Path("/proc/cpuinfo")).exists():
-        lines = information.read_text(encoding="utf-8").splitlines()
+    if (cpuinfo := Path("/proc/cpuinfo")).exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
         cpu = next((one.split(": ")[1] for one in lines if one.startswith("model name")), cpu)
     return f"{os.cpu_count()} cores, {cpu}; {', '.join(versions)}"
+
+
+def percentile(values: ArrayLike, percent: float) -> float:
+    """Return the nearest rank: the smallest value that ``percent`` of the values do not exceed."""
+    return float(np.percentile(np.asarray(values, float), percent, method="inverted_cdf"))
 
 
 def median_and_range(values: Sequence[float], digits: int) -> str:
     """Return "median (lowest-highest)"."""
     median, lowest, highest = statistics.median(values), min(values), max(values)
     return f"{median:,.{digits}f} ({lowest:,.{digits}f}-{highest:,.{digits}f})"
-
-
-def plot(
-    path: Path,
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
-    ours: str,
-    **axis: str,
-) -> None:
-    """Draw points by name in a panel for each title, both axes logarithmic.
-
-    Lines whose name begins with ``ours`` are black with stars; ``axis`` has labels and scales.
-    """
-    from matplotlib import pyplot as plt
-
-    size = (5 * len(panels), 5)
-    figure, places = plt.subplots(1, len(panels), figsize=size, layout="constrained")
-    for place, (title, lines) in zip(places, panels.items(), strict=True):
-        for name, points in lines.items():
-            style = {"marker": "*", "color": "black"} if name.startswith(ours) else {"marker": "."}
-            place.plot(*zip(*points, strict=True), label=name, **style)
-        place.set(**{"title": title, "xscale": "log", "yscale": "log"} | axis)
-        place.grid(axis="y", color="0.92")
-    handles, names = places[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=6)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)

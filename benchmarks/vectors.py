@@ -1,22 +1,18 @@
 """Draw clustered vectors and find their exact neighbours, block by block.
 
 Cluster centres are Gaussian. A vector is a centre, each as likely as any other, plus Gaussian
-noise. Queries are drawn the same way and are not among the vectors. Everything is float32 and
-depends on the options alone: a larger set begins with the vectors of a smaller one with the same
-clusters.
+noise, and is scaled to length 1. Queries are drawn in the same way and are not among the vectors.
+Vectors are float32 and depend on their shape alone: a larger set begins with the vectors of a
+smaller one with the same clusters.
 """
 
-import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from config_fields import Validated, rule_of, setting
 
 Vectors = NDArray[np.float32]
 
@@ -24,41 +20,49 @@ Vectors = NDArray[np.float32]
 VECTORS, IDS, TUNING, QUERIES, TRUTH = (
     f"{name}.npy" for name in ("vectors", "ids", "tuning", "queries", "truth")
 )
-MADE = "made.json"
+SHAPE = "shape.json"
 #: The number of exact neighbours of every query.
 K = 100
 
 _BLOCK = 65_536
-_BASE, _TUNING, _QUERIES = range(3)
+#: Streams of random numbers, which are independent of one another.
+_VECTORS_STREAM, _TUNING_STREAM, _QUERIES_STREAM = range(3)
 
 
 @dataclass(frozen=True)
-class Shape(Validated):
-    """The shape of a set of vectors."""
+class Shape:
+    """The shape of a set of vectors.
 
-    vectors: int = setting(1_000_000, "Number of vectors.")
-    dims: int = setting(64, "Dimensions of the vectors.")
-    clusters: int = setting(0, "Number of clusters; 0: one per 1,000 vectors.")
-    noise: float = setting(0.6, "Deviation around a centre; that of the centres is 1.")
-    normalised: bool = setting(True, "Scale all vectors to length 1.")
-    seed: int = setting(0, "Seed of all random numbers.")
-    queries: int = setting(2_000, "Number of queries to measure with, and of those to tune with.")
+    Attributes:
+        vectors: number of vectors.
+        dims: dimensions of the vectors.
+        clusters: number of clusters; 0 means one per 1,000 vectors.
+        noise: standard deviation around a centre; that of the centres is 1.
+        queries: number of queries to measure with, and of queries to tune with.
+    """
+
+    vectors: int
+    dims: int
+    clusters: int = 0
+    noise: float = 0.6
+    queries: int = 0
 
 
-def clustered(shape: Shape, count: int | None = None, stream: int = _BASE) -> Iterator[Vectors]:
-    """Yield blocks of vectors, float32 [at most 65,536, D]; streams are independent draws."""
+def clustered(
+    shape: Shape, count: int | None = None, stream: int = _VECTORS_STREAM
+) -> Iterator[Vectors]:
+    """Yield ``count`` vectors in blocks float32 [at most 65,536, D]; streams are independent."""
     clusters = shape.clusters or max(1, shape.vectors // 1_000)
     # Drawn as float32, so that there is no copy in double precision.
-    centres = np.random.default_rng(shape.seed).standard_normal((clusters, shape.dims), np.float32)
+    centres = np.random.default_rng(0).standard_normal((clusters, shape.dims), np.float32)
     count = shape.vectors if count is None else count
     for number, start in enumerate(range(0, count, _BLOCK)):
-        random = np.random.default_rng([shape.seed, stream, number])
-        belongs = random.integers(clusters, size=_BLOCK)
+        random = np.random.default_rng([0, stream, number])
+        cluster_of_row = random.integers(clusters, size=_BLOCK)
         block = random.standard_normal((_BLOCK, shape.dims), np.float32)
         block *= np.float32(shape.noise)
-        block += centres[belongs]
-        if shape.normalised:
-            block /= np.linalg.norm(block, axis=1, keepdims=True)
+        block += centres[cluster_of_row]
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
         yield block[: count - start]
 
 
@@ -78,6 +82,7 @@ def neighbours(vectors: Vectors, queries: Vectors, k: int = K) -> NDArray[np.int
 
 
 def _highest(scores: Vectors, k: int) -> NDArray[np.int64]:
+    """Return the columns [Q, k] of the k highest scores of every row, in any order."""
     if scores.shape[1] <= k:
         return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
     return np.argpartition(scores, -k, axis=1)[:, -k:]
@@ -86,7 +91,6 @@ def _highest(scores: Vectors, k: int) -> NDArray[np.int64]:
 def write(shape: Shape, directory: Path) -> None:
     """Write vectors, ids, both sets of queries, and the neighbours of ``queries.npy``."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / MADE).unlink(missing_ok=True)
     vectors = np.lib.format.open_memmap(
         directory / VECTORS, "w+", np.float32, (shape.vectors, shape.dims)
     )
@@ -96,25 +100,8 @@ def write(shape: Shape, directory: Path) -> None:
         start += len(block)
     vectors.flush()
     np.save(directory / IDS, np.arange(shape.vectors).astype("S10"))
-    for name, stream in ((TUNING, _TUNING), (QUERIES, _QUERIES)):
+    for name, stream in ((TUNING, _TUNING_STREAM), (QUERIES, _QUERIES_STREAM)):
         np.save(directory / name, np.concatenate(list(clustered(shape, shape.queries, stream))))
     np.save(directory / TRUTH, neighbours(vectors, np.load(directory / QUERIES)))
     # Written last, so that the other files are complete if this one exists.
-    (directory / MADE).write_text(json.dumps(asdict(shape), indent=2) + "\n", encoding="utf-8")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for every attribute of ``Shape``."""
-    for one in fields(Shape):
-        kind = type(one.default)
-        if kind is bool:
-            read: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-        else:
-            read = {"type": kind}
-        text = f"{rule_of(one).help} (default: {one.default})"
-        parser.add_argument(f"--{one.name}", default=one.default, help=text, **read)
-
-
-def shape_of(arguments: argparse.Namespace) -> Shape:
-    """Return the shape that the options of ``add_options`` describe."""
-    return Shape(**{one.name: getattr(arguments, one.name) for one in fields(Shape)})
+    (directory / SHAPE).write_text(json.dumps(asdict(shape)), encoding="utf-8")

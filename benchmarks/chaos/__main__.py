@@ -33,19 +33,24 @@ def run(name: str, environment: Environment) -> report.Result:
 def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.chaos", __doc__)
-    names = f"The scenarios to run: {', '.join(SCENARIOS)} (default: all)."
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=names)
-    reporting.add_options(
-        parser,
-        ("--rate", float, 500.0, "Requests a second."),
-        ("--calm-s", float, Durations.steady_s, "Seconds of load before and after a failure."),
-        ("--overload-s", float, Durations.overload_s, "Seconds of each overload round."),
-        ("--soak-s", float, Durations.soak_s, "Seconds of the soak scenario."),
-        ("--fuzzed", int, 100_000, "Number of requests of the fuzz scenario."),
-        ("--models-dir", Path, None, "Models of benchmarks.service.model, instead of new ones."),
-        ("--work-dir", Path, ROOT / "build" / "chaos", "Where models, logs and results are kept."),
-        ("--document", Path, None, "Write the table into this file, docs/reliability.md."),
-    )
+    add = parser.add_argument
+    text = f"The scenarios to run: {', '.join(SCENARIOS)} (default: all)."
+    add("scenarios", nargs="*", metavar="SCENARIO", help=text)
+    add("--rate", type=float, default=500, help="Requests a second (default: 500).")
+    text = "Seconds of load before and after a failure (default: 5)."
+    add("--calm-s", type=float, default=5, help=text)
+    text = "Seconds of each overload round (default: 30)."
+    add("--overload-s", type=float, default=30, help=text)
+    text = "Seconds of the soak scenario (default: 600)."
+    add("--soak-s", type=float, default=600, help=text)
+    text = "Number of requests of the fuzz scenario (default: 100000)."
+    add("--fuzzed", type=int, default=100_000, help=text)
+    text = "Directory with models of benchmarks.service.model, instead of new ones."
+    add("--models-dir", type=Path, help=text)
+    text = "Directory for models, logs and results (default: build/chaos)."
+    add("--work-dir", type=Path, default=ROOT / "build" / "chaos", help=text)
+    text = "Write the table into this file, for example docs/reliability.md."
+    add("--document", type=Path, help=text)
     arguments = parser.parse_args()
     if unknown := set(arguments.scenarios) - set(SCENARIOS):
         names = ", ".join(sorted(unknown))

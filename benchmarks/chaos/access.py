@@ -14,6 +14,7 @@ from benchmarks.chaos.checks import Check, at_least, at_most, equal
 from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.outcomes import OK, UNAUTHENTICATED, UNAVAILABLE
 from benchmarks.chaos.requests import for_users
+from benchmarks.serving import method
 from query_service.load_test.requests import RETRIEVE
 from tools.processes import Server
 from tools.waiting import until
@@ -107,10 +108,9 @@ def tokens(env: Environment) -> Iterator[Check]:
 
 def _status(channel: grpc.Channel, body: bytes, token: str = "") -> str:
     """Return the name of the status of a call."""
-    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RETRIEVE)
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     try:
-        ask(body, timeout=_ANSWER_S, metadata=metadata)
+        method(channel, RETRIEVE)(body, timeout=_ANSWER_S, metadata=metadata)
     except grpc.RpcError as error:
         return str(error.code().name)
     return OK

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import serving
 from benchmarks.chaos.checks import Check, at_most, require
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.requests import CandidateCheck, Catalogue, Request, for_users
-from serving_contract import RETRIEVAL
-from tools.processes import Server, python_module
+from benchmarks.reporting import percentile
+from tools.processes import Server
 
 _SEND_DELAY_MS = 50
 
@@ -68,23 +69,18 @@ class Environment:
         """Users and items of the model."""
         return Catalogue(self.models_dir)
 
-    def server(self, name: str, command: list[str], restart_nice: int = 0) -> Server:
-        """Start a server that logs to a file of that name."""
-        logs = self.work / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        return Server(command, log=logs / f"{name}.log", restart_nice=restart_nice)
-
     def model_server(self, name: str, *options: str, models_dir: Path | None = None) -> Server:
         """Start a model server."""
-        models = ("--models-dir", str(models_dir or self.models_dir), "--model", RETRIEVAL)
-        command = python_module("model_server", *models, *options, "--port", "0")
-        return self.server(f"{name}-models", command, restart_nice=self.nice)
+        return serving.start_model_server(
+            models_dir or self.models_dir,
+            self._log(f"{name}-models"),
+            *options,
+            restart_nice=self.nice,
+        )
 
     def service(self, name: str, *model_servers: Server, options: Iterable[str] = ()) -> Server:
         """Start a query service that asks ``model_servers``."""
-        upstream = ("--model-server", ",".join(one.address for one in model_servers))
-        command = python_module("query_service", "serve", *upstream, *options, "--port", "0")
-        return self.server(name, command)
+        return serving.start_query_service(self._log(name), model_servers, *options)
 
     @contextmanager
     def servers(self, name: str, *options: str) -> Iterator[tuple[Server, Server]]:
@@ -128,6 +124,12 @@ class Environment:
             ScenarioError: there are no outcomes.
         """
         require(outcomes, "at all")
-        p99_ms = 1e3 * float((outcomes.sent - outcomes.due).quantile(0.99))
+        p99_ms = 1e3 * percentile(outcomes.sent - outcomes.due, 99)
         what = f"requests: {len(outcomes):,}; p99 of their send delay"
         return at_most(what, p99_ms, _SEND_DELAY_MS * self.patience, "ms", 1)
+
+    def _log(self, name: str) -> Path:
+        """Return the log file of a server."""
+        logs = self.work / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        return logs / f"{name}.log"

@@ -26,6 +26,7 @@ from benchmarks.chaos.outcomes import (
     longest,
 )
 from benchmarks.chaos.requests import USER_EXCLUDING_SEEN, half_excluding_seen
+from benchmarks.reporting import percentile
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tools.processes import Server
 from tools.redis_server import RedisServer
@@ -149,7 +150,7 @@ def pause(env: Environment) -> Iterator[Check]:
     during = outcomes[outcomes.due.between(outage.begun, outage.back)]
     during = require(during, "during the pause")
     after = require(outcomes[outcomes.due >= outage.back + 1], "after the pause")
-    p99_ms = float(steady.latency_ms.quantile(0.99))
+    p99_ms = percentile(steady.latency_ms, 99)
     yield env.check_send_delay(outcomes)
     yield no_requests("failed before the pause", failed(before))
     yield no_requests("wrong answers", faulty(outcomes))
@@ -160,7 +161,7 @@ def pause(env: Environment) -> Iterator[Check]:
     yield no_requests("failed from 1 s after SIGCONT on", failed(after))
     yield at_most(
         f"p99 from 1 s after SIGCONT on (before the pause: {p99_ms:.0f} ms)",
-        float(after.latency_ms.quantile(0.99)),
+        percentile(after.latency_ms, 99),
         max(_P99_FACTOR * p99_ms, _P99_MS) * env.patience,
         "ms",
     )

@@ -5,17 +5,18 @@ size, so that the bytes of all answers are the number of OK answers, exactly. Re
 longer than the deadline do not count, whatever their status.
 """
 
-import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
 import grpc
 import pandas as pd
+import psutil
 
 from benchmarks.chaos.checks import Check, ScenarioError, at_least, at_most
 from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.requests import without_exclusions
+from benchmarks.serving import method
 from query_service.load_test.requests import RETRIEVE
 from tools import h2load
 from tools.h2load import GRPC_PREFIX_BYTES, Closed, H2load, H2loadError, Request, Schedule
@@ -110,7 +111,7 @@ class _Load:
         self._requests = [Request(RETRIEVE, body, deadline_s=deadline_s) for body in bodies]
         self._connections = _CONNECTIONS // len(bodies)
         with grpc.insecure_channel(address) as channel:
-            ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RETRIEVE)
+            ask = method(channel, RETRIEVE)
             try:
                 self._sizes = [len(ask(body, timeout=30)) + GRPC_PREFIX_BYTES for body in bodies]
             except grpc.RpcError as error:
@@ -162,5 +163,5 @@ class _Load:
 
 def _children_cpu_s() -> float:
     """Return the processor time of the children of this process that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    times = psutil.Process().cpu_times()
+    return times.children_user + times.children_system

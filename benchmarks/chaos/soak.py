@@ -8,6 +8,7 @@ from benchmarks.chaos.checks import Check, at_most, no_requests
 from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.outcomes import failed, faulty
 from benchmarks.chaos.requests import mixed
+from benchmarks.reporting import percentile
 from tools.usage import MemoryLog
 
 _MAX_GROWTH_PERCENT = 5
@@ -32,7 +33,7 @@ def soak(env: Environment) -> Iterator[Check]:
     yield env.check_send_delay(outcomes)
     yield no_requests("failed", failed(outcomes))
     yield no_requests("wrong answers", faulty(outcomes))
-    p50_ms, p99_ms = outcomes.latency_ms.quantile([0.50, 0.99])
+    p50_ms, p99_ms = (percentile(outcomes.latency_ms, percent) for percent in (50, 99))
     yield Check("p50, p99", f"{p50_ms:.1f}, {p99_ms:.1f} ms")
     # The minutes of a short run are shorter.
     minute_s = int(min(_MINUTE_S, env.durations.soak_s / 4))

@@ -15,7 +15,9 @@ from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.load import Load
 from benchmarks.chaos.outcomes import failed, faulty
 from benchmarks.chaos.requests import Catalogue, for_users
+from benchmarks.reporting import percentile
 from benchmarks.service.catalogue import ensure_model
+from benchmarks.serving import current_version, method
 from serving_contract import ITEMS_CSV, MODEL_NAMES, REPORTS, RETRIEVAL, SEEN_SQLITE
 from tfserving_subset.v1 import prediction_pb2 as tfs
 from tools.processes import Server
@@ -71,7 +73,7 @@ def publishes(env: Environment) -> Iterator[Check]:
     yield no_requests("failed", failed(outcomes))
     yield no_requests("wrong answers, mixed versions included", faulty(outcomes))
     yield equal("damaged versions that answered", len(versions & publisher.damaged), 0)
-    yield Check("p99", f"{outcomes.latency_ms.quantile(0.99):.0f} ms")
+    yield Check("p99", f"{percentile(outcomes.latency_ms, 99):.0f} ms")
     yield at_most(
         f"memory growth of the model server, from {settled:,.0f} MiB after {_SETTLED} versions",
         100 * (last / settled - 1),
@@ -108,7 +110,7 @@ class _Publisher:
 
         with self._store.staging() as staged:
             source = self._pair[staged.version % 2]
-            version = source.joinpath("current").resolve()
+            version = current_version(source)
             for name in (*MODEL_NAMES, REPORTS):
                 shutil.copytree(version / name / version.name, staged.directory / name)
             for name in (ITEMS_CSV, SEEN_SQLITE):
@@ -173,9 +175,8 @@ def _states(models: Server) -> dict[int, int]:
     spec = tfs.ModelSpec(name=RETRIEVAL)
     request = tfs.GetModelStatusRequest(model_spec=spec).SerializeToString()
     with grpc.insecure_channel(models.address) as channel:
-        ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_STATUS)
         try:
-            data = ask(request, timeout=10)
+            data = method(channel, _STATUS)(request, timeout=10)
         except grpc.RpcError as error:
             raise ScenarioError(
                 f"the model server does not report its versions: {error}"

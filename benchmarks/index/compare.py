@@ -17,17 +17,17 @@ from rich.console import Console
 
 from benchmarks import vectors
 from benchmarks.index import process
-from benchmarks.index.peers import OURS, Ours, Setting, peer
+from benchmarks.index.peers import OURS, Exact, Setting, make_peer
 from benchmarks.index.results import LOADS, Load, Measured, Point
 
 #: Seconds between two measurements, so that threads that wait actively go to sleep.
 _PAUSE_S = 0.1
-#: Settings are raised up to this recall, and as long as two of them add this much.
+#: Settings are raised until this recall is reached, or until two of them add less than this.
 _ENOUGH_RECALL, _MIN_GAIN = 0.998, 0.0005
 _SWEEP_S = 0.2
 
 
-def worker() -> ProcessPoolExecutor:
+def one_process() -> ProcessPoolExecutor:
     """Return a pool of one process.
 
     The kernel counts the peak memory of the parent process as well, so that one must be small.
@@ -36,17 +36,19 @@ def worker() -> ProcessPoolExecutor:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
-    """Build, sweep and measure all peers."""
-    shape = vectors.shape_of(arguments)
+    """Build all peers, try their settings, and measure them."""
+    shape = vectors.Shape(
+        arguments.vectors, arguments.dims, arguments.clusters, arguments.noise, arguments.queries
+    )
     work = arguments.work_dir / f"{shape.vectors}x{shape.dims}"
     data = work / "data"
-    make_vectors(shape, data)
+    ensure_vectors(shape, data)
     results, workers = [], {}
     with ExitStack() as stack:
         for name in installed(arguments.peers, arguments.targets, console):
             try:
                 measured = build(name, data, work / name)
-                workers[name] = stack.enter_context(worker())
+                workers[name] = stack.enter_context(one_process())
                 workers[name].submit(process.load, name, data, work / name).result()
                 measured.points = sweep(workers[name], name, shape.vectors)
             except Exception as error:  # noqa: BLE001  (whatever a library raises)
@@ -63,21 +65,21 @@ def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
     return results
 
 
-def make_vectors(shape: vectors.Shape, directory: Path) -> None:
-    """Make the vectors in a process of its own, unless the directory has them already."""
-    made = directory / vectors.MADE
-    if made.exists() and json.loads(made.read_text(encoding="utf-8")) == asdict(shape):
+def ensure_vectors(shape: vectors.Shape, directory: Path) -> None:
+    """Write the vectors in a separate process, unless the directory has them already."""
+    written = directory / vectors.SHAPE
+    if written.exists() and json.loads(written.read_text(encoding="utf-8")) == asdict(shape):
         return
     shutil.rmtree(directory, ignore_errors=True)
-    with worker() as drawing:
-        drawing.submit(vectors.write, shape, directory).result()
+    with one_process() as pool:
+        pool.submit(vectors.write, shape, directory).result()
 
 
 def installed(names: list[str], targets: list[float], console: Console) -> Iterator[str]:
     """Yield the peers that are installed, ours once per target."""
     for name in names:
         variants = [f"{OURS}{target}" for target in targets] if name == "ours" else [name]
-        needs = peer(variants[0]).needs
+        needs = make_peer(variants[0]).needs
         if importlib.util.find_spec(needs) is None:
             console.print(f"[yellow]{name} is left out: {needs} is not installed[/]")
         else:
@@ -85,41 +87,35 @@ def installed(names: list[str], targets: list[float], console: Console) -> Itera
 
 
 def build(name: str, data: Path, index: Path) -> Measured:
-    """Build the index of a peer from nothing."""
+    """Build the index of a peer in a separate process."""
     shutil.rmtree(index, ignore_errors=True)
     index.mkdir(parents=True)
-    one = peer(name)
-    started = time.perf_counter()
-    with worker() as building:
-        peak_mib = building.submit(process.build, name, data, index).result()
-    measured = Measured(name, time.perf_counter() - started, peak_mib)
-    loaded = one.model(index) if isinstance(one, Ours) else index
-    if name == "exact":
-        # Nothing is built: the vectors are the index.
-        measured.build_seconds = measured.build_peak_mib = 0.0
-        loaded = data / vectors.VECTORS
+    measured, peer = Measured(name), make_peer(name)
+    if not isinstance(peer, Exact):
+        started = time.perf_counter()
+        with one_process() as pool:
+            measured.build_peak_mib = pool.submit(process.build, name, data, index).result()
+        measured.build_seconds = time.perf_counter() - started
+    loaded = peer.loaded_files(data, index)
     files = [loaded] if loaded.is_file() else [one for one in loaded.rglob("*") if one.is_file()]
     measured.size_mib = sum(file.stat().st_size for file in files) / 1024**2
-    if reports := sorted(index.glob("reports/*/metrics.json")):
-        report = json.loads(reports[-1].read_text(encoding="utf-8"))
-        measured.build_report = report.get("index", {})
     return measured
 
 
 def sweep(pool: ProcessPoolExecutor, name: str, size: int) -> list[Point]:
     """Measure recall and speed of a peer's settings, from fast to exact."""
     points = []
-    for ladder in peer(name).ladders(size):
+    for ladder in make_peer(name).ladders(size):
         climbed: list[Point] = []
         for setting in ladder:
-            tuning, reported = pool.submit(process.recall, setting).result()
-            speeds = {str(load): time_searches(pool, setting, load, _SWEEP_S)[0] for load in LOADS}
-            climbed.append(Point(setting, tuning, reported, speeds))
-            gain = climbed[-1].tuning - climbed[max(0, len(climbed) - 3)].tuning
-            if climbed[-1].tuning >= _ENOUGH_RECALL or (len(climbed) > 2 and gain < _MIN_GAIN):
+            tuning_recall, recall = pool.submit(process.recall, setting).result()
+            speeds = {str(load): time_searches(pool, setting, load, _SWEEP_S) for load in LOADS}
+            climbed.append(Point(setting, tuning_recall, recall, speeds))
+            gain = tuning_recall - climbed[max(0, len(climbed) - 3)].tuning_recall
+            if tuning_recall >= _ENOUGH_RECALL or (len(climbed) > 2 and gain < _MIN_GAIN):
                 break
         points += climbed
-        if climbed[-1].tuning >= _ENOUGH_RECALL:
+        if climbed[-1].tuning_recall >= _ENOUGH_RECALL:
             break
     return points
 
@@ -130,26 +126,23 @@ def measure(
     arguments: argparse.Namespace,
     console: Console,
 ) -> None:
-    """Measure the contenders of all peers in rounds, each round in an order of its own."""
+    """Measure the contenders of all peers in rounds, each round in a different order."""
     cases = [
-        (measured.name, point, load)
+        (workers[measured.name], point, load)
         for measured in results
         for point in measured.contenders(arguments.targets)
         for load in LOADS
     ]
     for number in range(arguments.rounds):
         random.Random(number).shuffle(cases)
-        for name, point, load in cases:
+        for pool, point, load in cases:
             time.sleep(_PAUSE_S)
-            rate, cores = time_searches(workers[name], point.setting, load, arguments.seconds)
+            rate = time_searches(pool, point.setting, load, arguments.seconds)
             point.rates.setdefault(str(load), []).append(rate)
-            point.cores.setdefault(str(load), []).append(cores)
         console.print(f"round {number + 1} of {arguments.rounds}: {len(cases)} measurements")
 
 
-def time_searches(
-    pool: ProcessPoolExecutor, setting: Setting, load: Load, seconds: float
-) -> tuple[float, float]:
-    """Return queries per second and the processor use in cores, measured in the worker."""
+def time_searches(pool: ProcessPoolExecutor, setting: Setting, load: Load, seconds: float) -> float:
+    """Return queries per second, measured in the process of the pool."""
     arguments = (load.batch, load.callers, load.threads, seconds)
     return pool.submit(process.time_searches, setting, *arguments).result()

@@ -1,8 +1,8 @@
-"""Measure the first answer of a version that has just been loaded, and the memory it takes.
+"""Measure the first answer of a model server after its start, and the memory it takes.
 
-Starts the project's own model server on MODELS_DIR, waits until the model is available, and calls
-``by_vector`` with k = 100, once and then 300 times more. The client is warm, because it has asked
-the server for a model that does not exist. Prints medians over the starts and their range.
+Starts the project's own model server on MODELS_DIR, which `python -m trainer index` has published,
+and calls ``by_vector`` with k = 100, once and then 300 times more. The client is warm, because it
+has asked for a model that does not exist. Prints medians over the starts and their range.
 """
 
 import contextlib
@@ -10,37 +10,26 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
 
-from benchmarks import reporting
-from tools.processes import Server, python_module
-from tools.usage import memory_mib
-from tools.waiting import until
+from benchmarks import reporting, serving
+from serving_contract import BY_VECTOR, RETRIEVAL, VECTOR
+from tfserving_subset.v1 import prediction_pb2 as tfs
+from tools.usage import MIB, memory_mib
 
-_AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 _LATER_CALLS = 300
-_LOAD_TIMEOUT_S = 600.0
 
 
 def main() -> None:
     """Measure and print."""
     parser = reporting.argument_parser("benchmarks.index.first_answer", __doc__)
     parser.add_argument("models_dir", type=Path, help="Directory with published models.")
-    parser.add_argument("--model", default="retrieval", help="Name of the model.")
-    parser.add_argument("--starts", type=int, default=5, help="Starts of the model server.")
+    text = "Starts of the model server (default: 5)."
+    parser.add_argument("--starts", type=int, default=5, help=text)
     arguments = parser.parse_args()
-    starts = [measure(arguments.models_dir, arguments.model) for _ in range(arguments.starts)]
+    starts = [measure(arguments.models_dir.resolve()) for _ in range(arguments.starts)]
     for name, values in (
         ("first answer, ms", [first for first, _, _ in starts]),
         ("median of the later answers, ms", [later for _, later, _ in starts]),
@@ -50,59 +39,31 @@ def main() -> None:
         print(f"{name:42} {reporting.median_and_range(values, 2)}")
 
 
-def measure(models_dir: Path, model: str) -> tuple[float, float, float]:
+def measure(models_dir: Path) -> tuple[float, float, float]:
     """Return the first answer and the median of the later ones in ms, and the memory in GB."""
-    models = ("--models-dir", str(models_dir.resolve()), "--model", model)
-    command = python_module("model_server", *models, "--port", "0")
+    dims = serving.published_dataset(models_dir)["dimensions"]
+    vector = np.random.default_rng(0).normal(size=dims)
+    vector /= np.linalg.norm(vector)
+    query = {VECTOR: serving.tensor(tfs.DT_FLOAT, 1, dims, float_val=vector)}
+    request, unknown = (
+        serving.predict_request(BY_VECTOR, query, 100, model).SerializeToString()
+        for model in (RETRIEVAL, "unknown")
+    )
     with (
         tempfile.TemporaryDirectory() as directory,
-        Server(command, log=Path(directory) / "model-server.log") as server,
+        serving.start_model_server(models_dir, Path(directory) / "log") as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        until(lambda: _available(channel, stub, model), _LOAD_TIMEOUT_S, f"{model} is available")
-        request = _request(model, _dimensions(stub, model))
+        predict = serving.method(channel, serving.PREDICT)
+        with contextlib.suppress(grpc.RpcError):
+            predict(unknown, timeout=5)
         times_ms = []
         for _ in range(1 + _LATER_CALLS):
-            started = time.perf_counter()
-            stub.Predict(request, timeout=60)
-            times_ms.append((time.perf_counter() - started) * 1e3)
-        memory_gb = sum(memory_mib(server.process)) * 1024**2 / 1e9
+            begun = time.perf_counter()
+            predict(request, timeout=60)
+            times_ms.append((time.perf_counter() - begun) * 1e3)
+        memory_gb = sum(memory_mib(server.process)) * MIB / 1e9
         return times_ms[0], statistics.median(times_ms[1:]), memory_gb
-
-
-def _available(channel: grpc.Channel, stub: Any, model: str) -> bool:
-    """Tell whether the model is available, after warming up the client."""
-    with contextlib.suppress(grpc.RpcError):
-        stub.Predict(_request("none", 64), timeout=5)
-    request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = model
-    models = model_service_pb2_grpc.ModelServiceStub(channel)
-    try:
-        versions = models.GetModelStatus(request, timeout=5).model_version_status
-    except grpc.RpcError:
-        return False
-    return any(version.state == _AVAILABLE for version in versions)
-
-
-def _dimensions(stub: Any, model: str) -> int:
-    """Return the length of the model's vectors, from its signature."""
-    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-    request.model_spec.name = model
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    stub.GetModelMetadata(request, timeout=30).metadata["signature_def"].Unpack(signatures)
-    shape = signatures.signature_def["by_vector"].inputs["vector"].tensor_shape
-    return int(shape.dim[1].size)
-
-
-def _request(model: str, dimensions: int) -> predict_pb2.PredictRequest:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = model
-    request.model_spec.signature_name = "by_vector"
-    vector = np.random.default_rng(0).normal(size=(1, dimensions)).astype(np.float32)
-    request.inputs["vector"].CopyFrom(tf.make_tensor_proto(vector / np.linalg.norm(vector)))
-    request.inputs["k"].CopyFrom(tf.make_tensor_proto([100], tf.int32))
-    return request
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.vectors import IDS, QUERIES, TUNING, VECTORS, K
+from serving_contract import BY_VECTOR, ITEM_ID, RETRIEVAL, VECTOR
 
 Queries = NDArray[np.float32]
 Setting = dict[str, float]
@@ -19,49 +19,53 @@ CORES = os.cpu_count() or 1
 
 
 class Peer(ABC):
-    """One index, with one choice of what is fixed when it is built.
+    """One index, with the choices that are made when it is built.
 
     Attributes:
-        needs: the module that it cannot run without.
+        needs: the module that the peer cannot run without.
     """
 
     needs = "tensorflow"
 
     def ladders(self, size: int) -> list[list[Setting]]:
-        """Return lists of search settings to try, each from the fastest to the most exact."""
+        """Return lists of search settings to try, each from the fastest to the most exact.
+
+        ``size`` is the number of vectors.
+        """
         return [[{}]]
 
     def build(self, data: Path, index: Path) -> None:  # noqa: B027
         """Build the index of the vectors in ``data``, in the empty directory ``index``."""
 
+    def loaded_files(self, data: Path, index: Path) -> Path:
+        """Return the file or directory that :meth:`load` reads."""
+        return index
+
     @abstractmethod
     def load(self, data: Path, index: Path) -> None:
-        """Load the index."""
+        """Load the index that :meth:`build` made."""
 
     def use(self, setting: Setting, threads: int) -> None:  # noqa: B027
-        """Use a setting from now on; called in every thread that searches."""
+        """Use a search setting from now on; called in every thread that searches."""
 
     @abstractmethod
     def search(self, queries: Queries) -> Any:
-        """Search for float32 [B, D]; return the library's own answer. This is what is timed."""
+        """Return the library's own answer to queries float32 [B, D]. This is what is timed."""
 
     @abstractmethod
     def rows(self, answer: Any) -> Rows:
-        """Return the rows int64 [B, K] of an answer."""
+        """Return the rows int64 [B, K] of the vectors in an answer."""
 
 
 class Hnswlib(Peer):
-    """hnswlib, the implementation of HNSW graphs by their authors.
+    """hnswlib, the implementation of HNSW graphs by their authors, with M = 16.
 
     Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
     hierarchical navigable small world graphs" (TPAMI 2018).
     """
 
     needs = "hnswlib"
-
-    def __init__(self, links: int, ef_construction: int = 200) -> None:
-        self._links, self._ef_construction = links, ef_construction
-        self._threads = CORES
+    _FILE = "hnsw.bin"
 
     def ladders(self, size: int) -> list[list[Setting]]:
         # ef must not be below k.
@@ -72,23 +76,23 @@ class Hnswlib(Peer):
 
         vectors = np.load(data / VECTORS)
         graph = hnswlib.Index(space="ip", dim=vectors.shape[1])
-        graph.init_index(len(vectors), M=self._links, ef_construction=self._ef_construction)
+        graph.init_index(len(vectors), M=16, ef_construction=200)
         graph.add_items(vectors, num_threads=CORES)
-        graph.save_index(str(index / "hnsw.bin"))
+        graph.save_index(str(index / self._FILE))
 
     def load(self, data: Path, index: Path) -> None:
         import hnswlib
 
         dims = np.load(data / QUERIES, mmap_mode="r").shape[1]
         self._graph = hnswlib.Index(space="ip", dim=dims)
-        self._graph.load_index(str(index / "hnsw.bin"))
+        self._graph.load_index(str(index / self._FILE))
 
     def use(self, setting: Setting, threads: int) -> None:
         self._graph.set_ef(setting["ef"])
-        self._threads = threads
+        self._graph.set_num_threads(threads)
 
     def search(self, queries: Queries) -> Any:
-        return self._graph.knn_query(queries, k=K, num_threads=self._threads)
+        return self._graph.knn_query(queries, k=K)
 
     def rows(self, answer: Any) -> Rows:
         return np.asarray(answer[0], np.int64)
@@ -101,9 +105,7 @@ class Faiss(Peer):
     """
 
     needs = "faiss"
-
-    def __init__(self, residual: bool) -> None:
-        self._residual = residual
+    _FILE = "index.faiss"
 
     @staticmethod
     def lists(size: int) -> int:
@@ -119,25 +121,23 @@ class Faiss(Peer):
         ]
 
     def build(self, data: Path, index: Path) -> None:
-        # As in ScaNN, two dimensions share a code.
         import faiss
 
         vectors = np.load(data / VECTORS)
         size, dims = vectors.shape
-        codes = f"PQ{dims // 2}x4fs{'r' if self._residual else ''}"
-        made = faiss.index_factory(
-            dims, f"IVF{self.lists(size)},{codes},RFlat", faiss.METRIC_INNER_PRODUCT
-        )
+        # As in ScaNN, two dimensions share a code.
+        description = f"IVF{self.lists(size)},PQ{dims // 2}x4fs,RFlat"
+        made = faiss.index_factory(dims, description, faiss.METRIC_INNER_PRODUCT)
         made.train(vectors)
         made.add(vectors)
-        faiss.write_index(made, str(index / "index.faiss"))
+        faiss.write_index(made, str(index / self._FILE))
 
     def load(self, data: Path, index: Path) -> None:
         import faiss
 
         self._faiss = faiss
         # Kept because the other one is a view of it.
-        self._refined = faiss.read_index(str(index / "index.faiss"))
+        self._refined = faiss.read_index(str(index / self._FILE))
         self._lists = faiss.downcast_index(self._refined.base_index)
 
     def use(self, setting: Setting, threads: int) -> None:
@@ -153,20 +153,16 @@ class Faiss(Peer):
         return np.asarray(answer[1], np.int64)
 
 
-class Saved(Peer):
+class SavedModel(Peer):
     """A SavedModel that is called through a signature and answers with string ids."""
 
     signature, query, answer = "serving_default", "queries", "ids"
 
-    def model(self, index: Path) -> Path:
-        """Return the directory of the SavedModel."""
-        return index
-
     def load(self, data: Path, index: Path) -> None:
         tf = _tensorflow()
         # Kept because it owns the variables.
-        self._loaded = tf.saved_model.load(str(self.model(index)))
-        self._ask = self._loaded.signatures[self.signature]
+        self._loaded = tf.saved_model.load(str(self.loaded_files(data, index)))
+        self._search = self._loaded.signatures[self.signature]
         self._constant = tf.constant
 
     def inputs(self, queries: Queries) -> dict[str, Any]:
@@ -174,7 +170,7 @@ class Saved(Peer):
         return {self.query: self._constant(queries)}
 
     def search(self, queries: Queries) -> Any:
-        return self._ask(**self.inputs(queries))[self.answer]
+        return self._search(**self.inputs(queries))[self.answer]
 
     def rows(self, answer: Any) -> Rows:
         ids = answer.numpy().astype("S10")
@@ -182,80 +178,71 @@ class Saved(Peer):
         return np.asarray(ids, np.int64)
 
 
-class Ours(Saved):
+class Ours(SavedModel):
     """The index that `python -m trainer index` exports for a target recall."""
 
     needs = "scann"
-    signature, query, answer = "by_vector", "vector", "item_id"
+    signature, query, answer = BY_VECTOR, VECTOR, ITEM_ID
 
     def __init__(self, target: float) -> None:
-        self.target = target
+        self._target = target
 
     def build(self, data: Path, index: Path) -> None:
-        # The command tunes with other queries than those measured.
         from trainer.cli.main import main
 
+        # The command tunes with other queries than those measured.
         arguments = ["index", "--embeddings", str(data / VECTORS), "--ids", str(data / IDS)]
         arguments += ["--queries", str(data / TUNING), "--models-dir", str(index)]
-        if main([*arguments, "--set", f"index.target_recall={self.target}"]):
+        if main([*arguments, "--set", f"index.target_recall={self._target}"]):
             raise RuntimeError("python -m trainer index failed; its output says why")
 
-    def model(self, index: Path) -> Path:
-        return max((index / "retrieval").iterdir(), key=lambda version: int(version.name))
+    def loaded_files(self, data: Path, index: Path) -> Path:
+        [version] = (index / RETRIEVAL).iterdir()
+        return version
 
     def inputs(self, queries: Queries) -> dict[str, Any]:
         return super().inputs(queries) | {"k": self._constant([K] * len(queries))}
 
 
-class Tfrs(Saved):
-    """The ScaNN layer of TensorFlow Recommenders."""
+class Tfrs(SavedModel):
+    """The ScaNN layer of TensorFlow Recommenders with its defaults."""
 
     needs = "tensorflow_recommenders"
-
-    def __init__(self, with_sqrt: bool) -> None:
-        self._with_sqrt = with_sqrt
 
     def build(self, data: Path, index: Path) -> None:
         tf = _tensorflow()
         from tensorflow_recommenders.layers.factorized_top_k import ScaNN
 
         vectors = np.load(data / VECTORS)
-        chosen: dict[str, Any] = {}
-        if self._with_sqrt:
-            leaves = round(math.sqrt(len(vectors)))
-            chosen = {
-                "num_leaves": leaves,
-                "num_leaves_to_search": max(1, leaves // 10),
-                "num_reordering_candidates": 500,
-            }
-        layer = ScaNN(k=K, **chosen)
-        layer.index(tf.constant(vectors), tf.constant(np.load(data / IDS)))
         module = tf.Module()
-        module.layer = layer
+        module.layer = ScaNN(k=K)
+        module.layer.index(tf.constant(vectors), tf.constant(np.load(data / IDS)))
         signature = tf.TensorSpec([None, vectors.shape[1]], tf.float32, self.query)
-        answers = tf.function(
-            lambda queries: {self.answer: layer(queries)[1]}, input_signature=[signature]
+        search = tf.function(
+            lambda queries: {self.answer: module.layer(queries)[1]}, input_signature=[signature]
         )
         tf.saved_model.save(
             module,
             str(index),
-            signatures={self.signature: answers},
+            signatures={self.signature: search},
             options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
         )
 
 
 class Exact(Peer):
-    """The exact index: one matrix product and its top k, in TensorFlow."""
+    """The exact index: one matrix product and its top k, in TensorFlow. Nothing is built."""
+
+    def loaded_files(self, data: Path, index: Path) -> Path:
+        return data / VECTORS
 
     def load(self, data: Path, index: Path) -> None:
         tf = _tensorflow()
-        vectors = tf.constant(np.load(data / VECTORS))
+        vectors = tf.constant(np.load(self.loaded_files(data, index)))
         signature = tf.TensorSpec([None, vectors.shape[1]], tf.float32)
 
         def search(queries: Any) -> Any:
             return tf.math.top_k(tf.linalg.matmul(queries, vectors, transpose_b=True), k=K).indices
 
-        self._vectors = vectors
         self._search = tf.function(search, input_signature=[signature])
         self._constant = tf.constant
 
@@ -269,26 +256,23 @@ class Exact(Peer):
 def _tensorflow() -> Any:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import scann.scann_ops.py.scann_ops  # noqa: F401  (registers ScaNN's ops)
+    import scann  # noqa: F401  (registers ScaNN's operations)
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(CORES)
     return tf
 
 
-#: Peers that are built without a target recall, by name.
-PEERS: dict[str, Callable[[], Peer]] = {
-    "tfrs": lambda: Tfrs(with_sqrt=False),
-    "tfrs-sqrt": lambda: Tfrs(with_sqrt=True),
-    "hnswlib-16": lambda: Hnswlib(16),
-    "hnswlib-32": lambda: Hnswlib(32),
-    "faiss": lambda: Faiss(residual=False),
-    "faiss-residual": lambda: Faiss(residual=True),
+#: The peers that are built without a target recall, by name.
+PEERS: dict[str, type[Peer]] = {
+    "tfrs": Tfrs,
+    "hnswlib-16": Hnswlib,
+    "faiss": Faiss,
     "exact": Exact,
 }
 OURS = "ours-"
 
 
-def peer(name: str) -> Peer:
+def make_peer(name: str) -> Peer:
     """Return the peer with a name of ``PEERS``, or one such as "ours-0.95"."""
     return Ours(float(name.removeprefix(OURS))) if name.startswith(OURS) else PEERS[name]()

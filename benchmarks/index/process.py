@@ -1,19 +1,20 @@
 """The code that runs in the process of one peer, so that the memory of each peer is measured alone.
 
-Each function is called in a process pool of one worker. ``load`` comes first, and the loaded peer
-stays in the worker. Recall is the share of the 100 exact neighbours that were returned, by
-identity; the even queries are for choosing a setting, the odd ones for reporting.
+Each function is called in a process pool of one worker. ``load`` is called first, and the loaded
+peer stays in the worker.
 """
 
+import itertools
 import resource
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.index.peers import CORES, Peer, Setting, peer
+from benchmarks.index.peers import CORES, Peer, Setting, make_peer
 from benchmarks.vectors import QUERIES, TRUTH, K
 
 _WARM_UP_CALLS = 3
@@ -25,14 +26,14 @@ _neighbours: NDArray[np.int64]
 
 def build(name: str, data: Path, index: Path) -> float:
     """Build the index of a peer; return the peak memory of this process in MiB."""
-    peer(name).build(data, index)
+    make_peer(name).build(data, index)
     return peak_mib()
 
 
 def load(name: str, data: Path, index: Path) -> None:
     """Load the index of a peer."""
     global _loaded, _queries, _neighbours
-    _loaded = peer(name)
+    _loaded = make_peer(name)
     _loaded.load(data, index)
     _queries, _neighbours = np.load(data / QUERIES), np.load(data / TRUTH)
 
@@ -43,7 +44,11 @@ def peak_mib() -> float:
 
 
 def recall(setting: Setting) -> tuple[float, float]:
-    """Return the recall@100 of both halves of the queries."""
+    """Return recall@100 on the queries for choosing a setting, and on those for reporting.
+
+    It is the share of the 100 exact neighbours that were returned, compared by id. The even
+    queries are for choosing, the odd ones for reporting.
+    """
     _loaded.use(setting, CORES)
     shares = [
         len(set(found.tolist()) & set(true.tolist())) / K
@@ -59,38 +64,35 @@ def recall(setting: Setting) -> tuple[float, float]:
 
 def time_searches(
     setting: Setting, batch: int, callers: int, threads: int, seconds: float
-) -> tuple[float, float]:
-    """Return queries per second, and the processor use of this process in cores."""
+) -> float:
+    """Return queries per second, after a warm-up.
+
+    Args:
+        setting: the search setting.
+        batch: queries per call.
+        callers: threads that call at the same time, each without a pause.
+        threads: threads that the library may use for one call.
+        seconds: duration of the measurement.
+    """
     batches = [
-        np.ascontiguousarray(one)
-        for one in np.split(_queries, range(batch, len(_queries), batch))
-        if len(one) == batch
+        np.ascontiguousarray(_queries[start : start + batch])
+        for start in range(0, len(_queries) - batch + 1, batch)
     ]
-    counts = [0] * callers
-    marks: list[tuple[float, float]] = []
-    # Wall clock and processor time at the moment when all threads are warm.
-    barrier = threading.Barrier(callers, lambda: marks.append(_clocks()))
+    all_are_warm = threading.Barrier(callers)
 
-    def call(caller: int) -> None:
+    def call(caller: int) -> float:
+        """Return the queries per second of one caller."""
         _loaded.use(setting, threads)
-        at = caller * len(batches) // callers
-        for step in range(_WARM_UP_CALLS):
-            _loaded.search(batches[(at + step) % len(batches)])
-        barrier.wait(60)
-        while time.perf_counter() < marks[0][0] + seconds:
-            _loaded.search(batches[at % len(batches)])
-            at += 1
-            counts[caller] += 1
+        first = caller * len(batches) // callers
+        queries = itertools.cycle(batches[first:] + batches[:first])
+        for _ in range(_WARM_UP_CALLS):
+            _loaded.search(next(queries))
+        all_are_warm.wait(60)
+        calls, begun = 0, time.perf_counter()
+        while (now := time.perf_counter()) < begun + seconds:
+            _loaded.search(next(queries))
+            calls += 1
+        return calls * batch / (now - begun)
 
-    running = [threading.Thread(target=call, args=(one,)) for one in range(1, callers)]
-    for one in running:
-        one.start()
-    call(0)
-    for one in running:
-        one.join()
-    wall, cpu = (now - then for now, then in zip(_clocks(), marks[0], strict=True))
-    return sum(counts) * batch / wall, cpu / wall
-
-
-def _clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(callers) as pool:
+        return sum(pool.map(call, range(callers)))

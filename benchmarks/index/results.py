@@ -1,16 +1,15 @@
-"""The results of the comparison: operating points of each peer, their table and their plot."""
+"""The results of the comparison: search settings of every peer, their measurements, the table."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from benchmarks import reporting
 from benchmarks.index.peers import CORES, OURS, Setting
 
-#: The number of settings per target that the rounds measure, beside those of the front.
+#: The number of settings per target that the rounds measure.
 _CONTENDERS = 4
 
 
@@ -41,19 +40,17 @@ class Point:
 
     Attributes:
         setting: the search setting.
-        tuning: recall on the queries for choosing.
+        tuning_recall: recall on the queries for choosing.
         recall: recall on the queries for reporting.
         sweep: queries per second in the sweep, by load.
         rates: queries per second in every round, by load.
-        cores: processor use in every round, by load.
     """
 
     setting: Setting
-    tuning: float
+    tuning_recall: float
     recall: float
     sweep: dict[str, float]
     rates: dict[str, list[float]] = field(default_factory=dict)
-    cores: dict[str, list[float]] = field(default_factory=dict)
 
     def sweep_speed(self) -> float:
         """Return queries per second in the sweep, as the geometric mean over all loads."""
@@ -71,34 +68,27 @@ class Measured:
     name: str
     build_seconds: float = 0.0
     build_peak_mib: float = 0.0
-    build_report: dict[str, Any] = field(default_factory=dict)
     serve_peak_mib: float = 0.0
     size_mib: float = 0.0
     points: list[Point] = field(default_factory=list)
 
     @property
     def target(self) -> float | None:
-        """The recall that it was tuned for when it was built, which only ours is."""
+        """The recall that the index was tuned for when it was built, which only ours is."""
         return float(self.name.removeprefix(OURS)) if self.name.startswith(OURS) else None
 
     @property
     def fixed(self) -> bool:
-        """Tell whether it has a single setting, so that its recall cannot be chosen."""
+        """Tell whether the peer has a single setting, so that its recall cannot be chosen."""
         return self.target is None and not self.points[0].setting
 
-    def front(self) -> list[Point]:
-        """Return the settings that no other one beats in both recall and speed."""
-        front: list[Point] = []
-        for point in sorted(self.points, key=Point.sweep_speed, reverse=True):
-            if not front or point.tuning > front[-1].tuning:
-                front.append(point)
-        return front
-
-    def contenders(self, targets: list[float]) -> list[Point]:
-        """Return the settings that the rounds measure: the front, and a few that may be faster."""
-        chosen = self.front()
+    def contenders(self, targets: Sequence[float]) -> list[Point]:
+        """Return the settings that the rounds measure: for each target, those fastest to try."""
+        if len(self.points) == 1:
+            return self.points
+        chosen: list[Point] = []
         for target in targets:
-            reaching = (one for one in self.points if one.tuning >= target)
+            reaching = (one for one in self.points if one.tuning_recall >= target)
             fastest = sorted(reaching, key=Point.sweep_speed, reverse=True)[:_CONTENDERS]
             chosen += [one for one in fastest if one not in chosen]
         return chosen
@@ -108,7 +98,7 @@ class Measured:
         if self.target is not None:
             # It was tuned when it was built, and its recall is reported as it is.
             return self.points[0] if self.target == target else None
-        reaching = (one for one in self.points if one.rates and one.tuning >= target)
+        reaching = (one for one in self.points if one.rates and one.tuning_recall >= target)
         return max(reaching, key=Point.speed, default=None)
 
     def cells(self, point: Point) -> list[str]:
@@ -118,7 +108,7 @@ class Measured:
             self.name,
             ", ".join(f"{name} {value:g}" for name, value in point.setting.items()),
             f"{point.recall:.4f}",
-            *(reporting.median_and_range(rates, 0) for rates in point.rates.values()),
+            *(reporting.median_and_range(point.rates[str(load)], 0) for load in LOADS),
             *(f"{size:,.0f}" if size else "-" for size in sizes),
         ]
 
@@ -142,19 +132,3 @@ def table(results: list[Measured], targets: list[float]) -> Table:
                 best = max(point.recall for point in measured.points)
                 rows.add_row(f"{target}", measured.name, "not reached", f"{best:.4f}")
     return rows
-
-
-def plot(results: list[Measured], path: Path) -> None:
-    """Plot recall against queries/s, with a panel per load."""
-    panels = {
-        str(load): {
-            measured.name: [
-                (point.recall, statistics.median(point.rates[str(load)]))
-                for point in measured.front()
-            ]
-            for measured in results
-        }
-        for load in LOADS
-    }
-    # The axis has as much room from .9 to .99 as from .99 to .999.
-    reporting.plot(path, panels, OURS, xlabel="recall@100", ylabel="queries/s", xscale="logit")

@@ -1,9 +1,9 @@
 """Measure the recall of the candidates on MovieLens 100K, beside strong baselines.
 
-The preset ``movielens-100k`` and the baselines are trained on the same splits, one per seed, and
-the output has means over the seeds and their range. Then follow users that the model was not
-trained on, new items, and similar items. The parameters of the preset and of the baselines were
-chosen beforehand, on validation slices of training rows.
+The preset ``movielens-100k`` and the baselines are trained on the same splits, one per seed. The
+recall for users that the model was not trained on, for new items, and for next items follows. All
+figures are means over the seeds, with their range. The parameters of the preset and of the
+baselines were chosen beforehand, on validation slices of training rows.
 """
 
 import json
@@ -35,8 +35,9 @@ def main() -> None:
     """Measure and print everything."""
     parser = reporting.argument_parser("benchmarks.quality", __doc__)
     parser.add_argument("--data-dir", type=Path, help="Directory with the unpacked MovieLens 100K.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="Split seeds.")
-    reporting.add_options(parser, reporting.JSON)
+    text = "Seeds of the splits (default: 1 2 3)."
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help=text)
+    reporting.add_json(parser)
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)
     sections: dict[str, Callable[[int], Mapping[str, float]]] = {
@@ -86,12 +87,16 @@ def _new_users(data: Dataset, seed: int) -> dict[str, float]:
     known = training.train(data, parts.train, settings, _QUIET)
     without = training.train(data, train, settings, _QUIET)
     user_histories = histories.from_rows(parts.train, len(data.user_ids))
-    figures = {
-        "known users, unseen_items top-100": _top_100(known, known.query_vectors(), held_out)
-    }
+    figures = {"known users, unseen_items top-100": _quality(known, held_out).unseen_items.top_100}
     for length, name in ((1000, "their whole history"), (20, "their last 20"), (3, "their last 3")):
-        queries = without.query.embed(user_histories.newest(length))
-        figures[f"not trained on, asked with {name}"] = _top_100(without, queries, held_out)
+        scorer = evaluation.dot_product_scorer(
+            without.query.embed(user_histories.newest(length)),
+            without.candidate_vectors,
+            np.ones(len(data.user_ids), bool),
+            baselines.popularity(held_out.train, len(data.item_ids)),
+        )
+        quality = evaluation.evaluate(scorer, held_out.train, held_out.test)
+        figures[f"not trained on, asked with {name}"] = quality.unseen_items.top_100
     return figures
 
 
@@ -105,7 +110,8 @@ def _new_items(data: Dataset, seed: int) -> dict[str, float]:
         train = parts.train.take(~is_new[parts.train.items])
         model = training.train(data, train, settings, _QUIET)
         held_out = Split("new items", train, parts.test.take(is_new[parts.test.items]))
-        figures[f"{name}, unseen_items top-100"] = _top_100(model, model.query_vectors(), held_out)
+        quality = _quality(model, held_out)
+        figures[f"{name}, unseen_items top-100"] = quality.unseen_items.top_100
     return figures
 
 
@@ -127,19 +133,9 @@ def _next_items(data: Dataset, seed: int) -> dict[str, float]:
     return figures
 
 
-def _quality(model: TrainedModel, parts: Split, queries: np.ndarray | None = None) -> Quality:
+def _quality(model: TrainedModel, parts: Split) -> Quality:
     popularity = baselines.popularity(parts.train, len(model.candidate_vectors))
-    scorer = evaluation.dot_product_scorer(
-        model.query_vectors() if queries is None else queries,
-        model.candidate_vectors,
-        model.known_users if queries is None else np.ones(len(queries), bool),
-        popularity,
-    )
-    return evaluation.evaluate(scorer, parts.train, parts.test)
-
-
-def _top_100(model: TrainedModel, queries: np.ndarray, parts: Split) -> float:
-    return _quality(model, parts, queries).unseen_items.top_100
+    return evaluation.evaluate(model.scorer(popularity), parts.train, parts.test)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import reporting
-from benchmarks.service import compare, report
+from benchmarks.service import compare
 from benchmarks.service.load import CONNECTIONS
-from benchmarks.service.results import summarise
+from benchmarks.service.results import disturbances, summarise, tables
 from tools import h2load
 from tools.processes import ROOT
 
@@ -27,21 +27,21 @@ _PACKAGES = ("grpcio", "protobuf", "tensorflow", "scann", "fastapi", "uvicorn", 
 def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.service", __doc__)
-    reporting.add_peers(parser, *compare.all_peers(0.0))
+    add = parser.add_argument
+    names = tuple(compare.all_peers())
+    add("--peers", nargs="+", choices=names, default=names, help="Peers to measure (default: all).")
     text = "Numbers of requests in flight (default: 1 8 32 128)."
-    parser.add_argument(
-        "--concurrency", type=int, nargs="+", default=[1, 8, 32, 128], metavar="N", help=text
-    )
-    reporting.add_options(
-        parser,
-        ("--rounds", int, 5, "Measurements of every case."),
-        ("--seconds", float, 3.0, "Seconds of one measurement, after 1 s of warm-up."),
-        ("--serve-args", str, "", "More options of `query_service serve`, as one text."),
-        ("--models-dir", Path, None, "Models of benchmarks.service.model, instead of new ones."),
-        ("--work-dir", Path, ROOT / "build" / "service-benchmark", "Where all files are kept."),
-        reporting.JSON,
-        reporting.PLOT,
-    )
+    add("--concurrency", type=int, nargs="+", default=[1, 8, 32, 128], metavar="N", help=text)
+    add("--rounds", type=int, default=5, help="Measurements of every case (default: 5).")
+    text = "Seconds of one measurement, after 1 s of warm-up (default: 3)."
+    add("--seconds", type=float, default=3.0, help=text)
+    text = "More options of `query_service serve`, as one text."
+    add("--serve-args", default="", help=text)
+    text = "Directory with models of benchmarks.service.model, instead of new ones."
+    add("--models-dir", type=Path, help=text)
+    text = "Directory for all files (default: build/service-benchmark)."
+    add("--work-dir", type=Path, default=ROOT / "build" / "service-benchmark", help=text)
+    reporting.add_json(parser)
     arguments = parser.parse_args()
     if any(one > CONNECTIONS and one % CONNECTIONS for one in arguments.concurrency):
         parser.error(f"--concurrency above {CONNECTIONS} must be a multiple of it")
@@ -53,24 +53,29 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure; print the tables, write JSON and plot."""
+    """Measure; print the tables, and write the JSON file."""
     arguments = parse_arguments()
     # As with Ctrl-C, the servers are stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = reporting.console()
     results = compare.run(arguments, console)
-    for table in report.tables(results):
+    summary = summarise(results, arguments.concurrency)
+    for table in tables(results, summary):
         console.print(table)
-    said = subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=False)
     console.print(
-        f"{reporting.machine(*_PACKAGES)}, {said.stdout.strip()}\n"
+        f"{reporting.machine(*_PACKAGES)}, {done.stdout.strip()}\n"
         f"{arguments.rounds} rounds of {arguments.seconds} s; {len(results.errors)} failed\n"
-        f"{report.disturbances(results)}"
+        f"{disturbances(results)}"
     )
-    summary = [asdict(line) for line in summarise(results)]
-    reporting.write_json(arguments, _PACKAGES, summary=summary, **asdict(results))
-    if arguments.plot:
-        report.plot(results, arguments.plot)
+    reporting.write_json(
+        arguments,
+        _PACKAGES,
+        summary=[asdict(line) for line in summary],
+        samples=results.samples.to_dict("records"),
+        recall=results.recall,
+        errors=results.errors,
+    )
 
 
 if __name__ == "__main__":

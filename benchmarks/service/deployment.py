@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
+from benchmarks import serving
 from benchmarks.service.catalogue import Catalogue
-from serving_contract import RETRIEVAL, SEEN_SQLITE
+from serving_contract import SEEN_SQLITE
 from tools.processes import Server, printed_address, python_module
 
 
@@ -14,7 +15,7 @@ class Deployment:
     """Starts servers, which are stopped when ``stack`` is closed.
 
     Attributes:
-        catalogue: what the servers are asked for.
+        catalogue: the items and users that the servers are asked about.
         work: directory for logs and indexes.
     """
 
@@ -31,9 +32,8 @@ class Deployment:
         command: Sequence[str],
         ready: Callable[[str], str | None] = printed_address,
     ) -> Server:
-        """Start a server."""
-        server = Server(command, log=self.work / f"{name}.log", ready=ready)
-        return self._stack.enter_context(server)
+        """Start a server with a log of that name; see :class:`Server` for ``ready``."""
+        return self._stack.enter_context(Server(command, log=self._log(name), ready=ready))
 
     def start_peer(self, name: str, *arguments: str) -> Server:
         """Start a server of ``benchmarks.service.servers``."""
@@ -42,12 +42,16 @@ class Deployment:
     @cached_property
     def model_server(self) -> Server:
         """The model server, which all peers that need one share."""
-        models = ("--models-dir", str(self.catalogue.models_dir), "--model", RETRIEVAL)
-        return self.start("model-server", python_module("model_server", *models, "--port", "0"))
+        server = serving.start_model_server(self.catalogue.models_dir, self._log("model-server"))
+        return self._stack.enter_context(server)
 
     def start_query_service(self, name: str = "shortlist") -> Server:
         """Start a query service with the seen store."""
-        upstream = ("--model-server", self.model_server.address)
         store = ("--seen-store", f"sqlite:{self.catalogue.models_dir / SEEN_SQLITE}")
-        options = (*upstream, *store, *self._serve_options)
-        return self.start(name, python_module("query_service serve", "--port", "0", *options))
+        server = serving.start_query_service(
+            self._log(name), [self.model_server], *store, *self._serve_options
+        )
+        return self._stack.enter_context(server)
+
+    def _log(self, name: str) -> Path:
+        return self.work / f"{name}.log"

@@ -1,26 +1,25 @@
-"""Measures one peer under load: rate, latency, and what its servers use."""
+"""Measures one peer under load: its rate, its latency, and the use of the machine's cores."""
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import psutil
-from numpy.typing import ArrayLike
 
+from benchmarks.reporting import percentile
 from tools.h2load import OK_STATUS, Closed, H2load, Measurement, Request, Schedule
-from tools.usage import Meter, Usage, memory_mib
+from tools.usage import CoreMeter
 
-#: Before the measured part.
+#: Seconds before the measured part.
 WARM_UP_S = 1
 #: The largest number of HTTP/2 connections; more requests in flight are streams of them.
 CONNECTIONS = 8
 #: The largest number of requests in flight on a connection of the open loop.
 _OPEN_LOOP_STREAMS = 100
 #: Share of the bytes of all answers that may be missing, because the end cuts answers off.
-_CUT = 0.005
+_CUT_OFF_SHARE = 0.005
 #: Larger answers come in many pieces, of which any part may be cut off.
 _LARGE_BYTES = 65_536
 
@@ -31,14 +30,21 @@ class MeasurementError(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """A closed loop with ``concurrency`` requests in flight, or an open loop with a rate.
+    """A closed loop with ``concurrency`` requests in flight, or an open loop with a ``rate``.
 
     The open loop sends ``rate`` requests a second, at times drawn independently of one another,
-    over ``CONNECTIONS`` connections, whether or not others have been answered.
+    over ``CONNECTIONS`` connections, whether or not others have been answered. The load comes from
+    h2load, or from one thread ``in_python``.
     """
 
     concurrency: int
     rate: float = 0.0
+    in_python: bool = False
+
+    def __str__(self) -> str:
+        if self.rate:
+            return f"{self.rate:,.0f}/s"
+        return f"{self.concurrency}" + (", Python" if self.in_python else "")
 
     def jobs(self, request: Request, seconds: float) -> list[tuple[Request, Closed | Schedule]]:
         """Return the h2load processes that make this load, warm-up included."""
@@ -70,34 +76,19 @@ class Sample:
         rate: answers per second.
         p50_ms: median latency.
         p99_ms: 99th percentile of the latency.
-        cpu_ms: processor time per request, by server. So many milliseconds per request are as
-            many seconds per 1,000 requests.
-        memory_mib: resident memory, by server.
-        largest_mib: resident memory of the largest process, by server.
-        cores: processors in use on the machine, by servers, load and all else.
-        other_cores: those of them that neither servers nor load used.
+        cores: cores in use on the machine, by servers, load and all else.
+        other_cores: cores in use by programs that do not belong to the benchmark.
     """
 
     rate: float
     p50_ms: float
     p99_ms: float
-    cpu_ms: dict[str, float]
-    memory_mib: dict[str, float]
-    largest_mib: dict[str, float]
     cores: float
     other_cores: float
 
 
-Servers = Mapping[str, psutil.Process]
-
-
 def measure_with_h2load(
-    address: str,
-    request: Request,
-    load: Load,
-    seconds: float,
-    answer_bytes: int,
-    servers: Servers,
+    address: str, request: Request, load: Load, seconds: float, answer_bytes: int
 ) -> Sample:
     """Measure with h2load. A good answer has ``answer_bytes`` in its DATA frames.
 
@@ -106,12 +97,11 @@ def measure_with_h2load(
         H2loadError: h2load failed.
     """
     with H2load(address, load.jobs(request, seconds)) as running:
-        begun = time.perf_counter()
         # A little inside the measured part, so that start and end of h2load do not count.
-        _sleep_until(begun + WARM_UP_S + 0.1)
-        meter = Meter(servers, running.processes)
-        _sleep_until(begun + WARM_UP_S + max(seconds - 0.1, 0.2))
-        usage = meter.stop()
+        time.sleep(WARM_UP_S + 0.1)
+        meter = CoreMeter()
+        time.sleep(max(seconds - 0.2, 0.1))
+        cores = meter.read()
         measured = running.finish()
     for one in measured:
         _check(one, answer_bytes, load)
@@ -119,23 +109,23 @@ def measure_with_h2load(
     calls = calls[calls.status == OK_STATUS]
     begin_us = calls.sent_us.min() + WARM_UP_S * 1e6
     ends_us = calls.sent_us + calls.latency_us
-    latencies_ms = calls.latency_us[ends_us >= begin_us] / 1e3
-    return _sample(latencies_ms, (ends_us.max() - begin_us) / 1e6, usage, servers)
+    latencies_ms = calls.latency_us[ends_us >= begin_us].to_numpy(float) / 1e3
+    return _sample(latencies_ms, (ends_us.max() - begin_us) / 1e6, cores)
 
 
-def measure_with_python(call: Callable[[], object], seconds: float, servers: Servers) -> Sample:
+def measure_with_python(call: Callable[[], object], seconds: float) -> Sample:
     """Measure with one thread of Python that makes one call after another."""
     warm_at = time.perf_counter() + WARM_UP_S
     while time.perf_counter() < warm_at:
         call()
     latencies_ms = []
-    meter = Meter(servers)
+    meter = CoreMeter()
     begun = now = time.perf_counter()
     while now < begun + seconds:
         call()
-        then, now = now, time.perf_counter()
-        latencies_ms.append((now - then) * 1e3)
-    return _sample(latencies_ms, now - begun, meter.stop(), servers)
+        before, now = now, time.perf_counter()
+        latencies_ms.append((now - before) * 1e3)
+    return _sample(np.array(latencies_ms), now - begun, meter.read())
 
 
 def _check(measured: Measurement, answer_bytes: int, load: Load) -> None:
@@ -144,7 +134,7 @@ def _check(measured: Measurement, answer_bytes: int, load: Load) -> None:
             f"{measured.succeeded} of {measured.done} requests were answered, "
             f"{measured.failed} failed, {measured.errored} ended with an error"
         )
-    least = answer_bytes * (1 - _CUT)
+    least = answer_bytes * (1 - _CUT_OFF_SHARE)
     if answer_bytes > _LARGE_BYTES:
         least *= max(0.0, 1 - load.concurrency / measured.succeeded)
     if (each := measured.data_bytes / measured.succeeded) < least:
@@ -153,23 +143,8 @@ def _check(measured: Measurement, answer_bytes: int, load: Load) -> None:
         )
 
 
-def _sample(latencies_ms: ArrayLike, seconds: float, usage: Usage, servers: Servers) -> Sample:
-    latencies = np.asarray(latencies_ms)
-    if not latencies.size:
+def _sample(latencies_ms: np.ndarray, seconds: float, cores: tuple[float, float]) -> Sample:
+    if not latencies_ms.size:
         raise MeasurementError("no request was answered in time")
-    rate = latencies.size / seconds
-    memory = {name: memory_mib(process) for name, process in servers.items()}
-    return Sample(
-        rate,
-        float(np.percentile(latencies, 50)),
-        float(np.percentile(latencies, 99)),
-        {name: cpu_s / usage.wall_s / rate * 1e3 for name, cpu_s in usage.cpu_s.items()},
-        {name: sum(sizes) for name, sizes in memory.items()},
-        {name: max(sizes) for name, sizes in memory.items()},
-        usage.cores,
-        usage.other_cores,
-    )
-
-
-def _sleep_until(when: float) -> None:
-    time.sleep(max(0.0, when - time.perf_counter()))
+    p50_ms, p99_ms = (percentile(latencies_ms, percent) for percent in (50, 99))
+    return Sample(latencies_ms.size / seconds, p50_ms, p99_ms, *cores)

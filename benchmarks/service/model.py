@@ -1,6 +1,6 @@
 """Publish a model of drawn vectors, as if it had been trained.
 
-    python -m benchmarks.service.model MODELS_DIR [--items 200000] [--users 20000] [--dims 32]
+    python -m benchmarks.service.model MODELS_DIR [--items 200000] [--users 20000]
 
 Items and users are vectors of `benchmarks.vectors`, drawn from the same clusters. The trainer's own
 code tunes, builds, verifies and publishes the index, with a recall@100 of at least .95. In
@@ -18,6 +18,7 @@ from rich.console import Console
 from benchmarks import reporting, vectors
 from benchmarks.service.catalogue import (
     DATASET,
+    DIMS,
     FIRST_SCATTERED,
     HEAVY_SEEN,
     HEAVY_USERS,
@@ -40,12 +41,10 @@ from trainer.registry.store import Store
 from trainer.report import metrics
 
 
-def make(
-    models_dir: Path, items: int, users: int, dims: int, console: Console, prefix: str = ITEM_PREFIX
-) -> int:
-    """Publish a model; return its version."""
-    item_vectors, user_vectors = draw_vectors(items, users, dims)
-    ids = np.array(item_ids(items, prefix), object)
+def make(models_dir: Path, items: int, users: int, item_prefix: str) -> None:
+    """Publish a model; ``item_prefix`` is how its item ids begin."""
+    item_vectors, user_vectors = draw_vectors(items, users)
+    ids = np.array(item_ids(items, item_prefix), object)
     servable = _servable(ids, user_ids(users), item_vectors, user_vectors)
     store = Store(models_dir)
     store.prepare()
@@ -68,13 +67,13 @@ def make(
         settings=settings,
         servable=servable,
         metrics={
-            "dataset": {"name": DATASET, "items": items, "dimensions": dims},
+            "dataset": {"name": DATASET, "items": items, "dimensions": DIMS},
             "config": as_dict(settings),
             "versions": metrics.versions(),
         },
         write_side_files=write_side_files,
     )
-    return publication(store, console).publish(new)
+    publication(store, Console()).publish(new)
 
 
 def _servable(
@@ -114,22 +113,16 @@ def _seen_items(items: vectors.Vectors, users: vectors.Vectors) -> dict[int, NDA
 
 
 def main() -> None:
-    """Publish a model with the sizes of the command line."""
+    """Publish the model that the command line describes."""
     parser = reporting.argument_parser("benchmarks.service.model", __doc__)
     parser.add_argument("models_dir", type=Path, help="Where the model is published.")
-    parser.add_argument("--items", type=int, default=200_000, help="Number of items.")
-    parser.add_argument("--users", type=int, default=20_000, help="Number of users.")
-    parser.add_argument("--dims", type=int, default=32, help="Dimensions of the vectors.")
-    parser.add_argument("--item-prefix", default=ITEM_PREFIX, help="How item ids begin.")
-    arguments = parser.parse_args()
-    make(
-        arguments.models_dir,
-        arguments.items,
-        arguments.users,
-        arguments.dims,
-        Console(),
-        arguments.item_prefix,
-    )
+    text = "Number of items (default: 200000)."
+    parser.add_argument("--items", type=int, default=200_000, help=text)
+    text = "Number of users (default: 20000)."
+    parser.add_argument("--users", type=int, default=20_000, help=text)
+    text = f"How item ids begin (default: {ITEM_PREFIX})."
+    parser.add_argument("--item-prefix", default=ITEM_PREFIX, help=text)
+    make(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

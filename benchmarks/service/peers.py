@@ -8,18 +8,18 @@ import urllib.request
 from abc import ABC, abstractmethod
 
 import grpc
-import psutil
 
+from benchmarks import serving
 from benchmarks.service.catalogue import Catalogue, Question
 from benchmarks.service.deployment import Deployment
 from benchmarks.service.load import MeasurementError
-from benchmarks.service.servers import predict_request
+from benchmarks.vectors import K
 from query_service.load_test.requests import BATCH_RETRIEVE, RETRIEVE
 from retrieval.v1 import retrieval_service_pb2 as pb
-from serving_contract import ITEM_ID, RETRIEVAL
+from serving_contract import BY_USER, ITEM_ID, RETRIEVAL, USER_ID
 from tfserving_subset.v1 import prediction_pb2 as tfs
 from tools.h2load import GRPC_PREFIX_BYTES, Request
-from tools.processes import Server
+from tools.usage import memory_mib
 
 BATCH_USERS = 256
 _TIMEOUT_S = 30
@@ -31,27 +31,13 @@ class Peer(ABC):
 
     Attributes:
         needs: modules that it cannot run without.
-        variants: ways to ask it, of which the fastest is measured.
-        variant_question: the question by which the variant is chosen.
         searches: False if its answers are made up.
-        variant: the variant in use.
-        note: what a reader of the results has to know.
-        recall: share of the true 100 neighbours in its answers; None if it does not search.
-        address: HOST:PORT.
-        processes: its server processes by name.
+        address: HOST:PORT of its server.
     """
 
     needs: tuple[str, ...] = ()
-    variants: tuple[str, ...] = ("",)
-    variant_question = "plain"
     searches = True
-
-    def __init__(self) -> None:
-        self.variant = self.variants[0]
-        self.note = ""
-        self.recall: float | None = None
-        self.address = ""
-        self.processes: dict[str, psutil.Process] = {}
+    address: str
 
     def missing(self) -> list[str]:
         """Return the needed modules that are not installed."""
@@ -59,7 +45,7 @@ class Peer(ABC):
 
     @abstractmethod
     def start(self, deployment: Deployment) -> None:
-        """Start its servers."""
+        """Start the servers of this peer, and set ``address``."""
 
     @abstractmethod
     def request(self, question: Question) -> Request:
@@ -76,9 +62,8 @@ class Peer(ABC):
             MeasurementError: the call failed.
         """
         with grpc.insecure_channel(self.address, options=_UNLIMITED) as channel:
-            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(request.path)
             try:
-                return call(request.body, timeout=_TIMEOUT_S)
+                return serving.method(channel, request.path)(request.body, timeout=_TIMEOUT_S)
             except grpc.RpcError as error:
                 raise MeasurementError(f"{error.code().name}: {error.details()}") from error
 
@@ -91,8 +76,8 @@ class Peer(ABC):
         request = self.request(question)
         body = self.call(request)
         ids = self.read(body, question)
-        if len(set(ids)) != question.k or len(ids) != question.k:
-            raise MeasurementError(f"{len(set(ids))} candidates instead of {question.k}")
+        if len(set(ids)) != K or len(ids) != K:
+            raise MeasurementError(f"{len(set(ids))} candidates instead of {K}")
         if self.searches and (excluded := question.excluded.intersection(ids)):
             raise MeasurementError(f"{len(excluded)} excluded candidates")
         return len(body) + (0 if request.http1 else GRPC_PREFIX_BYTES)
@@ -100,16 +85,10 @@ class Peer(ABC):
     def measure_recall(self, catalogue: Catalogue) -> float:
         """Return recall@100 over 200 users, who are asked for one after another."""
         shares = []
-        for question, neighbours in catalogue.users_with_neighbours():
+        for question, neighbours in catalogue.questions_with_answers():
             ids = self.read(self.call(self.request(question)), question)
-            shares.append(len(neighbours.intersection(ids)) / question.k)
+            shares.append(len(set(neighbours).intersection(ids)) / K)
         return statistics.mean(shares)
-
-    def _use(self, server: Server, **others: Server) -> None:
-        self.address = server.address
-        self.processes = {"service": server.process} | {
-            name.replace("_", " "): other.process for name, other in others.items()
-        }
 
 
 class GrpcPeer(Peer):
@@ -123,39 +102,41 @@ class GrpcPeer(Peer):
 
 
 class Echo(GrpcPeer):
-    """A server that always gives the same answer: the most that its runtime can do."""
+    """A server that always gives the same answer, which shows the highest rate of its runtime."""
 
     searches = False
 
     def __init__(self, name: str) -> None:
-        super().__init__()
         self._name = name
 
     def start(self, deployment: Deployment) -> None:
-        self._use(deployment.start_peer(self._name))
+        self.address = deployment.start_peer(self._name).address
 
 
 class Naive(GrpcPeer):
-    """One Predict per request, to the model server that ours asks as well."""
+    """A service that sends one Predict per request to the model server that ours asks as well."""
 
     def start(self, deployment: Deployment) -> None:
-        models = deployment.model_server
-        self._use(deployment.start_peer("naive", models.address), model_server=models)
+        self.address = deployment.start_peer("naive", deployment.model_server.address).address
 
 
 class Shortlist(GrpcPeer):
-    """Ours."""
+    """The query service."""
 
     def start(self, deployment: Deployment) -> None:
-        self._use(deployment.start_query_service(), model_server=deployment.model_server)
+        self._server = deployment.start_query_service()
+        self.address = self._server.address
+
+    def largest_worker_mib(self) -> float:
+        """Return the resident memory of the largest of its processes."""
+        return max(memory_mib(self._server.process))
 
 
 class Batch(GrpcPeer):
     """BatchRetrieve of ours for 256 users, of which the user of the question is the first."""
 
     def __init__(self, ours: Peer) -> None:
-        super().__init__()
-        self.address, self.processes = ours.address, ours.processes
+        self.address = ours.address
 
     def start(self, deployment: Deployment) -> None:
         """Do nothing: ours runs already."""
@@ -163,13 +144,13 @@ class Batch(GrpcPeer):
     def request(self, question: Question) -> Request:
         message = pb.BatchRetrieveRequest(requests=[_retrieve(question)])
         for number in range(1, BATCH_USERS):
-            message.requests.add(user_id=f"user-{1000 + number}", max_candidates=question.k)
+            message.requests.add(user_id=f"user-{1000 + number}", max_candidates=K)
         return Request(BATCH_RETRIEVE, message.SerializeToString())
 
     def read(self, body: bytes, question: Question) -> list[str]:
         """Return the ids for the first user, after checking that every user has an answer."""
         results = pb.BatchRetrieveResponse.FromString(body).results
-        if any(len(one.response.candidates) != question.k for one in results):
+        if any(len(one.response.candidates) != K for one in results):
             raise MeasurementError("a user of the batch has no full answer")
         return [one.item_id for one in results[0].response.candidates]
 
@@ -178,13 +159,12 @@ class BarePredict(Peer):
     """The model server itself with one Predict per request, without exclusions."""
 
     def start(self, deployment: Deployment) -> None:
-        server = deployment.model_server
-        self.address, self.processes = server.address, {"model server": server.process}
+        self.address = deployment.model_server.address
 
     def request(self, question: Question) -> Request:
-        message = predict_request(question.user_id, question.k)
-        path = "/tensorflow.serving.PredictionService/Predict"
-        return Request(path, message.SerializeToString())
+        user = serving.tensor(tfs.DT_STRING, 1, string_val=[question.user_id.encode()])
+        message = serving.predict_request(BY_USER, {USER_ID: user}, K)
+        return Request(serving.PREDICT, message.SerializeToString())
 
     def read(self, body: bytes, question: Question) -> list[str]:
         item_ids = tfs.PredictResponse.FromString(body).outputs[ITEM_ID].string_val
@@ -202,16 +182,15 @@ class FastApi(JsonPeer):
     """A web service with the index in its own process."""
 
     needs = ("fastapi", "uvicorn", "uvloop", "httptools", "orjson")
-    variants = ("def", "async-def")
 
     def start(self, deployment: Deployment) -> None:
-        catalogue = deployment.catalogue
-        model = catalogue.models_dir / RETRIEVAL / str(catalogue.version)
-        self._use(deployment.start_peer("fastapi", str(model)))
+        version = serving.current_version(deployment.catalogue.models_dir)
+        model = version / RETRIEVAL / version.name
+        self.address = deployment.start_peer("fastapi", str(model)).address
 
     def request(self, question: Question) -> Request:
-        body = {"user_id": question.user_id, "k": question.k, "exclude": question.exclude}
-        return Request(f"/{self.variant}", json.dumps(body).encode(), http1=True)
+        body = {"user_id": question.user_id, "exclude": question.exclude}
+        return Request("/retrieve", json.dumps(body).encode(), http1=True)
 
     def read(self, body: bytes, question: Question) -> list[str]:
         return [one["item_id"] for one in json.loads(body)["candidates"]]
@@ -223,9 +202,12 @@ def http_call(address: str, method: str, path: str, body: bytes = b"") -> bytes:
     Raises:
         MeasurementError: there is no answer, or its status is an error.
     """
-    headers = {"content-type": "application/json"}
-    request = urllib.request.Request(f"http://{address}{path}", body or None, headers)
-    request.method = method
+    request = urllib.request.Request(
+        f"http://{address}{path}",
+        data=body or None,
+        headers={"content-type": "application/json"},
+        method=method,
+    )
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
             answer: bytes = response.read()
@@ -239,7 +221,7 @@ def http_call(address: str, method: str, path: str, body: bytes = b"") -> bytes:
 def _retrieve(question: Question) -> pb.RetrieveRequest:
     return pb.RetrieveRequest(
         user_id=question.user_id,
-        max_candidates=question.k,
+        max_candidates=K,
         exclude_seen=question.exclude_seen,
         exclude_item_ids=question.exclude,
     )

@@ -1,39 +1,23 @@
-"""The measured cases, and ours relative to the others."""
+"""The results of the comparison: a table for each question, and a summary."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
+from rich.table import Table
 
+from benchmarks import reporting
 from benchmarks.reporting import median_and_range
 from benchmarks.service.catalogue import EXCLUDED, NEAREST_SEEN, NONE_SEEN, PLAIN, SCATTERED_SEEN
-from benchmarks.service.load import Load, Sample
+from benchmarks.service.load import Load
 from benchmarks.service.peers import BATCH_USERS
 
 OURS, PREDICT, BATCH = "shortlist", "bare Predict", f"BatchRetrieve of {BATCH_USERS}"
-H2LOAD, PYTHON = "h2load", "Python"
+#: The numbers of requests in flight at which excluding seen items is measured.
+SEEN_CONCURRENCIES = (1, 8)
 _WITHOUT_MODEL_SERVER = ("fastapi", "chroma")
-
-
-@dataclass
-class Case:
-    """One case that is measured, and its samples by round."""
-
-    peer: str
-    question: str
-    load: Load
-    caller: str = H2LOAD
-    samples: dict[int, Sample] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        rate = f" at {self.load.rate:,.0f} req/s" if self.load.rate else ""
-        return f"{self.peer}, {self.question}, {self.load.concurrency} in flight{rate}"
-
-    def table(self) -> pd.DataFrame:
-        """Return the samples with a row for each round and the attributes as columns."""
-        rows = [asdict(one) for one in self.samples.values()]
-        columns = [one.name for one in fields(Sample)]
-        return pd.DataFrame(rows, index=list(self.samples), columns=columns)
+#: Cores in use by other programs from which on a measurement is not to be trusted.
+_DISTURBED_CORES = 0.2
 
 
 @dataclass
@@ -41,129 +25,124 @@ class Results:
     """The results of a run.
 
     Attributes:
-        cases: the cases in the order of the report.
-        notes: notes by peer.
+        samples: a row for each measurement, with the columns peer, question, load, round, and
+            those of :class:`benchmarks.service.load.Sample`.
         recall: recall@100 by peer.
         errors: errors of single measurements.
-        start_seconds: seconds until the query service was ready, for several starts.
+        start_s: seconds until the query service was ready, for several starts.
+        worker_mib: resident memory of the largest worker of the query service at the end.
     """
 
-    cases: list[Case]
-    notes: dict[str, str]
+    samples: pd.DataFrame
     recall: dict[str, float]
     errors: list[str] = field(default_factory=list)
-    start_seconds: list[float] = field(default_factory=list)
+    start_s: list[float] = field(default_factory=list)
+    worker_mib: float = 0.0
 
-    def find(
-        self, peer: str, question: str, concurrency: int, caller: str = H2LOAD
-    ) -> pd.DataFrame:
-        """Return the samples of a closed loop by round; empty if it was not measured."""
-        wanted = (peer, question, Load(concurrency), caller)
-        found = [
-            one for one in self.cases if (one.peer, one.question, one.load, one.caller) == wanted
+    def find(self, peer: str, question: str, load: object, figure: str = "rate") -> "pd.Series":
+        """Return a figure of one case by round; empty if the case was not measured."""
+        found = self.samples[
+            (self.samples.peer == peer)
+            & (self.samples.question == question)
+            & (self.samples.load == str(load))
         ]
-        return (found or [Case(peer, question, Load(concurrency))])[0].table()
-
-    def concurrencies(self, peer: str, question: str) -> list[int]:
-        """Return the concurrencies at which h2load measured a peer."""
-        return [
-            one.load.concurrency
-            for one in self.cases
-            if (one.peer, one.question, one.caller, one.load.rate) == (peer, question, H2LOAD, 0)
-        ]
-
-    def medians(self, peer: str, question: str, figure: str) -> dict[int, float]:
-        """Return the median of a figure by concurrency, as far as h2load measured it."""
-        return {
-            load: float(samples[figure].median())
-            for load in self.concurrencies(peer, question)
-            if len(samples := self.find(peer, question, load))
-        }
+        return found.set_index("round")[figure]
 
 
 @dataclass
 class Line:
     """One line of the summary, with a value of every round."""
 
-    what: str
+    name: str
     unit: str
     values: list[float]
 
     def __str__(self) -> str:
-        return median_and_range(self.values, 3 if max(self.values) < 10 else 1)
+        return f"{median_and_range(self.values, 3 if max(self.values) < 10 else 1)} {self.unit}"
 
 
-def summarise(results: Results) -> list[Line]:
+def tables(results: Results, lines: Sequence[Line]) -> Iterator[Table]:
+    """Yield a table per question with all peers and loads, then the summary."""
+    columns = ("peer", "in flight", "recall", "req/s", "p50 ms", "p99 ms", "cores")
+    for question, rows in results.samples.groupby("question", sort=False):
+        table = reporting.table(f"{question}: median (min-max)", *columns)
+        for (peer, load), samples in rows.groupby(["peer", "load"], sort=False):
+            table.add_row(
+                str(peer),
+                str(load),
+                f"{results.recall[peer]:.3f}" if peer in results.recall else "-",
+                median_and_range(samples.rate.tolist(), 0),
+                median_and_range(samples.p50_ms.tolist(), 2),
+                median_and_range(samples.p99_ms.tolist(), 2),
+                f"{samples.cores.median():.1f}",
+            )
+        yield table
+    table = reporting.table("summary: median of the rounds (min-max)", "figure", "value")
+    for line in lines:
+        table.add_row(line.name, str(line))
+    yield table
+
+
+def disturbances(results: Results) -> str:
+    """Return the number of measurements during which other programs were busy."""
+    count = int((results.samples.other_cores > _DISTURBED_CORES).sum())
+    return (
+        f"{count} of {len(results.samples)} measurements: other programs used more than "
+        f"{_DISTURBED_CORES} of a core"
+    )
+
+
+def summarise(results: Results, concurrencies: Sequence[int]) -> list[Line]:
     """Return ours relative to the others; ratios are taken within each round."""
-    if not results.concurrencies(OURS, PLAIN):
-        return []
     lines = (
-        *_against_others(results),
+        *_against_others(results, concurrencies),
         *_other_loads(results),
-        *_process_figures(results),
-        *_cost_of_exclusions(results),
+        *_cost_of_exclusions(results, concurrencies),
+        Line("start of the query service", "s", results.start_s),
+        Line("largest resident memory of a worker", "MiB", [results.worker_mib]),
     )
     return [line for line in lines if line.values]
 
 
-def _ratios(what: str, ours: pd.DataFrame, others: pd.DataFrame, figure: str = "rate") -> Line:
+def _ratios(name: str, ours: "pd.Series", others: "pd.Series") -> Line:
     """Return ours divided by the other's, for each round that has both."""
-    return Line(what, "x", (ours[figure] / others[figure]).dropna().tolist())
+    return Line(name, "x", (ours / others).dropna().tolist())
 
 
-def _against_others(results: Results) -> Iterator[Line]:
-    loads = results.concurrencies(OURS, PLAIN)
-    highest = max(loads)
+def _against_others(results: Results, concurrencies: Sequence[int]) -> Iterator[Line]:
+    highest = max(concurrencies)
     ours = results.find(OURS, PLAIN, highest)
     for peer in ("echo-aio", "echo-threads", "echo-core", "naive"):
         others = results.find(peer, PLAIN, highest)
         yield _ratios(f"req/s at {highest}, against {peer}", ours, others)
-    for question in (PLAIN, EXCLUDED):
-        rates = {name: results.medians(name, question, "rate") for name in _WITHOUT_MODEL_SERVER}
-        for load in loads:
-            known = {name: by_load[load] for name, by_load in rates.items() if load in by_load}
-            if known:
-                best = max(known, key=known.__getitem__)
-                ours, others = (results.find(one, question, load) for one in (OURS, best))
-                yield _ratios(f"req/s at {load}, {question}, against {best}", ours, others)
-    for caller in (H2LOAD, PYTHON):
-        ours, others = (results.find(one, PLAIN, 1, caller) for one in (OURS, PREDICT))
-        what = f"p50 at 1, against one bare Predict, both by {caller}"
-        yield _ratios(what, ours, others, "p50_ms")
+    for load in concurrencies:
+        rates = {name: results.find(name, PLAIN, load) for name in _WITHOUT_MODEL_SERVER}
+        best = max(rates, key=lambda name: rates[name].median() if len(rates[name]) else 0.0)
+        ours = results.find(OURS, PLAIN, load)
+        yield _ratios(f"req/s at {load}, against {best}", ours, rates[best])
+    ours, others = (
+        results.find(peer, PLAIN, Load(1, in_python=True), "p50_ms") for peer in (OURS, PREDICT)
+    )
+    yield _ratios("p50 at 1, against one bare Predict, both from Python", ours, others)
 
 
 def _other_loads(results: Results) -> Iterator[Line]:
-    for case in results.cases:
-        samples = case.table()
-        if case.load.rate:
-            what = f"at half of the highest rate, {case.load.rate:,.0f} req/s sent"
-            yield Line(f"answers/s {what}", "", samples.rate.tolist())
-            yield Line(f"p50 {what}", "ms", samples.p50_ms.tolist())
-            yield Line(f"p99 {what}", "ms", samples.p99_ms.tolist())
-        if case.peer == BATCH:
-            users = (BATCH_USERS * samples.rate).tolist()
-            yield Line(f"users/s, {BATCH}, {case.load.concurrency} in flight", "", users)
+    open_loop = results.samples[results.samples.load.str.endswith("/s")]
+    for figure, unit in (("rate", "answers/s"), ("p50_ms", "ms"), ("p99_ms", "ms")):
+        name = f"{figure.removesuffix('_ms')} at half of the highest rate"
+        yield Line(name, unit, open_loop[figure].tolist())
+    batches = results.samples[results.samples.peer == BATCH]
+    for load, samples in batches.groupby("load"):
+        yield Line(f"{BATCH}, {load} in flight", "users/s", (BATCH_USERS * samples.rate).tolist())
 
 
-def _process_figures(results: Results) -> Iterator[Line]:
-    yield Line("start of the query service", "s", results.start_seconds)
-    memory_mib = [
-        sample.largest_mib["service"]
-        for case in results.cases
-        if case.peer == OURS
-        for sample in case.samples.values()
-    ]
-    what = "largest resident memory of a worker of the query service"
-    yield Line(what, "MiB", sorted(memory_mib)[-1:])
-
-
-def _cost_of_exclusions(results: Results) -> Iterator[Line]:
-    for load in results.concurrencies(OURS, PLAIN):
+def _cost_of_exclusions(results: Results, concurrencies: Sequence[int]) -> Iterator[Line]:
+    for load in concurrencies:
         ours, without = (results.find(OURS, one, load) for one in (EXCLUDED, PLAIN))
         yield _ratios(f"req/s at {load}, 100 exclusions against none", ours, without)
     for question in (SCATTERED_SEEN, NEAREST_SEEN):
-        for load in results.concurrencies(OURS, question):
-            ours, without = (results.find(OURS, one, load) for one in (question, NONE_SEEN))
-            what = f"at {load}, {question} against none"
-            yield _ratios(f"p50 {what}", ours, without, "p50_ms")
-            yield _ratios(f"req/s {what}", ours, without)
+        for load in SEEN_CONCURRENCIES:
+            ours, without = (
+                results.find(OURS, one, load, "p50_ms") for one in (question, NONE_SEEN)
+            )
+            yield _ratios(f"p50 at {load}, {question} against none", ours, without)

@@ -123,10 +123,13 @@ def ours(data: Dataset) -> training.TrainedModel:
 def main() -> None:
     """Measure and print medians and ranges."""
     parser = reporting.argument_parser("benchmarks.training", __doc__)
-    parser.add_argument("--rows", type=int, default=25_000_000, help="Number of rows.")
-    parser.add_argument("--seconds", type=float, default=20, help="Seconds of the tutorial.")
-    parser.add_argument("--rounds", type=int, default=3, help="Measurements of both models.")
-    reporting.add_options(parser, reporting.JSON)
+    text = "Number of rows (default: 25 million)."
+    parser.add_argument("--rows", type=int, default=25_000_000, help=text)
+    text = "Seconds of training the tutorial's model (default: 20)."
+    parser.add_argument("--seconds", type=float, default=20, help=text)
+    text = "Measurements of both models (default: 3)."
+    parser.add_argument("--rounds", type=int, default=3, help=text)
+    reporting.add_json(parser)
     arguments = parser.parse_args()
     started = time.perf_counter()
     data = draw_dataset(arguments.rows)
