@@ -20,7 +20,6 @@ settings.py     the settings of ``serve``
 client.py       the client for Python
 errors.py       the exceptions
 heartbeat.py    a file that shows that the service is SERVING
-varint.py       protobuf's variable-length integers
 """
 
 #: pyproject.toml has the same version, but the container image does not contain that file.

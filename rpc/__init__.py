@@ -14,4 +14,5 @@ reflection.py       grpc.reflection.v1alpha over gRPC, behind the guard
 status.py           gRPC status codes and error details of the exceptions
 tls.py              gRPC credentials, reloaded when their files change
 tokens.py           the token file
+varint.py           protobuf's variable-length integers
 """

@@ -12,7 +12,7 @@ from query_service.api.validation import (
     MAX_RECENT_ITEMS,
 )
 from query_service.errors import InvalidRequest
-from query_service.varint import read_varint
+from rpc.varint import read_varint
 
 #: Messages up to this size are parsed unchecked, which takes at most 20 MB and about 50 ms.
 LARGE_BYTES = 256 * 1024

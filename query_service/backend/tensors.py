@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from query_service.core.query import Query, RankedItems
-from query_service.varint import read_varint
+from rpc.varint import read_varint
 from serving_contract import FILLER_ITEM_ID, ITEM_ID, KNOWN, SCORE
 from tfserving_subset.v1 import prediction_pb2 as pb
 

@@ -1,67 +1,42 @@
-"""The load that one process makes.
+"""The load that one process sends, at most about 5,000 requests per second.
 
-One process can load a service with about 5,000 requests a second; beyond that use more of them.
+In the closed loop, each answer is followed by the next request. In the open loop, requests are sent
+at fixed times, whether or not earlier ones have been answered.
 """
 
 import itertools
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 
 from query_service.load_test.connection import Connection
-from query_service.load_test.requests import Requests
+from query_service.load_test.plan import Plan
 from query_service.load_test.tally import Tally
-from rpc.credentials import Credentials
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The load of one process: an open loop if there is a ``rate``, else a closed loop.
-
-    Attributes:
-        first: number of the first call in ``requests``.
-        connections: TCP connections.
-        concurrency: requests in flight in the closed loop.
-        rate: calls per second in the open loop.
-        delay_s: time from the start until the first call of the open loop.
-    """
-
-    address: str
-    requests: Requests
-    first: int
-    connections: int
-    concurrency: int
-    rate: float | None
-    delay_s: float
-    warm_up_s: float
-    duration_s: float
-    timeout_s: float
-    credentials: Credentials = field(default_factory=Credentials)
 
 
 class Load:
-    """Call :meth:`connect`, then :meth:`start`, and at the end :meth:`finish`."""
+    """The load of one process. Call :meth:`connect`, :meth:`start` and then :meth:`finish`."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        numbers = itertools.count(plan.first)
+        call_numbers = itertools.count(plan.first_call)
         self._window = _Window(open_loop=plan.rate is not None)
-        self._senders = [_Sender(plan, self._window, numbers) for _ in range(plan.connections)]
+        self._senders = [_Sender(plan, self._window, call_numbers) for _ in range(plan.connections)]
         self._stopped = threading.Event()
-        self._pacer = threading.Thread(target=self._pace)
+        self._open_loop = threading.Thread(target=self._run_open_loop)
         self._unsent = 0
 
     def connect(self) -> None:
         """Open all connections.
 
         Raises:
-            LoadTestError: a connection fails, with the address and the cause.
+            LoadTestError: A connection fails. The message gives the address and the cause.
         """
         for sender in self._senders:
-            sender.connection.connect(self._plan.requests.method, self._plan.requests[0])
+            sender.connection.connect()
 
     def close(self) -> None:
         """Close all connections of a load that was not started."""
@@ -69,108 +44,115 @@ class Load:
             sender.connection.close(cancel=True)
 
     def start(self) -> None:
-        """Start sending. The measured time begins after the warm-up."""
+        """Start to send. The measured time begins after the warm-up."""
         plan, window = self._plan, self._window
-        window.begin = time.perf_counter() + plan.warm_up_s
-        window.end = window.begin + plan.duration_s
+        window.start = time.perf_counter() + plan.warm_up_s
+        window.end = window.start + plan.duration_s
         if window.open_loop:
-            self._pacer.start()
+            self._open_loop.start()
             return
-        for n in range(plan.concurrency):
-            self._senders[n % plan.connections].send(time.perf_counter())
+        for number in range(plan.concurrency):
+            self._senders[number % plan.connections].send(time.perf_counter())
 
     def progress(self) -> tuple[float, int, int]:
-        """Return the seconds measured, negative in the warm-up, OK answers, failed requests."""
+        """Return the measured seconds, the OK answers and the failed requests so far.
+
+        The seconds are negative during the warm-up.
+        """
         tallies = [sender.tally for sender in self._senders]
         return (
-            time.perf_counter() - self._window.begin,
+            time.perf_counter() - self._window.start,
             sum(tally.answers for tally in tallies),
             sum(tally.errors.total() for tally in tallies),
         )
 
     def finish(self, *, early: bool) -> Tally:
-        """Stop sending and return the total.
+        """Stop sending, and return the counts of all connections.
 
-        Calls of the open loop that are in flight are waited for, unless the load ends ``early``:
-        without the slowest answers, the service would look faster than it is.
+        The open loop waits for its calls in flight, because the service would look faster than it
+        is without the slowest answers. The closed loop, and a load that ends ``early``, cancel
+        them.
         """
         window = self._window
         if early:
             window.end = min(window.end, time.perf_counter())
             self._stopped.set()
         if window.open_loop:
-            self._pacer.join()
-        if early or not window.open_loop:
-            window.closed = True
+            self._open_loop.join()
         total = Tally(unsent=self._unsent, unfinished=self._unsent)
+        window.closed = early or not window.open_loop
         if window.closed:
             total.unfinished += sum(sender.connection.in_flight for sender in self._senders)
-        latest = window.end
+        last_answer = window.end
         for sender in self._senders:
             sender.connection.close(cancel=window.closed)
-            latest = max(latest, sender.latest)
+            last_answer = max(last_answer, sender.last_answer)
             total.merge(sender.tally)
-        total.seconds = max(0.0, latest - window.begin)
+        total.seconds = max(0.0, last_answer - window.start)
         return total
 
-    def _pace(self) -> None:
-        """Send at the fixed times; skip calls that are late by more than the timeout."""
+    def _run_open_loop(self) -> None:
+        """Send calls at fixed times, but skip calls that are late by more than the timeout."""
         assert self._plan.rate is not None
-        start = self._window.begin - self._plan.warm_up_s + self._plan.delay_s
-        for n in itertools.count():
-            due = start + n / self._plan.rate
+        start = self._window.start - self._plan.warm_up_s + self._plan.delay_s
+        for number in itertools.count():
+            due = start + number / self._plan.rate
             if due >= self._window.end or self._stopped.wait(max(0.0, due - time.perf_counter())):
                 return
             if time.perf_counter() - due > self._plan.timeout_s:
-                self._unsent += due >= self._window.begin
+                self._unsent += due >= self._window.start
             else:
-                self._senders[n % len(self._senders)].send(due)
+                self._senders[number % len(self._senders)].send(due)
 
 
 @dataclass
 class _Window:
-    """The measured time, in ``time.perf_counter()``.
+    """The measured time. Its ends are values of ``time.perf_counter()``.
 
-    The closed loop counts calls that are answered in it, the open loop calls that are due in it.
+    Attributes:
+        open_loop: Count the calls that are due in the window, instead of those answered in it.
+        closed: True after the window was closed, so that no further call counts.
     """
 
     open_loop: bool
-    begin: float = 0.0
+    start: float = 0.0
     end: float = 0.0
     closed: bool = False
 
-    def counts(self, due: float, now: float) -> bool:
-        return not self.closed and self.begin <= (due if self.open_loop else now) < self.end
-
-    def send_next(self, now: float) -> bool:
-        """Tell whether an answer at that time is followed by another request."""
-        return not (self.open_loop or self.closed) and now < self.end
+    def contains(self, due: float, answered: float) -> bool:
+        """Return True if a call counts that was due and answered at these times."""
+        time_of_call = due if self.open_loop else answered
+        return not self.closed and self.start <= time_of_call < self.end
 
 
 class _Sender:
-    """Sends requests over one connection. Only the connection's thread writes ``tally``.
+    """Sends calls over one connection, and counts the answers in the connection's thread.
 
     Attributes:
-        latest: when the last call that counts was answered.
+        tally: The counts of the measured time.
+        last_answer: The time at which the last call that counts was answered.
     """
 
-    def __init__(self, plan: Plan, window: _Window, numbers: Iterator[int]) -> None:
+    def __init__(self, plan: Plan, window: _Window, call_numbers: Iterator[int]) -> None:
         self.tally = Tally()
-        self.latest = 0.0
+        self.last_answer = 0.0
         self.connection = Connection(plan.address, plan.timeout_s, plan.credentials)
-        self._requests, self._window, self._numbers = plan.requests, window, numbers
+        self._requests = plan.requests
+        self._window = window
+        self._call_numbers = call_numbers
 
     def send(self, due: float) -> None:
-        """Send the next request; its latency counts from ``due``."""
-        request = self._requests[next(self._numbers)]
+        """Send the next call, whose latency counts from the time ``due``."""
+        request = self._requests[next(self._call_numbers)]
         self.connection.send(self._requests.method, request, lambda call: self._done(call, due))
 
     def _done(self, call: "grpc.Future[bytes]", due: float) -> None:
         now = time.perf_counter()
-        if self._window.counts(due, now):
-            self.latest = now
+        window = self._window
+        if window.contains(due, now):
+            self.last_answer = now
             self._count(call, now - due)
-        if self._window.send_next(now):
+        if not window.open_loop and not window.closed and now < window.end:
             self.send(time.perf_counter())
 
     def _count(self, call: "grpc.Future[bytes]", latency_s: float) -> None:
@@ -180,4 +162,7 @@ class _Sender:
         except grpc.RpcError as error:
             self.tally.add_error(error.code().name, error.details() or "", batch or 1)
             return
-        (self.tally.add_batch if batch else self.tally.add_answer)(data, latency_s)
+        if batch:
+            self.tally.add_batch(data, latency_s)
+        else:
+            self.tally.add_answer(data, latency_s)

@@ -1,4 +1,4 @@
-"""Runs the processes that make the load; all of them start when all are connected."""
+"""Runs the load in several processes, which start to send at the same time."""
 
 import multiprocessing
 import signal
@@ -11,36 +11,38 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from query_service.load_test.connection import LoadTestError
-from query_service.load_test.load import Load, Plan
+from query_service.load_test.load import Load
+from query_service.load_test.plan import Plan
 from query_service.load_test.tally import Tally
 
+_POLL_INTERVAL_S = 0.05
 _PROGRESS_INTERVAL_S = 1.0
 _CLEAR_LINE = "\r\x1b[K"
-#: What the processes share: a barrier, an event that ends the load early, and for each process the
-#: seconds measured so far, its OK answers and its failed requests. Set in each process.
+#: In each process: a barrier that all processes pass once they are connected, an event that ends
+#: the load early, and an array of three numbers per process, which are those of ``Load.progress``.
 _shared: tuple[Any, Any, Any]
 
 
 def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
-    """Run one process per plan, all at the same time; Ctrl-C ends them early.
+    """Run one process per plan, and return their counts added up. Ctrl-C ends the load early.
 
-    ``show_progress`` keeps a progress line on standard error.
+    If ``show_progress`` is set, standard error shows a line on the progress.
 
     Raises:
-        LoadTestError: a process cannot connect, or ended unexpectedly.
+        LoadTestError: A process cannot connect, or ended unexpectedly.
     """
-    # A process that runs gRPC's threads must not be forked.
+    # Processes must not be forked from a process that runs gRPC's threads.
     context = multiprocessing.get_context("spawn")
     stop, progress = context.Event(), context.Array("d", 3 * len(plans))
     shared = (context.Barrier(len(plans)), stop, progress)
-    # Inherited by the processes from their first moment on: only this one handles Ctrl-C.
+    # The processes inherit that Ctrl-C is ignored. Only this process handles it.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with futures.ProcessPoolExecutor(len(plans), context, _initialise, shared) as pool:
+        with futures.ProcessPoolExecutor(len(plans), context, _set_shared, shared) as pool:
             runs = [pool.submit(_run, number, plan) for number, plan in enumerate(plans)]
             signal.signal(signal.SIGINT, lambda *_: stop.set())
             shown = progress[:]
-            while futures.wait(runs, timeout=0.05).not_done:
+            while futures.wait(runs, _POLL_INTERVAL_S).not_done:
                 if show_progress and progress[:] != shown:
                     shown = progress[:]
                     _show(shown)
@@ -48,16 +50,22 @@ def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
         signal.signal(signal.SIGINT, handler)
     if show_progress:
         sys.stderr.write(_CLEAR_LINE)
-    # One that breaks the barrier for the others has the cause.
-    errors = [error for run in runs if (error := run.exception())]
-    for error in sorted(errors, key=lambda one: isinstance(one, threading.BrokenBarrierError)):
-        if isinstance(error, BrokenProcessPool):
-            raise LoadTestError("a process that makes the load ended unexpectedly") from error
-        raise error
+    _raise_first_cause([error for run in runs if (error := run.exception())])
     total = Tally()
     for run in runs:
         total.merge(run.result())
     return total
+
+
+def _raise_first_cause(errors: list[BaseException]) -> None:
+    """Raise an error that made the load fail, if there is one.
+
+    The process that fails breaks the barrier of the others, so their errors are not the cause.
+    """
+    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+        if isinstance(error, BrokenProcessPool):
+            raise LoadTestError("a process of the load test ended unexpectedly") from error
+        raise error
 
 
 def _show(progress: Sequence[float]) -> None:
@@ -72,13 +80,13 @@ def _show(progress: Sequence[float]) -> None:
     sys.stderr.flush()
 
 
-def _initialise(*shared: Any) -> None:
+def _set_shared(*shared: Any) -> None:
     global _shared
     _shared = shared
 
 
 def _run(number: int, plan: Plan) -> Tally:
-    """Make the load of one process."""
+    """Run the load of process ``number``, and return its counts."""
     barrier, stop, progress = _shared
     load = Load(plan)
     try:
@@ -90,17 +98,17 @@ def _run(number: int, plan: Plan) -> Tally:
         load.close()
         raise
 
-    def wait(end: float) -> None:
+    def wait_until(end: float) -> None:
         while (left_s := end - time.perf_counter()) > 0 and not stop.is_set():
             progress[3 * number : 3 * number + 3] = load.progress()
             stop.wait(min(left_s, _PROGRESS_INTERVAL_S))
 
     load.start()
-    end = time.perf_counter() + plan.warm_up_s
-    wait(end)
-    began, cpu_s = time.perf_counter(), time.process_time()
-    wait(end + plan.duration_s)
-    seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu_s
+    warm_up_end = time.perf_counter() + plan.warm_up_s
+    wait_until(warm_up_end)
+    begun, cpu_s = time.perf_counter(), time.process_time()
+    wait_until(warm_up_end + plan.duration_s)
+    seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu_s
     tally = load.finish(early=stop.is_set())
     tally.cores = [cpu_s / seconds] if seconds else []
     return tally

@@ -6,56 +6,58 @@ from typing import Any
 
 from query_service.load_test.tally import Tally
 
+#: The reported quantiles, in parts per thousand.
 _QUANTILES = {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999}
-#: Cores of one process from which on the load generator may be the bottleneck.
+#: If a process uses more of a core than this, the load generator may be the bottleneck.
 _BUSY_CORES = 0.9
 
 
 def as_json(tally: Tally, parsed: argparse.Namespace) -> str:
     """Return the results as a JSON object."""
-    return json.dumps(_figures(tally, parsed), indent=2, ensure_ascii=False)
+    return json.dumps(_results(tally, parsed), indent=2, ensure_ascii=False)
 
 
 def as_text(tally: Tally, parsed: argparse.Namespace) -> str:
     """Return the results as lines of text."""
-    figures = _figures(tally, parsed)
+    results = _results(tally, parsed)
     loop = f"{parsed.rate:g} a second" if parsed.rate else f"{parsed.concurrency} in flight"
     call = f"BatchRetrieve of {parsed.batch}" if parsed.batch else "Retrieve"
-    latency = ", ".join(f"{name} {ms:.1f}" for name, ms in figures["latency_ms"].items())
+    latency = ", ".join(f"{name} {ms:.1f}" for name, ms in results["latency_ms"].items())
     lines = [
-        ("load", f"{call}, {loop}, {figures['seconds']:.1f} s"),
-        ("requests", f"{figures['requests_per_s']:,.1f} a second, {tally.calls:,} OK"),
+        ("load", f"{call}, {loop}, {results['seconds']:.1f} s"),
+        ("requests", f"{results['requests_per_s']:,.1f} a second, {tally.calls:,} OK"),
     ]
     if parsed.batch:
         lines.append(
-            ("users" if parsed.users else "items", f"{figures['answers_per_s']:,.1f} a second")
+            ("users" if parsed.users else "items", f"{results['answers_per_s']:,.1f} a second")
         )
     lines.append(("latency ms", latency))
     if tally.answers:
-        versions = ", ".join(str(version) for version in figures["model_versions"])
+        versions = ", ".join(str(version) for version in results["model_versions"])
         lines += [
-            ("candidates", f"{figures['candidates_per_answer']:.1f} an answer"),
-            ("popularity", f"{figures['popularity_share']:.1%} of the answers"),
+            ("candidates", f"{results['candidates_per_answer']:.1f} an answer"),
+            ("popularity", f"{results['popularity_share']:.1%} of the answers"),
             ("versions", versions),
         ]
     errors = [
-        f"{name}: {one['count']:,} ({one['example']})" for name, one in figures["errors"].items()
+        f"{name}: {error['count']:,} ({error['example']})"
+        for name, error in results["errors"].items()
     ]
-    lines += [("errors" if not n else "", text) for n, text in enumerate(errors or ["none"])]
-    # The closed loop always ends with calls in flight.
+    lines += [("" if number else "errors", text) for number, text in enumerate(errors or ["none"])]
+    # At its end, the closed loop always has calls in flight.
     if tally.unfinished and (parsed.rate or not tally.answers):
-        lines.append(("unfinished", f"{tally.unfinished:,} when the time was over"))
-    cores = ", ".join(f"{one:.2f}" for one in tally.cores)
+        lines.append(("unfinished", f"{tally.unfinished:,} at the end"))
+    cores = ", ".join(f"{cores:.2f}" for cores in tally.cores)
     lines.append(("this tool", f"{cores} of a core"))
-    if figures["tool"]["limited"]:
+    if results["tool"]["limited"]:
         lines.append(("", "the load generator may be the bottleneck: add --processes"))
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
-def _figures(tally: Tally, parsed: argparse.Namespace) -> dict[str, Any]:
-    """Return all results; latency and rates are those of OK answers."""
+def _results(tally: Tally, parsed: argparse.Namespace) -> dict[str, Any]:
+    """Return all results. Latencies and rates are those of OK calls and answers."""
     seconds = tally.seconds or 1.0
-    quantiles = {name: tally.latencies.quantile(one) for name, one in _QUANTILES.items()}
+    quantiles = {name: tally.latencies.quantile(part) for name, part in _QUANTILES.items()}
     quantiles["max"] = tally.latencies.largest_s
     return {
         "address": parsed.address,

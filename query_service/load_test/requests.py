@@ -1,21 +1,27 @@
-"""Requests, serialised before the load begins."""
+"""Requests that are serialized before the load begins."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from retrieval.v1 import retrieval_service_pb2 as pb
+from rpc.varint import encode_varint
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 RETRIEVE, BATCH_RETRIEVE = f"/{SERVICE}/Retrieve", f"/{SERVICE}/BatchRetrieve"
-#: Field 1 of BatchRetrieveRequest, ``requests``: a message with its length.
+#: The tag of BatchRetrieveRequest.requests. The length of a request follows, then the request.
 _REQUESTS_TAG = b"\x0a"
 
 
 class Requests:
-    """The serialised requests of the n-th call, for any n from 0; ids are used in a cycle.
+    """The serialized message of each call. The calls use the ids in a cycle.
 
-    The part that all requests share, such as 10,000 exclusions, is kept once and appended to the
-    id when a request is sent: concatenated messages are merged by protobuf.
+    The fields that all requests share, such as 10,000 exclusions, are serialized once and appended
+    to the id of each request. protobuf merges concatenated messages.
+
+    Attributes:
+        method: The path of the gRPC method.
+        batch: The number of requests in a BatchRetrieve call, or 0 for Retrieve.
+        calls_per_round: The number of calls that use each id about once.
     """
 
     def __init__(
@@ -28,46 +34,42 @@ class Requests:
         exclude: Sequence[str] = (),
         batch: int = 0,
     ) -> None:
-        """Serialise requests for at least one id; ``batch`` of them per call, or 0 for Retrieve.
+        """Serialize one request per id. The parameters are fields of the requests.
 
-        Raises:
-            ValueError: ``k`` does not fit into an int32.
+        Args:
+            kind: The kind of ``ids``.
+            ids: At least one id.
+            k: The number of candidates to ask for.
+            exclude_seen: Exclude the items that the user has seen.
+            exclude: Ids of items to exclude.
+            batch: The number of requests in a BatchRetrieve call, or 0 to call Retrieve.
         """
+        self.method = BATCH_RETRIEVE if batch else RETRIEVE
         self.batch = batch
         self.calls_per_round = max(1, len(ids) // max(1, batch))
         self._shared = pb.RetrieveRequest(
             max_candidates=k, exclude_seen=exclude_seen, exclude_item_ids=exclude
         ).SerializeToString()
         by_user = kind == "user_id"
-        messages = [
-            pb.RetrieveRequest(user_id=one) if by_user else pb.RetrieveRequest(item_id=one)
-            for one in ids
+        self._starts = [
+            self._start(
+                pb.RetrieveRequest(user_id=id_) if by_user else pb.RetrieveRequest(item_id=id_)
+            )
+            for id_ in ids
         ]
-        heads = [message.SerializeToString() for message in messages]
-        if batch:
-            heads = [_REQUESTS_TAG + _varint(len(one) + len(self._shared)) + one for one in heads]
-        self._heads = heads
 
-    @property
-    def method(self) -> str:
-        """Return the path of the gRPC method."""
-        return BATCH_RETRIEVE if self.batch else RETRIEVE
+    def _start(self, request: pb.RetrieveRequest) -> bytes:
+        """Return the bytes of a request that come before the shared fields."""
+        data = request.SerializeToString()
+        if self.batch:
+            return _REQUESTS_TAG + encode_varint(len(data) + len(self._shared)) + data
+        return data
 
-    def __getitem__(self, n: int) -> bytes:
-        heads, shared = self._heads, self._shared
+    def __getitem__(self, call: int) -> bytes:
+        starts, shared = self._starts, self._shared
         if not self.batch:
-            return heads[n % len(heads)] + shared
-        first = n * self.batch
+            return starts[call % len(starts)] + shared
+        first = call * self.batch
         return b"".join(
-            heads[place % len(heads)] + shared for place in range(first, first + self.batch)
+            starts[number % len(starts)] + shared for number in range(first, first + self.batch)
         )
-
-
-def _varint(value: int) -> bytes:
-    """Encode a length as protobuf does: 7 bits per byte, the lowest bits first."""
-    parts = bytearray()
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)

@@ -1,4 +1,4 @@
-"""Counts and latencies of a load test: of bounded size, and added up over processes."""
+"""Counts and latencies of a load test, which take a bounded amount of memory."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 
 @dataclass
 class Latencies:
-    """A histogram of latencies that are rounded to three significant digits, so to 0.5 %."""
+    """A histogram of latencies, rounded to three significant digits, which is within 0.5 %."""
 
     counts: Counter[str] = field(default_factory=Counter)
     largest_s: float = 0.0
@@ -21,9 +21,10 @@ class Latencies:
         self.largest_s = max(self.largest_s, latency_s)
 
     def quantile(self, per_mille: int) -> float:
-        """Return the seconds within which ``per_mille`` of 1,000 were answered; 0 without any.
+        """Return a quantile in seconds, for example the 99th percentile for 990. It is 0 if empty.
 
-        This is the nearest rank: the smallest latency with at least that share at or below it.
+        This is the nearest rank: the smallest latency such that at least ``per_mille`` of 1,000
+        latencies are not larger.
         """
         rank = -(-self.counts.total() * per_mille // 1000)
         so_far = 0
@@ -41,21 +42,21 @@ class Latencies:
 
 @dataclass
 class Tally:
-    """Counts of calls, and of answers, of which a BatchRetrieve call has many.
+    """The counts of a load test. A Retrieve call has one answer, and BatchRetrieve has many.
 
     Attributes:
-        calls: OK calls.
-        latencies: latencies of the OK calls.
-        answers: OK answers.
-        candidates: candidates in all OK answers.
-        popular: OK answers that came from popularity.
-        versions: OK answers by model version.
-        errors: failed requests by status; a call that fails counts all its requests.
-        examples: one error message per status.
-        unfinished: calls that were in flight, or due and not sent, when the time was over.
-        unsent: calls that were due and that the load generator did not manage to send.
-        seconds: the measured time.
-        cores: processor use of each process.
+        calls: The number of OK calls.
+        latencies: The latencies of the OK calls.
+        answers: The number of OK answers.
+        candidates: The number of candidates in all OK answers.
+        popular: The number of OK answers with popular items instead of the model's ranking.
+        versions: The number of OK answers by model version.
+        errors: The number of failed requests by status code. A failed call counts all its requests.
+        examples: One error message per status code.
+        unfinished: The number of calls that were in flight or unsent at the end.
+        unsent: The number of calls that were due but that the load generator was too slow to send.
+        seconds: The measured time.
+        cores: The average number of CPU cores that each process used.
     """
 
     calls: int = 0
@@ -72,31 +73,28 @@ class Tally:
     cores: list[float] = field(default_factory=list)
 
     def add_answer(self, data: bytes, latency_s: float) -> None:
-        """Count an OK answer of Retrieve.
-
-        Parsing an answer of 100 candidates takes 2.4 microseconds, 2 to 3 % of a call.
-        """
+        """Count an OK answer of Retrieve. ``data`` is the serialized response."""
         self._add_call(latency_s)
         self._add_response(pb.RetrieveResponse.FromString(data))
 
     def add_batch(self, data: bytes, latency_s: float) -> None:
-        """Count an OK answer of BatchRetrieve, in which single results may be errors."""
+        """Count an OK answer of BatchRetrieve, some of whose results may be errors."""
         self._add_call(latency_s)
         for result in pb.BatchRetrieveResponse.FromString(data).results:
             if result.WhichOneof("result") == "response":
                 self._add_response(result.response)
             else:
-                known = code_pb2.Code.DESCRIPTOR.values_by_number.get(result.error.code)
-                name = known.name if known else str(result.error.code)
+                code = code_pb2.Code.DESCRIPTOR.values_by_number.get(result.error.code)
+                name = code.name if code else str(result.error.code)
                 self.add_error(name, result.error.message)
 
     def add_error(self, name: str, message: str, requests: int = 1) -> None:
-        """Count requests that ended with the status ``name``."""
+        """Count requests that ended with the status code ``name``."""
         self.errors[name] += requests
         self.examples.setdefault(name, message)
 
     def merge(self, other: "Tally") -> None:
-        """Add what another process or connection counted in the same time."""
+        """Add the counts of another process or connection during the same time."""
         for name in ("calls", "answers", "candidates", "popular", "unfinished", "unsent", "cores"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latencies.merge(other.latencies)

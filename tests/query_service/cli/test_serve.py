@@ -37,7 +37,7 @@ class Blocker:
         if name.partition(".")[0] in {"tensorflow", "numpy", "pandas", "trainer", "model_server"}:
             raise ImportError(f"{name} is not installed here")
 sys.meta_path.insert(0, Blocker())
-import query_service.server, query_service.cli.main, query_service.load_test.command
+import query_service.server, query_service.cli.main, query_service.load_test.processes
 assert not {"tensorflow", "numpy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

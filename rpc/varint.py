@@ -1,11 +1,20 @@
-"""Reads protobuf's variable-length integers.
+"""Encodes and decodes protobuf's variable-length integers.
 
 Each byte holds seven bits, the lowest first, and its highest bit says that another byte follows
 (https://protobuf.dev/programming-guides/encoding/#varints). The protobuf library has no public
-function for this.
+functions for this.
 """
 
 _MAX_BYTES = 10
+
+
+def encode_varint(value: int) -> bytes:
+    """Return the bytes of an integer that is at least 0."""
+    data = bytearray()
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*data, value])
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
