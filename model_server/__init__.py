@@ -4,14 +4,14 @@ It serves the SavedModels under MODELS_DIR with TensorFlow Serving's gRPC API, e
 messages. It loads new versions while it serves, and refuses versions whose files differ from their
 manifest.
 
-cli       the command line
-settings  the settings and their valid values
-server    start-up, the gRPC server, the polling thread, shutdown
-manager   which versions are loaded, and which one answers
-servable  one loaded version: decodes a request, runs the graph, warms up
-tensors   converts TensorProtos to NumPy arrays and back
-servicer  the gRPC services
-manifest  compares the files of a version with the checksums in its manifest
-tls       server credentials from TensorFlow Serving's SSLConfig file
-errors    the exceptions
+cli.py       the command line
+settings.py  the settings and their valid values
+server.py    startup, the gRPC server, the polling thread, shutdown
+manager.py   loads and unloads versions, and selects the one that answers
+servable.py  one loaded version: decodes requests, runs the graph, warms up
+tensors.py   converts TensorProtos to NumPy arrays and back
+servicer.py  the gRPC services
+manifest.py  compares the files of a version with the checksums in its manifest
+tls.py       server credentials from TensorFlow Serving's SSLConfig file
+errors.py    the exceptions
 """

@@ -1,4 +1,4 @@
-"""Serve the models under a directory with TensorFlow Serving's gRPC API."""
+"""The command line of the model server."""
 
 import argparse
 import dataclasses
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from config_fields import rule_of
 from model_server.settings import Settings
+from rpc.errors import StartError
 
-#: Settings whose flags differ from their fields.
-_SPECIAL = ("models_dir", "models")
+_DESCRIPTION = "Serve the models under a directory with TensorFlow Serving's gRPC API."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,8 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow takes seconds to import, so usage errors are reported before.
-    from model_server.server import StartError, serve
+    # Importing TensorFlow takes seconds, so usage errors are reported first.
+    from model_server.server import serve
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     _register_scann_ops()
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m model_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m model_server", description=_DESCRIPTION)
     parser.add_argument(
         "--models-dir",
         type=Path,
@@ -56,7 +56,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="Serve only this model. Can be repeated. Default: every model in the directory.",
     )
     for field in dataclasses.fields(Settings):
-        if field.name in _SPECIAL:
+        # The flags of the fields without metadata are above.
+        if not field.metadata:
             continue
         flag, text = Settings.display_name(field.name), rule_of(field).help
         if field.default is False:

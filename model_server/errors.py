@@ -1,11 +1,10 @@
 """The errors of the model server, with the codes and messages of TensorFlow Serving.
 
 ServingError            a request failed; has the status code and message for the caller
-  InvalidArgument
-  NotFound
-  FailedPrecondition
-  OpError               an operation of the graph failed, with a code and message of its own
-LoadError               a version cannot be served; reported by GetModelStatus
+  InvalidArgument       the request does not fit the model
+  NotFound              the model or the version is not available
+  FailedPrecondition    the model has no such signature
+  LoadError             a version cannot be served; GetModelStatus reports it
 """
 
 
@@ -40,10 +39,6 @@ class FailedPrecondition(ServingError):
     """The model has no such signature."""
 
     code = 9
-
-
-class OpError(ServingError):
-    """An operation of the graph failed."""
 
 
 class LoadError(ServingError):

@@ -1,4 +1,4 @@
-"""Find the versions of every model on disk, and keep the newest working one loaded.
+"""Finds the versions of every model on disk, and keeps the newest working one loaded.
 
 The old version answers until the new one is loaded and warmed up. If the new version cannot be
 loaded, GetModelStatus reports its error and the old one continues to answer.
@@ -10,8 +10,9 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from model_server import manifest
 from model_server.errors import LoadError, NotFound
@@ -26,7 +27,7 @@ _NOT_MODELS = (CURRENT, REPORTS, VERSIONS)
 
 
 class State(enum.IntEnum):
-    """The states of TensorFlow Serving's ModelVersionStatus."""
+    """The states of TensorFlow Serving's ModelVersionStatus, in their usual order."""
 
     START = 10
     LOADING = 20
@@ -41,10 +42,10 @@ class Version:
 
     Attributes:
         number: The name of its directory.
-        state: START, LOADING, AVAILABLE, UNLOADING and END, in this order.
-        error: Why the version could not be loaded.
+        state: The current state.
+        error: The reason why the version could not be loaded.
         servable: The loaded model while the version is AVAILABLE or UNLOADING.
-        in_flight: Number of requests that use the servable.
+        in_flight: The number of requests that use the servable.
     """
 
     number: int
@@ -54,10 +55,8 @@ class Version:
     in_flight: int = 0
 
 
-@dataclass
-class _Model:
-    name: str
-    versions: dict[int, Version] = field(default_factory=dict)
+#: The versions of one model, by number.
+_Versions: TypeAlias = dict[int, Version]
 
 
 class Manager:
@@ -73,7 +72,7 @@ class Manager:
         self._models_dir = models_dir
         self._names = tuple(names)
         self._require_manifest = require_manifest
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, _Versions] = {}
         self._changed = threading.Condition()
 
     def poll(self) -> None:
@@ -88,13 +87,13 @@ class Manager:
                 logger.warning("%s: %s", name, error)
                 continue
             if found or name in self._models:
-                self._reconcile(self._models.setdefault(name, _Model(name)), base, found)
+                self._reconcile(name, base, found)
 
     def ready(self) -> list[str]:
         """Return ``name/version`` of every model, or an empty list if a model is not served yet."""
         with self._changed:
             served = {name: _newest_available(model) for name, model in self._models.items()}
-        if not set(self._names) <= set(served) or None in served.values():
+        if not served.keys() >= set(self._names) or None in served.values():
             return []
         return [f"{name}/{version.number}" for name, version in served.items() if version]
 
@@ -102,10 +101,10 @@ class Manager:
         """Return the load errors of models that have no version to serve."""
         with self._changed:
             return [
-                f"{model.name}/{version.number}: {version.error.message}"
-                for model in self._models.values()
-                if _newest_available(model) is None
-                for version in model.versions.values()
+                f"{name}/{version.number}: {version.error.message}"
+                for name, versions in self._models.items()
+                if _newest_available(versions) is None
+                for version in versions.values()
                 if version.error
             ]
 
@@ -119,10 +118,8 @@ class Manager:
             NotFound: The model or the version is not available.
         """
         with self._changed:
-            model = self._models.get(name)
-            version = None
-            if model:
-                version = _newest_available(model) if number is None else model.versions.get(number)
+            versions = self._models.get(name, {})
+            version = _newest_available(versions) if number is None else versions.get(number)
             if version is None or version.state is not State.AVAILABLE or not version.servable:
                 which = f"Latest({name})" if number is None else f"Specific({name}, {number})"
                 raise NotFound(f"Servable not found for request: {which}")
@@ -142,75 +139,76 @@ class Manager:
             NotFound: The model or the version does not exist.
         """
         with self._changed:
-            model = self._models.get(name)
-            if model is None or not model.versions:
+            versions = self._models.get(name)
+            if not versions:
                 raise NotFound(f"Could not find any versions of model {name}")
             if number is None:
-                return [model.versions[key] for key in sorted(model.versions, reverse=True)]
-            if number not in model.versions:
+                return [versions[key] for key in sorted(versions, reverse=True)]
+            if number not in versions:
                 raise NotFound(f"Could not find version {number} of model {name}")
-            return [model.versions[number]]
+            return [versions[number]]
 
     def close(self) -> None:
         """Unload every version. Requests that are still running fail."""
-        for model in self._models.values():
-            for version in model.versions.values():
+        for versions in self._models.values():
+            for version in versions.values():
                 with self._changed:
                     servable, version.servable = version.servable, None
                     version.state = State.END
                 if servable:
                     servable.close()
 
-    def _reconcile(self, model: _Model, base: Path, found: set[int]) -> None:
+    def _reconcile(self, name: str, base: Path, found: set[int]) -> None:
         """Load and unload versions of a model so that the newest working one is served."""
+        versions = self._models.setdefault(name, {})
         with self._changed:
-            for number, version in list(model.versions.items()):
+            for number, version in list(versions.items()):
                 # Forget deleted versions, so that they are loaded if they are created again.
                 if number not in found and version.state is State.END:
-                    del model.versions[number]
+                    del versions[number]
+        newest = None
         for number in sorted(found, reverse=True):
-            version = model.versions.get(number) or self._load(model, base, number)
-            if version.state is State.END and version.error is None:
-                version = self._load(model, base, number)
-            if version.state is State.AVAILABLE:
+            known = versions.get(number)
+            # A version that ended without an error was replaced by a newer one, which is gone now.
+            if known is None or (known.state is State.END and known.error is None):
+                known = self._load(name, base, number)
+            if known.state is State.AVAILABLE:
+                newest = known
                 break
-        newest = _newest_available(model, found)
         if found and newest is None:
             return  # None of them could be loaded, so keep the version that still answers.
-        for version in list(model.versions.values()):
+        for version in list(versions.values()):
             if version is not newest and version.state is State.AVAILABLE:
-                self._unload(model, version)
+                self._unload(name, version)
 
-    def _load(self, model: _Model, base: Path, number: int) -> Version:
+    def _load(self, name: str, base: Path, number: int) -> Version:
         version = Version(number, State.LOADING)
         with self._changed:
-            model.versions[number] = version
+            self._models[name][number] = version
         directory = base / str(number)
         try:
             manifest.check(directory, required=self._require_manifest)
             servable = Servable(directory)
         except LoadError as error:
-            logger.error("%s/%d cannot be loaded: %s", model.name, number, error.message)
+            logger.error("%s/%d cannot be loaded: %s", name, number, error.message)
             with self._changed:
                 # A new object without a traceback, which would keep the loaded data in memory.
                 version.state, version.error = State.END, LoadError(error.message, error.code)
         else:
             with self._changed:
                 version.servable, version.state = servable, State.AVAILABLE
-            logger.info("%s/%d is available", model.name, number)
+            logger.info("%s/%d is available", name, number)
         return version
 
-    def _unload(self, model: _Model, version: Version) -> None:
+    def _unload(self, name: str, version: Version) -> None:
         """Take a version out of service, wait for its requests in flight, and free it."""
         with self._changed:
-            servable = version.servable
-            if servable is None:
-                return
             version.state = State.UNLOADING
             self._changed.wait_for(lambda: version.in_flight == 0)
-            version.servable, version.state = None, State.END
-        servable.close()
-        logger.info("%s/%d is unloaded", model.name, version.number)
+            servable, version.servable, version.state = version.servable, None, State.END
+        if servable:
+            servable.close()
+        logger.info("%s/%d is unloaded", name, version.number)
 
     def _found_names(self) -> list[str]:
         names = set(self._models)
@@ -223,12 +221,8 @@ class Manager:
         return sorted(names)
 
 
-def _newest_available(model: _Model, among: set[int] | None = None) -> Version | None:
-    available = [
-        version
-        for number, version in model.versions.items()
-        if version.state is State.AVAILABLE and (among is None or number in among)
-    ]
+def _newest_available(versions: _Versions) -> Version | None:
+    available = [version for version in versions.values() if version.state is State.AVAILABLE]
     return max(available, key=lambda version: version.number, default=None)
 
 

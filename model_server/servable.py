@@ -1,4 +1,4 @@
-"""One version of one model: loaded into a graph session of its own, warmed up and run."""
+"""A loaded version of a model: its graph and session, warm-up, and the requests it runs."""
 
 import gc
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from model_server.errors import (
-    FailedPrecondition,
-    InvalidArgument,
-    LoadError,
-    OpError,
-    ServingError,
-)
+from model_server.errors import FailedPrecondition, InvalidArgument, LoadError, ServingError
 from model_server.tensors import TensorParsingError, decode
 from serving_contract import ASSETS_EXTRA, SERVING_DEFAULT, WARMUP_REQUESTS
 
@@ -27,10 +21,8 @@ class Servable:
     """A loaded SavedModel. Its session is not shared, so that closing it frees everything.
 
     Attributes:
-        signatures: SignatureDef by name.
+        signatures: The SignatureDef of each signature, by name.
     """
-
-    signatures: Mapping[str, Any]
 
     def __init__(self, directory: Path) -> None:
         """Load and warm up the SavedModel in ``directory``.
@@ -48,7 +40,7 @@ class Servable:
                 meta_graph = tf.compat.v1.saved_model.load(
                     self._session, [tf.saved_model.SERVING], str(directory)
                 )
-            self.signatures = dict(meta_graph.signature_def)
+            self.signatures: Mapping[str, Any] = dict(meta_graph.signature_def)
             self._warm_up(directory / ASSETS_EXTRA / WARMUP_REQUESTS)
         except ServingError as error:
             self.close()
@@ -72,32 +64,28 @@ class Servable:
         del self._session, self._graph
         gc.collect()
 
-    def signature(self, name: str) -> Any:
-        """Return a SignatureDef. Raises FailedPrecondition if the model does not have it."""
-        if name not in self.signatures:
-            raise FailedPrecondition(f'Serving signature key "{name}" not found.')
-        return self.signatures[name]
-
     def run(
         self, signature_name: str, inputs: Mapping[str, Any], output_filter: Sequence[str]
     ) -> tuple[dict[str, NDArray[Any]], Any]:
         """Run a signature on TensorProtos, and return arrays by output name and the SignatureDef.
 
-        An empty ``signature_name`` means ``serving_default``, an empty ``output_filter``
-        means all outputs.
+        An empty ``signature_name`` means ``serving_default``, and an empty ``output_filter`` means
+        all outputs.
 
         Raises:
             ServingError: The signature is unknown, the request does not fit it, or an operation
                 of the graph failed.
         """
         name = signature_name or SERVING_DEFAULT
-        signature = self.signature(name)
+        if name not in self.signatures:
+            raise FailedPrecondition(f'Serving signature key "{name}" not found.')
+        signature = self.signatures[name]
         feeds = _decode_inputs(signature, inputs)
         outputs = _selected_outputs(signature, output_filter)
         try:
             values = self._callable(name, signature, outputs)(*feeds)
         except tf.errors.OpError as error:
-            raise OpError(error.message, error.error_code) from error
+            raise ServingError(error.message, error.error_code) from error
         except (ValueError, TypeError) as error:
             # The session checks the ranks of its inputs before it runs the graph.
             raise InvalidArgument(str(error)) from error

@@ -1,9 +1,10 @@
-"""The server process: wait for models, open the port, poll for versions, shut down."""
+"""The server process: waits for models, opens the port, polls for versions and shuts down."""
 
 import gc
 import logging
 import signal
 import threading
+import time
 from concurrent import futures
 
 import grpc
@@ -13,6 +14,8 @@ from model_server import tls
 from model_server.manager import Manager
 from model_server.servicer import ModelServicer, PredictionServicer
 from model_server.settings import Settings
+from rpc.addresses import host_port
+from rpc.errors import StartError
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +26,6 @@ _CHANNEL_OPTIONS = [
     # A second server on the same port has to fail instead of sharing it.
     ("grpc.so_reuseport", 0),
 ]
-
-
-class StartError(Exception):
-    """The server cannot start: its TLS file is wrong, a load failed, or the port is in use."""
 
 
 class ModelServer:
@@ -58,7 +57,8 @@ class ModelServer:
         Raises:
             StartError: The TLS file is wrong, a model could not be loaded, or the port is in use.
         """
-        credentials = self._credentials()
+        file = self._settings.ssl_config_file
+        credentials = tls.credentials(file) if file else None
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self.manager), self._server
         )
@@ -68,13 +68,12 @@ class ModelServer:
         self._wait_for_models()
         if self.stopped.is_set():
             return
-        address = f"{self._settings.host}:{self._settings.port}"
+        address = host_port(self._settings.host, self._settings.port)
         try:
-            self.port = (
-                self._server.add_secure_port(address, credentials)
-                if credentials
-                else self._server.add_insecure_port(address)
-            )
+            if credentials:
+                self.port = self._server.add_secure_port(address, credentials)
+            else:
+                self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}: {error}") from error
         self._server.start()
@@ -88,15 +87,8 @@ class ModelServer:
             self._poller.join()
         self.manager.close()
 
-    def _credentials(self) -> grpc.ServerCredentials | None:
-        file = self._settings.ssl_config_file
-        try:
-            return tls.credentials(file) if file else None
-        except tls.TlsError as error:
-            raise StartError(f"--ssl-config-file {error}") from error
-
     def _wait_for_models(self) -> None:
-        waited = 0.0
+        next_log_s = 0.0
         while not self.stopped.is_set():
             self.manager.poll()
             failures = self.manager.failures()
@@ -104,10 +96,10 @@ class ModelServer:
                 raise StartError("; ".join(failures) + _hint(failures))
             if self.manager.ready():
                 return
-            if waited % _LOG_WAITING_EVERY_S == 0:
+            if time.monotonic() >= next_log_s:
                 logger.info("waiting for models in %s", self._settings.models_dir)
+                next_log_s = time.monotonic() + _LOG_WAITING_EVERY_S
             self.stopped.wait(self._settings.poll_interval_s)
-            waited += self._settings.poll_interval_s
 
     def _poll(self) -> None:
         while not self.stopped.wait(self._settings.poll_interval_s):
@@ -129,21 +121,23 @@ def serve(settings: Settings) -> None:
     gc.freeze()
     server = ModelServer(settings)
 
-    def end(*_: object) -> None:
+    def stop_soon(*_: object) -> None:
         # Use another thread, because the interrupted code may hold the lock of the event.
         threading.Thread(target=server.stopped.set).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, stop_soon)
     server.start()
     if server.port:
         models = ", ".join(server.manager.ready())
-        print(f"model server ready on {settings.host}:{server.port}: {models}", flush=True)  # noqa: T201
+        address = host_port(settings.host, server.port)
+        print(f"model server ready on {address}: {models}", flush=True)  # noqa: T201
         server.stopped.wait()
     server.stop()
 
 
 def _hint(failures: list[str]) -> str:
+    """Return a line of advice if models failed to load because ScaNN is missing, else ""."""
     if any("Scann>" in failure for failure in failures):
         return "\nScaNN is not installed here. Serve the exact index with --model retrieval_exact"
     return ""

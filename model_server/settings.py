@@ -12,18 +12,18 @@ class Settings(Validated):
     """The validated settings.
 
     Attributes:
-        models_dir: Has one subdirectory per model, which has one subdirectory per version.
-        models: Names of the models to serve; empty for every model in the directory.
+        models_dir: The directory with one subdirectory per model, which has one per version.
+        models: The names of the models to serve; empty for every model in the directory.
     """
 
     models_dir: Path
     models: tuple[str, ...] = ()
-    host: str = setting("127.0.0.1", "Address to listen on.")
+    host: str = setting("127.0.0.1", "Listen on this address.")
     port: int = setting(
-        8500, "Port to listen on. 0 picks a free one and prints it.", low=0, high=65535
+        8500, "Listen on this port. 0 picks a free one and prints it.", low=0, high=65535
     )
     require_manifest: bool = setting(
-        False, "Refuse versions without a manifest.json, whose files cannot be checked."
+        False, "Refuse versions without a manifest.json, because their files cannot be checked."
     )
     ssl_config_file: Path | None = setting(  # noqa: RUF009
         None,

@@ -1,4 +1,4 @@
-"""Convert TensorProtos to NumPy arrays and back, by the rules of TensorFlow Serving."""
+"""Converts TensorProtos to NumPy arrays and back, by the rules of TensorFlow Serving."""
 
 import math
 from typing import Any

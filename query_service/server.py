@@ -175,7 +175,7 @@ class Server:
                 lambda: self._model_server.version,
                 settings.cache_size,
                 settings.cache_age_s,
-                observer.metrics.cache_lookup,
+                observer.metrics.count_cache_lookup,
             )
         return Retriever(
             model,

@@ -14,15 +14,20 @@ from rpc.pem import read_certificates, read_file, read_pair
 if TYPE_CHECKING:
     import grpc
 
-#: Option, environment variable, metavar and help. The variables differ from those of the server,
-#: because both may be set in a container whose health check calls its own server.
+#: The name, environment variable and help of each option. The variables differ from those of the
+#: server, because both may be set in a container whose health check calls its own server.
 _OPTIONS = (
-    ("--token-file", "TOKEN_FILE", "FILE", "Send the token in this file."),
-    ("--tls-ca", "CLIENT_TLS_CA", "FILE", "Use TLS, and trust the authorities in this PEM file."),
-    ("--tls-cert", "CLIENT_TLS_CERT", "FILE", "Present the certificate in this PEM file."),
-    ("--tls-key", "CLIENT_TLS_KEY", "FILE", "The private key of --tls-cert, a PEM file."),
+    ("--token-file", "SHORTLIST_TOKEN_FILE", "Send the token in this file."),
     (
-        *("--tls-name", "CLIENT_TLS_NAME", "NAME"),
+        "--tls-ca",
+        "SHORTLIST_CLIENT_TLS_CA",
+        "Use TLS, and trust the authorities in this PEM file.",
+    ),
+    ("--tls-cert", "SHORTLIST_CLIENT_TLS_CERT", "Present the certificate in this PEM file."),
+    ("--tls-key", "SHORTLIST_CLIENT_TLS_KEY", "The private key of --tls-cert, a PEM file."),
+    (
+        "--tls-name",
+        "SHORTLIST_CLIENT_TLS_NAME",
         "Expect this name in the service's certificate instead of the host in --address.",
     ),
 )
@@ -30,9 +35,15 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class Credentials:
-    """A token and PEM data. A channel uses TLS if ``root_certificates`` are set.
+    """The token and the TLS data with which a client calls the service.
 
-    ``server_name`` is the name in the service's certificate if it differs from the address's host.
+    Attributes:
+        token: The token to send with each call; None to send none.
+        root_certificates: The authorities to trust, in PEM; None to call without TLS.
+        certificate_chain: The certificate to present, in PEM.
+        private_key: The private key of ``certificate_chain``, in PEM.
+        server_name: The name in the service's certificate, if it differs from the host that the
+            client connects to.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -44,17 +55,21 @@ class Credentials:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options to a command. Each takes its default from an environment variable."""
-    for option, name, metavar, text in _OPTIONS:
-        variable = f"SHORTLIST_{name}"
-        default, text = os.environ.get(variable, ""), f"{text} (environment: {variable})"
-        command.add_argument(option, default=default, metavar=metavar, help=text)
+    for option, variable, text in _OPTIONS:
+        command.add_argument(
+            option,
+            default=os.environ.get(variable, ""),
+            metavar="NAME" if option == "--tls-name" else "FILE",
+            help=f"{text} (environment: {variable})",
+        )
 
 
 def read(parsed: argparse.Namespace) -> Credentials:
-    """Read the files that the options name.
+    """Return the credentials in the files that the options name.
 
     Raises:
-        UnusableFile: A file cannot be used, or an option that belongs to it is missing.
+        UnusableFile: A file cannot be used, or another option is missing without which an option
+            has no effect.
     """
     token = None
     if parsed.token_file:

@@ -23,10 +23,13 @@ _HEADERS_PER_TOKEN = 4
 
 
 class RateLimit:
-    """A token bucket (https://en.wikipedia.org/wiki/Token_bucket) of one second's requests."""
+    """A rate limit that lets the requests of one second arrive in one burst.
+
+    It is a token bucket (https://en.wikipedia.org/wiki/Token_bucket) that holds the requests of one
+    second, but at least one request even at a rate below 1.
+    """
 
     def __init__(self, requests_per_s: float, *, now: Callable[[], float] = time.monotonic) -> None:
-        """Start with a full bucket, which holds at least one request even at a rate below 1."""
         self._rate = requests_per_s
         self._capacity = self._left = max(1.0, requests_per_s)
         self._now = now
@@ -35,12 +38,12 @@ class RateLimit:
     def take(self) -> float:
         """Take one request and return 0, or return the seconds until one is available."""
         now = self._now()
-        left = min(self._capacity, self._left + (now - self._updated) * self._rate)
+        gained = (now - self._updated) * self._rate
+        self._left = min(self._capacity, self._left + gained)
         self._updated = now
-        if left < 1:
-            self._left = left
-            return (1 - left) / self._rate
-        self._left = left - 1
+        if self._left < 1:
+            return (1 - self._left) / self._rate
+        self._left -= 1
         return 0.0
 
     def charge(self, requests: int) -> None:
@@ -49,12 +52,16 @@ class RateLimit:
 
 
 class Caller:
-    """A caller with a valid token, and its rate limit."""
+    """A caller with a valid token, and its rate limit.
+
+    Attributes:
+        key: The caller's entry in the token file.
+        refused_calls: The number of calls refused since the last log line about them.
+    """
 
     def __init__(self, key: Key, workers: int) -> None:
         self.key = key
         self._limit = RateLimit(key.requests_per_s / workers) if key.requests_per_s else None
-        #: The number of calls refused since the last log line about them.
         self.refused_calls = 0
 
     def take(self) -> None:
@@ -136,7 +143,8 @@ class Guard:
                 self._last_error = str(error)
                 logger.error("the previous tokens stay valid: %s", error)
             return
-        self._data, self._last_error = data, ""
+        self._data = data
+        self._last_error = ""
         self._use(keys)
         logger.info("loaded the tokens of %s", ", ".join(key.name for key in keys))
 
@@ -149,16 +157,20 @@ class Guard:
             if caller.refused_calls:
                 logger.warning(
                     "%d calls of %s were refused: its limit is %g requests per second",
-                    *(caller.refused_calls, key.name, key.requests_per_s),
+                    caller.refused_calls,
+                    key.name,
+                    key.requests_per_s,
                 )
                 caller.refused_calls = 0
 
     def _use(self, keys: list[Key]) -> None:
+        """Admit the callers with these keys from now on, and no others."""
         # Callers that are still in the file keep the state of their rate limits.
         self._callers = {key: self._callers.get(key) or Caller(key, self._workers) for key in keys}
         self._by_header = {}
 
     def _look_up(self, header: str | bytes) -> Caller | None:
+        """Return the caller whose token is in an authorization header, or None."""
         # In gRPC metadata, only names that end with -bin have values of type bytes.
         assert isinstance(header, str)
         scheme, _, token = header.partition(" ")

@@ -12,11 +12,13 @@ from rpc.status import CODES, abort, refusal_status
 
 def add_reflection(server: Any, services: Sequence[str], guard: Guard | None) -> None:
     """Add reflection of ``services``, and of reflection itself, to a server."""
-    servicer = _Servicer((*services, reflection.SERVICE_NAME), guard)
+    servicer = _GuardedServicer([*services, reflection.SERVICE_NAME], guard)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
 
 
-class _Servicer(reflection_pb2_grpc.ServerReflectionServicer):
+class _GuardedServicer(reflection_pb2_grpc.ServerReflectionServicer):
+    """Passes the requests that the guard admits on to the servicer of grpcio."""
+
     def __init__(self, services: Sequence[str], guard: Guard | None) -> None:
         self._servicer: Any = reflection.aio.ReflectionServicer(services)
         self._guard = guard
@@ -29,13 +31,14 @@ class _Servicer(reflection_pb2_grpc.ServerReflectionServicer):
             yield answer
 
     async def _admitted(self, requests: AsyncIterable[Any], context: Any) -> AsyncIterable[Any]:
-        """Count each message as a request, the first one before it is read."""
+        """Yield the messages, each of which counts as a request for the rate limit."""
+        # The first message is admitted before it is read.
         await self._admit(context)
-        first = True
+        is_admitted = True
         async for request in requests:
-            if not first:
+            if not is_admitted:
                 await self._admit(context)
-            first = False
+            is_admitted = False
             yield request
 
     async def _admit(self, context: Any) -> None:

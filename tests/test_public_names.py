@@ -149,8 +149,9 @@ def test_command_line_arguments() -> None:
 
 
 def test_metric_names_and_labels() -> None:
-    families = Metrics().registry.families
-    assert {one.name: one.labels for one in families} == {
+    metrics = Metrics()
+    metrics.method("Retrieve")
+    assert {series.name: tuple(series.labels) for series in metrics.registry.series} == {
         name: tuple(text.split()) for name, text in METRICS.items()
     }
 

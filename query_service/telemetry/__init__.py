@@ -1,10 +1,10 @@
 """Telemetry for operators: metrics, traces, and log lines about requests.
 
-The other packages do not know the kinds of telemetry. Decorators observe the model and the seen
-store from outside, and an observer reports to the metrics, the traces and the log.
+Decorators around the model and the seen store measure them from outside. An observer reports each
+request to the metrics, the traces and the log, so that the other packages need not know these.
 
 observer.py     observes requests and answers
-decorators.py   observe the model, its Predicts and the seen store
+decorators.py   observes the model, its Predicts and the seen store
 metrics.py      every metric, with its name and labels
 registry.py     counters, gauges and histograms in memory that all workers share
 exporter.py     the HTTP port for Prometheus; the only module that imports prometheus_client

@@ -95,11 +95,11 @@ class ObservedSeenStore:
         try:
             return await read
         except SeenStoreUnavailable:
-            self._metrics.seen_unavailable.add()
+            self._metrics.seen_errors["unavailable"].add()
             raise
         # The deadline passed, or the caller cancelled the request.
         except BaseException:
-            self._metrics.seen_given_up.add()
+            self._metrics.seen_errors["given_up"].add()
             raise
         finally:
             self._metrics.seen_duration.observe(now_s() - began_s)

@@ -5,8 +5,10 @@ import platform
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from socketserver import TCPServer
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -22,11 +24,16 @@ from prometheus_client.registry import Collector
 
 from query_service import VERSION
 from query_service.errors import StartError
-from query_service.telemetry.registry import AnyFamily, Gauge, Histogram, MetricRegistry
+from query_service.telemetry.registry import MetricRegistry, Series
 from rpc.addresses import host_port
 
 #: A connection on which the client sends nothing for this long is closed.
 _IDLE_TIMEOUT_S = 10.0
+_METRIC_TYPES: dict[str, Any] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
 
 
 class Exporter:
@@ -85,29 +92,28 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics with their current values."""
-        for family in self._registry.families:
-            yield self._metric(family)
+        by_name = defaultdict(list)
+        for series in self._registry.series:
+            by_name[series.name].append(series)
+        for all_series in by_name.values():
+            yield self._metric(all_series)
             # Let the event loop's thread run between two metrics.
             time.sleep(0)
         build = {"version": VERSION, "python": platform.python_version()}
         yield InfoMetricFamily("shortlist_build", "Versions of the service and of Python.", build)
 
-    def _metric(self, family: AnyFamily) -> Metric:
-        if family.kind is Histogram:
-            return self._histogram(family)
-        kind = GaugeMetricFamily if family.kind is Gauge else CounterMetricFamily
-        metric: GaugeMetricFamily | CounterMetricFamily = kind(
-            family.name, family.text, labels=family.labels
-        )
-        for values, instrument in family.children.items():
-            metric.add_metric(values, self._registry.totals(family, instrument)[0])
-        return metric
-
-    def _histogram(self, family: AnyFamily) -> Metric:
-        metric = HistogramMetricFamily(family.name, family.text, labels=family.labels)
-        for values, instrument in family.children.items():
-            sum_, *counts = self._registry.totals(family, instrument)
-            bounds = [*map(str, instrument.bounds), "+Inf"]
-            buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
-            metric.add_metric(values, buckets, sum_)
+    def _metric(self, all_series: list[Series]) -> Metric:
+        """Return the metric that consists of these series."""
+        kind, name, text, labels = all_series[0][:4]
+        metric = _METRIC_TYPES[kind](name, text, labels=labels)
+        for series in all_series:
+            values = list(series.labels.values())
+            samples = self._registry.totals(series)
+            if kind == "histogram":
+                bounds = [*map(str, series.bounds), "+Inf"]
+                # The buckets of Prometheus are cumulative.
+                buckets = zip(bounds, itertools.accumulate(samples[1:]), strict=True)
+                metric.add_metric(values, list(buckets), samples[0])
+            else:
+                metric.add_metric(values, samples[0])
         return metric

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: The request that the current task handles.
 current_request: ContextVar[ObservedRequest | None] = ContextVar("current_request", default=None)
+#: Returns the time in seconds since an arbitrary moment, for measuring durations.
 now_s = time.perf_counter
 
 
@@ -66,10 +67,10 @@ class Observer:
 
 
 class ObservedMethod:
-    """Observes the requests of one method. Must be created before the first of them.
+    """Observes the requests of one method. It declares metrics, so create it at startup.
 
-    ``outcome`` returns the name of a request's status, given the exception that ended it and the
-    context of its call.
+    ``outcome`` takes the exception that ended a request and the context of its call, and returns
+    the name of the status that the caller gets.
     """
 
     def __init__(
@@ -79,7 +80,10 @@ class ObservedMethod:
         name: str,
         outcome: Callable[[BaseException, Any], str],
     ) -> None:
-        self.observer, self.service, self.name, self.outcome = observer, service, name, outcome
+        self.observer = observer
+        self.service = service
+        self.name = name
+        self.outcome = outcome
         self.metrics: MethodMetrics = observer.metrics.method(name)
 
     def request(self, context: Any) -> ObservedRequest:
@@ -138,7 +142,9 @@ class ObservedRequest:
         failed = status in FAILED and not isinstance(error, RateLimited)
         if log and (failed or seconds >= log.slow_s):
             log.write(
-                *(method.name, status, seconds),
+                method.name,
+                status,
+                seconds,
                 waited_for=self._waited_for,
                 error=error,
                 trace_id=observer.tracer.trace_id(self.span) if observer.tracer else None,

@@ -35,7 +35,16 @@ class RequestLog:
         error: BaseException | None = None,
         trace_id: str | None = None,
     ) -> None:
-        """Write a line about a request, or only count it if the limit of this second is reached."""
+        """Write a line about a request, or only count it if the limit of this second is reached.
+
+        Args:
+            method: The name of the method that was called.
+            status: The name of the gRPC status with which the request ended.
+            seconds: The duration of the request.
+            waited_for: The part of the system that the request waited for longest.
+            error: The exception that ended the request.
+            trace_id: The id of the request's trace.
+        """
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(1.0, self._next_second)
         if not self._lines_left:
@@ -54,7 +63,7 @@ class RequestLog:
         logger.log(
             logging.ERROR if is_bug else logging.WARNING,
             "request failed" if status in FAILED else "slow request",
-            extra={"fields": {key: one for key, one in fields.items() if one is not None}},
+            extra={"fields": {key: value for key, value in fields.items() if value is not None}},
             exc_info=error if is_bug else None,
         )
 
@@ -70,4 +79,6 @@ class RequestLog:
                 "further requests were slow or failed",
                 extra={"fields": {"count": self._suppressed}},
             )
-        self._lines_left, self._suppressed, self._timer = LINES_PER_SECOND, 0, None
+        self._lines_left = LINES_PER_SECOND
+        self._suppressed = 0
+        self._timer = None

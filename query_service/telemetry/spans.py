@@ -1,12 +1,14 @@
 """OpenTelemetry spans: one for each request and one for each Predict, without user or item ids.
 
-The attributes are those of the semantic conventions for RPCs, and our own under ``shortlist.``.
+The attributes are those of OpenTelemetry's semantic conventions for RPCs. Attributes that these do
+not define begin with ``shortlist.``.
 """
 
 import asyncio
 import threading
 from collections.abc import Sequence
 
+import grpc
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -14,7 +16,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from query_service import VERSION
-from query_service.telemetry.metrics import STATUSES
 
 #: Shutdown waits at most this long for an unavailable collector. The supervisor waits longer.
 FLUSH_S = 2.0
@@ -22,7 +23,12 @@ _SERVICE_NAME = "shortlist-query-service"
 _PREDICT_SERVICE = "tensorflow.serving.PredictionService"
 #: The statuses that the semantic conventions count as errors of the server.
 _SERVER_ERRORS = {
-    *("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
+    "UNKNOWN",
+    "DEADLINE_EXCEEDED",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
 }
 
 
@@ -31,9 +37,9 @@ class Tracer:
 
     def __init__(self, exporter: str) -> None:
         """Export to ``otlp`` or ``console``, as the OTEL_* environment variables configure it."""
-        ours = Resource({"service.name": _SERVICE_NAME, "service.version": VERSION})
-        # Attributes from the environment take precedence over ours.
-        resource = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
+        defaults = Resource({"service.name": _SERVICE_NAME, "service.version": VERSION})
+        # Attributes from the environment override these defaults.
+        resource = Resource.create().merge(defaults).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
         self._tracer = self._provider.get_tracer("query_service", VERSION)
@@ -56,6 +62,12 @@ class Tracer:
         """Start the span of a Predict that serves these requests.
 
         It belongs to the trace of the first sampled request, and links to all sampled requests.
+
+        Args:
+            requests: The spans of the requests.
+            address: The address of the model server, or several separated by commas.
+            signature: The signature that the Predict calls.
+            depths: The number of candidates that each query of the Predict fetches.
         """
         sampled = [span for span in requests if span.get_span_context().trace_flags.sampled]
         if not sampled:
@@ -96,8 +108,9 @@ class Tracer:
 
     def end(self, span: Span, status: str, *, server: bool) -> None:
         """End a span with a gRPC status. ``server`` is True on the server's side of the call."""
-        span.set_attribute("rpc.grpc.status_code", STATUSES.index(status))
-        if status in _SERVER_ERRORS if server else status != "OK":
+        span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[status].value[0])
+        is_error = status in _SERVER_ERRORS if server else status != "OK"
+        if is_error:
             span.set_status(Status(StatusCode.ERROR, status))
         span.end()
 

@@ -1,4 +1,4 @@
-"""Versions are loaded and unloaded under load; start-up and shutdown."""
+"""Versions are loaded and unloaded while requests arrive; startup and shutdown."""
 
 import gc
 import itertools
@@ -74,7 +74,7 @@ def test_old_version_is_served_while_the_new_one_is_broken(tmp_path: Path, serve
     assert found.status.error_code != 0
     assert found.status.error_message
     assert greeting(stubs) == "one Ada"
-    # Even after its own directory is deleted, because nothing better can be served.
+    # It is served even after its own directory is deleted, because nothing better is available.
     shutil.rmtree(tmp_path / "greeter" / "1")
     time.sleep(0.3)
     assert greeting(stubs) == "one Ada"

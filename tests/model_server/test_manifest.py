@@ -11,7 +11,7 @@ from google.rpc import code_pb2
 from model_server import manifest
 from model_server.errors import LoadError
 from model_server.manager import State
-from model_server.server import StartError
+from rpc.errors import StartError
 from tests.model_server.conftest import Serve, Stubs, greeting, save_version, states, status
 from tools.waiting import until
 from trainer.registry import disk

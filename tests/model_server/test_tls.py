@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from model_server import tls
+from rpc.errors import UnusableFile
 from tests.model_server.conftest import Serve, Stubs, predict_request, save_version
 
 
@@ -110,7 +111,7 @@ def test_error_names_the_file_and_never_quotes_it(case: str, tmp_path: Path) -> 
     text, message = _invalid_files()[case]
     file = tmp_path / "tls.txt"
     file.write_text(text)
-    with pytest.raises(tls.TlsError, match=message) as raised:
+    with pytest.raises(UnusableFile, match=message) as raised:
         tls.credentials(file)
     assert str(file) in str(raised.value)
     printed = "".join(traceback.format_exception(raised.value))
