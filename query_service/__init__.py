@@ -5,9 +5,9 @@ ranks the catalogue. It looks up seen items, excludes what the caller does not w
 requests, and protects itself and the model server from overload. It imports neither TensorFlow nor
 NumPy.
 
-api/            the gRPC API: validation, encoding, statuses
+api/            the gRPC API: admission and overload protection, validation, encoding, statuses
 core/           the retrieval logic, without gRPC and without I/O
-backend/        the path to the model server: batching, circuit breaker, cache, fallback
+backend/        the path to the model server: cache, batching, circuit breaker, fallback
 stores/         seen items, in SQLite or Redis
 telemetry/      metrics, traces and logs
 process/        worker processes on one port

@@ -4,10 +4,10 @@ The core fetches the ranking of one query at a time. The cache answers repeated 
 combines the others into Predict calls, the circuit breaker fails early while the model server does
 not answer, and the client sends the calls.
 
-cache.py            remembers rankings
-batching.py         combines queries into batches
+cache.py            keeps rankings for users who return
+batching.py         combines queries into batches, and refuses those that would wait too long
 batch.py            one batch while its Predict is in flight
-circuit_breaker.py  stops calling a model server that does not answer
+circuit_breaker.py  CircuitBreaker: opens the circuit to a model server that does not answer
 fallback.py         keeps the most popular items, for use while the model server is unavailable
 tf_serving.py       the TensorFlow Serving client
 channel.py          the gRPC channel: load balancing, retries, keepalive

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 #: A Predict is cancelled once no query waits for it any more. If its deadline is this close, it is
 #: allowed to reach the deadline instead, so that it counts as a timeout.
 NEAR_DEADLINE_S = 0.05
-#: If a batch fails, its queries are sent one by one. If this many of them fail before one succeeds,
+#: If a batch fails, its queries are sent one by one. If this many of them fail and none succeeds,
 #: the rest get the same error without being sent.
 _MAX_FAULTS = 3
 
@@ -81,7 +81,7 @@ class Batch:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def leave(self) -> None:
-        """Note that one query waits no longer, and cancel the Predict after the last one."""
+        """Note that one query no longer waits. When none waits, cancel the Predict."""
         self._waiting -= 1
         if self._waiting:
             return
@@ -93,12 +93,13 @@ class Batch:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        began, seconds = loop.time(), None
+        began_s = loop.time()
+        duration_s = None
         try:
             if await self._send(self._pending) is None:
-                seconds = loop.time() - began
+                duration_s = loop.time() - began_s
         finally:
-            self._on_done(seconds)
+            self._on_done(duration_s)
 
     async def _send(self, pending: list[PendingQuery]) -> Exception | None:
         """Resolve all of the queries, and return the error if the Predict failed."""
@@ -131,19 +132,20 @@ class Batch:
     async def _send_each(self, pending: list[PendingQuery], error: Exception) -> None:
         """Send the queries one by one, because a single one of them may have caused the fault."""
         faults = 0
+        any_succeeded = False
         for entry in pending:
             if entry.ranking.done():
                 continue
-            if faults == _MAX_FAULTS:
+            if faults >= _MAX_FAULTS and not any_succeeded:
                 entry.fail(_copy_of(error))
                 continue
             failure = await self._send([entry])
             if failure is None:
-                # The fault does not affect every query, so all of the others are sent as well.
-                faults = -len(pending)
+                any_succeeded = True
             # A query that ran out of time says nothing about the others.
             elif not isinstance(failure, OutOfTime):
-                error, faults = failure, faults + 1
+                error = failure
+                faults += 1
 
 
 def _copy_of(error: Exception) -> Exception:

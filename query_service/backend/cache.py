@@ -14,7 +14,7 @@ _Key = tuple[QueryKind, str, tuple[str, ...], int]
 
 
 class CachingModel:
-    """A :class:`query_service.core.retriever.Model` that remembers another model's rankings.
+    """A :class:`query_service.core.retriever.Model` that caches another model's rankings.
 
     Rankings are kept per query and depth, and unfiltered: the retriever filters them for each
     request. A ranking is used only while its version is the model's current one.

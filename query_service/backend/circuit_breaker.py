@@ -1,8 +1,8 @@
-"""A circuit breaker, which stops calling a model server that does not answer.
+"""A circuit breaker, which stops the requests to a model server that does not answer.
 
-The pattern is Nygard's (Release It!, 2007). While the breaker is closed, every batch is sent. After
-several failures in a row it opens, and batches fail immediately for a while. Then one Predict is
-sent as a trial: if it succeeds the breaker closes, otherwise it stays open for longer.
+While the circuit is closed, every batch is sent. After several failures in a row it opens, and
+batches fail immediately for a while. Then one Predict is sent as a trial: if it succeeds, the
+circuit closes; otherwise it stays open for longer. The pattern is from Nygard, Release It! (2007).
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from query_service.errors import ModelServerUnavailable, OutOfTime, RetrievalErr
 
 logger = logging.getLogger(__name__)
 
-#: The breaker opens after this many failures in a row.
+#: The circuit opens after this many failures in a row.
 FAILURE_THRESHOLD = 5
+#: The time from opening to the first trial. It doubles with each failed trial, up to the maximum.
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 1.0
 #: A timeout counts as a failure only if the Predict had at least this much time, because a shorter
@@ -27,9 +28,13 @@ MIN_COUNTED_TIMEOUT_S = 0.1
 
 
 class CircuitBreaker:
-    """A :class:`query_service.backend.batch.BatchModel` in front of another one."""
+    """Opens the circuit to a model that fails repeatedly, and closes it when the model recovers.
+
+    It is a :class:`query_service.backend.batch.BatchModel` in front of another one.
+    """
 
     def __init__(self, model: BatchModel) -> None:
+        """Start with a closed circuit to ``model``."""
         self._model = model
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
@@ -52,7 +57,7 @@ class CircuitBreaker:
     async def fetch_batch(
         self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[RankedItems]:
-        """Call the model. Raises ModelServerUnavailable while the breaker is open."""
+        """Call the model. Raises ModelServerUnavailable while the circuit is open."""
         self.check()
         self._trial_in_flight = is_trial = self._is_open
         loop = asyncio.get_running_loop()
@@ -85,12 +90,14 @@ class CircuitBreaker:
         return self._failures >= FAILURE_THRESHOLD
 
     def _record_timeout(self, timeout_s: float) -> None:
+        """Count a timeout as a failure if it says something about the model server."""
         silent_s = asyncio.get_running_loop().time() - self._failed_at if self._failures else 0.0
         # If no time was left, the Predict was not sent.
         if timeout_s > 0 and max(timeout_s, silent_s) >= MIN_COUNTED_TIMEOUT_S:
             self._record_failure()
 
     def _record_failure(self) -> None:
+        """Count a failure, and open the circuit if it is one too many."""
         self._failures += 1
         self._failed_at = asyncio.get_running_loop().time()
         if not self._is_open:
@@ -102,6 +109,7 @@ class CircuitBreaker:
         self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
 
     def _record_success(self) -> None:
+        """Close the circuit."""
         if self._is_open:
             logger.info("the model server answers again")
         self._failures, self._pause_s = 0, FIRST_PAUSE_S

@@ -60,7 +60,7 @@ def _unobserved(*_: object) -> AbstractContextManager[Metadata]:
 
 
 class TfServingClient:
-    """A :class:`query_service.backend.batch.BatchModel` that TensorFlow Serving runs.
+    """Calls a model of TensorFlow Serving as a :class:`query_service.backend.batch.BatchModel`.
 
     Attributes:
         version: The latest version that the model server reported, or None before the first report.
@@ -85,7 +85,7 @@ class TfServingClient:
         self.version: int | None = None
         self._versions_without_history: set[int | None] = set()
         self._channel = open_channel(addresses, credentials, server_name)
-        # Responses are parsed here: gRPC would return None for bytes that it cannot parse.
+        # gRPC would return None for bytes that it cannot parse, so our methods parse the responses.
         self._predict: grpc.aio.UnaryUnaryMultiCallable[pb.PredictRequest, bytes]
         self._predict = self._channel.unary_unary(
             _PREDICT,
@@ -129,7 +129,9 @@ class TfServingClient:
             self._versions_without_history.add(version)
             logger.warning(
                 "version %d of model %s has no signature %s: recent items are not used",
-                *(version, self._model, BY_USER_AND_HISTORY),
+                version,
+                self._model,
+                BY_USER_AND_HISTORY,
             )
 
     async def _rank(
@@ -140,7 +142,7 @@ class TfServingClient:
         depths: Sequence[int],
         deadline: float,
     ) -> list[RankedItems]:
-        """Send one Predict."""
+        """Send one Predict, and return the ranking of each query."""
         remaining_s = deadline - asyncio.get_running_loop().time()
         if remaining_s <= 0:
             raise OutOfTime("the deadline passed before the model server was called")

@@ -9,7 +9,7 @@ grpcio may break it. Therefore import this package only when it is used, as
 
 server.py  routes calls to handlers, starts and stops
 call.py    one call: its messages, status and cancellation
-events.py  the completion queue, whose events the loop's own thread handles
+events.py  the completion queue, whose events are handled in the loop's own thread
 """
 
 from query_service.transport.server import Server

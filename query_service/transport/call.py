@@ -22,13 +22,14 @@ from rpc.guard import RateLimit
 logger = logging.getLogger(__name__)
 
 LOGGED_FAILURES_PER_S = 20
+#: Limits the rate of logged tracebacks, because callers can cause failures.
+_log_limit = RateLimit(LOGGED_FAILURES_PER_S)
 
 _NO_FLAGS = 0
 #: gRPC core reports a deadline 292 billion years away for a call that has none. Any deadline
 #: beyond this one, which is 3,000 years away, means that there is none.
 _MAX_DEADLINE_S = 1e11
 _NO_METADATA: tuple[tuple[str, Any], ...] = ()
-_OK = grpc.StatusCode.OK.value[0]
 #: Two operations that all calls can share, because they hold no per-call state: one sends empty
 #: metadata, and nobody reads the result of the other.
 _SEND_INITIAL_METADATA = SendInitialMetadataOperation(_NO_METADATA, _NO_FLAGS)
@@ -43,9 +44,8 @@ Handler = Any
 class Call:
     """One call, from its request to its status.
 
-    It has the methods of ``grpc.aio.ServicerContext`` that our handlers use. The
-    pending operation that reports the end of the call holds a reference to it, so the object lives
-    until then.
+    It has the methods of ``grpc.aio.ServicerContext`` that our handlers use. The pending operation
+    that reports the end of the call refers to the object, which therefore lives until then.
     """
 
     def __init__(self, event: Any, handler: Handler) -> None:
@@ -56,11 +56,14 @@ class Call:
         self._handler = handler
         self._trailing_metadata = _NO_METADATA
         self._task: asyncio.Task[None] | None = None
-        self._initial_metadata_sent = self._status_sent = False
+        self._initial_metadata_sent = False
+        self._ended = False
+        refusal = getattr(handler, "refusal", _admit)()
         if handler is None:
-            self._refuse(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        elif (refusal := getattr(handler, "refusal", None)) and (refused := refusal()):
-            self._refuse(*refused)
+            self._end(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", _UNREAD_CLOSE)
+        elif refusal:
+            code, details = refusal
+            self._end(code, details, _UNREAD_CLOSE)
         else:
             self._core.start_server_batch(
                 (ReceiveCloseOnServerOperation(_NO_FLAGS),), self._on_close
@@ -90,7 +93,7 @@ class Call:
     ) -> NoReturn:
         """End the call with a status. Raises ``grpc.aio.AbortError``."""
         self._trailing_metadata = tuple(trailing_metadata)
-        self._send_status(code, details)
+        self._end(code, details)
         raise grpc.aio.AbortError
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
@@ -105,7 +108,7 @@ class Call:
             self._run(data)
         elif event.success:
             # The caller sent no message, or is gone and does not read this status.
-            self._send_status(grpc.StatusCode.INTERNAL, "the call has no request message")
+            self._end(grpc.StatusCode.INTERNAL, "the call has no request message")
 
     def _run(self, request: bytes | AsyncIterator[Any]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._answer(request))
@@ -120,15 +123,17 @@ class Call:
                 async for message in answers:
                     send = SendMessageOperation(self._serialize(message), _NO_FLAGS)
                     await self._batch(*self._take_initial_metadata(), send)
-                self._send_status(grpc.StatusCode.OK, "")
+                self._end(grpc.StatusCode.OK, "")
             else:
-                self._send_message(self._serialize(await handler.unary_unary(request, self)))
+                data = self._serialize(await handler.unary_unary(request, self))
+                self._end(grpc.StatusCode.OK, "", SendMessageOperation(data, _NO_FLAGS))
         except (grpc.aio.AbortError, asyncio.CancelledError):
             pass
         # Any other exception is a bug in the handler. Only the log gets the details.
-        except Exception:  # noqa: BLE001
-            _failures.log()
-            self._send_status(grpc.StatusCode.UNKNOWN, "internal error")
+        except Exception:
+            if not _log_limit.take():
+                logger.exception("a handler failed")
+            self._end(grpc.StatusCode.UNKNOWN, "internal error")
 
     async def _messages(self) -> AsyncIterator[Any]:
         """Yield the messages of a request stream."""
@@ -152,7 +157,7 @@ class Call:
     def _on_close(self, event: Any) -> None:
         """Handle the end of the call. Stop the handler if the call was cancelled or timed out."""
         if event.batch_operations[0].cancelled():
-            self._status_sent = True
+            self._ended = True
             if self._task is not None:
                 self._task.cancel()
 
@@ -165,35 +170,16 @@ class Call:
     def _receive(self, tag: Callable[[Any], None]) -> None:
         self._core.start_server_batch((ReceiveMessageOperation(_NO_FLAGS),), tag)
 
-    def _send_message(self, data: bytes) -> None:
-        """Send the response, the metadata and the status as one batch."""
-        if self._status_sent:
+    def _end(self, code: grpc.StatusCode, details: str, *operations: Any) -> None:
+        """End the call with a status, unless it has ended, in one batch with other operations."""
+        if self._ended:
             return
-        self._status_sent = True
-        self._core.start_server_batch(
-            (
-                _SEND_INITIAL_METADATA,
-                SendMessageOperation(data, _NO_FLAGS),
-                SendStatusFromServerOperation(self._trailing_metadata, _OK, b"", _NO_FLAGS),
-            ),
-            _ignore,
-        )
-
-    def _refuse(self, code: grpc.StatusCode, details: str) -> None:
-        """End the call with a single batch, and therefore a single event."""
-        status = self._status(code, details)
-        self._core.start_server_batch((_UNREAD_CLOSE, _SEND_INITIAL_METADATA, status), _ignore)
-
-    def _send_status(self, code: grpc.StatusCode, details: str) -> None:
-        if self._status_sent:
-            return
-        self._status_sent = True
-        status = self._status(code, details)
-        self._core.start_server_batch((*self._take_initial_metadata(), status), _ignore)
-
-    def _status(self, code: grpc.StatusCode, details: str) -> Any:
-        return SendStatusFromServerOperation(
+        self._ended = True
+        status = SendStatusFromServerOperation(
             self._trailing_metadata, code.value[0], details.encode(), _NO_FLAGS
+        )
+        self._core.start_server_batch(
+            (*self._take_initial_metadata(), *operations, status), _ignore
         )
 
     def _take_initial_metadata(self) -> tuple[Any, ...]:
@@ -212,6 +198,10 @@ class Call:
             raise asyncio.CancelledError
 
 
+def _admit() -> None:
+    """Admit a call to a handler without a method ``refusal``."""
+
+
 def _set_result(future: "asyncio.Future[Any]", event: Any) -> None:
     if not future.done():
         future.set_result(event)
@@ -219,24 +209,3 @@ def _set_result(future: "asyncio.Future[Any]", event: Any) -> None:
 
 def _ignore(_event: Any) -> None:
     """Do nothing, because core has sent everything or the caller is gone."""
-
-
-class _FailureLog:
-    """Logs tracebacks of failed handlers, at a limited rate because callers can cause failures."""
-
-    def __init__(self) -> None:
-        self._limit = RateLimit(LOGGED_FAILURES_PER_S)
-        self._suppressed = 0
-
-    def log(self) -> None:
-        """Log the current exception, unless the limit is reached."""
-        if self._limit.take():
-            self._suppressed += 1
-            return
-        if self._suppressed:
-            logger.error("%d more handlers failed", self._suppressed)
-            self._suppressed = 0
-        logger.exception("a handler failed")
-
-
-_failures = _FailureLog()

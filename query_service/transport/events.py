@@ -56,12 +56,16 @@ class EventQueue:
             self._loop.call_soon_threadsafe(self._wake_up, event)
 
     def _wake_up(self, event: Any) -> None:
+        """Handle the event that the thread waited for, and those that arrived after it."""
         self._handle(event)
         if not self._closed.done():
             self._take_events()
 
     def _take_events(self) -> None:
-        """Handle the waiting events, then continue in the next iteration or let the thread wait."""
+        """Handle events until none is waiting, with pauses for the loop's other work.
+
+        Then let the thread wait for the next event.
+        """
         poll, handle = self.core.poll, self._handle
         for _ in range(self._max_events):
             event = poll(_DO_NOT_WAIT)

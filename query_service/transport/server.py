@@ -1,4 +1,4 @@
-"""The server, which routes calls to handlers. It has the methods of ``grpc.aio.Server`` we use."""
+"""A server that routes calls to handlers, with the methods of ``grpc.aio.Server`` that we use."""
 
 import asyncio
 from collections.abc import Sequence
@@ -82,12 +82,14 @@ class Server:
 
     def _handle_call(self, event: Any) -> None:
         if not event.success:
-            return  # The server is shutting down.
+            # The server is shutting down.
+            return
         if self._accepting:
             self._request_call()
         Call(event, self._handler(event))
 
     def _handler(self, event: Any) -> Handler:
+        """Return the handler of the method that a call asks for, or None."""
         method = event.call_details.method
         handler = self._handlers.get(method)
         if handler is None:
