@@ -8,17 +8,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from socketserver import TCPServer
-from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
@@ -29,11 +22,6 @@ from rpc.addresses import host_port
 
 #: A connection on which the client sends nothing for this long is closed.
 _IDLE_TIMEOUT_S = 10.0
-_METRIC_TYPES: dict[str, Any] = {
-    "counter": CounterMetricFamily,
-    "gauge": GaugeMetricFamily,
-    "histogram": HistogramMetricFamily,
-}
 
 
 class Exporter:
@@ -104,16 +92,19 @@ class _Collector(Collector):
 
     def _metric(self, all_series: list[Series]) -> Metric:
         """Return the metric that consists of these series."""
-        kind, name, text, labels = all_series[0][:4]
-        metric = _METRIC_TYPES[kind](name, text, labels=labels)
+        first = all_series[0]
+        metric = Metric(first.name.removesuffix("_total"), first.text, first.kind)
         for series in all_series:
-            values = list(series.labels.values())
-            samples = self._registry.totals(series)
-            if kind == "histogram":
-                bounds = [*map(str, series.bounds), "+Inf"]
-                # The buckets of Prometheus are cumulative.
-                buckets = zip(bounds, itertools.accumulate(samples[1:]), strict=True)
-                metric.add_metric(values, list(buckets), samples[0])
-            else:
-                metric.add_metric(values, samples[0])
+            name, labels = series.name, series.labels
+            total, *counts = self._registry.totals(series)
+            if series.kind != "histogram":
+                metric.add_sample(name, labels, total)
+                continue
+            # The buckets of Prometheus are cumulative.
+            cumulative = list(itertools.accumulate(counts))
+            bounds = [*map(str, series.bounds), "+Inf"]
+            for bound, count in zip(bounds, cumulative, strict=True):
+                metric.add_sample(f"{name}_bucket", {**labels, "le": bound}, count)
+            metric.add_sample(f"{name}_count", labels, cumulative[-1])
+            metric.add_sample(f"{name}_sum", labels, total)
         return metric

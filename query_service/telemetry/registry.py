@@ -92,7 +92,7 @@ class Series(NamedTuple):
         name: The name of the metric in Prometheus.
         text: A description of the metric for people.
         labels: The values of the labels, by name.
-        index: The index of the first sample in each block.
+        first: The index of the first sample in each block.
         bounds: The upper bounds of a histogram's buckets, in ascending order.
         combine: Combines the values of a sample in the blocks of several workers.
     """
@@ -101,7 +101,7 @@ class Series(NamedTuple):
     name: str
     text: str
     labels: dict[str, str]
-    index: int
+    first: int
     bounds: tuple[float, ...] = ()
     combine: Callable[[Iterable[float]], float] = sum
 
@@ -156,14 +156,14 @@ class MetricRegistry:
         if self._used > MAX_SAMPLES:
             raise ValueError(f"the metrics need more than {MAX_SAMPLES} samples; raise MAX_SAMPLES")
         self.series.append(series)
-        return series.index
+        return series.first
 
     def totals(self, series: Series) -> list[float]:
         """Return the samples of a series, combined over the workers."""
         blocks = self._blocks
         if series.kind == "gauge":
             blocks = [block for block in blocks if block[_ALIVE]]
-        indices = range(series.index, series.index + series.size)
+        indices = range(series.first, series.first + series.size)
         return [series.combine([block[i] for block in blocks] or [0.0]) for i in indices]
 
     def mark_alive(self) -> None:
