@@ -17,13 +17,15 @@ TESTED_GRPCIO = ("1.85.1",)
 
 
 def make_server(transport: str, options: Sequence[tuple[str, Any]]) -> Any:
-    """Return a server with the methods of ``grpc.aio.Server``; ``options`` are channel arguments.
+    """Return a server with the methods of ``grpc.aio.Server``.
 
-    ``transport`` is ``fast``, ``aio``, or ``auto``: fast if it works with the installed grpcio,
-    else grpc.aio with a warning in the log.
+    Args:
+        transport: ``fast`` for the fast transport, ``aio`` for grpc.aio, or ``auto`` for the fast
+            transport if it has been tested with the installed grpcio, else for grpc.aio.
+        options: The channel arguments of the server.
 
     Raises:
-        StartError: ``fast`` was asked for and does not work with the installed grpcio.
+        StartError: ``transport`` is ``fast``, which does not work with the installed grpcio.
     """
     if transport == "aio":
         return grpc.aio.server(options=options)
@@ -45,6 +47,7 @@ def make_server(transport: str, options: Sequence[tuple[str, Any]]) -> Any:
     logger.warning(
         "the fast transport cannot be used with grpcio %s (%s): the service uses grpc.aio "
         "instead, which handles about half the request rate",
-        *(grpc.__version__, reason),
+        grpc.__version__,
+        reason,
     )
     return grpc.aio.server(options=options)

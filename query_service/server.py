@@ -1,12 +1,11 @@
 """Assembles the parts of the service, serves, and shuts down gracefully."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: One request with 10,000 exclusions of 256 bytes takes 2.6 MB. A batch of 256 such requests would
-#: not fit, but real batches are much smaller.
+#: The largest request message. A request with 10,000 exclusions of 256 bytes takes 2.6 MB. A batch
+#: of 256 such requests would not fit, but real batches are much smaller.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 #: gRPC core cancels calls once this many are waiting to be picked up, and by default some of them
@@ -57,19 +56,26 @@ _SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server:
-    """The service in one process. Call :meth:`start`, then :meth:`stop`."""
+    """The service in one process. Call :meth:`start`, then :meth:`stop`.
+
+    Attributes:
+        port: The port of the gRPC server, or 0 before it listens.
+    """
 
     def __init__(
         self, settings: Settings, *, samples: SharedSamples | None = None, worker: int = 0
     ) -> None:
         """Create the parts. Must be called in a running event loop.
 
-        ``samples`` are the metrics of all workers that share the ports; None if there is only one.
+        Args:
+            settings: The settings of the service.
+            samples: The metrics of all workers that share the ports; None if there is only one.
+            worker: The number of this worker, from 0.
 
         Raises:
-            StartError: An unknown trace exporter, a transport that does not work, or an unusable
-                certificate, key or token file.
-            ValueError: An unknown kind of seen store.
+            StartError: The trace exporter is unknown, the transport does not work, or a
+                certificate, key or token file cannot be used.
+            ValueError: The kind of seen store is unknown.
         """
         self._settings = settings
         self._credentials = server_credentials(settings.tls_files)
@@ -87,8 +93,13 @@ class Server:
             server_name=settings.model_server_name,
             observe_predict=observe_predict(self._observer, settings.model_server),
         )
-        services, heartbeat = ("", RETRIEVAL_SERVICE), Heartbeat(settings.heartbeat_file)
-        self._health = HealthMonitor(self._model_server, services, self._observer, heartbeat)
+        self._health = HealthMonitor(
+            self._model_server,
+            # The empty name stands for the whole server.
+            ("", RETRIEVAL_SERVICE),
+            self._observer,
+            Heartbeat(settings.heartbeat_file),
+        )
         options = [
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
             ("grpc.so_reuseport", int(settings.workers > 1)),
@@ -96,11 +107,8 @@ class Server:
             ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
         ]
         self._server = make_server(settings.chosen_transport, options)
-        self._popular = PopularItems(
-            self._model_server,
-            lambda: self._model_server.version,
-            settings.max_candidates + MAX_EXCLUSIONS,
-        )
+        depth = settings.max_candidates + MAX_EXCLUSIONS
+        self._popular = PopularItems(self._model_server, lambda: self._model_server.version, depth)
         self._cache: CachingModel | None = None
         self._background: list[asyncio.Task[None]] = []
         self._exporter: Exporter | None = None
@@ -128,12 +136,12 @@ class Server:
                 reuse_port=settings.workers > 1,
             )
         await self._server.start()
-        self._run_in_background(self._health.run())
-        self._run_in_background(self._observer.metrics.report_process())
+        background = [self._health.run(), self._observer.metrics.report_process()]
         if settings.fallback == "popular":
-            self._run_in_background(self._popular.run())
+            background.append(self._popular.run())
         if self._guard:
-            self._run_in_background(self._guard.watch())
+            background.append(self._guard.watch())
+        self._background = [asyncio.create_task(work) for work in background]
 
     def _add_services(self) -> None:
         """Add the methods of all services to the gRPC server."""
@@ -185,15 +193,13 @@ class Server:
         )
 
     def _listen(self, address: str) -> int:
+        """Listen on ``host:port``, with TLS if configured, and return the port."""
         try:
             if self._credentials:
                 return int(self._server.add_secure_port(address, self._credentials))
             return int(self._server.add_insecure_port(address))
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}: {error}") from error
-
-    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        self._background.append(asyncio.create_task(work))
 
     async def stop(self) -> None:
         """Shut down gracefully.
@@ -204,15 +210,15 @@ class Server:
         settings = self._settings
         logger.info(
             "draining: NOT_SERVING; the port closes in %g s, then calls have %g s to end",
-            *(settings.lame_duck_s, settings.grace_s),
+            settings.lame_duck_s,
+            settings.grace_s,
         )
         await self._health.drain()
         await asyncio.sleep(settings.lame_duck_s)
         self._health.end()
         for task in self._background:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.wait(self._background)
         # Another service may take the port while this one drains.
         if self._exporter:
             self._exporter.close()
@@ -233,7 +239,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, and call ``on_ready`` with the port once it is open.
 
-    ``samples``, ``worker`` and the exceptions are those of :class:`Server`.
+    ``samples`` and ``worker`` are those of :class:`Server`. Raises what its methods raise.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
-"""The settings of the service. Each is a flag of ``serve`` and an environment variable.
+"""The settings of the service.
 
-``--model-server`` is SHORTLIST_MODEL_SERVER, and so on.
+Each setting is a flag of ``serve`` and an environment variable, such as ``--model-server`` and
+SHORTLIST_MODEL_SERVER.
 """
 
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Settings(Validated):
     )
     max_concurrent_requests: int = setting(
         1000,
-        "Number of requests in flight beyond which a worker answers RESOURCE_EXHAUSTED.",
+        "Refuse further requests with RESOURCE_EXHAUSTED while a worker has this many in flight.",
         low=1,
     )
     lame_duck_s: float = setting(
@@ -85,9 +86,9 @@ class Settings(Validated):
     )
     transport: str = setting(
         "auto",
-        "The gRPC server to use: fast is our own on top of grpcio's internals, aio is grpc.aio at "
-        "about half the rate. auto is fast if that has been tested with the installed grpcio, else "
-        "aio.",
+        "The gRPC server to use: fast stands on grpcio's private API; aio is grpc.aio, which "
+        "handles about half the request rate; auto is fast if that has been tested with the "
+        "installed grpcio, else aio.",
         choices=TRANSPORTS,
     )
     runtime: str = setting(
@@ -172,7 +173,7 @@ class Settings(Validated):
 
     @property
     def chosen_transport(self) -> str:
-        """The transport that --transport and --runtime ask for together."""
+        """The transport to use. ``runtime`` counts only if ``transport`` is auto."""
         if self.transport == "auto":
             return _RUNTIME_TRANSPORTS[self.runtime]
         return self.transport

@@ -1,5 +1,9 @@
 """The steps of every method, from the bytes of a request to the bytes of a response or a status.
 
+A call is refused without being parsed if its token is invalid, its caller has used up the rate
+limit, its deadline has passed, or too many requests are in flight. :class:`Methods` counts the
+requests in flight.
+
 Methods are registered by hand and receive the bytes of the request, so that a request that cannot
 be parsed ends with INVALID_ARGUMENT. gRPC's own deserialization would end the call with INTERNAL.
 """

@@ -14,8 +14,9 @@ from config_fields import read_text, rule_of
 from query_service.cli.options import fail
 from query_service.errors import StartError
 from query_service.heartbeat import Heartbeat
+from query_service.process.cpus import usable_cpus
 from query_service.process.sockets import reserve
-from query_service.process.supervisor import supervise, usable_cpus
+from query_service.process.supervisor import supervise
 from query_service.settings import Settings
 from query_service.stores import printable
 from query_service.telemetry import logs

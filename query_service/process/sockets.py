@@ -28,8 +28,8 @@ def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
             try:
                 bound.append(_bind_shared(family, (address[0], chosen, *address[2:])))
             except OSError as error:
-                is_last_chance = position == len(results) and not bound
-                if error.errno not in _ADDRESS_MISSING or is_last_chance:
+                none_is_left = position == len(results) and not bound
+                if error.errno not in _ADDRESS_MISSING or none_is_left:
                     raise
             else:
                 chosen = bound[0].getsockname()[1]
@@ -41,6 +41,7 @@ def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
 
 
 def _bind_shared(family: int, address: tuple[Any, ...]) -> socket.socket:
+    """Bind an address that the workers can share, and that no other service uses."""
     # Try without SO_REUSEPORT first, which would share the port of any service that sets it, too.
     _bind(family, address, socket.SO_REUSEADDR).close()
     try:

@@ -20,7 +20,6 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from query_service.errors import StartError
 from query_service.process import worker as worker_process
@@ -40,20 +39,10 @@ KILL_AFTER_S = 3.0
 #: SIGTERM kills a worker that has only begun to start, which counts as a normal exit.
 _NORMAL_STATUSES = {0, -signal.SIGTERM}
 
+#: Takes the port, once a worker listens on it.
 Ready = Callable[[int], None]
+#: Takes the number of the worker, the port, and a function to call when the worker listens.
 RunWorker = Callable[[int, int, Ready], None]
-
-
-def usable_cpus(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Return the number of usable CPUs, at least 1, within the limit of the control group."""
-    # os.sched_getaffinity exists on Linux only.
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = limit_file.read_text(encoding="ascii").split()
-        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
-    # Without control groups of version 2, there is no such limit.
-    except (OSError, ValueError):
-        return cpus
 
 
 def supervise(
@@ -67,13 +56,14 @@ def supervise(
     on_end: Callable[[int], None] = lambda _worker: None,
     extra_sockets: Sequence[socket.socket] = (),
 ) -> int:
-    """Run ``count`` workers until SIGTERM or SIGINT. Return 0, or 1 if one did not drain.
+    """Run workers until SIGTERM or SIGINT, and return the exit status of the service.
+
+    The status is 0, or 1 if a worker did not drain.
 
     Args:
         count: The number of workers.
-        run_worker: Runs in each worker process. It takes the worker's number, the port, and a
-            function to call when the worker listens. Numbers start at 0, and a replacement has the
-            number of its predecessor. It must return within ``grace_s`` seconds after SIGTERM.
+        run_worker: Runs in each worker process, and must return within ``grace_s`` seconds after
+            SIGTERM. Numbers start at 0, and a replacement has the number of its predecessor.
         host: The address to listen on.
         port: The port to listen on; 0 picks a free one.
         grace_s: The time in seconds that workers have to drain.
@@ -109,9 +99,11 @@ def supervise(
 
 
 def next_delay_s(last_delay_s: float | None, lifetime_s: float) -> float:
-    """Return the seconds to wait before a worker is replaced.
+    """Return the seconds to wait before a worker that has ended is replaced.
 
-    ``last_delay_s`` is the delay before the worker that ended was started, or None for the first.
+    Args:
+        last_delay_s: The delay before the worker was started, or None if it replaced no other one.
+        lifetime_s: The time that the worker ran.
     """
     if last_delay_s is None or lifetime_s >= STABLE_AFTER_S:
         return 0.0
@@ -150,6 +142,8 @@ class _Worker:
 
 
 class _Workers:
+    """All workers of the service, and the pipes to them."""
+
     def __init__(
         self,
         count: int,
@@ -205,7 +199,10 @@ class _Workers:
         return all_normal
 
     def _start(self, worker: _Worker) -> None:
-        worker.start_s, worker.ready, worker.reason = time.monotonic(), False, ""
+        """Fork a process for a worker. If that fails, schedule another attempt."""
+        worker.start_s = time.monotonic()
+        worker.ready = False
+        worker.reason = ""
         worker.report, report = os.pipe()
         try:
             worker.pid = os.fork()

@@ -20,8 +20,10 @@ READY = b"\0"
 def run(work: Callable[[Callable[[], None]], None], lifeline: int, report: int) -> NoReturn:
     """Run ``work`` in a forked process, and end the process when it returns.
 
-    ``work`` gets a function to call when it is ready. ``lifeline`` and ``report`` are the pipes
-    that :mod:`query_service.process.supervisor` describes.
+    Args:
+        work: Takes a function to call when the worker is ready.
+        lifeline: The file descriptor of the pipe that closes when the worker must drain.
+        report: The file descriptor of the pipe to write to when the worker is ready or has failed.
     """
     status = 1
     try:
@@ -43,11 +45,12 @@ def run(work: Callable[[Callable[[], None]], None], lifeline: int, report: int) 
 
 
 def _drain_on_close(lifeline: int) -> None:
+    """Send this process SIGTERM when the supervisor closes the lifeline or dies."""
     os.read(lifeline, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _write(report: int, data: bytes) -> None:
-    # If the supervisor has died, the lifeline ends this process.
+    # If the supervisor has died, nobody reads the report, and the lifeline ends this process.
     with contextlib.suppress(BrokenPipeError):
         os.write(report, data)

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import logging
+import time
 import traceback
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -34,12 +34,12 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a line of time, level, message and ``key=value`` pairs, followed by tracebacks."""
+    """Writes the time, level, message and fields of a record in one line, then its traceback."""
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
-        """Return the time in UTC, in the format of RFC 3339."""
-        time = datetime.fromtimestamp(record.created, UTC)
-        return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # The time is in UTC, in the format of RFC 3339.
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
 
     def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802
         """Return the frames and classes of an exception and its causes, without messages."""
@@ -52,18 +52,17 @@ class TextFormatter(logging.Formatter):
         return "caused by ".join(parts).rstrip()
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, followed by the traceback."""
+        """Return a line with ``key=value`` for each field, followed by the traceback."""
         pairs = "".join(f" {key}={value}" for key, value in fields(record).items())
-        time = self.formatTime(record)
-        line = f"{time} {record.levelname} {record.getMessage()}{pairs}"
+        line = f"{self.formatTime(record)} {record.levelname} {record.getMessage()}{pairs}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(TextFormatter):
-    """Formats one JSON object per line."""
+    """Writes a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line that includes the traceback."""
+        """Return a JSON object that includes the fields and the traceback."""
         line = {
             "time": self.formatTime(record),
             "level": record.levelname,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from query_service.cli import main as cli
-from query_service.process.supervisor import usable_cpus
+from query_service.process.cpus import usable_cpus
 
 
 def test_cpus_are_limited_by_the_control_group(tmp_path: Path) -> None:
