@@ -20,6 +20,7 @@ from rpc.errors import StartError
 logger = logging.getLogger(__name__)
 
 _LOG_WAITING_EVERY_S = 10.0
+_SIGNAL_CHECK_INTERVAL_S = 0.2
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -132,7 +133,10 @@ def serve(settings: Settings) -> None:
         models = ", ".join(server.manager.ready())
         address = host_port(settings.host, server.port)
         print(f"model server ready on {address}: {models}", flush=True)  # noqa: T201
-        server.stopped.wait()
+        # Python runs signal handlers in this thread. A signal that the kernel delivers to another
+        # one does not end a wait without a timeout.
+        while not server.stopped.wait(_SIGNAL_CHECK_INTERVAL_S):
+            pass
     server.stop()
 
 

@@ -27,12 +27,13 @@ from tests.model_server.conftest import (
     Serve,
     Stubs,
     greeting,
+    model_status,
     predict_request,
     save_version,
     states,
     status,
 )
-from tools.processes import ROOT
+from tools.processes import ROOT, printed_address
 from tools.waiting import until
 
 AVAILABLE, END = State.AVAILABLE, State.END
@@ -218,69 +219,116 @@ def test_closing_a_servable_frees_it_without_garbage_collection(tmp_path: Path) 
         gc.enable()
 
 
-class _Counter(tf.Module):
-    """A model with a signature ``count``, which takes longer the larger its input ``n`` is.
+class _Waiter(tf.Module):
+    """A model with a signature ``wait``, which answers when a file exists.
 
-    Input: ``n`` int64 []. Output: ``counted`` int64 [], which is ``n``.
+    Input: ``path`` string []. Output: ``found`` string [1], which is the path.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int64, "n")])
-    def count(self, n: tf.Tensor) -> dict[str, tf.Tensor]:
-        zero = tf.constant(0, tf.int64)
-        return {"counted": tf.while_loop(lambda i: i < n, lambda i: [i + 1], [zero])[0]}
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, "path")])
+    def wait(self, path: tf.Tensor) -> dict[str, tf.Tensor]:
+        def find(_: tf.Tensor) -> list[tf.Tensor]:
+            return [tf.io.matching_files(path)]
+
+        [found] = tf.while_loop(
+            lambda found: tf.size(found) == 0,
+            find,
+            [tf.constant([], tf.string)],
+            shape_invariants=[tf.TensorShape([None])],
+        )
+        return {"found": found}
 
 
-class _LongRequest:
-    """A request that is running in a model server process: it counts to ``n``."""
+class _WaitingRequest:
+    """A request in flight in a model server process, which :meth:`finish` lets finish."""
 
-    def __init__(self, address: str, n: int) -> None:
+    def __init__(self, address: str, directory: Path) -> None:
         self.stubs = Stubs(int(address.rpartition(":")[2]))
-
-        def request(to: int) -> Any:
-            return predict_request("counter", "count", n=tf.constant(to, tf.int64))
-
-        self.call = self.stubs.predict.future(request(n), timeout=240)
+        self._file = directory / "finish"
+        self.call = self.stubs.predict.future(self._request(self._file), timeout=240)
         # On one channel, requests are accepted in the order in which they are sent.
-        answer = self.stubs.predict(request(3), timeout=120)
-        assert list(answer.outputs["counted"].int64_val) == [3]
+        self.stubs.predict(self._request(directory), timeout=120)
         assert not self.call.done()
+
+    @staticmethod
+    def _request(path: Path) -> Any:
+        return predict_request("waiter", "wait", path=tf.constant(str(path)))
+
+    def finish(self) -> None:
+        """Let the request finish; raise an exception if it fails."""
+        self._file.touch()
+        assert list(self.call.result().outputs["found"].string_val) == [str(self._file).encode()]
 
     def server_refuses_others(self) -> bool:
         """Tell whether the server refuses another request as UNAVAILABLE."""
         try:
-            self.stubs.predict(predict_request("counter"), timeout=5)
+            self.stubs.predict(predict_request("waiter"), timeout=5)
         except grpc.RpcError as error:
             return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
         return False
 
 
 @pytest.fixture(scope="module")
-def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def waiter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MODELS_DIR with the model ``waiter``."""
     models_dir = tmp_path_factory.mktemp("models")
-    module = _Counter()
-    directory = str(models_dir / "counter" / "1")
-    tf.saved_model.save(module, directory, signatures={"count": module.count})
+    module = _Waiter()
+    directory = str(models_dir / "waiter" / "1")
+    tf.saved_model.save(module, directory, signatures={"wait": module.wait})
     return models_dir
 
 
-def test_sigterm_lets_requests_in_flight_finish(counter: Path) -> None:
-    arguments = ("--models-dir", str(counter), "--port", "0")
-    with running("model_server", *arguments, "--grace-s", "60") as (address, process):
-        long_request = _LongRequest(address, 300_000)
-        process.send_signal(signal.SIGTERM)
-        until(long_request.server_refuses_others, 200, "new requests are refused")
-        assert process.poll() is None
-        assert list(long_request.call.result().outputs["counted"].int64_val) == [300_000]
-        assert process.wait(120) == 0
-
-
-def test_request_longer_than_the_grace_period_is_cut_off(counter: Path) -> None:
-    arguments = ("--models-dir", str(counter), "--port", "0", "--grace-s", "0.2")
+def test_sigterm_lets_requests_in_flight_finish(waiter: Path, tmp_path: Path) -> None:
+    arguments = ("--models-dir", str(waiter), "--port", "0", "--grace-s", "120")
     with running("model_server", *arguments) as (address, process):
-        long_request = _LongRequest(address, 2**62)
+        request = _WaitingRequest(address, tmp_path)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0
-        assert long_request.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        until(request.server_refuses_others, 30, "new requests are refused")
+        assert not request.call.done()
+        request.finish()
+        assert process.wait(30) == 0
+
+
+def test_request_longer_than_the_grace_period_is_cut_off(waiter: Path, tmp_path: Path) -> None:
+    arguments = ("--models-dir", str(waiter), "--port", "0", "--grace-s", "0.2")
+    with running("model_server", *arguments) as (address, process):
+        request = _WaitingRequest(address, tmp_path)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert request.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def test_command_serves_every_model_until_any_thread_receives_a_signal(
+    tmp_path: Path, command: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_version(tmp_path, 1)
+    save_version(tmp_path, 3, model="other")
+    found: dict[str, list[tuple[int, int]]] = {}
+
+    def ask_and_end() -> None:
+        output = ""
+
+        def address() -> str | None:
+            nonlocal output
+            output += capsys.readouterr().out
+            return printed_address(output)
+
+        try:
+            until(address, 60, "the server is ready")
+            stubs = Stubs(int(str(address()).rpartition(":")[2]))
+            for model in ("greeter", "other"):
+                found[model] = [(one.version, one.state) for one in model_status(stubs, model)]
+            stubs.channel.close()
+        finally:
+            # The kernel may choose any thread for a signal. Python does not wake up its main thread
+            # if it is another one.
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask_and_end)
+    asking.start()
+    assert command(["--models-dir", str(tmp_path), "--port", "0"]) == 0
+    asking.join()
+    assert found == {"greeter": [(1, AVAILABLE)], "other": [(3, AVAILABLE)]}
 
 
 def test_server_exits_if_the_first_load_fails(
