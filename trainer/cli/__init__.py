@@ -4,9 +4,10 @@ Every command is a module of its name with a ``HELP`` sentence, ``add_arguments(
 ``run(arguments, console)``, which raises TrainerError or OSError if it fails. TensorFlow takes
 seconds to import, so commands import it in ``run``, after checking everything that can be mistyped.
 
-main          parses the arguments, dispatches to a command and reports its errors
-arguments     arguments and value types that several commands share
-training_data  the data and configuration arguments of ``run`` and ``tune``
+main            parses the arguments, dispatches to a command and reports its errors
+arguments       arguments and value types that several commands share
+training_data   the data and configuration arguments of ``run`` and ``tune``
+
 run, index, refresh                       publish a new version
 tune                                      searches for better settings
 versions, promote, rollback, gc, verify   manage published versions

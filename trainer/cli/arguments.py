@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -17,12 +16,11 @@ def add_models_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_files(
-    parser: argparse.ArgumentParser, help_by_flag: Mapping[str, str], *, required: bool = False
+def add_file(
+    parser: argparse.ArgumentParser, flag: str, text: str, *, required: bool = False
 ) -> None:
-    """Add flags whose values are paths of files."""
-    for flag, text in help_by_flag.items():
-        parser.add_argument(flag, type=Path, metavar="FILE", required=required, help=text)
+    """Add a flag with the help ``text`` whose value is the path of a file."""
+    parser.add_argument(flag, type=Path, metavar="FILE", required=required, help=text)
 
 
 def add_set(parser: argparse.ArgumentParser, metavar: str) -> None:

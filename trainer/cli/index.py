@@ -5,7 +5,7 @@ import argparse
 from rich.console import Console
 
 from trainer import config
-from trainer.cli.arguments import add_files, add_models_dir, add_set
+from trainer.cli.arguments import add_file, add_models_dir, add_set
 from trainer.data import vectors
 from trainer.errors import ConfigError
 
@@ -13,17 +13,25 @@ HELP = "Publish an index of vectors that another program made."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    required = {
-        "--embeddings": "Read the item vectors from this .npy or .parquet file.",
-        "--ids": "Read the item ids, in the order of the vectors, from this .txt, .csv, .parquet "
-        "or .npy file.",
-    }
-    add_files(parser, required, required=True)
-    queries = (
-        "Tune the index with typical query vectors from this .npy or .parquet file. The default is "
-        "to use the item vectors."
+    add_file(
+        parser,
+        "--embeddings",
+        "Read the item vectors from this .npy or .parquet file.",
+        required=True,
     )
-    add_files(parser, {"--queries": queries})
+    add_file(
+        parser,
+        "--ids",
+        "Read the item ids, in the order of the vectors, from this .txt, .csv, .parquet or .npy "
+        "file.",
+        required=True,
+    )
+    add_file(
+        parser,
+        "--queries",
+        "Tune the index with typical query vectors from this .npy or .parquet file. The default is "
+        "to use the item vectors.",
+    )
     add_models_dir(parser)
     add_set(parser, "index.KEY=VALUE")
 
@@ -31,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> None:
     if other := [text for text in arguments.set if not text.startswith("index.")]:
         raise ConfigError(f"{other[0]}: this command has only settings that begin with 'index.'")
-    settings = config.load("default", arguments.set, None)
+    settings = config.load(settings=arguments.set)
     item_ids = vectors.load_ids(arguments.ids)
     embeddings = vectors.load(arguments.embeddings)
     queries = None if arguments.queries is None else vectors.load(arguments.queries)

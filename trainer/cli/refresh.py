@@ -4,7 +4,7 @@ import argparse
 
 from rich.console import Console
 
-from trainer.cli.arguments import add_files, add_models_dir
+from trainer.cli.arguments import add_file, add_models_dir
 from trainer.errors import DataError
 
 HELP = "Publish a version with added, changed or removed items, without training."
@@ -12,12 +12,17 @@ HELP = "Publish a version with added, changed or removed items, without training
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_dir(parser)
-    changes = {
-        "--items": "Add and update the items in this .csv or .parquet file, with the columns "
-        "item_id, every feature that the model uses and, optionally, title.",
-        "--remove": "Remove the items in this .csv or .parquet file, with the column item_id.",
-    }
-    add_files(parser, changes)
+    add_file(
+        parser,
+        "--items",
+        "Add and update the items in this .csv or .parquet file, with the columns item_id, every "
+        "feature that the model uses and, optionally, title.",
+    )
+    add_file(
+        parser,
+        "--remove",
+        "Remove the items in this .csv or .parquet file, with the column item_id.",
+    )
     parser.add_argument(
         "--version",
         type=int,

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from trainer import config
-from trainer.cli.arguments import add_files, add_set
+from trainer.cli.arguments import add_file, add_set
 from trainer.data import source
 from trainer.data.types import Dataset
 from trainer.errors import DataError
@@ -30,12 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Use your own interactions, a .csv or .parquet file with the columns user_id and "
         "item_id and, optionally, timestamp and rating.",
     )
-    entities = {
-        "--items": "Read the catalogue for --interactions from this file, with the column item_id "
-        "and, optionally, title and features.",
-        "--users": "Read user features for --interactions from this file, with the column user_id.",
-    }
-    add_files(parser, entities)
+    add_file(
+        parser,
+        "--items",
+        "Read the catalogue for --interactions from this file, with the column item_id and, "
+        "optionally, title and features.",
+    )
+    add_file(
+        parser,
+        "--users",
+        "Read user features for --interactions from this file, with the column user_id.",
+    )
     parser.add_argument(
         "--data-dir",
         type=Path,
@@ -59,9 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load(arguments: argparse.Namespace, console: Console) -> tuple[Dataset, config.Config]:
-    """Load the data and the configuration.
-
-    If no ``--config`` was given, ``arguments.config`` becomes the name of the preset used.
+    """Load the data and the configuration that the arguments name.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -69,7 +72,7 @@ def load(arguments: argparse.Namespace, console: Console) -> tuple[Dataset, conf
     """
     if arguments.interactions is None and (arguments.items or arguments.users):
         raise DataError("--items and --users need --interactions")
-    # The configuration comes first, so that a mistyped setting fails before data is loaded.
+    # Load the configuration first, so that a mistyped setting fails before data is loaded.
     settings = config.load(arguments.config or _DEFAULT_PRESET, arguments.set, arguments.seed)
     dataset = source.load(
         arguments.dataset,
@@ -79,9 +82,8 @@ def load(arguments: argparse.Namespace, console: Console) -> tuple[Dataset, conf
         data_dir=arguments.data_dir,
         notify=lambda text: console.print(text, markup=False),
     )
-    if arguments.config is None:
-        # The user's own file may have the name of a preset by coincidence.
-        has_preset = arguments.interactions is None and dataset.name in config.PRESETS
-        arguments.config = dataset.name if has_preset else _DEFAULT_PRESET
-        settings = config.load(arguments.config, arguments.set, arguments.seed)
+    # A file of interactions may have the name of a preset by coincidence.
+    is_named = arguments.dataset is not None
+    if arguments.config is None and is_named and dataset.name in config.PRESETS:
+        settings = config.load(dataset.name, arguments.set, arguments.seed)
     return dataset, settings

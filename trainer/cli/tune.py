@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer import config
 from trainer.cli import training_data
 from trainer.cli.arguments import positive_float, positive_int
 from trainer.tuning import DEFAULT_METRIC, METRICS
@@ -56,14 +55,13 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         seconds=arguments.budget_minutes * 60,
         trials=arguments.trials,
         output=arguments.output,
-        preset=config.preset_of(arguments.config),
     )
     console.print(f"Wrote {arguments.output}. To train with it:", markup=False)
     console.print(_run_command(arguments), markup=False, soft_wrap=True)
 
 
 def _run_command(arguments: argparse.Namespace) -> str:
-    """Return the command that trains on the same data with the settings that were found."""
+    """Return the command that trains with the best settings on the same data."""
     words = ["python", "-m", "trainer", "run"]
     for name in ("dataset", "data_dir", "interactions", "items", "users"):
         if (value := getattr(arguments, name)) is not None:

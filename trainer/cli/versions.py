@@ -50,7 +50,7 @@ def _describe(store: Store) -> list[dict[str, Any]]:
                 "index_recall_at_100": record.index_recall_at_100,
                 "items": record.items,
                 "size_bytes": disk.size_bytes(directory),
-                "promotions": [vars(promotion) for promotion in record.promotions],
+                "promotions": [vars(entry) for entry in record.promotions],
             }
         )
     return described

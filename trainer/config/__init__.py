@@ -8,7 +8,7 @@ presets     configurations with a name
 files       reads presets, TOML files and ``--set`` changes; writes a TOML file
 """
 
-from trainer.config.files import as_dict, change, from_dict, load, preset_of, write
+from trainer.config.files import as_dict, change, from_dict, load, write
 from trainer.config.presets import PRESETS
 from trainer.config.sections import (
     Config,
@@ -35,6 +35,5 @@ __all__ = [
     "change",
     "from_dict",
     "load",
-    "preset_of",
     "write",
 ]

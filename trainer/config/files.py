@@ -1,8 +1,10 @@
-"""Reads and writes a configuration: a preset or a TOML file, with settings changed by ``--set``.
+"""Reads configurations from presets, TOML files and ``--set``, and writes TOML files.
 
-preset = "tutorial"
-[training]
-epochs = 5
+A file names the preset that it is based on, and the settings that it changes:
+
+    preset = "tutorial"
+    [training]
+    epochs = 5
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ Section = TypeVar("Section")
 
 _DEFAULT_PRESET = "default"
 _MAX_FILE_BYTES = 1_000_000
-#: ``section.key`` has one dot. A key with more dots is reported as unknown by its first two parts.
+# ``section.key`` has one dot. The parts after a second dot stay together, which bounds the nesting.
 _MAX_DOTS = 2
 
 
@@ -70,26 +72,13 @@ def change(config: Config, key: str, value: Any) -> Config:
     return _with_changes(config, changes)
 
 
-def preset_of(source: str) -> str:
-    """Return the name of the preset that ``source`` names or is based on; see :func:`load`.
-
-    Raises:
-        ConfigError: there is no such preset or file.
-    """
-    return source if source in PRESETS else _read(Path(source))[0]
-
-
 def as_dict(config: Config) -> dict[str, Any]:
-    """Return the configuration as nested dicts and lists, as JSON restores them."""
-
-    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
-
-    return dataclasses.asdict(config, dict_factory=plain)
+    """Return the configuration as nested dicts of values that JSON can hold."""
+    return dataclasses.asdict(config)
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """Restore a configuration from the result of :func:`as_dict`.
+    """Restore a configuration from the result of :func:`as_dict`, also after a detour by JSON.
 
     Raises:
         ConfigError: a key is unknown or a value is invalid.
@@ -97,16 +86,21 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     return _with_changes(Config(), values)
 
 
-def write(path: Path, config: Config, preset: str, comments: Iterable[str] = ()) -> None:
+def write(path: Path, config: Config, comments: Iterable[str] = ()) -> None:
     """Write a file from which ``load(str(path))`` restores ``config``.
 
-    It names the ``preset`` that it is based on, and begins with lines of ``comments``. The file is
-    replaced atomically: a reader sees either its old or its new content.
+    The file has the settings that differ from the preset ``default``. It is replaced atomically: a
+    reader sees either its old or its new content.
+
+    Args:
+        path: the file.
+        config: the configuration.
+        comments: lines of text at the top of the file.
 
     Raises:
         OSError: the file cannot be written.
     """
-    values = {"preset": preset, **_differences(as_dict(config), as_dict(PRESETS[preset]))}
+    values = _differences(as_dict(config), as_dict(PRESETS[_DEFAULT_PRESET]))
     text = "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(values)
     # In the same directory, because a rename is atomic only within one file system.
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
@@ -118,15 +112,7 @@ def write(path: Path, config: Config, preset: str, comments: Iterable[str] = ())
 
 
 def _from_file(path: Path) -> Config:
-    preset, values = _read(path)
-    try:
-        return _with_changes(PRESETS[preset], values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the preset that a file is based on, and its changes, which are not validated yet."""
+    """Return the preset that a file is based on, with the changes that the file makes."""
     if not path.is_file():
         raise ConfigError(
             f"there is neither a preset nor a file {str(path)!r}{suggestion(str(path), PRESETS)}; "
@@ -151,7 +137,10 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
             f"{path}: unknown preset {shown(preset)}{suggestion(str(preset), PRESETS)}; "
             f"the presets are {', '.join(PRESETS)}"
         )
-    return preset, values
+    try:
+        return _with_changes(PRESETS[preset], values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _with_changes(section: Section, values: Mapping[str, Any], prefix: str = "") -> Section:
@@ -175,7 +164,7 @@ def _with_changes(section: Section, values: Mapping[str, Any], prefix: str = "")
 
 
 def _toml_value(text: str) -> Any:
-    """Return the value that ``text`` is in TOML; text that is not TOML is a string."""
+    """Parse ``text`` as a TOML value. Text that is not TOML is returned as a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

@@ -26,7 +26,7 @@ class _Section(Validated):
 
 @dataclass(frozen=True)
 class SplitConfig(_Section, section="split"):
-    """Settings of how test rows are held out."""
+    """Settings of the split into training and test rows."""
 
     kind: Literal["random", "temporal", "temporal_per_user"] = setting(
         "random",

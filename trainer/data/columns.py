@@ -1,4 +1,4 @@
-"""Kinds of feature columns: each learns from a column of a table how to encode its values.
+"""Kinds of feature columns, each of which learns how to encode the values of a table's column.
 
 A new kind is a subclass of :class:`Column` and an entry in :data:`KINDS`.
 """
@@ -18,11 +18,11 @@ from scipy import sparse
 
 _TAG_SEPARATOR = "|"
 _WORD = re.compile(r"\w+", re.UNICODE)
-#: A category, tag or word of a single entity says no more than the entity's id does.
+# A category, tag or word of a single entity says no more than the entity's id does.
 _MIN_COUNT = 2
 _MAX_VOCABULARY = 20_000
 _NUMBER_OF_BUCKETS = 20
-#: The types of a list in a Parquet file's column, or in a table that was built by hand.
+# The types of a list in a Parquet file's column, or in a table that was built by hand.
 _LIST_TYPES = (list, tuple, np.ndarray)
 
 
@@ -92,7 +92,7 @@ class NumberColumn(Column):
     def recognises(cls, values: pd.Series, texts: list[str]) -> bool:
         if pd.api.types.is_datetime64_any_dtype(values):
             return True
-        # Two different numbers are a category, such as 0 and 1.
+        # A column with only two different numbers, such as 0 and 1, is a category.
         return (
             not _has_lists(values)
             and len(set(texts)) > 2
@@ -127,10 +127,12 @@ class NumberColumn(Column):
 
 @dataclass(frozen=True)
 class _TokenColumn(Column):
-    """Base class of kinds that split a value into n tokens, each a feature of 1 / sqrt(n).
+    """Base class of the kinds that split a value into tokens, and have a feature for each token.
+
+    A value with n tokens has n features of 1 / sqrt(n), so that its length is 1.
 
     Attributes:
-        vocabulary: the tokens that are features: the most frequent ones, sorted.
+        vocabulary: the most frequent tokens, which are the features, sorted.
     """
 
     vocabulary: tuple[str, ...]
@@ -138,7 +140,7 @@ class _TokenColumn(Column):
     @classmethod
     @abstractmethod
     def tokens(cls, value: object) -> list[str]:
-        """Return the distinct tokens of a value; none if it is missing."""
+        """Return the distinct tokens of a value. A missing value has none."""
 
     @classmethod
     def fit(cls, name: str, values: pd.Series) -> Self | None:
@@ -185,13 +187,13 @@ class TagsColumn(_TokenColumn):
 
 @dataclass(frozen=True)
 class CategoryColumn(_TokenColumn):
-    """Values of which each is one category."""
+    """Values that are one category each."""
 
     kind = "category"
 
     @classmethod
     def recognises(cls, values: pd.Series, texts: list[str]) -> bool:  # noqa: ARG003
-        # Texts that hardly ever recur can be told apart only by their words.
+        # If values hardly ever recur, only their words can be compared.
         return len(set(texts)) <= max(2, len(texts) / 2)
 
     @classmethod
@@ -202,7 +204,7 @@ class CategoryColumn(_TokenColumn):
 
 @dataclass(frozen=True)
 class TextColumn(_TokenColumn):
-    """Texts as sets of words, ignoring case."""
+    """Texts that are encoded as sets of words, ignoring case."""
 
     kind = "text"
 
@@ -215,14 +217,14 @@ class TextColumn(_TokenColumn):
         return sorted(set(_WORD.findall(_joined(value, " ").casefold())))
 
 
-#: All kinds by name, in the order in which they are tried on a column.
+#: All kinds by name. A column whose kind is not given has the first kind that recognises it.
 KINDS: Mapping[str, type[Column]] = {
     column.kind: column for column in (NumberColumn, TagsColumn, CategoryColumn, TextColumn)
 }
 
 
 def fit(name: str, values: pd.Series, kind: str | None) -> Column | None:
-    """Learn from a column as :meth:`Column.fit` does; ``kind`` None guesses the kind."""
+    """Learn from a column as :meth:`Column.fit` does; guess the kind if it is None."""
     if kind is None:
         texts = [str(value) for value in values if not _is_missing(value)]
         kind = next(name for name, column in KINDS.items() if column.recognises(values, texts))
@@ -230,7 +232,7 @@ def fit(name: str, values: pd.Series, kind: str | None) -> Column | None:
 
 
 def seconds_since_epoch(dates: pd.Series) -> NDArray[np.float64]:
-    """Return whole seconds for a series of datetimes; NaN where there is none."""
+    """Return datetimes in whole seconds since the epoch; NaN for a missing one."""
     # Seconds, because nanoseconds overflow in the year 2262.
     times = dates.dt.as_unit("s").to_numpy("datetime64[s]")
     return np.where(np.isnat(times), np.nan, times.astype(np.int64))

@@ -1,7 +1,8 @@
 """Encodes columns of users or items as sparse rows, so that unseen ids can be embedded.
 
-Every column becomes a block of the F features: see :mod:`trainer.data.columns` for the kinds.
-Each column has at most length 1 per entity, so that no column outweighs another.
+Every column becomes a block of the F features: see :mod:`trainer.data.columns` for the kinds. The
+features of one column have at most the length 1 for each entity, so that no column outweighs
+another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from trainer.data import columns
 from trainer.data.columns import KINDS, Column
 from trainer.errors import DataError
 
-#: The name that stands for all columns.
+# The name that stands for all columns.
 AUTO = "auto"
 
 
@@ -85,19 +86,19 @@ def _kinds_by_column(
     for spec in specs:
         if spec == AUTO:
             continue
-        name, colon, kind = spec.rpartition(":")
-        # A column's name may itself have a colon.
-        if spec in table or not colon:
-            name, colon, kind = spec, "", ""
+        name, kind = spec, None
+        # The name of a column may itself have a colon.
+        if ":" in spec and spec not in table:
+            name, _, kind = spec.rpartition(":")
         if name not in table:
             raise DataError(
                 f"{setting}: {entities} have no column {name!r}{suggestion(name, names)}; "
                 f"the columns are {', '.join(names)}"
             )
-        if colon and kind not in KINDS:
+        if kind is not None and kind not in KINDS:
             raise DataError(
                 f"{setting}: {spec!r} names an unknown kind of column; "
                 f"the kinds are {', '.join(KINDS)}"
             )
-        kinds[name] = kind or None
+        kinds[name] = kind
     return kinds

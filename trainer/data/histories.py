@@ -11,12 +11,14 @@ from trainer.data.types import Interactions
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """The items of U users, each user's oldest item first, in one array (compressed rows).
+    """The items of U users in one array, sorted by user and then by time, the oldest first.
+
+    The layout is that of a matrix in compressed sparse row format.
 
     Attributes:
         offsets: int64 [U + 1]; the items of user u are ``items[offsets[u]:offsets[u + 1]]``.
         items: int32 [N], positions in the catalogue.
-        ratings: float32 [N], how much each item was liked; None without ratings.
+        ratings: float32 [N], how much the user liked each item; None without ratings.
     """
 
     offsets: NDArray[np.int64]
@@ -60,9 +62,14 @@ class Histories:
 
 
 def from_rows(rows: Interactions, users: int) -> Histories:
-    """Return the histories of ``users`` users, with only the newest row of a repeated item.
+    """Group interactions by user.
 
-    Rows of the same second, or without timestamps, stay in the given order.
+    If a user interacted with an item more than once, only the newest row counts. Rows of the same
+    second, or without timestamps, stay in the given order.
+
+    Args:
+        rows: the interactions, in any order.
+        users: the number of users; those without interactions have an empty history.
     """
     times = np.zeros(len(rows), np.int64) if rows.timestamps is None else rows.timestamps
     order = np.lexsort((times, rows.users))

@@ -11,7 +11,13 @@ Kind = Literal["random", "temporal", "temporal_per_user"]
 
 
 def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split:
-    """Split ``rows`` by the method ``kind``; only ``random`` depends on ``seed``.
+    """Split interactions into training and test rows.
+
+    Args:
+        rows: the interactions to split.
+        kind: the method, which chooses one of the functions below.
+        test_share: the share of the rows to hold out, between 0 and 1.
+        seed: the seed of a random split. The other kinds are deterministic.
 
     Raises:
         DataError: a temporal split needs timestamps that the rows lack, or one side would be empty.
@@ -43,8 +49,6 @@ def temporal_split(rows: Interactions, test_share: float) -> Split:
     Rows of the same second are all on the same side.
     """
     times = _timestamps(rows)
-    if not len(rows):
-        return Split("temporal", rows, rows)
     ordered = np.sort(times)
     cut = ordered[min(len(rows) - 1, len(rows) - round(len(rows) * test_share))]
     return Split("temporal", rows.take(times < cut), rows.take(times >= cut))
@@ -57,7 +61,7 @@ def temporal_per_user_split(rows: Interactions, test_share: float) -> Split:
     """
     order = np.lexsort((_timestamps(rows), rows.users))
     users = rows.users[order]
-    counts = np.bincount(users) if len(users) else np.zeros(0, np.int64)
+    counts = np.bincount(users)
     starts = np.cumsum(counts) - counts
     position = np.arange(len(users)) - starts[users]
     kept = counts - np.floor(counts * test_share).astype(np.int64)

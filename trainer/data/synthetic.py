@@ -7,8 +7,8 @@ from trainer.data.types import Dataset, Interactions
 
 NAME = "synthetic"
 
-#: An item of the user's own taste is this many times as likely to be drawn as an equally popular
-#: item of another taste.
+# An item of the user's own taste is this many times as likely to be drawn as an equally popular
+# item of another taste.
 _TASTE_LIFT = 20.0
 _POPULARITY_EXPONENT = 0.8
 _START = 1_700_000_000
@@ -26,9 +26,10 @@ def load(
     """Generate a data set with clusters of taste, skewed popularity and timestamps.
 
     Each user and each item belongs to one taste, which is stored in the feature column ``taste``.
-    The popularity of items follows Zipf's law. Each user interacts with distinct items, drawn with
-    probabilities proportional to popularity, times 20 for items of the user's taste. Users have
-    different numbers of rows, at least two, and each starts at a random time within one year.
+    The popularity of items follows Zipf's law. Each user interacts with distinct items, which are
+    drawn with probabilities proportional to their popularity, and 20 times as often if they belong
+    to the user's taste. Users have different numbers of rows, at least two, and each user starts at
+    a random time within one year.
 
     Args:
         users: number of users U, at least 1.
@@ -36,18 +37,7 @@ def load(
         interactions: approximate number of rows; at least 2 * U and at most U * I / 2.
         tastes: number of clusters of taste, at least 1.
         seed: the same seed gives the same data.
-
-    Raises:
-        ValueError: an argument is out of range; the message names it.
     """
-    for name, value, low in (("users", users, 1), ("items", items, 4), ("tastes", tastes, 1)):
-        if value < low:
-            raise ValueError(f"{name} is {value}; it must be at least {low}")
-    if not 2 * users <= interactions <= users * items / 2:
-        raise ValueError(
-            f"interactions is {interactions}; with {users} users and {items} items it must be from "
-            f"{2 * users} to {users * items // 2}"
-        )
     rng = np.random.default_rng(seed)
     user_taste = rng.integers(tastes, size=users)
     item_taste = rng.integers(tastes, size=items)
@@ -58,7 +48,7 @@ def load(
     chosen = []
     for user in range(users):
         weight = popularity * np.where(item_taste == user_taste[user], _TASTE_LIFT, 1.0)
-        # The largest keys are a weighted sample without replacement (Efraimidis and
+        # The items with the largest keys are a weighted sample without replacement (Efraimidis and
         # Spirakis, 2006).
         keys = np.log(rng.random(items)) / weight
         best = np.argpartition(-keys, counts[user])[: counts[user]]

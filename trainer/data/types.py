@@ -1,4 +1,4 @@
-"""The data types that every reader returns: users and items are positions in arrays of ids."""
+"""The data types that every reader returns. Users and items are positions in arrays of ids."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Interactions:
         users: int32 [N], positions in ``Dataset.user_ids``.
         items: int32 [N], positions in ``Dataset.item_ids``.
         timestamps: int64 [N], seconds since the epoch; None without timestamps.
-        ratings: float32 [N], how much each item was liked, on any scale; None without ratings.
+        ratings: float32 [N], how much the user liked the item, on any scale; None without ratings.
     """
 
     users: NDArray[np.int32]
@@ -46,12 +46,12 @@ class Dataset:
     """A catalogue of I items, U users and their interactions.
 
     Attributes:
-        name: for reports and manifests.
+        name: the name of the data set in reports and manifests.
         user_ids: str objects [U], distinct.
         item_ids: str objects [I], distinct: the whole catalogue, including items without
             interactions.
-        titles: str objects [I], for people to read; an item without a title has its id.
-        interactions: all rows.
+        titles: str objects [I], for people to read. An item without a title has its id here.
+        interactions: the interactions of all users.
         user_features: one row per user, in the order of ``user_ids``; None without features.
         item_features: one row per item, in the order of ``item_ids``; None without features.
     """
@@ -70,9 +70,9 @@ class Split:
     """The training and test rows of one data set. No row is in both.
 
     Attributes:
-        name: how the rows were split, for people to read.
-        train: rows that models learn from.
-        test: rows that models are evaluated on.
+        name: the method of the split, for people to read.
+        train: the rows that models learn from.
+        test: the rows that models are evaluated on.
     """
 
     name: str

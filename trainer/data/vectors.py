@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from serving_contract import MAX_ID_BYTES
 from trainer.data import tables
-from trainer.data.tables import MAX_LINE_BYTES, file_errors
+from trainer.data.csv_reader import MAX_LINE_BYTES
+from trainer.data.tables import file_errors
 from trainer.errors import DataError
 
 _VECTOR_COLUMNS = ("vector", "embedding")
@@ -48,8 +49,8 @@ def load(path: Path) -> NDArray[np.float32]:
         finite = np.isfinite(np.einsum("nd,nd->n", chunk, chunk))
         if not finite.all():
             raise DataError(
-                f"{path}, row {start + int(np.argmin(finite))}, counted from 0: the vector has a "
-                "number that is not finite or is too large"
+                f"{tables.place(path, start + int(np.argmin(finite)))}: the vector has a number "
+                "that is not finite or is too large"
             )
     return float_vectors
 
@@ -73,7 +74,7 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     bad = (sizes == 0) | (sizes > MAX_ID_BYTES) | ends_in_zero.to_numpy(zero_copy_only=False)
     if bad.any():
         raise DataError(
-            f"{_place(path, int(np.argmax(bad)))}: an id must be text of 1 to {MAX_ID_BYTES} "
+            f"{tables.place(path, int(np.argmax(bad)))}: an id must be text of 1 to {MAX_ID_BYTES} "
             "bytes that does not end in a zero byte"
         )
     if len(ids.unique()) < len(ids):
@@ -88,13 +89,6 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     return id_bytes
 
 
-def _place(path: Path, row: int) -> str:
-    """Return the place in a file of id number ``row``, counted from 0."""
-    if path.suffix == ".txt":
-        return f"{path}, line {row + 1}"
-    return f"{path}, row {row}" if path.suffix == ".npy" else tables.place(path, row)
-
-
 def _load_numpy(path: Path) -> NDArray[np.generic]:
     """Map a .npy file into memory, because it is read once and in order."""
     try:
@@ -105,7 +99,7 @@ def _load_numpy(path: Path) -> NDArray[np.generic]:
         TokenError,
         SyntaxError,
         TypeError,
-        OverflowError,
+        ArithmeticError,
         MemoryError,
         RecursionError,
     ) as error:
@@ -126,6 +120,7 @@ def _check_line_lengths(path: Path) -> None:
 
 
 def _load_lists(path: Path) -> NDArray[np.generic]:
+    """Read the column of vectors from a Parquet file, [N, D]."""
     with pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         matching = [name for name in _VECTOR_COLUMNS if name in names]
@@ -149,7 +144,7 @@ def _load_lists(path: Path) -> NDArray[np.generic]:
 
 
 def _read_ids(path: Path) -> pa.Array:
-    """Return the ids as an Arrow array of large_binary."""
+    """Read the ids as UTF-8 bytes, an Arrow array of large_binary, without checking their sizes."""
     if path.suffix == ".npy":
         ids = _load_numpy(path)
         if ids.ndim != 1 or ids.dtype.kind not in "SUiu":

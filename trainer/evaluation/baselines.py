@@ -4,6 +4,8 @@ Their default hyperparameters were chosen on MovieLens 100K. A tenth of the trai
 random split with seed 42 was held out for validation, three times (random, seeds 1, 2 and 3), and
 the values with the highest mean unseen_items.top_100 were taken. The docstring of each baseline
 lists the values that were tried.
+
+Every baseline is built from the training ``rows`` and the numbers of ``users`` and ``items``.
 """
 
 from collections.abc import Callable
@@ -18,20 +20,20 @@ from threadpoolctl import threadpool_limits
 from trainer.data.types import Interactions
 from trainer.evaluation import Scorer, popularity_scorer
 
-#: Item-kNN and EASE hold a number for every pair of items, which is 2 GB at this limit.
+# Item-kNN and EASE hold a number for every pair of items, which is 2 GB at this limit.
 _MAX_ITEMS_SQUARED = 20_000
-#: Above this limit iALS takes longer than an evaluation should.
+# Above this limit iALS takes longer than an evaluation should.
 _MAX_ROWS_FACTORIZED = 5_000_000
 _STRIPE_COLUMNS = 1024
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """The baselines to compare with.
+    """The baselines to compare a model with.
 
     Attributes:
-        builders: by name, a function that builds the scorer when it is called.
-        left_out: by name, the reason why a baseline is left out.
+        builders: for the name of each baseline, a function that builds its scorer.
+        left_out: for the name of each baseline that is left out, the reason.
     """
 
     builders: dict[str, Callable[[], Scorer]]
@@ -67,16 +69,18 @@ def popularity(rows: Interactions, items: int) -> NDArray[np.float32]:
 
 
 def item_knn(rows: Interactions, users: int, items: int, *, neighbours: int = 50) -> Scorer:
-    """Return a scorer for sums of cosines between a user's items and every other item.
+    """Return a scorer that sums the cosines between an item and the items of a user.
 
     The cosine of items i and j is |users of both| / sqrt(|users of i| |users of j|)
     (Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001).
+    Every pair of items takes 4 bytes of memory.
 
-    Only the ``neighbours`` most similar items of every item count, with all that are as similar as
-    the last of them; 0 counts all items. Every pair of items takes 4 bytes of memory.
+    Args:
+        neighbours: the number of most similar items that count for every item, and all items that
+            are as similar as the last of them. 0 counts all items.
 
-    Tried on validation rows (unseen_items.top_100), 20, 30, 50, 70, 100 and all neighbours:
-    .505, .516, .525, .519, .508, .493.
+    With 20, 30, 50, 70, 100 and all neighbours, unseen_items.top_100 on the validation rows was
+    .505, .516, .525, .519, .508 and .493.
     """
     matrix = _binary(rows, users, items)
     similarity = _gram(matrix)
@@ -91,21 +95,23 @@ def item_knn(rows: Interactions, users: int, items: int, *, neighbours: int = 50
 
 
 def ease(rows: Interactions, users: int, items: int, *, l2: float = 400.0) -> Scorer:
-    """Return a scorer for X B, where B minimises |X - X B|^2 + l2 |B|^2 and has a zero diagonal.
+    """Return a scorer that computes scores as X B, where X is the matrix of interactions.
 
-    With P = (X'X + l2 I)^-1, B_ij = -P_ij / P_jj off the diagonal (Steck, "Embarrassingly
-    shallow autoencoders for sparse data", WWW 2019).
+    B minimises |X - X B|^2 + l2 |B|^2 and has a zero diagonal. With P = (X'X + l2 I)^-1, its other
+    elements are B_ij = -P_ij / P_jj (Steck, "Embarrassingly shallow autoencoders for sparse data",
+    WWW 2019). Every pair of items takes about 6 bytes of memory.
 
-    Every pair of items takes about 6 bytes of memory.
+    Args:
+        l2: the weight of the penalty on the squares of B.
 
-    Tried on validation rows (unseen_items.top_100), l2 200, 300, 400, 500, 700, 1000:
-    .587, .592, .592, .592, .588, .582.
+    With l2 of 200, 300, 400, 500, 700 and 1000, unseen_items.top_100 on the validation rows was
+    .587, .592, .592, .592, .588 and .582.
     """
     matrix = _binary(rows, users, items)
     weights = _gram(matrix)
     diagonal = np.diag_indices(items)
     weights[diagonal] += l2
-    # By Cholesky decomposition, in a third of the time of a general inverse. The matrix is
+    # A Cholesky decomposition takes a third of the time of a general inverse. The matrix is
     # symmetric; it is transposed because LAPACK works in place only on column-major arrays.
     weights = scipy.linalg.inv(weights.T, assume_a="pos", overwrite_a=True).T
     weights /= -weights[diagonal]
@@ -124,25 +130,24 @@ def ials(
     alpha: float = 10.0,
     iterations: int = 15,
 ) -> Scorer:
-    """Return a scorer for dot products of factors from weighted alternating least squares.
+    """Return a scorer that multiplies factors learnt by weighted alternating least squares.
 
     Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets"
     (ICDM 2008), as implemented by the library ``implicit``.
 
     Args:
-        rows: the training rows of ``users`` users and ``items`` items.
-        seed: seed of the initial factors.
-        factors: length of the vectors.
-        regularization: weight of the penalty on their squares, as a share of alpha times
-            the geometric mean of the rows per user and the rows per item. An absolute weight
+        seed: the seed of the initial factors.
+        factors: the number of factors of each user and item.
+        regularization: the weight of the penalty on the squares of the factors, as a share of alpha
+            times the geometric mean of the rows per user and the rows per item. An absolute weight
             that suits dense data would make all factors 0 on sparse data.
-        alpha: weight of an observed pair; an unobserved pair has weight 1.
-        iterations: number of times that both sides are solved for.
+        alpha: the weight of an observed pair; an unobserved pair has weight 1.
+        iterations: the number of times that the factors of users and items are computed in turn.
 
-    Tried on validation rows (unseen_items.top_100): 64 factors and 15 iterations with
-    alpha 3, 5, 7, 10, 20 and the best of regularization 0.1, 0.125, 0.15, 0.2 each: .605,
-    .608, .607, .609 (alpha 10, 0.1), .589. 32 or 128 factors, 8 or 30 iterations: within
-    .009 of 64 and 15.
+    With 64 factors, 15 iterations, alpha 3, 5, 7, 10 and 20, and for each alpha the best
+    regularization of 0.1, 0.125, 0.15 and 0.2, unseen_items.top_100 on the validation rows was
+    .605, .608, .607, .609 (with regularization 0.1) and .589. With 32 or 128 factors, or 8 or 30
+    iterations, it was within .009 of these values.
     """
     matrix = _binary(rows, users, items)
     rows_each = [matrix.nnz / max(1, np.count_nonzero(matrix.sum(axis=axis))) for axis in (0, 1)]
@@ -165,7 +170,7 @@ def ials(
 
 
 def _ials_unavailable() -> str:
-    """Return why the library, which needs OpenMP, cannot be loaded; "" if it can."""
+    """Return the error if the library ``implicit``, which needs OpenMP, cannot be loaded, or ""."""
     try:
         import implicit.cpu.als  # noqa: F401
     except ImportError as error:
@@ -174,7 +179,7 @@ def _ials_unavailable() -> str:
 
 
 def _binary(rows: Interactions, users: int, items: int) -> sparse.csr_matrix:
-    """Return float32 [users, items] that is 1 where a pair has one or more rows."""
+    """Return float32 [users, items], which is 1 where a user has one or more rows with an item."""
     matrix = sparse.csr_matrix(
         (np.ones(len(rows), np.float32), (rows.users, rows.items)), shape=(users, items)
     )

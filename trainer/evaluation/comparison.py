@@ -17,7 +17,7 @@ _USER_SLICES = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of :func:`compare`; all figures are keyed by the name of the model.
+    """The metrics of several models; all figures are keyed by the name of the model.
 
     Attributes:
         quality: the metrics on all test rows.
@@ -36,10 +36,14 @@ class Comparison:
 def compare(
     models: Mapping[str, Callable[[], Scorer]], train: Interactions, test: Interactions, items: int
 ) -> Comparison:
-    """Evaluate every model on a catalogue of ``items`` items.
+    """Evaluate several models on the same test rows.
 
-    ``models`` maps each model's name to a function that builds its scorer. Only one model is in
-    memory at a time, because the size of a model can be quadratic in the size of the catalogue.
+    Args:
+        models: for each model's name, a function that builds its scorer. Only one model is in
+            memory at a time, because its size can be quadratic in the size of the catalogue.
+        train: the rows that the models were trained on.
+        test: the rows to evaluate them on.
+        items: the number of items in the catalogue.
 
     Raises:
         ValueError: there are no test rows.
@@ -116,10 +120,10 @@ def by_user_history(train: Interactions, test: Interactions) -> Slices:
 
 
 def _labels(part: NDArray[np.int64], counts: NDArray[np.int64], parts: int) -> list[str]:
-    """Return the smallest and largest number of training rows in each part."""
+    """Return the smallest and largest number of training rows in each part, like ``19 to 20``."""
     labels = []
     for number in range(parts):
-        distinct = np.unique(counts[part == number])
-        ends = dict.fromkeys(f"{count:,}" for count in distinct[[0, -1]]) if len(distinct) else ()
-        labels.append(" to ".join(ends))
+        inside = counts[part == number]
+        low, high = (inside.min(), inside.max()) if len(inside) else (0, 0)
+        labels.append(f"{low:,}" if low == high else f"{low:,} to {high:,}")
     return labels

@@ -13,7 +13,7 @@ TOP_KS = (1, 5, 10, 50, 100)
 
 @dataclass(frozen=True)
 class TopK:
-    """Share of the test interactions whose item is among the k best, for several k."""
+    """The share of the test interactions whose item is among the k best, for several k."""
 
     top_1: float
     top_5: float

@@ -45,7 +45,7 @@ def show(console: Console, metrics: Mapping[str, Any]) -> None:
         for heading in quality.columns:
             table.add_column(heading, justify="right")
         for model, cells in quality.rows.items():
-            table.add_row(model, *(Text(c.text, "bold" if c.best else "") for c in cells))
+            table.add_row(model, *(Text(cell.text, "bold" if cell.best else "") for cell in cells))
         console.print(table)
     for name, reason in metrics.get("baselines_left_out", {}).items():
         console.print(f"{name}: {reason}")

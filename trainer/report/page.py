@@ -23,7 +23,7 @@ _SLICES = {
     ),
 }
 
-# Parts that metrics.json may lack.
+# The parts that metrics.json may lack.
 _EMPTY: dict[str, Any] = {
     "baselines_left_out": {},
     "slices": {},
@@ -62,13 +62,16 @@ def html(metrics: Mapping[str, Any]) -> str:
 
 
 def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the few most important figures, each with its meaning."""
-    for k in (10, 100) if "test" in metrics else ():
-        key = f"top_{k}"
-        others = {name: model["unseen_items"][key] for name, model in metrics["baselines"].items()}
-        best = max(others, key=lambda name: others[name], default=None)
-        comparison = "" if best is None else f"; best baseline ({best}): {others[best]:.1%}"
-        yield f"{metrics['test']['unseen_items'][key]:.1%}", f"unseen_items top-{k}{comparison}"
+    """Yield the most important figures, each with its meaning."""
+    if "test" in metrics:
+        for k in (10, 100):
+            key = f"top_{k}"
+            figures = {n: model["unseen_items"][key] for n, model in metrics["baselines"].items()}
+            meaning = f"unseen_items top-{k}"
+            if figures:
+                best = max(figures, key=figures.__getitem__)
+                meaning += f"; best baseline ({best}): {figures[best]:.1%}"
+            yield f"{metrics['test']['unseen_items'][key]:.1%}", meaning
     if "coverage" in metrics:
         share = metrics["coverage"][tables.OURS]["top_100"]
         yield f"{share:.0%}", "of the catalogue is among some user's 100 best items"
@@ -122,12 +125,14 @@ def _frontier(index: Mapping[str, Any]) -> Markup | None:
 
 
 def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as ``section.key``."""
-    flat: dict[str, Any] = {}
+    """Return all settings in one dict, those of a section by ``section.key``."""
+    settings: dict[str, Any] = {}
     for key, value in config.items():
-        inner = value if isinstance(value, Mapping) else {"": value}
-        flat |= {f"{key}.{name}" if name else key: item for name, item in inner.items()}
-    return flat
+        if isinstance(value, Mapping):
+            settings |= {f"{key}.{name}": setting for name, setting in value.items()}
+        else:
+            settings[key] = value
+    return settings
 
 
 def _setting(value: Any) -> str:

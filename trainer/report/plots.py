@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-#: The number of distinct line styles. The page defines the colours --series-0 and so on.
+#: The number of different line styles. The page defines the colours --series-0, --series-1 etc.
 SERIES = 7
 _MARKERS = "osD^vPX"
 # Matplotlib needs real colours. These are replaced by the page's colours in the SVG.
@@ -137,7 +137,7 @@ def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _line(axes: Axes, x: Sequence[float], values: Sequence[float], number: int, label: str) -> None:
-    """Draw a line. The first one, ours, is solid and wide; all differ in colour and marker."""
+    """Draw line number ``number``. Line 0, of the trained model, is solid and wider than others."""
     style = number % SERIES
     axes.plot(
         x,

@@ -100,15 +100,17 @@ def next_items(metrics: Mapping[str, Any]) -> Table | None:
         "user's last training item before it. Similarity uses the candidate vectors and, if they "
         "were trained, the query vectors of items.",
         {"top_10": "top-10", "top_100": "top-100"},
-        {name.replace("_", " "): one for name, one in metrics["item_to_item"].items()},
+        {name.replace("_", " "): quality for name, quality in metrics["item_to_item"].items()},
     )
 
 
 def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Table:
     """Return a table with a column for each slice of the test rows."""
-    columns = {str(n): f"{row['label']}\n{row['rows']:,} rows" for n, row in enumerate(rows)}
-    models = rows[0]["top_100"] if rows else {}
-    values = {m: {str(n): row["top_100"][m] for n, row in enumerate(rows)} for m in models}
+    columns = {str(i): f"{row['label']}\n{row['rows']:,} rows" for i, row in enumerate(rows)}
+    values = {
+        model: {str(i): row["top_100"][model] for i, row in enumerate(rows)}
+        for model in rows[0]["top_100"]
+    }
     return _table(title, definition, columns, values)
 
 
@@ -123,7 +125,7 @@ def sizes(metrics: Mapping[str, Any]) -> str:
     )
 
 
-# Headings and formats of the columns of operating points, where the key alone would be unclear.
+# The headings and formats of columns of operating points whose key alone would be unclear.
 _INDEX_COLUMNS = {
     "items": ("items", "{:,}"),
     "leaves": ("partitions", "{:,}"),
@@ -137,8 +139,8 @@ _INDEX_COLUMNS = {
 
 
 def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows of a table of operating points, with a column for each key."""
-    # The point with the most keys comes first, because it has them in the best order.
+    """Return the headings and rows of a table of operating points, with a column for each key."""
+    # The point with the most keys determines the order of the columns.
     by_length = sorted(points, key=len, reverse=True)
     names = list(dict.fromkeys(name for point in by_length for name in point))
     columns = [_INDEX_COLUMNS.get(name, (name.replace("_", " "), "{}")) for name in names]
@@ -153,7 +155,7 @@ def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
 
 
 def refreshed(metrics: Mapping[str, Any]) -> str | None:
-    """Return a line on what a refresh has changed, or None for a version that was trained."""
+    """Return a sentence on the changes of a refresh, or None for a version that was trained."""
     if "refreshed_from" not in metrics:
         return None
     counts = ", ".join(f"{count:,} {change}" for change, count in metrics["refresh"].items())
@@ -169,7 +171,10 @@ def _table(
     columns: Mapping[str, str],
     values: Mapping[str, Mapping[str, float]],
 ) -> Table:
-    texts = {m: [f"{row[column]:.4f}" for column in columns] for m, row in values.items()}
+    """Return a table with a row for each model in ``values``, and the headings of ``columns``."""
+    texts = {
+        model: [f"{figures[column]:.4f}" for column in columns] for model, figures in values.items()
+    }
     # Rounded figures are compared, so that figures that look equal are marked alike.
     highest = [max(column, key=float) for column in zip(*texts.values(), strict=True)]
     rows = {

@@ -34,7 +34,6 @@ def tune(
     seconds: float,
     trials: int | None,
     output: Path,
-    preset: str,
 ) -> config.Config:
     """Search for better settings, write the best configuration to a file and return it.
 
@@ -51,7 +50,6 @@ def tune(
         seconds: no trial and no epoch begins later than this.
         trials: the largest number of trials; None for no limit.
         output: the file for the best configuration, written after every trial that finishes.
-        preset: the name of the preset that the file is based on.
 
     Raises:
         DataError: the data cannot be split, or lacks columns that the configuration names.
@@ -90,7 +88,7 @@ def tune(
         # Write after every trial, so that a killed process leaves the best result so far.
         if search.finished_trials(study):
             comments = _comments(dataset, metric, study, time.monotonic() - started)
-            config.write(output, best(study), preset, comments)
+            config.write(output, best(study), comments)
 
     console.print(f"The search ends at {datetime.now() + timedelta(seconds=seconds):%H:%M:%S}")
     with console.status("trial 1") as status:

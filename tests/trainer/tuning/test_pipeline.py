@@ -49,12 +49,13 @@ def _tune(
     console: Console | None = None,
 ) -> config.Config:
     return pipeline.tune(
-        *(data, settings, console or Console(quiet=True)),
+        data,
+        settings,
+        console or Console(quiet=True),
         metric="top_10",
         seconds=seconds,
         trials=trials,
         output=output,
-        preset="tutorial",
     )
 
 
