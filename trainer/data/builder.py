@@ -72,8 +72,8 @@ def build(name: str, rows: Table, items: Table | None, users: Table | None) -> D
         item_ids=item_ids,
         titles=item_ids if item_features is None else titles(item_features, item_ids),
         interactions=Interactions(
-            users=pd.Index(user_ids).get_indexer(row_users).astype(np.int32),
-            items=pd.Index(item_ids).get_indexer(row_items).astype(np.int32),
+            users=pd.Index(user_ids).get_indexer(pd.Index(row_users)).astype(np.int32),
+            items=pd.Index(item_ids).get_indexer(pd.Index(row_items)).astype(np.int32),
             timestamps=_timestamps(rows) if "timestamp" in rows.frame else None,
             ratings=_ratings(rows) if "rating" in rows.frame else None,
         ),

@@ -124,7 +124,7 @@ def test_published_vectors_are_served(embeddings: str, ids: str, tmp_path: Path)
             "a number that is not finite or is too large",
         ),
         ("vectors.npy", np.ones((500,), np.float32), "must hold a two-dimensional array"),
-        ("vectors.npy", np.full((500, 4), np.nan, np.float32), "vectors.npy, row 0"),
+        ("vectors.npy", np.full((500, 4), np.nan, np.float32), "vectors.npy, index 0"),
         ("vectors.npy", np.full((500, 4), "x"), "must hold a two-dimensional array of numbers"),
         ("vectors.npy", "nonsense", "vectors.npy"),
         ("queries.npy", np.ones((5, 3), np.float32), "queries have 3 dimensions, but vectors"),
