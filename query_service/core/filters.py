@@ -1,4 +1,4 @@
-"""Filters that reject the items which a query must not return. Each filter has one reason.
+"""Filters reject the items that a query must not return, each for one reason.
 
 To add a filter, write a class with the two methods of :class:`ItemFilter` and a
 :data:`FilterFactory` that creates the filter for the queries that need it. Then pass the factory to
@@ -63,13 +63,13 @@ class SeenStore(Protocol):
 
 
 class ListedItems:
-    """Rejects a fixed set of items."""
+    """Rejects a set of items that is in memory."""
 
     def __init__(self, item_ids: Set[bytes]) -> None:
         self.item_ids = item_ids
 
     async def list_rejected(self, limit: int | None) -> Set[bytes]:  # noqa: ARG002
-        """Return all of the items, however many: they are in memory already."""
+        """Return all of the items, whatever the limit, because they are in memory."""
         return self.item_ids
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:  # noqa: ARG002
@@ -93,7 +93,7 @@ class SeenItems:
             OutOfTime: The deadline passed.
             SeenStoreUnavailable: The store cannot be read.
         """
-        return await self._in_time(self._store.seen(self._user_id, limit))
+        return await self._before_deadline(self._store.seen(self._user_id, limit))
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
         """Look up candidates in the user's seen items.
@@ -102,9 +102,9 @@ class SeenItems:
             OutOfTime: The deadline passed.
             SeenStoreUnavailable: The store cannot be read.
         """
-        return await self._in_time(self._store.seen_among(self._user_id, candidates))
+        return await self._before_deadline(self._store.seen_among(self._user_id, candidates))
 
-    async def _in_time(self, read: Awaitable[T]) -> T:
+    async def _before_deadline(self, read: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout_at(self._deadline):
                 return await read
@@ -113,24 +113,24 @@ class SeenItems:
 
 
 def requested_exclusions(query: Query, _deadline: float) -> ItemFilter | None:
-    """Reject the items that the request excludes by id."""
+    """Return a filter that rejects the items that the request excludes by id."""
     return ListedItems(query.excluded) if query.excluded else None
 
 
 def query_item(query: Query, _deadline: float) -> ItemFilter | None:
-    """Reject the query item itself in a query for similar items."""
+    """Return a filter that rejects the query item itself in a query for similar items."""
     return ListedItems({query.id.encode()}) if query.kind is QueryKind.ITEM else None
 
 
 def recent_items(query: Query, _deadline: float) -> ItemFilter | None:
-    """Reject recent items if seen items are excluded, because the store may not have them yet."""
+    """Return a filter that rejects recent items as seen. The store may not have them yet."""
     if query.exclude_seen_by is None or not query.recent:
         return None
     return ListedItems({item_id.encode() for item_id in query.recent})
 
 
 def seen_items(store: SeenStore) -> FilterFactory:
-    """Return a factory of filters that reject seen items."""
+    """Return the factory of filters that reject the seen items in a store."""
 
     def make(query: Query, deadline: float) -> ItemFilter | None:
         user_id = query.exclude_seen_by
@@ -148,40 +148,40 @@ class Eligibility:
     """Combines the filters of one query.
 
     Attributes:
-        listed: The ids of all items that are known to be rejected.
-        unlisted: The filters whose rejected items are not in ``listed``.
+        listed_ids: The ids of all items that the filters have listed as rejected.
+        unlisted_filters: The filters that have not listed what they reject.
     """
 
-    __slots__ = ("listed", "unlisted")
+    __slots__ = ("listed_ids", "unlisted_filters")
 
     def __init__(self, query: Query, deadline: float, factories: Sequence[FilterFactory]) -> None:
-        self.listed: Set[bytes] = _NO_ITEMS
-        self.unlisted: list[ItemFilter] = []
+        self.listed_ids: Set[bytes] = _NO_ITEMS
+        self.unlisted_filters: list[ItemFilter] = []
         for make in factories:
             item_filter = make(query, deadline)
             if isinstance(item_filter, ListedItems):
-                # Most queries have only such filters, and then never have to await one.
+                # Most queries have only filters of this kind, so that they never await one.
                 self._add(item_filter.item_ids)
             elif item_filter is not None:
-                self.unlisted.append(item_filter)
+                self.unlisted_filters.append(item_filter)
 
     async def list_rejected(self, limit: int | None = None) -> None:
-        """List the rejected items of each unlisted filter, unless there are more than ``limit``."""
+        """Ask each unlisted filter to list what it rejects, unless that is more than ``limit``."""
         unlisted: list[ItemFilter] = []
-        for item_filter in self.unlisted:
+        for item_filter in self.unlisted_filters:
             item_ids = await item_filter.list_rejected(limit)
             if item_ids is None:
                 unlisted.append(item_filter)
             else:
                 self._add(item_ids)
-        self.unlisted = unlisted
+        self.unlisted_filters = unlisted
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
-        """Return all listed items, and the candidates that the unlisted filters reject."""
-        rejected = self.listed
-        for item_filter in self.unlisted:
+        """Return all listed ids, and the candidates that the unlisted filters reject."""
+        rejected = self.listed_ids
+        for item_filter in self.unlisted_filters:
             rejected = rejected | await item_filter.find_rejected(candidates)
         return rejected
 
     def _add(self, item_ids: Set[bytes]) -> None:
-        self.listed = self.listed | item_ids if self.listed else item_ids
+        self.listed_ids = self.listed_ids | item_ids if self.listed_ids else item_ids

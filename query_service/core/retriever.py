@@ -6,7 +6,7 @@ Filtering is exact, because a depth of k plus the number of rejected items is al
 """
 
 from collections.abc import Callable, Sequence, Set
-from itertools import compress, count
+from itertools import compress
 from typing import Protocol
 
 from query_service.core.filters import MAX_LISTED_ITEMS, Eligibility, FilterFactory
@@ -15,11 +15,11 @@ from query_service.errors import ModelServerUnavailable, UnknownQuery
 from serving_contract import FILLER_ITEM_ID, MAX_K
 
 _FILLER = FILLER_ITEM_ID.encode()
-#: The first fetch asks for twice the wanted candidates and this many more.
+#: The first fetch asks for twice as many candidates as the query wants, plus this many.
 _FIRST_MARGIN = 100
-#: The second fetch asks for at least this many candidates, unless fewer are certain to be enough.
+#: The second fetch asks for at least this many candidates, unless fewer are certainly enough.
 _SECOND_DEPTH = 8_192
-#: Each fetch after the first is this many times as deep as the one before it.
+#: Each further fetch asks for this many times as many candidates as the one before it.
 _DEPTH_FACTOR = 4
 
 
@@ -34,18 +34,6 @@ class Model(Protocol):
         Raises:
             RetrievalError: The model does not return a ranking.
         """
-
-
-class FixedRanking:
-    """A :class:`Model` that has the same ranking for every query."""
-
-    def __init__(self, ranking: RankedItems) -> None:
-        self._ranking = ranking
-
-    async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:  # noqa: ARG002
-        """Return the first ``depth`` items of the ranking."""
-        item_ids, scores = self._ranking.item_ids[:depth], self._ranking.scores[:depth]
-        return self._ranking._replace(item_ids=item_ids, scores=scores)
 
 
 class Retriever:
@@ -83,54 +71,41 @@ class Retriever:
             RetrievalError: The query cannot be answered; see :mod:`query_service.errors`.
         """
         eligibility = Eligibility(query, deadline, self._filters)
-        if eligibility.unlisted:
+        if eligibility.unlisted_filters:
             await eligibility.list_rejected(MAX_LISTED_ITEMS)
         try:
-            return await self._best_eligible(self._model, query, eligibility, deadline)
+            return await self._fetch_eligible(query, eligibility, deadline)
         except ModelServerUnavailable:
             popular = self._popular_items()
             if popular is None:
                 raise
-        # List everything: a user who has seen a lot has probably seen most of the popular items.
-        await eligibility.list_rejected()
-        candidates = await self._best_eligible(
-            FixedRanking(popular), query, eligibility, deadline, answer_unknown=True
-        )
-        return candidates._replace(fetches=1, fallback=True)
+        return await _eligible_popular_items(popular, query.max_candidates, eligibility)
 
-    async def _best_eligible(
-        self,
-        model: Model,
-        query: Query,
-        eligibility: Eligibility,
-        deadline: float,
-        *,
-        answer_unknown: bool = False,
+    async def _fetch_eligible(
+        self, query: Query, eligibility: Eligibility, deadline: float
     ) -> Candidates:
-        """Fetch from ``model``, at increasing depths, until enough candidates pass the filters.
-
-        If ``answer_unknown`` is set, queries that the model does not know are answered, too.
-        """
+        """Fetch from the model, at increasing depths, until enough candidates pass the filters."""
         k = query.max_candidates
         max_depth = _sufficient_depth(k, eligibility)
         depth = min(max_depth, 2 * k + _FIRST_MARGIN)
-        for fetches in count(1):
-            ranking = await model.fetch(query, depth, deadline)
-            if not ranking.known and not answer_unknown:
+        fetches = 0
+        while True:
+            fetches += 1
+            ranking = await self._model.fetch(query, depth, deadline)
+            if not ranking.known:
                 self._refuse_unknown(query)
-            rejected = eligibility.listed
-            if eligibility.unlisted:
+            rejected = eligibility.listed_ids
+            if eligibility.unlisted_filters:
                 rejected = await eligibility.find_rejected(ranking.item_ids)
-            item_ids, scores = _best_accepted(ranking, rejected, k)
-            if len(item_ids) == k or depth == max_depth or _holds_all_items(ranking, depth):
+            item_ids, scores = _first_accepted(ranking, rejected, k)
+            if len(item_ids) == k or depth == max_depth or _is_whole_catalogue(ranking, depth):
                 source = Source.MODEL if ranking.known else Source.POPULARITY
-                excluded = len(eligibility.listed)
+                excluded = len(eligibility.listed_ids)
                 return Candidates(item_ids, scores, source, ranking.version, excluded, fetches)
-            if eligibility.unlisted:
+            if eligibility.unlisted_filters:
                 await eligibility.list_rejected()
                 max_depth = _sufficient_depth(k, eligibility)
             depth = min(max_depth, max(depth * _DEPTH_FACTOR, _SECOND_DEPTH))
-        raise AssertionError("a fetch at the maximum depth is always sufficient")
 
     def _refuse_unknown(self, query: Query) -> None:
         """Raise UnknownQuery unless the most popular items may answer a query of this kind."""
@@ -141,17 +116,33 @@ class Retriever:
             raise UnknownQuery(f"the model does not know {kind} {query.id!r}{recent}")
 
 
+async def _eligible_popular_items(
+    popular: RankedItems, k: int, eligibility: Eligibility
+) -> Candidates:
+    """Return the k most popular items that pass the filters, for use without the model."""
+    # List everything: a user who has seen many items has probably seen most of the popular ones.
+    await eligibility.list_rejected()
+    depth = _sufficient_depth(k, eligibility)
+    popular = popular._replace(item_ids=popular.item_ids[:depth], scores=popular.scores[:depth])
+    rejected = await eligibility.find_rejected(popular.item_ids)
+    item_ids, scores = _first_accepted(popular, rejected, k)
+    excluded = len(eligibility.listed_ids)
+    return Candidates(item_ids, scores, Source.POPULARITY, popular.version, excluded, fallback=True)
+
+
 def _sufficient_depth(k: int, eligibility: Eligibility) -> int:
     """Return a depth at which k candidates pass the filters, if the catalogue has that many."""
-    return MAX_K if eligibility.unlisted else min(k + len(eligibility.listed), MAX_K)
+    if eligibility.unlisted_filters:
+        return MAX_K
+    return min(k + len(eligibility.listed_ids), MAX_K)
 
 
-def _holds_all_items(ranking: RankedItems, depth: int) -> bool:
-    """Return True if the ranking contains every item of the catalogue."""
+def _is_whole_catalogue(ranking: RankedItems, depth: int) -> bool:
+    """Return True if the ranking, fetched with ``depth``, contains every item of the catalogue."""
     return len(ranking.item_ids) < depth or _FILLER in ranking.item_ids
 
 
-def _best_accepted(
+def _first_accepted(
     ranking: RankedItems, rejected: Set[bytes], k: int
 ) -> tuple[Sequence[bytes], Sequence[float]]:
     """Return the first k distinct items that are neither rejected nor filler, and their scores."""
@@ -163,8 +154,9 @@ def _best_accepted(
     distinct = set(item_ids)
     if len(distinct) == len(item_ids) and _FILLER not in distinct:
         return item_ids, scores
-    best: dict[bytes, float] = {}
+    # Rankings rarely have filler or duplicates among their best items, so this may be slower.
+    score_by_id: dict[bytes, float] = {}
     for item_id, score in zip(ranking.item_ids, ranking.scores, strict=True):
         if item_id != _FILLER and item_id not in rejected:
-            best.setdefault(item_id, score)
-    return list(best)[:k], list(best.values())[:k]
+            score_by_id.setdefault(item_id, score)
+    return list(score_by_id)[:k], list(score_by_id.values())[:k]

@@ -82,8 +82,8 @@ def test_items_that_two_filters_reject_are_listed_once() -> None:
         deadline = asyncio.get_running_loop().time() + 5
         eligibility = Eligibility(query, deadline, standard_filters(Store()))
         await eligibility.list_rejected(10)
-        assert eligibility.listed == {b"s1", b"s2", b"x1"}
-        assert not eligibility.unlisted
+        assert eligibility.listed_ids == {b"s1", b"s2", b"x1"}
+        assert not eligibility.unlisted_filters
 
     asyncio.run(test())
 
@@ -95,10 +95,10 @@ def test_long_list_is_read_only_without_a_limit() -> None:
         query = _user(exclude_seen_by="heavy", excluded={b"s1", b"x1"})
         eligibility = Eligibility(query, deadline, standard_filters(store))
         await eligibility.list_rejected(10)
-        assert (eligibility.listed, len(eligibility.unlisted)) == ({b"s1", b"x1"}, 1)
+        assert (eligibility.listed_ids, len(eligibility.unlisted_filters)) == ({b"s1", b"x1"}, 1)
         await eligibility.list_rejected()
-        assert eligibility.listed == _SEEN["heavy"] | {b"x1"}
-        assert not eligibility.unlisted
+        assert eligibility.listed_ids == _SEEN["heavy"] | {b"x1"}
+        assert not eligibility.unlisted_filters
         assert store.reads == ["up to 10", "all"]
 
     asyncio.run(test())
