@@ -6,13 +6,13 @@
 
     TrainingConfig(epochs=-1)   # ValueError: epochs must be from 1 to 10000, not -1
 
-Trainer and query service share this module. Standard library only.
+All programs share this module, which uses the standard library only.
 """
 
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 _METADATA_KEY = "setting"
@@ -24,14 +24,13 @@ class Rule:
     """The values that a setting can have, and what it means.
 
     Attributes:
-        help: one or more sentences for people, with the unit.
-        low: the smallest valid number.
-        high: the largest valid number.
-        above: a valid number is larger than this.
-        choices: the only valid strings; empty if any string is valid. A ``Literal`` type needs
-            none: its values are the choices.
-        required: an empty string is invalid.
-        read: makes a value of text; None for the reader of the field's type.
+        help: One or more sentences for people, with the unit.
+        low: The smallest valid number.
+        high: The largest valid number.
+        above: The number that every valid number is larger than.
+        choices: The only valid strings, or () if any string is valid. The choices of a field of a
+            ``Literal`` type are the values of the type.
+        required: True if an empty string is invalid.
     """
 
     help: str
@@ -40,7 +39,6 @@ class Rule:
     above: float = -math.inf
     choices: tuple[str, ...] = ()
     required: bool = False
-    read: Callable[[str], Any] | None = None
 
 
 def setting(default: Any, help: str, **rule: Any) -> Any:  # noqa: A002
@@ -55,15 +53,15 @@ def rule_of(field: "dataclasses.Field[Any]") -> Rule:
 
 
 class Validated:
-    """Base class of frozen dataclasses whose fields are checked when an object is made.
+    """Base class of frozen dataclasses whose fields are checked when an object is created.
 
     Fields may be ``int``, ``float``, ``bool``, ``str``, ``tuple[str, ...]``, a ``Literal`` of
-    strings, or another class. An int becomes a float, and a list a tuple, where the field is
-    one. Numbers have to be finite.
+    strings, or another class. Numbers must be finite. A float field also takes an int, and a tuple
+    field a list, and the value is converted.
 
     Raises:
-        ValueError: a value has the wrong type, is out of range or is not one of the choices.
-            The message names the field, the valid values and the value.
+        ValueError: A value has the wrong type, is out of range or is not one of the choices. The
+            message gives the field, the valid values and the value.
     """
 
     def __post_init__(self) -> None:
@@ -80,21 +78,19 @@ class Validated:
 
     @classmethod
     def display_name(cls, field_name: str) -> str:
-        """Return the name of a field in error messages. Override it to show, say, a flag."""
+        """Return the name of a field for error messages. A subclass may return a flag instead."""
         return field_name
 
 
 def read_text(field: "dataclasses.Field[Any]", text: str) -> Any:
-    """Return the value that a command line or an environment variable gives for a field.
+    """Convert the text from a command line or an environment variable to a field's type.
 
-    A bool is yes, true, 1, no, false or 0; a tuple is separated by commas.
+    A bool is yes, true, 1, no, false or 0. The values of a tuple are separated by commas.
 
     Raises:
-        ValueError: the text is not of the field's type. Ranges are checked by the class.
+        ValueError: The text cannot be converted. The range is not checked here.
     """
     kind: Any = type(field.default)
-    if (read := rule_of(field).read) is not None:
-        return read(text)
     if kind is bool:
         if text.lower() in ("1", "true", "yes", "0", "false", "no"):
             return text.lower() in ("1", "true", "yes")
@@ -108,13 +104,13 @@ def read_text(field: "dataclasses.Field[Any]", text: str) -> Any:
 
 
 def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return ``; did you mean 'epochs'?`` for a misspelt name, and "" if nothing is similar."""
+    """Return ``; did you mean 'epochs'?`` for a misspelt name, or "" if no known one is similar."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {prefix + matches[0]!r}?" if matches else ""
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message shows it: cut off after 200 characters."""
+    """Return the ``repr`` of a value for an error message, cut off after 200 characters."""
     try:
         text = repr(value)
     except ValueError:  # Python refuses to print numbers of more than 4,300 digits.
@@ -126,7 +122,7 @@ _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", 
 
 
 def _checked(value: Any, kind: Any, rule: Rule) -> Any:
-    """Return ``value`` as an object of type ``kind``; ValueError if it breaks the rule."""
+    """Return ``value`` as an object of type ``kind``. Raise ValueError if it breaks the rule."""
     choices = rule.choices
     if get_origin(kind) is Literal:
         kind, choices = str, get_args(kind)
@@ -148,7 +144,7 @@ def _checked(value: Any, kind: Any, rule: Rule) -> Any:
     if kind in (int, float):
         try:
             valid = rule.low <= value <= rule.high and value > rule.above and math.isfinite(value)
-        except OverflowError:  # An int that no float can hold.
+        except OverflowError:  # The int is too large for a float.
             valid = False
         if not valid:
             raise ValueError(f"must be {_range(rule)}, not {shown(value)}")
@@ -156,6 +152,7 @@ def _checked(value: Any, kind: Any, rule: Rule) -> Any:
 
 
 def _either(choices: tuple[str, ...]) -> str:
+    """Return the choices in words, for example ``text, json or none``."""
     *others, last = choices
     return f"{', '.join(others)} or {last}" if others else last
 

@@ -1,8 +1,7 @@
 """The names that trainer, model server and query service share.
 
-Signatures and their tensors, and the files under MODELS_DIR. All of them are part of a published
-contract that other programs rely on, so they may be added to, but not renamed. This module uses
-the standard library only.
+They are the names of signatures, tensors and files under MODELS_DIR. Other programs rely on them,
+so names may be added, but never removed or renamed. This module uses the standard library only.
 
 Signatures (B: batch size, K: the largest ``k`` of the batch, D: dimensions of the embeddings):
 
@@ -23,11 +22,11 @@ signature                      inputs                              outputs
                                int32 [B]
 =============================  ==================================  ==========================
 
-Models that were built from vectors alone have only ``by_vector`` and ``by_item``.
+A model that was built from vectors alone has only ``by_vector`` and ``by_item``.
 
-Results are sorted, best first. A row with fewer than K results ends in item ids ``""`` with the
-score ``-inf``. ``known`` is false if no id of the query is in the vocabulary. Such a row holds the
-most popular items, except for ``by_item``, where it is empty.
+Each row holds the results of one query, best first. A row with fewer than K results is padded with
+the item id ``""`` and the score ``-inf``. ``known`` is false if no id of the query is in the
+vocabulary. Such a row holds the most popular items, except for ``by_item``, where it is empty.
 
 ``history`` lists the items that a user interacted with most recently, the newest last. H may be
 any width, 0 included, and ``""`` is padding. If an item occurs more than once, its last occurrence
@@ -55,16 +54,16 @@ K: Final = "k"
 SCORE: Final = "score"
 KNOWN: Final = "known"
 
-#: Pads rows that have fewer results, or a shorter history, than the widest row of the batch.
+#: Pads rows that have fewer results, or a shorter history, than the longest row of the batch.
 FILLER_ITEM_ID: Final = ""
 
-#: The largest ``k`` that a signature accepts. A larger one is an INVALID_ARGUMENT.
+#: The largest ``k`` that a signature accepts. It answers a larger one with INVALID_ARGUMENT.
 MAX_K: Final = 1_000_000
 
 #: The longest id, in bytes of UTF-8, that trainer and query service accept.
 MAX_ID_BYTES: Final = 256
 
-# Models, as named in models.config and in requests.
+# Names of models in models.config and in requests.
 RETRIEVAL: Final = "retrieval"
 RETRIEVAL_EXACT: Final = "retrieval_exact"
 MODEL_NAMES: Final = (RETRIEVAL, RETRIEVAL_EXACT)
@@ -78,7 +77,7 @@ ITEMS_CSV: Final = "items.csv"
 SEEN_SQLITE: Final = "seen.sqlite"
 
 #: The directory of all versions, and the symbolic link to the version that is served. The other
-#: files under MODELS_DIR are links that lead through it.
+#: entries of MODELS_DIR are links to files in that version, through this link.
 VERSIONS: Final = "versions"
 CURRENT: Final = "current"
 
@@ -86,10 +85,10 @@ CURRENT: Final = "current"
 ASSETS_EXTRA: Final = "assets.extra"
 WARMUP_REQUESTS: Final = "tf_serving_warmup_requests"
 MANIFEST_JSON: Final = "manifest.json"
-#: Entry of manifest.json: hexadecimal SHA-256 of each other file of the model, by relative path.
+#: The entry of manifest.json with the hexadecimal SHA-256 of each other file, by relative path.
 MANIFEST_FILES: Final = "files"
 
-#: Schema of seen.sqlite. Without ROWID, the index of the primary key is the table itself.
+#: The schema of seen.sqlite. WITHOUT ROWID stores the rows in the index of the primary key alone.
 SEEN_SCHEMA: Final = """
 CREATE TABLE seen (
     user_id TEXT NOT NULL,

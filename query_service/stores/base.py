@@ -37,9 +37,9 @@ class Store(SeenStore, Protocol):
         """
 
     async def forget(self, user_id: str) -> list[Erased]:
-        """Erase all items of a user, and return the outcome for each place that held some.
+        """Erase all items of a user, and return the outcome for each file or server.
 
         Raises:
             SeenStoreUnavailable: The store cannot be written.
-            RecordingUnsupported: This kind of store holds nothing.
+            RecordingUnsupported: This kind of store has no items.
         """

@@ -15,7 +15,7 @@ def open_store(name: str) -> "NoSeenStore":
 
 
 class NoSeenStore:
-    """Fails every call, so that no seen items get through."""
+    """Fails every call, so that an answer never contains seen items by mistake."""
 
     async def seen(self, *_: object) -> NoReturn:
         """Raise SeenStoreUnavailable."""

@@ -3,6 +3,7 @@
 Other programs may add to the sets with plain SADD.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -19,18 +20,18 @@ from query_service.stores.redis_pipeline import Command, PipeliningClient
 
 KEY_PREFIX = "shortlist:seen:"
 
-#: The time limit of a call, from waiting for the previous round trip to receiving the answer.
+#: The time limit of a call in seconds. It includes waiting for the previous round trip.
 TIMEOUT_S = 0.5
 _CONNECT_TIMEOUT_S = 0.25
-#: A connection that was idle for this long is tested with a PING before it is used.
+#: A connection that was idle for this many seconds is tested with a PING before it is used.
 _HEALTH_CHECK_S = 10
 
-#: The scripts join the items into one value. redis-py needs 3 us to parse each item of a SMEMBERS
-#: answer, in the event loop that all requests share. The separator does not occur in UTF-8.
-_READ_ALL = "return table.concat(redis.call('SMEMBERS', KEYS[1]), '\\255')"
-_READ_UP_TO = (
-    f"if redis.call('SCARD', KEYS[1]) > tonumber(ARGV[1]) then return false end {_READ_ALL}"
-)
+#: The scripts return all items as one value, because redis-py needs 3 us to parse each item of a
+#: list, in the event loop that all requests share. The separator does not occur in UTF-8.
+_READ_UP_TO = """
+if redis.call('SCARD', KEYS[1]) > tonumber(ARGV[1]) then return false end
+return table.concat(redis.call('SMEMBERS', KEYS[1]), '\\255')
+"""
 _READ_AMONG = """
 local found = {}
 for _, item in ipairs(ARGV) do
@@ -58,8 +59,8 @@ class RedisSeenStore:
             ValueError: The URL is not valid, or has an option that redis-py does not know.
         """
         pool = _pool(url)
-        # redis-py would start a task for every command to enforce its timeout; the pipelining
-        # client needs one timer for a whole round trip.
+        # Switch off redis-py's timeout, which starts a task for every command. The pipelining
+        # client needs only one timer for a whole round trip.
         timeout_s: float = pool.connection_kwargs["socket_timeout"]
         pool.connection_kwargs["socket_timeout"] = None
         self._client = PipeliningClient(Redis.from_pool(pool), timeout_s)
@@ -70,9 +71,7 @@ class RedisSeenStore:
         Raises:
             SeenStoreUnavailable: Redis is unavailable, slow, or answers with an error.
         """
-        if limit is None:
-            return _split(await self._eval(_READ_ALL, user_id))
-        joined = await self._eval(_READ_UP_TO, user_id, limit)
+        joined = await self._eval(_READ_UP_TO, user_id, sys.maxsize if limit is None else limit)
         return None if joined is None else _split(joined)
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
@@ -85,28 +84,31 @@ class RedisSeenStore:
         for user_id, item_id in pairs:
             items[user_id].append(item_id)
         commands = [("SADD", _key(user_id), *item_ids) for user_id, item_ids in items.items()]
-        return sum(await self._call("recorded", commands))
+        return sum(await self._call(commands, "seen items cannot be recorded"))
 
     async def forget(self, user_id: str) -> list[Erased]:
         """Erase all items of a user. Raises like :meth:`seen`."""
         key = _key(user_id)
-        items, _ = await self._call("erased", [("SCARD", key), ("UNLINK", key)])
-        return [Erased("Redis", items)]
+        commands: list[Command] = [("SCARD", key), ("UNLINK", key)]
+        count, _ = await self._call(commands, "seen items cannot be erased")
+        return [Erased("Redis", count)]
 
     async def close(self) -> None:
         """Close the connection."""
         await self._client.close()
 
     async def _eval(self, script: str, user_id: str, *values: bytes | int) -> Any:
-        [joined] = await self._call("read", [("EVAL", script, 1, _key(user_id), *values)])
-        return joined
+        """Return the value of a script that reads a user's set."""
+        command: Command = ("EVAL", script, 1, _key(user_id), *values)
+        [value] = await self._call([command], "seen items cannot be read")
+        return value
 
-    async def _call(self, verb: str, commands: Sequence[Command]) -> list[Any]:
-        """Send commands. The error message says that seen items cannot be ``verb``."""
+    async def _call(self, commands: Sequence[Command], failure: str) -> list[Any]:
+        """Return the answers to commands. Error messages begin with ``failure``."""
         try:
             return await self._client.call(commands)
         except SeenStoreUnavailable as error:
-            raise SeenStoreUnavailable(f"seen items cannot be {verb}: {error}") from error
+            raise SeenStoreUnavailable(f"{failure}: {error}") from error
 
 
 def _split(joined: bytes) -> frozenset[bytes]:
@@ -116,7 +118,7 @@ def _split(joined: bytes) -> frozenset[bytes]:
 def _pool(url: str) -> ConnectionPool:
     try:
         path = urlsplit(url).path.removeprefix("/")
-        # redis-py would silently use database 0.
+        # Without this check, redis-py would silently use database 0.
         if path and not path.isdecimal():
             raise ValueError(_INVALID_URL)
         pool = ConnectionPool.from_url(
@@ -124,14 +126,14 @@ def _pool(url: str) -> ConnectionPool:
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
             health_check_interval=_HEALTH_CHECK_S,
-            # A connection may break between two commands.
+            # Retry once, because a connection may break between two commands.
             retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
             protocol=2,
         )
         pool.connection_kwargs["decode_responses"] = False
-        # redis-py checks options only when it makes a connection.
+        # Make a connection, which checks the options. It is not opened.
         pool.connection_class(**pool.connection_kwargs)
-    # The original messages may contain a part of the password.
+    # Hide the original messages, because they may contain a part of the password.
     except (TypeError, ValueError, exceptions.RedisError):
         raise ValueError(_INVALID_URL) from None
     return pool

@@ -19,7 +19,7 @@ from query_service.errors import SeenStoreUnavailable
 logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL_S = 0.25
-#: No further call joins a round trip that has this many commands.
+#: A round trip takes no further call once it has this many commands.
 _MAX_COMMANDS = 64
 
 #: The name of a command, followed by its arguments.
@@ -32,7 +32,7 @@ class _Call(NamedTuple):
 
 
 class PipeliningClient:
-    """Sends commands. They must be idempotent, because a command may be sent twice."""
+    """Sends idempotent commands to Redis. A command may be sent twice."""
 
     def __init__(self, redis: Redis, timeout_s: float) -> None:
         """Limit each call to ``timeout_s`` seconds, including the time to connect."""
@@ -40,7 +40,7 @@ class PipeliningClient:
         self._timeout_s = timeout_s
         self._waiting: deque[_Call] = deque()
         self._task: asyncio.Task[None] | None = None
-        #: Why Redis is unavailable; None while it is available.
+        #: The reason why Redis is unavailable, or None while it is available.
         self._failure: str | None = None
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
@@ -75,7 +75,7 @@ class PipeliningClient:
         await self._redis.aclose()
 
     async def _run(self) -> None:
-        """Make round trips until no calls are waiting."""
+        """Make round trips until no call is waiting."""
         batch: list[_Call] = []
         try:
             while self._waiting:
@@ -89,11 +89,11 @@ class PipeliningClient:
             self._waiting.clear()
 
     def _next_batch(self) -> list[_Call]:
+        """Remove calls from the queue, and return those whose callers still wait."""
         batch: list[_Call] = []
         count = 0
         while self._waiting and count < _MAX_COMMANDS:
             call = self._waiting.popleft()
-            # The caller may have been cancelled or timed out.
             if not call.answers.done():
                 batch.append(call)
                 count += len(call.commands)
@@ -120,7 +120,7 @@ class PipeliningClient:
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        # A raised error would contain the command and its ids, so errors are returned as answers.
+        # Return errors as answers. A raised error would contain the command and its ids.
         return list(await pipeline.execute(raise_on_error=False))
 
     async def _wait_until_available(self) -> None:

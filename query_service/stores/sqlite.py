@@ -21,10 +21,10 @@ from query_service.stores.base import Erased, Pair
 from serving_contract import SEEN_QUERY, SEEN_SCHEMA
 
 _READ_TIMEOUT_S = 0.5
-#: Longer than the transactions of other processes, which take milliseconds.
+#: This is longer than the transactions of other processes, which take milliseconds.
 _WRITE_TIMEOUT_S = 5.0
-#: Joins all items into one value, or NULL if there are none. This takes a third of the time of
-#: returning them as rows. The separator is a byte that does not occur in UTF-8.
+#: Joins all items into one value, or NULL if there are none, because returning rows takes three
+#: times as long. The separator is a byte that does not occur in UTF-8.
 _JOINED = "SELECT group_concat(item_id, CAST(x'FF' AS TEXT))"
 _SEPARATOR = b"\xff"
 _READ_UP_TO = f"{_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
@@ -54,11 +54,11 @@ class SqliteSeenStore:
     """Reads both files in one thread, and writes the file of recorded items in another."""
 
     def __init__(self, path: Path, recorded: Path | None = None) -> None:
-        """Use the trainer's file ``path``; record in ``recorded``, or ``<path>-recorded``."""
+        """Read the trainer's file ``path``, and record in ``recorded`` or ``<path>-recorded``."""
         recorded = recorded or path.with_name(f"{path.name}-recorded")
         self._path = path
         self._published = _File(path, "ro", _READ_TIMEOUT_S)
-        # Even to read a file in WAL mode, SQLite has to write files next to it.
+        # The mode allows writing, because SQLite writes files next to a WAL file to read it.
         self._recorded = _File(recorded, "rw", _READ_TIMEOUT_S)
         self._recording = _Recording(recorded, "rw", _WRITE_TIMEOUT_S)
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="seen-store")
@@ -90,7 +90,9 @@ class SqliteSeenStore:
         Raises:
             SeenStoreUnavailable: The file cannot be written.
         """
-        return await _run(self._writing, "recorded", lambda: self._recording.add(pairs))
+        return await _run(
+            self._writing, lambda: self._recording.add(pairs), "seen items cannot be recorded"
+        )
 
     async def forget(self, user_id: str) -> list[Erased]:
         """Erase a user from both files. A copy without the user replaces the trainer's file."""
@@ -101,7 +103,7 @@ class SqliteSeenStore:
                 _erase_from(self._path, lambda: _replace_without(self._path, user_id)),
             ]
 
-        return await _run(self._writing, "erased", erase_from_both)
+        return await _run(self._writing, erase_from_both, "seen items cannot be erased")
 
     async def close(self) -> None:
         """Close the files and end the threads."""
@@ -122,7 +124,7 @@ class SqliteSeenStore:
                 return published
             return published | recorded if recorded else published
 
-        return await _run(self._reading, "read", read)
+        return await _run(self._reading, read, "seen items cannot be read")
 
     def _close_readers(self) -> None:
         self._published.close()
@@ -137,20 +139,20 @@ class _File:
         self._name = str(path)  # os.stat is faster with a string than with a Path.
         self._mode, self._timeout_s = mode, timeout_s
         self._connection: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None  # device and inode
+        self._device_and_inode: tuple[int, int] | None = None
 
     def open(self) -> sqlite3.Connection:
         """Return the connection. Raises OSError and sqlite3.Error."""
         stat = os.stat(self._name)  # noqa: PTH116
         current = (stat.st_dev, stat.st_ino)
-        if self._connection is None or self._opened != current:
+        if self._connection is None or self._device_and_inode != current:
             self.close()
             uri = f"{self.path.resolve().as_uri()}?mode={self._mode}"
             self._connection = sqlite3.connect(uri, uri=True, timeout=self._timeout_s)
             self._connection.text_factory = bytes
             # A commit returns only after the data is on disk.
             self._connection.execute("PRAGMA synchronous = FULL")
-            self._opened = current
+            self._device_and_inode = current
         return self._connection
 
     def read(self, statement: str, values: Sequence[str | int]) -> frozenset[bytes]:
@@ -192,15 +194,16 @@ class _Recording(_File):
         return erased
 
 
-async def _run(thread: ThreadPoolExecutor, verb: str, function: Callable[[], T]) -> T:
-    """Run a function in a thread. The error message says that seen items cannot be ``verb``."""
+async def _run(thread: ThreadPoolExecutor, function: Callable[[], T], failure: str) -> T:
+    """Return what a function returns in a thread. Error messages begin with ``failure``."""
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, function)
     except (OSError, sqlite3.Error) as error:
-        raise SeenStoreUnavailable(f"seen items cannot be {verb}: {error}") from error
+        raise SeenStoreUnavailable(f"{failure}: {error}") from error
 
 
 def _erase_from(path: Path, erase_items: Callable[[], int]) -> Erased:
+    """Return the outcome of a function that erases items from a file and counts them."""
     try:
         return Erased(str(path), erase_items())
     except (OSError, sqlite3.Error) as error:

@@ -117,25 +117,25 @@ def test_forbidden_status_is_a_failure() -> None:
     assert not Tally(alive=False).clean
 
 
-_best_accepted = retriever._best_accepted
+_first_accepted = retriever._first_accepted
 
 
 def _reject_nothing(ranking: RankedItems, _: object, k: int) -> Any:
-    return _best_accepted(ranking, frozenset(), k)
+    return _first_accepted(ranking, frozenset(), k)
 
 
 @pytest.mark.parametrize(
     ("violation", "name", "broken"),
     [
-        ("an excluded item", "_best_accepted", _reject_nothing),
-        ("the query item", "_best_accepted", _reject_nothing),
-        ("a seen item", "_best_accepted", _reject_nothing),
+        ("an excluded item", "_first_accepted", _reject_nothing),
+        ("the query item", "_first_accepted", _reject_nothing),
+        ("a seen item", "_first_accepted", _reject_nothing),
         (
             "more than max_candidates",
-            "_best_accepted",
-            lambda row, excluded, _: _best_accepted(row, excluded, 200),
+            "_first_accepted",
+            lambda row, excluded, _: _first_accepted(row, excluded, 200),
         ),
-        ("a duplicate", "_best_accepted", lambda row, _, k: (row.item_ids[:k], row.scores[:k])),
+        ("a duplicate", "_first_accepted", lambda row, _, k: (row.item_ids[:k], row.scores[:k])),
         ("an empty item id", "_FILLER", b"?"),
     ],
 )
