@@ -1,8 +1,9 @@
 """h2load, the load generator of nghttp2: run it and read what it measured.
 
-It takes a tenth of the processor time of a client in Python. To h2load every HTTP 200 is a success,
-while the status of a gRPC call is in its trailers. But it counts the bytes of DATA frames, and a
-call that fails has none: from the size of one good answer follows the number of good answers.
+h2load takes a tenth of the processor time of a client in Python. It counts every HTTP status 200 as
+a success, although the trailers of a gRPC call may report a failure. The number of good answers can
+be computed from the bytes of all DATA frames, because a failed call has none: it is the number of
+bytes divided by the size of one good answer.
 """
 
 import re
@@ -28,12 +29,15 @@ _TRAFFIC = re.compile(r"traffic: .* \((\d+)\) data$", re.MULTILINE)
 
 
 class H2loadError(Exception):
-    """h2load failed; the end of its output."""
+    """h2load failed; the message has the end of its output."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A POST of ``body`` to ``path``: a gRPC call over HTTP/2, or JSON over HTTP/1.1."""
+    """A POST of ``body`` to ``path``: a gRPC call over HTTP/2, or JSON over HTTP/1.1.
+
+    ``deadline_s`` is the deadline of a gRPC call.
+    """
 
     path: str
     body: bytes
@@ -41,7 +45,7 @@ class Request:
     deadline_s: float | None = None
 
     def on_the_wire(self) -> bytes:
-        """Return the body; that of a gRPC call with its prefix."""
+        """Return the body as it is sent: that of a gRPC call begins with a prefix."""
         return self.body if self.http1 else b"\0" + len(self.body).to_bytes(4, "big") + self.body
 
     def options(self) -> list[str]:
@@ -93,7 +97,7 @@ class Measurement:
 
 
 class H2load:
-    """One h2load process per job, all started at once; those left are killed after the block.
+    """Runs one h2load process per job, all at once; at the end of the block they are killed.
 
     Attributes:
         processes: the processes, for measuring what they use.
@@ -114,7 +118,7 @@ class H2load:
         self._stack.close()
 
     def finish(self) -> list[Measurement]:
-        """Wait for the end of all processes.
+        """Wait until all processes have ended; return what each has measured.
 
         Raises:
             H2loadError: a process does not end, or did not measure anything.

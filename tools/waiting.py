@@ -1,4 +1,4 @@
-"""Waiting for something that happens in another thread or process."""
+"""Wait for something that happens in another thread or process."""
 
 import time
 from collections.abc import Callable
@@ -11,9 +11,13 @@ def until(
     *,
     interval_s: float = 0.02,
 ) -> float:
-    """Check a condition again and again until it is true; return the seconds that this took.
+    """Wait until a condition is true; return the seconds that this took.
 
-    ``what`` describes the condition in the error.
+    Args:
+        condition: called again and again.
+        timeout_s: how long to wait at most.
+        what: describes the condition in the error.
+        interval_s: the time between two calls.
 
     Raises:
         TimeoutError: the condition is still false after ``timeout_s``.

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import reporting
 from benchmarks.chaos import report
 from benchmarks.chaos.checks import ScenarioError
-from benchmarks.chaos.environment import Durations, Environment
+from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.scenarios import SCENARIOS
 from benchmarks.service.catalogue import ensure_model
 from tools.processes import ROOT, ProcessError
@@ -73,9 +73,9 @@ def main() -> int:
         work=work,
         rate=arguments.rate,
         fuzzed=arguments.fuzzed,
-        durations=Durations(
-            arguments.calm_s, overload_s=arguments.overload_s, soak_s=arguments.soak_s
-        ),
+        steady_s=arguments.calm_s,
+        overload_s=arguments.overload_s,
+        soak_s=arguments.soak_s,
     )
     # The options that figures depend on.
     names = ("rate", "calm_s", "overload_s", "soak_s", "fuzzed")

@@ -54,11 +54,11 @@ def certificates(env: Environment) -> Iterator[Check]:
         "a self-signed certificate": (ours, (other.private_key_pem.bytes(), theirs)),
         "a certificate of another authority": (ours, _pair(other.issue_cert(_NAME))),
         "a certificate, but no trust in the server's authority": (theirs, valid),
-        # Shows that the service still answers, so that it refused the others for their certificate.
+        # If the service still answers, it refused the others because of their certificates.
         "a valid certificate, after all of those": (ours, valid),
     }
     with env.servers("certificates", *flags) as (_, service):
-        body = for_users(env.catalogue)[0].data
+        body = for_users(env.known)[0].data
         port = service.address.rpartition(":")[2]
         for name, (roots, own) in callers.items():
             credentials = grpc.ssl_channel_credentials(roots, *own)
@@ -85,7 +85,7 @@ def tokens(env: Environment) -> Iterator[Check]:
         env.servers("tokens", "--tokens", str(file)) as (_, service),
         grpc.insecure_channel(service.address) as channel,
     ):
-        body = for_users(env.catalogue)[0].data
+        body = for_users(env.known)[0].data
         for name, token, expected in (
             ("a valid token", kept, OK),
             ("no token", "", UNAUTHENTICATED),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 from benchmarks import serving
 from benchmarks.chaos.checks import Check, at_most, require
-from benchmarks.chaos.load import Load
-from benchmarks.chaos.requests import CandidateCheck, Catalogue, Request, for_users
+from benchmarks.chaos.load import SteadyLoad
+from benchmarks.chaos.requests import CandidateCheck, KnownIds, Request, for_users
 from benchmarks.reporting import percentile
 from tools.processes import Server
 
@@ -19,27 +19,8 @@ _SEND_DELAY_MS = 50
 
 
 @dataclass(frozen=True)
-class Durations:
-    """Durations in seconds.
-
-    Attributes:
-        steady_s: load before the failure, and after the recovery.
-        down_s: from a kill until the server is started again.
-        paused_s: pause of a process.
-        overload_s: one round of overload.
-        soak_s: mixed load.
-    """
-
-    steady_s: float = 5.0
-    down_s: float = 5.0
-    paused_s: float = 3.0
-    overload_s: float = 30.0
-    soak_s: float = 600.0
-
-
-@dataclass(frozen=True)
 class Environment:
-    """The environment in which scenarios run.
+    """The model, servers and load of all scenarios, and the settings of a run.
 
     Attributes:
         models_dir: a published model.
@@ -49,9 +30,14 @@ class Environment:
         fuzzed: number of fuzzed requests.
         publishes: number of versions that are published.
         nice: nice value of a model server that is started again under load. Its start takes whole
-            cores for some seconds. On a machine of its own it would have them; here it gets what
-            load and service leave.
+            cores for some seconds, which it would have on a machine of its own. Here it gets those
+            that load and service leave.
         patience: factor for bounds of time. It is above 1 in tests, which run on busy machines.
+        steady_s: seconds of load before a failure, and after the recovery.
+        down_s: seconds from a kill until the server is started again.
+        paused_s: seconds for which a process is paused.
+        overload_s: seconds of one round of overload.
+        soak_s: seconds of mixed load.
     """
 
     models_dir: Path
@@ -62,12 +48,16 @@ class Environment:
     publishes: int = 30
     nice: int = 10
     patience: float = 1.0
-    durations: Durations = field(default_factory=Durations)
+    steady_s: float = 5.0
+    down_s: float = 5.0
+    paused_s: float = 3.0
+    overload_s: float = 30.0
+    soak_s: float = 600.0
 
     @cached_property
-    def catalogue(self) -> Catalogue:
+    def known(self) -> KnownIds:
         """Users and items of the model."""
-        return Catalogue(self.models_dir)
+        return KnownIds(self.models_dir)
 
     def model_server(self, name: str, *options: str, models_dir: Path | None = None) -> Server:
         """Start a model server."""
@@ -91,7 +81,7 @@ class Environment:
     @contextmanager
     def running(
         self, name: str, *options: str, requests: Iterable[Request] | None = None
-    ) -> Iterator[tuple[Server, Server, Load]]:
+    ) -> Iterator[tuple[Server, Server, SteadyLoad]]:
         """Run a model server, a query service and the steady load on it."""
         with (
             self.servers(name, *options) as (models, service),
@@ -105,11 +95,11 @@ class Environment:
         requests: Iterable[Request] | None = None,
         rate: float | None = None,
         check: CandidateCheck | None = None,
-    ) -> Load:
+    ) -> SteadyLoad:
         """Return the steady load on ``services``, which starts with its block."""
-        return Load(
+        return SteadyLoad(
             [one.address for one in services],
-            for_users(self.catalogue) if requests is None else requests,
+            for_users(self.known) if requests is None else requests,
             rate=rate or self.rate,
             deadline_s=self.deadline_s,
             check=check,

@@ -12,10 +12,10 @@ _MAX_GROWTH_MIB = 64
 
 def fuzz(env: Environment) -> Iterator[Check]:
     """Fuzzed requests, as python -m tests.fuzz service sends them."""
-    store = ("--seen-store", f"sqlite:{env.catalogue.seen_store}")
+    store = ("--seen-store", f"sqlite:{env.known.seen_store}")
     with env.servers("fuzz", *store) as (models, service):
         before_mib = sum(memory_mib(service.process))
-        tally = attack(service.address, env.fuzzed, seed=1, seen=env.catalogue.seen)
+        tally = attack(service.address, env.fuzzed, seed=1, seen=env.known.seen)
         running = models.running and service.running
         growth_mib = sum(memory_mib(service.process)) - before_mib if running else 0.0
         tracebacks = service.output().count("Traceback")

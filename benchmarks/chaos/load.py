@@ -28,7 +28,7 @@ _ROUND_ROBIN = (
 )
 
 
-class Load:
+class SteadyLoad:
     """Sends requests from the beginning of the block until :meth:`finish` or the block's end.
 
     Attributes:

@@ -31,7 +31,7 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 from tools.processes import Server
 from tools.redis_server import RedisServer
 
-#: A refusal has to be quick, because its caller has something better to do than to wait.
+#: A refusal has to be quick, so that its caller can do something else.
 _REFUSED_WITHIN_MS = 100
 _RECOVERED_WITHIN_S = 2
 #: The time that gRPC may take to end a call past its deadline on a busy machine.
@@ -56,7 +56,7 @@ class _Outage:
     back: float
 
     def count(self, what: str, affected: pd.DataFrame, during: pd.DataFrame) -> Check:
-        """Check that the outage showed, beside the number of requests due during it."""
+        """Check that requests were affected; report how many were due during the outage."""
         due = int((during.due < self.back).sum())
         text = f"{len(affected):,}; {due:,} were due during the outage"
         return Check(what, text, "some", not affected.empty)
@@ -69,14 +69,14 @@ class _Outage:
 
 def _interrupt(env: Environment, server: Server, *, pause: bool = False) -> _Outage:
     """Kill or pause a server under load, let it come back, and let the load go on."""
-    time.sleep(env.durations.steady_s)
+    time.sleep(env.steady_s)
     begun = time.perf_counter()
     (server.pause if pause else server.kill)()
     ended = time.perf_counter()
-    time.sleep(env.durations.paused_s if pause else env.durations.down_s)
+    time.sleep(env.paused_s if pause else env.down_s)
     (server.resume if pause else server.start)()
     back = time.perf_counter()
-    time.sleep(_RECOVERED_WITHIN_S + env.durations.steady_s)
+    time.sleep(_RECOVERED_WITHIN_S + env.steady_s)
     return _Outage(begun, ended, back)
 
 
@@ -175,8 +175,8 @@ def redis_outages(env: Environment) -> Iterator[Check]:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     with RedisServer(directory) as redis:
-        _fill(redis.port, env.catalogue.seen)
-        requests = half_excluding_seen(env.catalogue)
+        _fill(redis.port, env.known.seen)
+        requests = half_excluding_seen(env.known)
         store = ("--seen-store", redis.url)
         with env.running("redis", *store, requests=requests) as (_, _, load):
             killed = _interrupt(env, redis)

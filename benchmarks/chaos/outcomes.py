@@ -1,4 +1,4 @@
-"""The outcomes of requests, a table with a row for each: selections, latencies, and a summary."""
+"""The outcomes of requests as a table with a row for each, and what can be selected from it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -43,7 +43,8 @@ class Outcome(NamedTuple):
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """Return a table of outcomes by due time, with the additional column ``latency_ms``.
 
-    Sending never waits, so that latencies from the time of sending hide no queue.
+    Latency counts from the time of sending. Sending never waits for answers, so that this hides
+    no queue.
     """
     rows = pd.DataFrame(outcomes, columns=list(Outcome._fields)).sort_values("due")
     rows["latency_ms"] = 1e3 * (rows.ended - rows.sent)

@@ -1,8 +1,8 @@
-"""Twice the load that can be answered: the answers within their deadline must hardly get fewer.
+"""Twice the load that can be answered: hardly fewer answers may arrive within their deadline.
 
-h2load makes the load. Each of its processes sends one and the same request, whose answer has one
-size, so that the bytes of all answers are the number of OK answers, exactly. Requests that took
-longer than the deadline do not count, whatever their status.
+h2load makes the load. Each of its processes repeats one request, whose answers all have the same
+size, so that the bytes of all answers give the number of OK answers. Requests that took longer
+than the deadline do not count, whatever their status.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from tools.h2load import GRPC_PREFIX_BYTES, Closed, H2load, H2loadError, Request
 from tools.usage import MemoryLog, memory_mib
 
 _GOODPUT_PERCENT = 90
-#: What h2load has to send at least, of the highest rate; it is told to send 200 %.
+#: The least that h2load has to send, of the highest rate; it is told to send 200 %.
 _SENT_PERCENT = 170
 #: The query service keeps a second's worth of requests, even if it refuses them in the end.
 _MAX_GROWTH_MIB = 128
@@ -38,10 +38,10 @@ def overload(env: Environment) -> Iterator[Check]:
     if not h2load.installed():
         raise ScenarioError(h2load.INSTALL_HINT)
     with env.servers("overload") as (_, service):
-        bodies = without_exclusions(env.catalogue, _PROCESSES)
+        bodies = without_exclusions(env.known, _PROCESSES)
         load = _Load(service.address, bodies, env.deadline_s)
         load.closed(_CONCURRENCIES[0], 3)  # warms up
-        seconds = max(2.0, env.durations.overload_s / 3)
+        seconds = max(2.0, env.overload_s / 3)
         rounds = {one: load.closed(one, seconds) for one in _CONCURRENCIES}
         concurrency = max(rounds, key=lambda one: rounds[one].good_per_s)
         first = top = rounds[concurrency]
@@ -51,7 +51,7 @@ def overload(env: Environment) -> Iterator[Check]:
         with MemoryLog(0.2, service=service.process) as memory:
             # The speed of a machine drifts, so the highest rate is measured before and after.
             for _ in range(_ROUNDS):
-                flooded = load.open(2 * top.good_per_s, env.durations.overload_s)
+                flooded = load.open(2 * top.good_per_s, env.overload_s)
                 after = load.closed(concurrency, seconds)
                 percent = 100 / mean([top.good_per_s, after.good_per_s])
                 goodput.append(flooded.good_per_s * percent)
@@ -75,7 +75,7 @@ def overload(env: Environment) -> Iterator[Check]:
     growth_mib, early_mib = (max(one) - before_mib for one in (samples, samples[:half]))
     what = f"memory growth of the query service, from {before_mib:.0f} MiB"
     yield at_most(what, growth_mib, _MAX_GROWTH_MIB, "MiB")
-    # What is not bounded grows twice as much in twice the time.
+    # Without a bound, memory would grow twice as much in twice the time.
     late_percent = 100 * (max(samples[half:]) - before_mib) / max(1.0, early_mib)
     what = "memory growth in the second half, of that in the first half"
     yield at_most(what, late_percent, _MAX_LATE_GROWTH_PERCENT, "%")

@@ -25,14 +25,15 @@ _ITEMS = 5_000
 #: Users with more seen items are left out, because their requests cost more than usual.
 _MAX_SEEN = 1_000
 
-#: Returns what is wrong with an item in an answer of a model version, or an empty text.
+#: Takes a model version and an item id of its answer; returns what is wrong, or an empty text.
 CandidateCheck = Callable[[int, str], str]
 
 
-class Catalogue:
-    """Some users and items of the model that is published in a directory.
+class KnownIds:
+    """Some user and item ids of the model that is published in a directory.
 
     Attributes:
+        seen_store: the SQLite file of seen items.
         users: user ids.
         seen: the ids of the items that each of these users has seen.
         items: item ids.
@@ -79,7 +80,7 @@ class Request:
 
 
 class Answer(NamedTuple):
-    """A defect of a response, if it has one, with its origin and model version."""
+    """The defect of a response, empty if it has none, with its origin and model version."""
 
     fault: str = ""
     origin: int = 0
@@ -125,37 +126,37 @@ def _check(request: Request, answer: pb.RetrieveResponse, check: CandidateCheck 
     return Answer(fault, answer.origin, answer.model_version)
 
 
-def for_users(catalogue: Catalogue) -> list[Request]:
+def for_users(known: KnownIds) -> list[Request]:
     """Return requests for users: every second with 20 exclusions, every tenth with 300."""
     draw = random.Random(0)
     requests = []
-    for number, user in zip(range(_DISTINCT_USERS), itertools.cycle(catalogue.users)):
+    for number, user in zip(range(_DISTINCT_USERS), itertools.cycle(known.users)):
         count = _MANY_EXCLUSIONS if number % 10 == 9 else _SOME_EXCLUSIONS * (number % 2)
-        excluded = draw.sample(catalogue.items, min(count, len(catalogue.items) // 4))
+        excluded = draw.sample(known.items, min(count, len(known.items) // 4))
         requests.append(_request(USER, excluded, user_id=user))
     return requests
 
 
-def half_excluding_seen(catalogue: Catalogue) -> list[Request]:
+def half_excluding_seen(known: KnownIds) -> list[Request]:
     """Return requests for users, every second of which excludes what the user has seen."""
-    seen = (_excluding_seen(catalogue, user) for user in catalogue.users)
-    return [one for pair in zip(for_users(catalogue), seen, strict=False) for one in pair]
+    seen = (_excluding_seen(known, user) for user in known.users)
+    return [one for pair in zip(for_users(known), seen, strict=False) for one in pair]
 
 
-def _excluding_seen(catalogue: Catalogue, user: str) -> Request:
-    excluded = catalogue.seen[user]
+def _excluding_seen(known: KnownIds, user: str) -> Request:
+    excluded = known.seen[user]
     return _request(USER_EXCLUDING_SEEN, implied=excluded, user_id=user, exclude_seen=True)
 
 
-def without_exclusions(catalogue: Catalogue, count: int) -> list[bytes]:
+def without_exclusions(known: KnownIds, count: int) -> list[bytes]:
     """Return the bytes of requests for ``count`` users."""
-    return [request.data for request in for_users(catalogue)[: 2 * count : 2]]
+    return [request.data for request in for_users(known)[: 2 * count : 2]]
 
 
-def mixed(catalogue: Catalogue) -> list[Request]:
+def mixed(known: KnownIds) -> list[Request]:
     """Return requests of every kind, invalid ones included, for a service with the seen store."""
     draw = random.Random(1)
-    items, users = catalogue.items, catalogue.users
+    items, users = known.items, known.users
 
     def one() -> Request:
         user, item = draw.choice(users), draw.choice(items)
@@ -166,7 +167,7 @@ def mixed(catalogue: Catalogue) -> list[Request]:
             recent = draw.sample(items, draw.randrange(1, 20))
             return _request("user and recent items", user_id=user, recent_item_ids=recent)
         if share < 0.6:
-            return _excluding_seen(catalogue, user)
+            return _excluding_seen(known, user)
         if share < 0.75:
             return _request("item", implied=frozenset({item}), item_id=item)
         if share < 0.9:

@@ -36,7 +36,7 @@ _NOTICED_WITHIN_S = 0.05
 def kill_worker(env: Environment) -> Iterator[Check]:
     """Kill -9 of one of two workers."""
     with env.running("kill-worker", "--workers", "2") as (_, service, load):
-        time.sleep(env.durations.steady_s)
+        time.sleep(env.steady_s)
         worker, ports = _busiest_worker(service)
         connections = [number for number, port in enumerate(load.ports) if port in ports]
         killed_at = time.perf_counter()
@@ -45,16 +45,16 @@ def kill_worker(env: Environment) -> Iterator[Check]:
         ended_at = time.perf_counter()
         until(lambda: _listening_workers(service) >= 2, 10, "the killed worker is replaced")
         replaced_s = time.perf_counter() - killed_at
-        time.sleep(env.durations.steady_s)
+        time.sleep(env.steady_s)
         outcomes = load.finish()
     lost = failed(outcomes)
-    # A caller sends into a dead connection until it notices; the worker never sees those. From the
-    # first answer on, the caller is connected to a live worker.
+    # A caller sends into a dead connection until it notices, and the worker never sees these
+    # requests. From the first answer on, the caller is connected to a live worker.
     answered = outcomes[(outcomes.sent > ended_at) & (outcomes.code == OK)]
     reconnected_at = answered.groupby("connection").sent.min().reindex(connections)
     limit = ended_at + _NOTICED_WITHIN_S * env.patience
     reconnected_at = reconnected_at.fillna(limit).clip(upper=limit)
-    # Those over other connections compare as False.
+    # Requests over other connections have no such time, and compare as False.
     is_in_flight = (lost.ended >= killed_at) & (lost.sent < lost.connection.map(reconnected_at))
     yield Check("connections of the killed worker", f"{len(connections)} of {len(load.ports)}")
     yield env.check_send_delay(outcomes)
@@ -97,7 +97,7 @@ def _listening_workers(service: Server) -> int:
 def drain(env: Environment) -> Iterator[Check]:
     """SIGTERM of the only instance while answers are slow: it answers what it has accepted."""
     with env.running("drain", "--grace-s", f"{_GRACE_S}") as (models, service, load):
-        time.sleep(env.durations.steady_s)
+        time.sleep(env.steady_s)
         # So that requests are in flight, whatever the rate.
         models.pause()
         time.sleep(_PAUSE_S)
@@ -138,10 +138,10 @@ def drain_one_of_two(env: Environment) -> Iterator[Check]:
         env.service(f"{name}-other", models, options=shutdown) as other,
         env.load(stopped, other) as load,
     ):
-        time.sleep(env.durations.steady_s)
+        time.sleep(env.steady_s)
         answered = _answered_requests(metrics_port)
         status, took_s = stopped.terminate()
-        time.sleep(env.durations.steady_s)
+        time.sleep(env.steady_s)
         outcomes = load.finish()
     yield env.check_send_delay(outcomes)
     yield at_least("answered by the stopped instance before SIGTERM", answered, 1, "requests")

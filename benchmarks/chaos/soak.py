@@ -19,13 +19,13 @@ _SHARE_OF_RATE = 0.6
 
 def soak(env: Environment) -> Iterator[Check]:
     """Mixed load: users, items, recent items, exclusions, seen items, batches, invalid requests."""
-    seen_store = f"sqlite:{env.catalogue.seen_store}"
+    seen_store = f"sqlite:{env.known.seen_store}"
     with (
         env.servers("soak", "--seen-store", seen_store) as (models, service),
         MemoryLog(1.0, service=service.process, models=models.process) as memory,
-        env.load(service, requests=mixed(env.catalogue), rate=_SHARE_OF_RATE * env.rate) as load,
+        env.load(service, requests=mixed(env.known), rate=_SHARE_OF_RATE * env.rate) as load,
     ):
-        time.sleep(env.durations.soak_s)
+        time.sleep(env.soak_s)
         outcomes = load.finish()
     kinds = outcomes.kind.value_counts()
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
@@ -36,7 +36,7 @@ def soak(env: Environment) -> Iterator[Check]:
     p50_ms, p99_ms = (percentile(outcomes.latency_ms, percent) for percent in (50, 99))
     yield Check("p50, p99", f"{p50_ms:.1f}, {p99_ms:.1f} ms")
     # The minutes of a short run are shorter.
-    minute_s = int(min(_MINUTE_S, env.durations.soak_s / 4))
+    minute_s = int(min(_MINUTE_S, env.soak_s / 4))
     for key, name in (("service", "query service"), ("models", "model server")):
         samples = memory.samples[key]
         first = statistics.median(samples[minute_s : 2 * minute_s])

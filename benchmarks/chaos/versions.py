@@ -12,9 +12,9 @@ import grpc
 
 from benchmarks.chaos.checks import Check, ScenarioError, at_most, equal, no_requests
 from benchmarks.chaos.environment import Environment
-from benchmarks.chaos.load import Load
+from benchmarks.chaos.load import SteadyLoad
 from benchmarks.chaos.outcomes import failed, faulty
-from benchmarks.chaos.requests import Catalogue, for_users
+from benchmarks.chaos.requests import KnownIds, for_users
 from benchmarks.reporting import percentile
 from benchmarks.service.catalogue import ensure_model
 from benchmarks.serving import current_version, method
@@ -45,7 +45,7 @@ def publishes(env: Environment) -> Iterator[Check]:
     shutil.rmtree(models_dir, ignore_errors=True)
     publisher = _Publisher(models_dir, pair)
     publisher.publish()
-    requests = [one for source in pair for one in for_users(Catalogue(source))]
+    requests = [one for source in pair for one in for_users(KnownIds(source))]
     poll = ("--poll-interval-s", "0.2")
     with (
         env.model_server("publishes", *poll, models_dir=models_dir) as models,
@@ -149,7 +149,7 @@ class _Publisher:
         return "" if item_id.startswith(prefix) else f"{item_id} in an answer of version {version}"
 
 
-def _wait_until_served(load: Load, models: Server, version: int) -> None:
+def _wait_until_served(load: SteadyLoad, models: Server, version: int) -> None:
     """Wait until the version answers, and all others are unloaded."""
     until(lambda: load.version == version, _LOADED_WITHIN_S, f"version {version} answers")
     until(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos.environment import Durations, Environment
+from benchmarks.chaos.environment import Environment
 from benchmarks.chaos.scenarios import SCENARIOS
 
 
@@ -27,7 +27,9 @@ def test_chaos_scenario_keeps_its_bounds(name: str, models_dir: Path, tmp_path: 
         # Statuses and answers are checked as strictly as ever. Times are not, because the machine
         # may be busy.
         deadline_s=3.0,
-        durations=Durations(steady_s=3.0, down_s=0.5, paused_s=4.0),
+        steady_s=3.0,
+        down_s=0.5,
+        paused_s=4.0,
         nice=0,
         patience=10,
     )

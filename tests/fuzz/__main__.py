@@ -6,24 +6,27 @@ from pathlib import Path
 
 from tests.fuzz import guided
 
+_SEED = "Seed of the random numbers that determine the inputs (default: 1)."
+
 
 def main() -> int:
     """Fuzz; return 0 if no failure was found, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
     for name in (*guided.TARGETS, "all"):
-        target = commands.add_parser(name)
-        target.add_argument(
-            "--runs", type=int, help="Number of inputs. Default: as many as take about a minute."
-        )
-        target.add_argument("--seed", type=int, default=1)
+        text = "Fuzz all targets." if name == "all" else f"Fuzz {guided.TARGETS[name].name}."
+        target = commands.add_parser(name, help=text)
+        text = "Number of inputs (default: as many as take about a minute)."
+        target.add_argument("--runs", type=int, help=text)
+        target.add_argument("--seed", type=int, default=1, help=_SEED)
     service = commands.add_parser("service", help="Send requests to a running service.")
-    service.add_argument("--address", required=True, metavar="HOST:PORT")
-    service.add_argument("--requests", type=int, default=100_000)
-    service.add_argument(
-        "--in-flight", "--under-way", type=int, default=64, help="Number of requests in flight."
-    )
-    service.add_argument("--seed", type=int, default=1)
+    text = "Address of the service."
+    service.add_argument("--address", required=True, metavar="HOST:PORT", help=text)
+    text = "Number of requests (default: 100000)."
+    service.add_argument("--requests", type=int, default=100_000, help=text)
+    text = "Number of requests in flight (default: 64)."
+    service.add_argument("--in-flight", "--under-way", type=int, default=64, help=text)
+    service.add_argument("--seed", type=int, default=1, help=_SEED)
     service.add_argument(
         "--token-file",
         type=Path,

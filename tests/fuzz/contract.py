@@ -17,6 +17,11 @@ _TYPES: dict[str, tuple[Any, Any]] = {
     BATCH: (pb.BatchRetrieveRequest, pb.BatchRetrieveResponse),
 }
 
+
+class Violation(AssertionError):
+    """A fuzz target did something that it must never do."""
+
+
 #: Returns the items that a user has seen.
 Seen = Callable[[str], Set[str]]
 

@@ -6,12 +6,9 @@ import weakref
 from pathlib import Path
 
 from serving_contract import MAX_ID_BYTES
+from tests.fuzz.contract import Violation
 from trainer.data import files
 from trainer.errors import DataError
-
-
-class Broken(AssertionError):
-    """The reader returned invalid rows, or raised an error that does not name the file."""
 
 
 class CsvReader:
@@ -23,24 +20,25 @@ class CsvReader:
         self._path = Path(directory) / "clicks.csv"
 
     def run(self, data: bytes) -> bool:
-        """Return whether the file could be read.
+        """Tell whether the file could be read.
 
         Raises:
-            Broken: the result or the error is wrong. Unexpected exceptions are not caught.
+            Violation: the reader returned invalid rows, or raised an error that does not name the
+                file. Unexpected exceptions are not caught.
         """
         self._path.write_bytes(data)
         try:
             found = files.load(self._path)
         except DataError as error:
             if not str(error).startswith(str(self._path)):
-                raise Broken(str(error)) from error
+                raise Violation(str(error)) from error
             return False
         rows = found.interactions
         for ids, positions in ((found.user_ids, rows.users), (found.item_ids, rows.items)):
             if not all(0 < len(one.encode()) <= MAX_ID_BYTES for one in ids):
-                raise Broken("an invalid id")
+                raise Violation("an invalid id")
             if len(set(ids)) < len(ids) or not 0 <= positions.min() <= positions.max() < len(ids):
-                raise Broken("positions outside the vocabulary")
+                raise Violation("positions outside the vocabulary")
         return True
 
 

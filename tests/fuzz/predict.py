@@ -9,14 +9,11 @@ from itertools import pairwise
 from query_service.backend.tf_serving import TfServingClient
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import ModelServerFault
+from tests.fuzz.contract import Violation
 from tfserving_subset.v1 import prediction_pb2 as pb
 
 DEPTHS = (2, 4)
 _QUERIES = [Query(QueryKind.USER, "u", depth) for depth in DEPTHS]
-
-
-class Broken(AssertionError):
-    """The backend passed an invalid row on to the core."""
 
 
 class PredictAnswers:
@@ -31,10 +28,11 @@ class PredictAnswers:
         self._client._predict = self._predict  # type: ignore[assignment]
 
     def run(self, answer: bytes) -> bool:
-        """Return whether the response was accepted.
+        """Tell whether the response was accepted.
 
         Raises:
-            Broken: an accepted row is invalid. Unexpected exceptions are not caught.
+            Violation: the backend passed an invalid row on to the core. Unexpected exceptions are
+                not caught.
         """
         self._answer = answer
         deadline = self._loop.time() + 60
@@ -59,13 +57,13 @@ def _check(row: RankedItems, depth: int) -> None:
     for one in row.item_ids:
         one.decode("utf-8")
     if not len(row.item_ids) == len(row.scores) <= depth:
-        raise Broken("a row of the wrong size")
+        raise Violation("a row of the wrong size")
     if not all(score < math.inf for score in row.scores):
-        raise Broken("an infinite score")
+        raise Violation("an infinite score")
     if any(not one >= after for one, after in pairwise(row.scores)):
-        raise Broken("not sorted by score")
+        raise Violation("not sorted by score")
     if row.version < 1:
-        raise Broken("no version")
+        raise Violation("no version")
 
 
 def valid_response(*, as_content: bool) -> pb.PredictResponse:

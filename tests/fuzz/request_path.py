@@ -17,14 +17,10 @@ from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.core.retriever import Retriever
 from query_service.telemetry.observer import Observer
 from retrieval.v1 import retrieval_service_pb2 as pb
-from tests.fuzz.contract import BATCH, RETRIEVE, violations
+from tests.fuzz.contract import BATCH, RETRIEVE, Violation, violations
 
 _CATALOGUE = [*(f"i{n}" for n in range(40)), "é" * 128, "a\0b", "\U0010ffff"]
 _EXPECTED = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
-
-
-class Broken(AssertionError):
-    """The service broke a rule of its API."""
 
 
 class _Model:
@@ -103,7 +99,7 @@ class RequestPath:
         """Return the status of the request.
 
         Raises:
-            Broken: the status or the response is wrong.
+            Violation: the status is unexpected, or the response breaks a rule of the API.
         """
         method = BATCH if data[:1] >= b"\x80" else RETRIEVE
         return self.ask(method, data[1:])
@@ -115,10 +111,10 @@ class RequestPath:
             answer = self._loop.run_until_complete(self._behaviours[method](request, context))
         except grpc.aio.AbortError:
             if context.code not in _EXPECTED:
-                raise Broken(context.code.name) from None
+                raise Violation(context.code.name) from None
             return context.code
         if found := violations(method, request, answer, seen):
-            raise Broken(", ".join(found))
+            raise Violation(", ".join(found))
         return grpc.StatusCode.OK
 
 

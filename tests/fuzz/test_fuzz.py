@@ -13,9 +13,9 @@ from query_service.core import retriever
 from query_service.core.query import RankedItems
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tests.fuzz import guided
-from tests.fuzz.contract import BATCH, RETRIEVE, violations
+from tests.fuzz.contract import BATCH, RETRIEVE, Violation, violations
 from tests.fuzz.predict import PredictAnswers, valid_response
-from tests.fuzz.request_path import Broken, RequestPath
+from tests.fuzz.request_path import RequestPath
 from tests.fuzz.requests import Request, RequestMaker
 from tests.fuzz.service import Tally
 from tests.skips import applies_if
@@ -149,14 +149,14 @@ def test_request_path_detects_a_bug_in_the_core(
     for _, request in zip(range(1_000), made, strict=False):
         try:
             path.ask(*request)
-        except Broken as error:
+        except Violation as error:
             found |= set(str(error).split(", "))
     assert violation in found
 
 
 def test_request_path_detects_a_bug_in_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "_HEADERS", [])
-    with pytest.raises(Broken, match="INTERNAL"):
+    with pytest.raises(Violation, match="INTERNAL"):
         RequestPath().ask(RETRIEVE, QUERY.SerializeToString())
 
 
