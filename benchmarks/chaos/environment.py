@@ -28,7 +28,6 @@ class Environment:
         rate: requests per second.
         deadline_s: deadline of each request.
         fuzzed: number of fuzzed requests.
-        publishes: number of versions that are published.
         nice: nice value of a model server that is started again under load. Its start takes whole
             cores for some seconds, which it would have on a machine of its own. Here it gets those
             that load and service leave.
@@ -45,7 +44,6 @@ class Environment:
     rate: float = 500.0
     deadline_s: float = 1.0
     fuzzed: int = 100_000
-    publishes: int = 30
     nice: int = 10
     patience: float = 1.0
     steady_s: float = 5.0

@@ -6,6 +6,7 @@ with a letter of their own, so an answer that mixes two versions is noticed.
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -23,10 +24,13 @@ from tfserving_subset.v1 import prediction_pb2 as tfs
 from tools.processes import Server
 from tools.usage import memory_mib
 from tools.waiting import until
+from trainer.registry import checksums, layout, promotion
+from trainer.registry.store import Store
+from trainer.registry.version_record import VersionRecord
 
 _PREFIXES = ("a-", "b-")
 _ITEMS, _USERS = 20_000, 500
-_DAMAGED = 5
+_PUBLISHED, _DAMAGED = 30, 5
 #: The version after which memory is compared with that at the end.
 _SETTLED = 3
 _MAX_GROWTH_PERCENT = 10
@@ -53,8 +57,8 @@ def publishes(env: Environment) -> Iterator[Check]:
         env.load(service, requests=requests, check=publisher.check) as load,
     ):
         memory = []
-        for number in range(1, env.publishes + 1):
-            period = env.publishes // _DAMAGED
+        period = _PUBLISHED // _DAMAGED
+        for number in range(1, _PUBLISHED + 1):
             if number % period == period // 2:
                 _wait_until_refused(models, publisher.publish(damaged=True))
                 _wait_until_served(load, models, publisher.roll_back())
@@ -67,7 +71,7 @@ def publishes(env: Environment) -> Iterator[Check]:
     settled, last = memory[_SETTLED - 1], memory[-1]
     versions = set(outcomes.version) - {0}
     counts = f"{len(publisher.damaged)} damaged; {publisher.rollbacks} rollbacks"
-    yield Check("published versions", f"{env.publishes}, {counts}")
+    yield Check("published versions", f"{_PUBLISHED}, {counts}")
     yield env.check_send_delay(outcomes)
     yield Check("versions that answered", f"{len(versions)}")
     yield no_requests("failed", failed(outcomes))
@@ -92,9 +96,6 @@ class _Publisher:
     """
 
     def __init__(self, models_dir: Path, pair: list[Path]) -> None:
-        # Imported here because it imports TensorFlow, which other scenarios do not need.
-        from trainer.registry.store import Store
-
         self._store, self._pair = Store(models_dir), pair
         self.damaged: set[int] = set()
         self.rollbacks = 0
@@ -104,42 +105,29 @@ class _Publisher:
 
         A damaged one loses half of its model after it has passed the quality gate.
         """
-        from trainer.registry import checksums, layout, promotion
-        from trainer.registry.promotion import collect_garbage
-        from trainer.registry.version_record import VersionRecord, utc_now
-
         with self._store.staging() as staged:
-            source = self._pair[staged.version % 2]
-            version = current_version(source)
+            source = current_version(self._pair[staged.version % 2])
             for name in (*MODEL_NAMES, REPORTS):
-                shutil.copytree(version / name / version.name, staged.directory / name)
+                shutil.copytree(source / name / source.name, staged.directory / name)
             for name in (ITEMS_CSV, SEEN_SQLITE):
-                shutil.copy2(version / name, staged.directory / name)
+                shutil.copy2(source / name, staged.directory / name)
             layout.arrange(staged)
-            record = VersionRecord(
+            record = replace(
+                VersionRecord.read(source),
                 version=staged.version,
-                created=utc_now(),
-                source="chaos",
-                dataset="",
-                items=_ITEMS,
-                unseen_top_100=None,
-                index_recall_at_100=1.0,
-                checks={},
-                test_rows=None,
                 files=checksums.compute(staged),
+                promotions=[],
             )
             if damaged:
                 graph = staged.directory / RETRIEVAL / f"{staged.version}" / "saved_model.pb"
                 graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
                 self.damaged.add(staged.version)
             promotion.add(self._store, staged, record, served=self._store.current())
-        collect_garbage(self._store, _KEPT_VERSIONS)
+        promotion.collect_garbage(self._store, _KEPT_VERSIONS)
         return staged.version
 
     def roll_back(self) -> int:
-        """Roll back; return the version that is current then."""
-        from trainer.registry import promotion
-
+        """Roll back; return the version that is served then."""
         self.rollbacks += 1
         return promotion.rollback(self._store)[0]
 

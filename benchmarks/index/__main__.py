@@ -18,7 +18,8 @@ from pathlib import Path
 from benchmarks import reporting
 from benchmarks.index import compare
 from benchmarks.index.peers import PEERS
-from benchmarks.index.results import LOADS, table
+from benchmarks.index.process import LOADS
+from benchmarks.index.results import table
 from tools.processes import ROOT
 
 _PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "hnswlib", "faiss-cpu", "numpy")

@@ -17,8 +17,9 @@ from rich.console import Console
 
 from benchmarks import vectors
 from benchmarks.index import process
-from benchmarks.index.peers import OURS, Exact, Setting, make_peer
-from benchmarks.index.results import LOADS, Load, Measured, Point
+from benchmarks.index.peers import OURS, Exact, make_peer
+from benchmarks.index.process import LOADS
+from benchmarks.index.results import Measured, Point
 
 #: Seconds between two measurements, so that threads that wait actively go to sleep.
 _PAUSE_S = 0.1
@@ -109,7 +110,10 @@ def sweep(pool: ProcessPoolExecutor, name: str, size: int) -> list[Point]:
         climbed: list[Point] = []
         for setting in ladder:
             tuning_recall, recall = pool.submit(process.recall, setting).result()
-            speeds = {str(load): time_searches(pool, setting, load, _SWEEP_S) for load in LOADS}
+            speeds = {
+                str(load): pool.submit(process.time_searches, setting, load, _SWEEP_S).result()
+                for load in LOADS
+            }
             climbed.append(Point(setting, tuning_recall, recall, speeds))
             gain = tuning_recall - climbed[max(0, len(climbed) - 3)].tuning_recall
             if tuning_recall >= _ENOUGH_RECALL or (len(climbed) > 2 and gain < _MIN_GAIN):
@@ -137,12 +141,6 @@ def measure(
         random.Random(number).shuffle(cases)
         for pool, point, load in cases:
             time.sleep(_PAUSE_S)
-            rate = time_searches(pool, point.setting, load, arguments.seconds)
-            point.rates.setdefault(str(load), []).append(rate)
+            timing = pool.submit(process.time_searches, point.setting, load, arguments.seconds)
+            point.rates.setdefault(str(load), []).append(timing.result())
         console.print(f"round {number + 1} of {arguments.rounds}: {len(cases)} measurements")
-
-
-def time_searches(pool: ProcessPoolExecutor, setting: Setting, load: Load, seconds: float) -> float:
-    """Return queries per second, measured in the process of the pool."""
-    arguments = (load.batch, load.callers, load.threads, seconds)
-    return pool.submit(process.time_searches, setting, *arguments).result()

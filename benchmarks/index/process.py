@@ -9,6 +9,7 @@ import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,28 @@ from benchmarks.index.peers import CORES, Peer, Setting, make_peer
 from benchmarks.vectors import QUERIES, TRUTH, K
 
 _WARM_UP_CALLS = 3
+
+
+@dataclass(frozen=True)
+class Load:
+    """The way in which queries are sent.
+
+    Attributes:
+        batch: queries per call.
+        callers: threads that call at the same time.
+        threads: threads that the library may use for one call.
+    """
+
+    batch: int
+    callers: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}" + (f", {self.callers} callers" if self.callers > 1 else "")
+
+
+LOADS = (Load(1, 1, 1), Load(32, 1, CORES), Load(32, CORES, 1))
+
 
 _loaded: Peer
 _queries: NDArray[np.float32]
@@ -62,28 +85,18 @@ def recall(setting: Setting) -> tuple[float, float]:
     return float(np.mean(shares[::2])), float(np.mean(shares[1::2]))
 
 
-def time_searches(
-    setting: Setting, batch: int, callers: int, threads: int, seconds: float
-) -> float:
-    """Return queries per second, after a warm-up.
-
-    Args:
-        setting: the search setting.
-        batch: queries per call.
-        callers: threads that call at the same time, each without a pause.
-        threads: threads that the library may use for one call.
-        seconds: duration of the measurement.
-    """
+def time_searches(setting: Setting, load: Load, seconds: float) -> float:
+    """Return queries per second, measured for some seconds after a warm-up."""
     batches = [
-        np.ascontiguousarray(_queries[start : start + batch])
-        for start in range(0, len(_queries) - batch + 1, batch)
+        np.ascontiguousarray(_queries[start : start + load.batch])
+        for start in range(0, len(_queries) - load.batch + 1, load.batch)
     ]
-    all_are_warm = threading.Barrier(callers)
+    all_are_warm = threading.Barrier(load.callers)
 
     def call(caller: int) -> float:
         """Return the queries per second of one caller."""
-        _loaded.use(setting, threads)
-        first = caller * len(batches) // callers
+        _loaded.use(setting, load.threads)
+        first = caller * len(batches) // load.callers
         queries = itertools.cycle(batches[first:] + batches[:first])
         for _ in range(_WARM_UP_CALLS):
             _loaded.search(next(queries))
@@ -92,7 +105,7 @@ def time_searches(
         while (now := time.perf_counter()) < begun + seconds:
             _loaded.search(next(queries))
             calls += 1
-        return calls * batch / (now - begun)
+        return calls * load.batch / (now - begun)
 
-    with ThreadPoolExecutor(callers) as pool:
-        return sum(pool.map(call, range(callers)))
+    with ThreadPoolExecutor(load.callers) as pool:
+        return sum(pool.map(call, range(load.callers)))

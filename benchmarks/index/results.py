@@ -7,31 +7,11 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from benchmarks import reporting
-from benchmarks.index.peers import CORES, OURS, Setting
+from benchmarks.index.peers import OURS, Setting
+from benchmarks.index.process import LOADS
 
 #: The number of settings per target that the rounds measure.
 _CONTENDERS = 4
-
-
-@dataclass(frozen=True)
-class Load:
-    """The way in which queries are sent.
-
-    Attributes:
-        batch: queries per call.
-        callers: threads that call at the same time.
-        threads: threads that the library may use for one call.
-    """
-
-    batch: int
-    callers: int
-    threads: int
-
-    def __str__(self) -> str:
-        return f"batch {self.batch}" + (f", {self.callers} callers" if self.callers > 1 else "")
-
-
-LOADS = (Load(1, 1, 1), Load(32, 1, CORES), Load(32, CORES, 1))
 
 
 @dataclass

@@ -7,8 +7,7 @@ from typing import Any
 
 from benchmarks.service.catalogue import Question
 from benchmarks.service.deployment import Deployment
-from benchmarks.service.load import MeasurementError
-from benchmarks.service.peers import JsonPeer, http_call
+from benchmarks.service.peers import JsonPeer
 from benchmarks.vectors import K
 from tools.h2load import Request
 from tools.processes import free_port
@@ -19,7 +18,7 @@ _BATCH = 5_000
 
 
 class Chroma(JsonPeer):
-    """A vector database whose caller knows the user's vector, with Chroma's defaults.
+    """A vector database with its default settings, whose caller knows the user's vector.
 
     If items are excluded, it is asked for as many more results, and the caller drops those that
     are excluded.
@@ -31,16 +30,20 @@ class Chroma(JsonPeer):
         directory = deployment.work / "chroma"
         shutil.rmtree(directory, ignore_errors=True)
         port = free_port()
-        self.address = f"127.0.0.1:{port}"
-        program = "from chromadb.cli.cli import app; app()"
-        options = ["run", "--path", str(directory), "--host", "127.0.0.1", "--port", str(port)]
-        deployment.start("chroma", [sys.executable, "-c", program, *options], self._when_ready)
+        address = f"127.0.0.1:{port}"
+        options = ["run", "--path", str(directory), "--host", "127.0.0.1", "--port", f"{port}"]
+        deployment.start(
+            "chroma",
+            [sys.executable, "-c", "from chromadb.cli.cli import app; app()", *options],
+            ready=lambda output: address if "listening on" in output.lower() else None,
+        )
+        self.address = address
         configuration = {"hnsw": {"space": "ip"}}
         collection = self._post("", {"name": "items", "configuration": configuration})
         self._path = f"/{collection['id']}"
         catalogue = deployment.catalogue
-        for start in range(0, len(catalogue.item_ids), _BATCH):
-            rows = slice(start, start + _BATCH)
+        for first in range(0, len(catalogue.item_ids), _BATCH):
+            rows = slice(first, first + _BATCH)
             embeddings = catalogue.item_vectors[rows].tolist()
             items = {"ids": catalogue.item_ids[rows], "embeddings": embeddings}
             self._post(f"{self._path}/add", items)
@@ -59,14 +62,7 @@ class Chroma(JsonPeer):
         ids: list[str] = json.loads(body)["ids"][0]
         return [one for one in ids if one not in question.exclude][:K]
 
-    def _when_ready(self, output: str) -> str | None:
-        try:
-            http_call(self.address, "GET", "/api/v2/heartbeat")
-        except MeasurementError:
-            return None
-        return self.address
-
     def _post(self, path: str, body: object) -> dict[str, Any]:
-        answer = http_call(self.address, "POST", _COLLECTIONS + path, json.dumps(body).encode())
+        answer = self.call(Request(_COLLECTIONS + path, json.dumps(body).encode(), http1=True))
         decoded: dict[str, Any] = json.loads(answer)
         return decoded

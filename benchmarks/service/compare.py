@@ -3,10 +3,11 @@
 import argparse
 import random
 import shlex
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, fields
 
 import grpc
 import pandas as pd
@@ -56,7 +57,7 @@ class Case:
     load: Load
 
     def __str__(self) -> str:
-        return f"{self.peer}, {self.question}, {self.load} in flight"
+        return f"{self.peer}, {self.question}, load {self.load}"
 
 
 def all_peers() -> dict[str, Peer]:
@@ -82,15 +83,15 @@ def run(arguments: argparse.Namespace, console: Console) -> Results:
         running, recall = start_peers(deployment, arguments.peers, console)
         rounds = Rounds(running, catalogue, arguments, console)
         rounds.measure(list(plan(running, arguments.concurrency)))
-        results = Results(rounds.samples(), recall, rounds.errors)
+        start_s: list[float] = []
+        worker_mib: list[float] = []
         ours = running.get(OURS)
         if isinstance(ours, peers.Shortlist):
-            rates = [results.find(OURS, PLAIN, load).median() for load in arguments.concurrency]
-            rounds.measure([Case(OURS, PLAIN, Load(CONNECTIONS, rate=max(rates) / 2))])
-            results.samples = rounds.samples()
-            results.worker_mib = ours.largest_worker_mib()
-            results.start_s = measure_starts(deployment)
-    return results
+            if highest := rounds.highest_rate(OURS, PLAIN):
+                rounds.measure([Case(OURS, PLAIN, Load(CONNECTIONS, rate=highest / 2))])
+            worker_mib = [ours.largest_worker_mib()]
+            start_s = measure_starts(deployment)
+    return Results(rounds.samples(), recall, rounds.errors, start_s, worker_mib)
 
 
 def start_peers(
@@ -174,14 +175,22 @@ class Rounds:
 
     def samples(self) -> pd.DataFrame:
         """Return all samples in the order of their cases; see :class:`Results`."""
-        return pd.DataFrame(
-            [
-                {"peer": case.peer, "question": case.question, "load": str(case.load)}
-                | {"round": number, **asdict(sample)}
-                for case, by_round in self._samples.items()
-                for number, sample in by_round.items()
-            ]
-        )
+        rows = [
+            (case.peer, case.question, str(case.load), number, *astuple(sample))
+            for case, by_round in self._samples.items()
+            for number, sample in by_round.items()
+        ]
+        figures = [figure.name for figure in fields(Sample)]
+        return pd.DataFrame(rows, columns=["peer", "question", "load", "round", *figures])
+
+    def highest_rate(self, peer: str, question: str) -> float:
+        """Return the highest median rate over all loads; 0 if nothing was measured."""
+        medians = [
+            statistics.median(sample.rate for sample in by_round.values())
+            for case, by_round in self._samples.items()
+            if (case.peer, case.question) == (peer, question) and by_round
+        ]
+        return max(medians, default=0.0)
 
     def _measure(self, case: Case) -> Sample:
         """Check one answer, then measure.

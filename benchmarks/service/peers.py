@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import statistics
-import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 
@@ -175,7 +174,14 @@ class JsonPeer(Peer):
     """A server of JSON over HTTP/1.1."""
 
     def call(self, request: Request) -> bytes:
-        return http_call(self.address, "POST", request.path, request.body)
+        headers = {"content-type": "application/json"}
+        post = urllib.request.Request(f"http://{self.address}{request.path}", request.body, headers)
+        try:
+            with urllib.request.urlopen(post, timeout=_TIMEOUT_S) as response:
+                body: bytes = response.read()
+        except OSError as error:
+            raise MeasurementError(f"POST {post.full_url}: {error}") from error
+        return body
 
 
 class FastApi(JsonPeer):
@@ -194,28 +200,6 @@ class FastApi(JsonPeer):
 
     def read(self, body: bytes, question: Question) -> list[str]:
         return [one["item_id"] for one in json.loads(body)["candidates"]]
-
-
-def http_call(address: str, method: str, path: str, body: bytes = b"") -> bytes:
-    """Send one request over HTTP/1.1; return the body of the answer.
-
-    Raises:
-        MeasurementError: there is no answer, or its status is an error.
-    """
-    request = urllib.request.Request(
-        f"http://{address}{path}",
-        data=body or None,
-        headers={"content-type": "application/json"},
-        method=method,
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-            answer: bytes = response.read()
-    except urllib.error.HTTPError as error:
-        raise MeasurementError(f"{method} {path}: {error.code} {error.read(200)!r}") from error
-    except OSError as error:
-        raise MeasurementError(f"{address}: {error}") from error
-    return answer
 
 
 def _retrieve(question: Question) -> pb.RetrieveRequest:

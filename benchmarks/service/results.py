@@ -1,7 +1,7 @@
 """The results of the comparison: a table for each question, and a summary."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 from rich.table import Table
@@ -20,7 +20,7 @@ _WITHOUT_MODEL_SERVER = ("fastapi", "chroma")
 _DISTURBED_CORES = 0.2
 
 
-@dataclass
+@dataclass(frozen=True)
 class Results:
     """The results of a run.
 
@@ -30,14 +30,14 @@ class Results:
         recall: recall@100 by peer.
         errors: errors of single measurements.
         start_s: seconds until the query service was ready, for several starts.
-        worker_mib: resident memory of the largest worker of the query service at the end.
+        worker_mib: resident memory of the largest worker of the query service after the rounds.
     """
 
     samples: pd.DataFrame
     recall: dict[str, float]
-    errors: list[str] = field(default_factory=list)
-    start_s: list[float] = field(default_factory=list)
-    worker_mib: float = 0.0
+    errors: list[str]
+    start_s: list[float]
+    worker_mib: list[float]
 
     def find(self, peer: str, question: str, load: object, figure: str = "rate") -> "pd.Series":
         """Return a figure of one case by round; empty if the case was not measured."""
@@ -49,9 +49,9 @@ class Results:
         return found.set_index("round")[figure]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Line:
-    """One line of the summary, with a value of every round."""
+    """One line of the summary, with a value for each round."""
 
     name: str
     unit: str
@@ -63,7 +63,7 @@ class Line:
 
 def tables(results: Results, lines: Sequence[Line]) -> Iterator[Table]:
     """Yield a table per question with all peers and loads, then the summary."""
-    columns = ("peer", "in flight", "recall", "req/s", "p50 ms", "p99 ms", "cores")
+    columns = ("peer", "load", "recall", "req/s", "p50 ms", "p99 ms", "cores")
     for question, rows in results.samples.groupby("question", sort=False):
         table = reporting.table(f"{question}: median (min-max)", *columns)
         for (peer, load), samples in rows.groupby(["peer", "load"], sort=False):
@@ -99,7 +99,7 @@ def summarise(results: Results, concurrencies: Sequence[int]) -> list[Line]:
         *_other_loads(results),
         *_cost_of_exclusions(results, concurrencies),
         Line("start of the query service", "s", results.start_s),
-        Line("largest resident memory of a worker", "MiB", [results.worker_mib]),
+        Line("largest resident memory of a worker", "MiB", results.worker_mib),
     )
     return [line for line in lines if line.values]
 
