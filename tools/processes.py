@@ -1,6 +1,7 @@
 """Server processes: start one, wait until it is ready, signal it, and stop it."""
 
 import contextlib
+import multiprocessing
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import IO, Self
 
@@ -34,6 +36,11 @@ def environment() -> dict[str, str]:
     """Return the environment of child processes, which import the modules of this checkout."""
     path = [str(ROOT), str(ROOT / "proto"), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
+def fresh_process() -> ProcessPoolExecutor:
+    """Return a pool of one process, which shares no state with this one."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def free_port() -> int:

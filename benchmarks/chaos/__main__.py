@@ -45,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--soak-s", type=float, default=600, help=text)
     text = "Number of requests of the fuzz scenario (default: 100000)."
     add("--fuzzed", type=int, default=100_000, help=text)
-    text = "Directory with models of benchmarks.service.model, instead of new ones."
+    text = "Directory with models of an earlier run, instead of new ones."
     add("--models-dir", type=Path, help=text)
     text = "Directory for models, logs and results (default: build/chaos)."
     add("--work-dir", type=Path, default=ROOT / "build" / "chaos", help=text)

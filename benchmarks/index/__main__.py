@@ -55,6 +55,7 @@ def main() -> None:
     arguments = parse_arguments()
     console = reporting.console()
     results = compare.run(arguments, console)
+    # The kernel counts the peak memory of the parent of a process as its own.
     floor_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     console.print(table(results, arguments.targets))
     console.print(

@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import json
-import multiprocessing
 import random
 import shutil
 import time
@@ -20,20 +19,13 @@ from benchmarks.index import process
 from benchmarks.index.peers import OURS, Exact, make_peer
 from benchmarks.index.process import LOADS
 from benchmarks.index.results import Measured, Point
+from tools.processes import fresh_process
 
 #: Seconds between two measurements, so that threads that wait actively go to sleep.
 _PAUSE_S = 0.1
 #: Settings are raised until this recall is reached, or until two of them add less than this.
 _ENOUGH_RECALL, _MIN_GAIN = 0.998, 0.0005
 _SWEEP_S = 0.2
-
-
-def one_process() -> ProcessPoolExecutor:
-    """Return a pool of one process.
-
-    The kernel counts the peak memory of the parent process as well, so that one must be small.
-    """
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
@@ -49,7 +41,7 @@ def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
         for name in installed(arguments.peers, arguments.targets, console):
             try:
                 measured = build(name, data, work / name)
-                workers[name] = stack.enter_context(one_process())
+                workers[name] = stack.enter_context(fresh_process())
                 workers[name].submit(process.load, name, data, work / name).result()
                 measured.points = sweep(workers[name], name, shape.vectors)
             except Exception as error:  # noqa: BLE001  (whatever a library raises)
@@ -72,7 +64,7 @@ def ensure_vectors(shape: vectors.Shape, directory: Path) -> None:
     if written.exists() and json.loads(written.read_text(encoding="utf-8")) == asdict(shape):
         return
     shutil.rmtree(directory, ignore_errors=True)
-    with one_process() as pool:
+    with fresh_process() as pool:
         pool.submit(vectors.write, shape, directory).result()
 
 
@@ -94,7 +86,7 @@ def build(name: str, data: Path, index: Path) -> Measured:
     measured, peer = Measured(name), make_peer(name)
     if not isinstance(peer, Exact):
         started = time.perf_counter()
-        with one_process() as pool:
+        with fresh_process() as pool:
             measured.build_peak_mib = pool.submit(process.build, name, data, index).result()
         measured.build_seconds = time.perf_counter() - started
     loaded = peer.loaded_files(data, index)

@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--seconds", type=float, default=3.0, help=text)
     text = "More options of `query_service serve`, as one text."
     add("--serve-args", default="", help=text)
-    text = "Directory with models of benchmarks.service.model, instead of new ones."
+    text = "Directory with models of an earlier run, instead of new ones."
     add("--models-dir", type=Path, help=text)
     text = "Directory for all files (default: build/service-benchmark)."
     add("--work-dir", type=Path, default=ROOT / "build" / "service-benchmark", help=text)

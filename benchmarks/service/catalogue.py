@@ -1,7 +1,6 @@
 """The catalogue of the comparison: drawn vectors, ids, and the questions."""
 
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import numpy as np
 
 from benchmarks import serving, vectors
 from serving_contract import RETRIEVAL, SEEN_QUERY, SEEN_SQLITE
-from tools.processes import ProcessError, environment, python_module
+from tools.processes import fresh_process
 
 DIMS = 32
 HEAVY_USERS = 100
@@ -69,7 +68,7 @@ class Question:
 
 
 class Catalogue:
-    """The model that `benchmarks.service.model` published in a directory.
+    """The model that `ensure_model` published in a directory.
 
     Attributes:
         models_dir: the directory.
@@ -86,7 +85,7 @@ class Catalogue:
         dataset = serving.published_dataset(models_dir)
         if dataset["name"] != DATASET:
             raise ValueError(
-                f"{models_dir} has no model made by `python -m benchmarks.service.model`"
+                f"{models_dir} has a model of other vectors; use a directory of this benchmark"
             )
         users = HEAVY_USERS + _RECALL_USERS
         self.models_dir = models_dir
@@ -125,15 +124,15 @@ class Catalogue:
 def ensure_model(
     models_dir: Path, items: int = 200_000, users: int = 20_000, prefix: str = ITEM_PREFIX
 ) -> Path:
-    """Publish a model of that size, unless the directory has one; return the directory.
-
-    Raises:
-        ProcessError: the model cannot be made.
-    """
+    """Publish a model of that size, unless the directory has one; return the directory."""
     if not (models_dir / RETRIEVAL).exists():
-        size = ["--items", f"{items}", "--users", f"{users}", "--item-prefix", prefix]
-        # A separate process, because making a model takes memory that the caller would keep.
-        command = python_module("benchmarks.service.model", str(models_dir), *size)
-        if subprocess.run(command, env=environment(), check=False).returncode:
-            raise ProcessError(f"no model was made in {models_dir}; the output above says why")
+        with fresh_process() as process:
+            process.submit(_publish, models_dir, items, users, prefix).result()
     return models_dir
+
+
+def _publish(models_dir: Path, items: int, users: int, prefix: str) -> None:
+    # TensorFlow would disturb the load that the calling process makes afterwards.
+    from benchmarks.service.model import publish
+
+    publish(models_dir, items, users, prefix)

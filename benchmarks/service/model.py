@@ -1,7 +1,5 @@
 """Publish a model of drawn vectors, as if it had been trained.
 
-    python -m benchmarks.service.model MODELS_DIR [--items 200000] [--users 20000]
-
 Items and users are vectors of `benchmarks.vectors`, drawn from the same clusters. The trainer's own
 code tunes, builds, verifies and publishes the index, with a recall@100 of at least .95. In
 seen.sqlite, the users ``heavy-0`` to ``heavy-49`` have seen the 5,000 items nearest to them, which
@@ -15,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import reporting, vectors
+from benchmarks import vectors
 from benchmarks.service.catalogue import (
     DATASET,
     DIMS,
     FIRST_SCATTERED,
     HEAVY_SEEN,
     HEAVY_USERS,
-    ITEM_PREFIX,
     SEEN,
     SEEN_AMONG,
     draw_vectors,
@@ -41,7 +38,7 @@ from trainer.registry.store import Store
 from trainer.report import metrics
 
 
-def make(models_dir: Path, items: int, users: int, item_prefix: str) -> None:
+def publish(models_dir: Path, items: int, users: int, item_prefix: str) -> None:
     """Publish a model; ``item_prefix`` is how its item ids begin."""
     item_vectors, user_vectors = draw_vectors(items, users)
     ids = np.array(item_ids(items, item_prefix), object)
@@ -110,20 +107,3 @@ def _seen_items(items: vectors.Vectors, users: vectors.Vectors) -> dict[int, NDA
         for number, row in enumerate(nearest, start):
             seen[number] = random.choice(row, SEEN, replace=False)
     return seen
-
-
-def main() -> None:
-    """Publish the model that the command line describes."""
-    parser = reporting.argument_parser("benchmarks.service.model", __doc__)
-    parser.add_argument("models_dir", type=Path, help="Where the model is published.")
-    text = "Number of items (default: 200000)."
-    parser.add_argument("--items", type=int, default=200_000, help=text)
-    text = "Number of users (default: 20000)."
-    parser.add_argument("--users", type=int, default=20_000, help=text)
-    text = f"How item ids begin (default: {ITEM_PREFIX})."
-    parser.add_argument("--item-prefix", default=ITEM_PREFIX, help=text)
-    make(**vars(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()
