@@ -1,14 +1,13 @@
 """Callers with invalid certificates and tokens are refused, and no secret is logged."""
 
-import hashlib
 import secrets
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import grpc
+import trustme
 
 from benchmarks.chaos.checks import Check, at_least, at_most, equal
 from benchmarks.chaos.environment import Environment
@@ -16,11 +15,9 @@ from benchmarks.chaos.outcomes import OK, UNAUTHENTICATED, UNAVAILABLE
 from benchmarks.chaos.requests import for_users
 from benchmarks.serving import method
 from query_service.load_test.requests import RETRIEVE
+from rpc.tokens import digest
 from tools.processes import Server
 from tools.waiting import until
-
-if TYPE_CHECKING:
-    import trustme
 
 _NAME = "localhost"
 _ANSWER_S = 5.0
@@ -32,8 +29,6 @@ _LOGGED_WITHIN_S = 2.0
 
 def certificates(env: Environment) -> Iterator[Check]:
     """Mutual TLS, and callers with an invalid certificate."""
-    import trustme
-
     directory = env.work / "certificates"
     directory.mkdir(exist_ok=True)
     authority, other = trustme.CA(), trustme.CA()
@@ -120,15 +115,14 @@ def _no_secrets(server: Server, secrets: Sequence[str]) -> Check:
     return equal("secrets in the log", sum(one in server.output() for one in secrets), 0)
 
 
-def _pair(certificate: "trustme.LeafCert") -> tuple[bytes | None, bytes | None]:
+def _pair(certificate: trustme.LeafCert) -> tuple[bytes | None, bytes | None]:
     """Return private key and certificate chain, in PEM."""
     chain = b"".join(one.bytes() for one in certificate.cert_chain_pems)
     return certificate.private_key_pem.bytes(), chain
 
 
 def _write_tokens(path: Path, **named: str) -> None:
-    digests = {name: hashlib.sha256(token.encode()).hexdigest() for name, token in named.items()}
-    lines = [f'[{name}]\ntoken_sha256 = "{digest}"\n' for name, digest in digests.items()]
+    lines = [f'[{name}]\ntoken_sha256 = "{digest(token).hex()}"\n' for name, token in named.items()]
     new = path.with_suffix(".new")
     new.write_text("".join(lines), encoding="utf-8")
     new.chmod(0o600)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
+import redis
 
 from benchmarks.chaos.checks import (
     Check,
@@ -27,6 +28,7 @@ from benchmarks.chaos.outcomes import (
 )
 from benchmarks.chaos.requests import USER_EXCLUDING_SEEN, half_excluding_seen
 from benchmarks.reporting import percentile
+from query_service.stores.redis import KEY_PREFIX
 from retrieval.v1 import retrieval_service_pb2 as pb
 from tools.processes import Server
 from tools.redis_server import RedisServer
@@ -210,8 +212,6 @@ def _overrun(env: Environment, outcomes: pd.DataFrame) -> Check:
 
 def _fill(port: int, seen: dict[str, frozenset[str]]) -> None:
     """Write what users have seen as the service reads it."""
-    import redis
-
     with redis.Redis(port=port) as store:
         for user, items in seen.items():
-            store.sadd(f"shortlist:seen:{user}", *items)
+            store.sadd(KEY_PREFIX + user, *items)

@@ -1,5 +1,6 @@
 """The results of the comparison: a table for each question, and a summary."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ SEEN_CONCURRENCIES = (1, 8)
 _WITHOUT_MODEL_SERVER = ("fastapi", "chroma")
 #: Cores in use by other programs from which on a measurement is not to be trusted.
 _DISTURBED_CORES = 0.2
+#: A peer, a question and a load.
+_Case = tuple[str, str, object]
 
 
 @dataclass(frozen=True)
@@ -104,26 +107,25 @@ def summarise(results: Results, concurrencies: Sequence[int]) -> list[Line]:
     return [line for line in lines if line.values]
 
 
-def _ratios(name: str, ours: "pd.Series", others: "pd.Series") -> Line:
-    """Return ours divided by the other's, for each round that has both."""
-    return Line(name, "x", (ours / others).dropna().tolist())
+def _ratio(results: Results, name: str, ours: _Case, other: _Case, figure: str = "rate") -> Line:
+    """Return a figure of ours divided by that of another case, for each round that has both."""
+    ratios = results.find(*ours, figure) / results.find(*other, figure)
+    return Line(name, "x", ratios.dropna().tolist())
 
 
 def _against_others(results: Results, concurrencies: Sequence[int]) -> Iterator[Line]:
     highest = max(concurrencies)
-    ours = results.find(OURS, PLAIN, highest)
     for peer in ("echo-aio", "echo-threads", "echo-core", "naive"):
-        others = results.find(peer, PLAIN, highest)
-        yield _ratios(f"req/s at {highest}, against {peer}", ours, others)
+        name = f"req/s at {highest}, against {peer}"
+        yield _ratio(results, name, (OURS, PLAIN, highest), (peer, PLAIN, highest))
     for load in concurrencies:
-        rates = {name: results.find(name, PLAIN, load) for name in _WITHOUT_MODEL_SERVER}
-        best = max(rates, key=lambda name: rates[name].median() if len(rates[name]) else 0.0)
-        ours = results.find(OURS, PLAIN, load)
-        yield _ratios(f"req/s at {load}, against {best}", ours, rates[best])
-    ours, others = (
-        results.find(peer, PLAIN, Load(1, in_python=True), "p50_ms") for peer in (OURS, PREDICT)
-    )
-    yield _ratios("p50 at 1, against one bare Predict, both from Python", ours, others)
+        rates = {peer: results.find(peer, PLAIN, load).median() for peer in _WITHOUT_MODEL_SERVER}
+        best = max(rates, key=lambda peer: 0.0 if math.isnan(rates[peer]) else rates[peer])
+        name = f"req/s at {load}, against {best}"
+        yield _ratio(results, name, (OURS, PLAIN, load), (best, PLAIN, load))
+    name = "p50 at 1, against one bare Predict, both from Python"
+    python = Load(1, in_python=True)
+    yield _ratio(results, name, (OURS, PLAIN, python), (PREDICT, PLAIN, python), "p50_ms")
 
 
 def _other_loads(results: Results) -> Iterator[Line]:
@@ -138,11 +140,10 @@ def _other_loads(results: Results) -> Iterator[Line]:
 
 def _cost_of_exclusions(results: Results, concurrencies: Sequence[int]) -> Iterator[Line]:
     for load in concurrencies:
-        ours, without = (results.find(OURS, one, load) for one in (EXCLUDED, PLAIN))
-        yield _ratios(f"req/s at {load}, 100 exclusions against none", ours, without)
+        name = f"req/s at {load}, 100 exclusions against none"
+        yield _ratio(results, name, (OURS, EXCLUDED, load), (OURS, PLAIN, load))
     for question in (SCATTERED_SEEN, NEAREST_SEEN):
         for load in SEEN_CONCURRENCIES:
-            ours, without = (
-                results.find(OURS, one, load, "p50_ms") for one in (question, NONE_SEEN)
-            )
-            yield _ratios(f"p50 at {load}, {question} against none", ours, without)
+            name = f"p50 at {load}, {question} against none"
+            ours, without = (OURS, question, load), (OURS, NONE_SEEN, load)
+            yield _ratio(results, name, ours, without, "p50_ms")
