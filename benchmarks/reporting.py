@@ -23,6 +23,22 @@ def argument_parser(module: str, docstring: str | None) -> argparse.ArgumentPars
     return argparse.ArgumentParser(prog=f"python -m {module}", description=description)
 
 
+def add_option(parser: argparse.ArgumentParser, name: str, default: Any, text: str) -> None:
+    """Add an option of the type of its default, which its help ends with.
+
+    If the default is a list, the option takes one or more values.
+    """
+    is_list = isinstance(default, list)
+    shown = " ".join(map(str, default)) if is_list else default
+    parser.add_argument(
+        name,
+        type=type(default[0] if is_list else default),
+        nargs="+" if is_list else None,
+        default=default,
+        help=f"{text} (default: {shown}).",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--json``, which :func:`write_json` reads."""
     parser.add_argument("--json", type=Path, help="Write all results to this JSON file.")

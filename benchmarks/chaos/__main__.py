@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks import reporting
@@ -33,24 +34,19 @@ def run(name: str, environment: Environment) -> report.Result:
 def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.chaos", __doc__)
-    add = parser.add_argument
     text = f"The scenarios to run: {', '.join(SCENARIOS)} (default: all)."
-    add("scenarios", nargs="*", metavar="SCENARIO", help=text)
-    add("--rate", type=float, default=500, help="Requests a second (default: 500).")
-    text = "Seconds of load before and after a failure (default: 5)."
-    add("--calm-s", type=float, default=5, help=text)
-    text = "Seconds of each overload round (default: 30)."
-    add("--overload-s", type=float, default=30, help=text)
-    text = "Seconds of the soak scenario (default: 600)."
-    add("--soak-s", type=float, default=600, help=text)
-    text = "Number of requests of the fuzz scenario (default: 100000)."
-    add("--fuzzed", type=int, default=100_000, help=text)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=text)
+    add = partial(reporting.add_option, parser)
+    add("--rate", 500.0, "Requests a second")
+    add("--calm-s", 5.0, "Seconds of load before and after a failure")
+    add("--overload-s", 30.0, "Seconds of each overload round")
+    add("--soak-s", 600.0, "Seconds of the soak scenario")
+    add("--fuzzed", 100_000, "Number of requests of the fuzz scenario")
+    add("--work-dir", ROOT / "build" / "chaos", "Directory for models, logs and results")
     text = "Directory with models of an earlier run, instead of new ones."
-    add("--models-dir", type=Path, help=text)
-    text = "Directory for models, logs and results (default: build/chaos)."
-    add("--work-dir", type=Path, default=ROOT / "build" / "chaos", help=text)
+    parser.add_argument("--models-dir", type=Path, help=text)
     text = "Write the table into this file, for example docs/reliability.md."
-    add("--document", type=Path, help=text)
+    parser.add_argument("--document", type=Path, help=text)
     arguments = parser.parse_args()
     if unknown := set(arguments.scenarios) - set(SCENARIOS):
         names = ", ".join(sorted(unknown))

@@ -176,13 +176,13 @@ def redis_outages(env: Environment) -> Iterator[Check]:
     directory = env.work / "redis"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    with RedisServer(directory) as redis:
-        _fill(redis.port, env.known.seen)
+    with RedisServer(directory) as server:
+        _fill(server.port, env.known.seen)
         requests = half_excluding_seen(env.known)
-        store = ("--seen-store", redis.url)
+        store = ("--seen-store", server.url)
         with env.running("redis", *store, requests=requests) as (_, _, load):
-            killed = _interrupt(env, redis)
-            paused = _interrupt(env, redis, pause=True)
+            killed = _interrupt(env, server)
+            paused = _interrupt(env, server, pause=True)
             outcomes = load.finish()
     needs_redis = outcomes.kind == USER_EXCLUDING_SEEN
     needing, others = outcomes[needs_redis], outcomes[~needs_redis]

@@ -13,7 +13,7 @@ that is not installed is left out.
 import argparse
 import resource
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
 from benchmarks import reporting
 from benchmarks.index import compare
@@ -28,22 +28,18 @@ _PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "hnswlib", "faiss
 def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.index", __doc__)
-    add = parser.add_argument
-    add("--vectors", type=int, default=1_000_000, help="Number of vectors (default: a million).")
-    add("--dims", type=int, default=64, help="Dimensions of the vectors (default: 64).")
-    add("--clusters", type=int, default=0, help="Clusters of vectors (default: vectors / 1,000).")
-    text = "Deviation around a centre, relative to that of the centres (default: 0.6)."
-    add("--noise", type=float, default=0.6, help=text)
-    text = "Number of queries to measure with, and of those to tune with (default: 2000)."
-    add("--queries", type=int, default=2_000, help=text)
-    text = "The values of recall@100 at which speed is compared (default: 0.95 0.99)."
-    add("--targets", type=float, nargs="+", default=[0.95, 0.99], help=text)
-    names = ("ours", *PEERS)
-    add("--peers", nargs="+", choices=names, default=names, help="Peers to measure (default: all).")
-    add("--rounds", type=int, default=5, help="Measurements of every setting (default: 5).")
-    add("--seconds", type=float, default=0.5, help="Seconds of one measurement (default: 0.5).")
-    text = "Directory for all files (default: build/index-benchmark)."
-    add("--work-dir", type=Path, default=ROOT / "build" / "index-benchmark", help=text)
+    add = partial(reporting.add_option, parser)
+    add("--vectors", 1_000_000, "Number of vectors")
+    add("--dims", 64, "Dimensions of the vectors")
+    add("--clusters", 0, "Number of clusters of vectors; 0 means one per 1,000 vectors")
+    add("--noise", 0.6, "Deviation around a centre, relative to that of the centres")
+    add("--queries", 2_000, "Number of queries to measure with, and of those to tune with")
+    add("--targets", [0.95, 0.99], "The values of recall@100 at which speed is compared")
+    add("--rounds", 5, "Measurements of every setting")
+    add("--seconds", 0.5, "Seconds of one measurement")
+    add("--work-dir", ROOT / "build" / "index-benchmark", "Directory for all files")
+    names, text = ("ours", *PEERS), "Peers to measure (default: all)."
+    parser.add_argument("--peers", nargs="+", choices=names, default=names, help=text)
     reporting.add_json(parser)
     arguments = parser.parse_args()
     arguments.work_dir = arguments.work_dir.resolve()

@@ -26,8 +26,7 @@ def main() -> None:
     """Measure and print."""
     parser = reporting.argument_parser("benchmarks.index.first_answer", __doc__)
     parser.add_argument("models_dir", type=Path, help="Directory with published models.")
-    text = "Starts of the model server (default: 5)."
-    parser.add_argument("--starts", type=int, default=5, help=text)
+    reporting.add_option(parser, "--starts", 5, "Starts of the model server")
     arguments = parser.parse_args()
     starts = [measure(arguments.models_dir.resolve()) for _ in range(arguments.starts)]
     for name, values in (

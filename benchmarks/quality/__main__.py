@@ -35,8 +35,7 @@ def main() -> None:
     """Measure and print everything."""
     parser = reporting.argument_parser("benchmarks.quality", __doc__)
     parser.add_argument("--data-dir", type=Path, help="Directory with the unpacked MovieLens 100K.")
-    text = "Seeds of the splits (default: 1 2 3)."
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help=text)
+    reporting.add_option(parser, "--seeds", [1, 2, 3], "Seeds of the splits")
     reporting.add_json(parser)
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)

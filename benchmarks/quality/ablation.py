@@ -56,8 +56,7 @@ def main() -> None:
     """Train every variant and print a line for each."""
     parser = reporting.argument_parser("benchmarks.quality.ablation", __doc__)
     parser.add_argument("--data-dir", type=Path, help="Directory with the unpacked MovieLens 100K.")
-    text = "Seeds of the splits (default: 42 7)."
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 7], help=text)
+    reporting.add_option(parser, "--seeds", [42, 7], "Seeds of the splits")
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)
     print(f"{'':48} {'unseen 10':>9} {'unseen 100':>10} {'all 100':>8} {'seconds':>7}")

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from benchmarks import reporting
@@ -27,20 +28,17 @@ _PACKAGES = ("grpcio", "protobuf", "tensorflow", "scann", "fastapi", "uvicorn", 
 def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.service", __doc__)
-    add = parser.add_argument
-    names = tuple(compare.all_peers())
-    add("--peers", nargs="+", choices=names, default=names, help="Peers to measure (default: all).")
-    text = "Numbers of requests in flight (default: 1 8 32 128)."
-    add("--concurrency", type=int, nargs="+", default=[1, 8, 32, 128], metavar="N", help=text)
-    add("--rounds", type=int, default=5, help="Measurements of every case (default: 5).")
-    text = "Seconds of one measurement, after 1 s of warm-up (default: 3)."
-    add("--seconds", type=float, default=3.0, help=text)
-    text = "More options of `query_service serve`, as one text."
-    add("--serve-args", default="", help=text)
+    add = partial(reporting.add_option, parser)
+    add("--concurrency", [1, 8, 32, 128], "Numbers of requests in flight")
+    add("--rounds", 5, "Measurements of every case")
+    add("--seconds", 3.0, "Seconds of one measurement, after 1 s of warm-up")
+    add("--work-dir", ROOT / "build" / "service-benchmark", "Directory for all files")
     text = "Directory with models of an earlier run, instead of new ones."
-    add("--models-dir", type=Path, help=text)
-    text = "Directory for all files (default: build/service-benchmark)."
-    add("--work-dir", type=Path, default=ROOT / "build" / "service-benchmark", help=text)
+    parser.add_argument("--models-dir", type=Path, help=text)
+    text = "More options of `query_service serve`, as one text."
+    parser.add_argument("--serve-args", default="", help=text)
+    names, text = tuple(compare.all_peers()), "Peers to measure (default: all)."
+    parser.add_argument("--peers", nargs="+", choices=names, default=names, help=text)
     reporting.add_json(parser)
     arguments = parser.parse_args()
     if any(one > CONNECTIONS and one % CONNECTIONS for one in arguments.concurrency):

@@ -106,12 +106,9 @@ def ours(data: Dataset) -> training.TrainedModel:
 def main() -> None:
     """Measure and print medians and ranges."""
     parser = reporting.argument_parser("benchmarks.training", __doc__)
-    text = "Number of rows (default: 25 million)."
-    parser.add_argument("--rows", type=int, default=25_000_000, help=text)
-    text = "Steps in which the tutorial's model is measured (default: 80, about 20 seconds)."
-    parser.add_argument("--steps", type=int, default=80, help=text)
-    text = "Measurements of both models (default: 3)."
-    parser.add_argument("--rounds", type=int, default=3, help=text)
+    reporting.add_option(parser, "--rows", 25_000_000, "Number of rows")
+    reporting.add_option(parser, "--steps", 80, "Steps over which the tutorial's model is measured")
+    reporting.add_option(parser, "--rounds", 3, "Measurements of both models")
     reporting.add_json(parser)
     arguments = parser.parse_args()
     started = time.perf_counter()
