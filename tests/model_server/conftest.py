@@ -1,4 +1,4 @@
-"""Small SavedModels, and model servers in this process on free ports."""
+"""Fixtures that save small models, and run model servers in this process on free ports."""
 
 import gc
 import signal

@@ -1,4 +1,4 @@
-"""Requests get the codes and messages of TensorFlow Serving, over a real socket."""
+"""Requests get the status codes and messages of TensorFlow Serving."""
 
 from collections.abc import Callable
 from pathlib import Path

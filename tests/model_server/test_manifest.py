@@ -1,4 +1,4 @@
-"""A version whose files differ from its manifest is not served; the old version is."""
+"""If the files of a version differ from its manifest, the previous version stays in service."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Tensors are encoded and decoded as TensorFlow does it."""
+"""Tensors are encoded and decoded like those of TensorFlow."""
 
 from typing import Any
 

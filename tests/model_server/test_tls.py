@@ -1,4 +1,4 @@
-"""TLS with TensorFlow Serving's SSLConfig file, over real sockets."""
+"""The model server serves over TLS as TensorFlow Serving's SSLConfig file says."""
 
 import json
 import traceback

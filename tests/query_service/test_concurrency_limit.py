@@ -1,4 +1,4 @@
-"""Requests beyond max_concurrent_requests are refused."""
+"""Requests are refused while max_concurrent_requests are in flight."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Addresses as text."""
+"""Addresses are formatted for messages and for gRPC."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""On which addresses a server may listen unprotected."""
+"""A server may listen without protection on loopback addresses only."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The guard: admission by token and rate limit, and the reloaded token file."""
+"""The guard admits calls by their token and rate limit, and reloads the token file."""
 
 import asyncio
 import logging
@@ -51,7 +51,7 @@ def test_unusable_file_keeps_the_previous_tokens(
         guard.admit(_metadata(_WEB))
 
 
-def test_remembered_headers_do_not_grow_without_limit(file: Path) -> None:
+def test_number_of_cached_headers_is_limited(file: Path) -> None:
     guard = Guard(str(file))
     guard.admit(_metadata(_WEB))
     tracemalloc.start()

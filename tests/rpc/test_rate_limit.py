@@ -1,4 +1,4 @@
-"""The token bucket, with a clock of its own."""
+"""The rate limit is a token bucket. These tests set its clock."""
 
 import pytest
 

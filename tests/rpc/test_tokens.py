@@ -1,4 +1,4 @@
-"""The token file."""
+"""The token file is parsed, and wrong files are refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The cache: off by default, and the same answers with fewer Predicts when it is on."""
+"""The cache is off by default. When it is on, the answers are the same with fewer Predicts."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""The most popular items answer while the model server is unavailable, if so configured."""
+"""With a fallback, requests get the most popular items while the model server is unavailable."""
 
 import asyncio
 import time
@@ -84,7 +84,7 @@ def test_fallback_without_any_ranking_fails(serve: Serve) -> None:
     assert _code(service) is Code.UNAVAILABLE
 
 
-def test_version_without_users_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_version_without_user_signature_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:
     class ModelWithoutUsers:
         calls = 0
 

@@ -1,4 +1,4 @@
-"""Any response of the model server is either used or reported as its fault."""
+"""Every response of the model server is either used or reported as a fault of that server."""
 
 import array
 import time
@@ -50,7 +50,7 @@ def _tensors(draw: Any) -> pb.Tensor:
     outputs=st.dictionaries(st.sampled_from(["item_id", "score", "known", "?"]), _tensors()),
     version=st.integers(-(2**63), 2**63 - 1),
 )
-def test_random_tensors(
+def test_random_tensors_are_used_or_reported(
     answers: PredictAnswers, outputs: dict[str, pb.Tensor], version: int
 ) -> None:
     response = pb.PredictResponse(outputs=outputs)
@@ -64,7 +64,7 @@ def test_random_tensors(
     scores=st.lists(_any_score, min_size=8, max_size=8),
     ordered=st.booleans(),
 )
-def test_random_values_in_valid_tensors(
+def test_random_values_in_valid_tensors_are_used_or_reported(
     answers: PredictAnswers, ids: list[bytes], scores: list[float], ordered: bool
 ) -> None:
     if ordered:
@@ -77,7 +77,9 @@ def test_random_values_in_valid_tensors(
 
 @settings(max_examples=200)
 @given(st.data())
-def test_randomly_changed_bytes(answers: PredictAnswers, data: st.DataObject) -> None:
+def test_randomly_changed_bytes_are_used_or_reported(
+    answers: PredictAnswers, data: st.DataObject
+) -> None:
     changed = bytearray(valid_response(as_content=data.draw(st.booleans())).SerializeToString())
     for place, piece in data.draw(
         st.lists(st.tuples(st.integers(0, len(changed)), st.binary(max_size=3)), max_size=4)
@@ -159,7 +161,7 @@ def test_invalid_response_is_a_fault_found_cheaply(
 
 
 @given(st.binary(max_size=60), st.one_of(st.integers(-5, 10), st.just(10**12)))
-def test_random_packed_strings(content: bytes, count: int) -> None:
+def test_random_packed_strings_are_decoded_or_rejected(content: bytes, count: int) -> None:
     try:
         strings = decode_strings(content, count)
     except ValueError:
@@ -169,7 +171,7 @@ def test_random_packed_strings(content: bytes, count: int) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_random_packed_numbers(content: bytes) -> None:
+def test_random_packed_numbers_are_decoded_or_rejected(content: bytes) -> None:
     try:
         numbers = decode_numbers(content, "f")
     except ValueError:

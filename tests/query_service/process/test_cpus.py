@@ -1,4 +1,4 @@
-"""The number of usable CPUs."""
+"""The service counts usable CPUs, and starts one worker for each if asked to."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reserving a port for several processes."""
+"""A port can be reserved for several processes."""
 
 import socket
 import sys

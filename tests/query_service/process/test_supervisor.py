@@ -1,4 +1,4 @@
-"""The supervisor, in a process of its own, with workers that misbehave."""
+"""The supervisor copes with workers that misbehave. It runs in a process of its own."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Several worker processes on one port: real processes, real sockets."""
+"""Several worker processes serve on one port."""
 
 import contextlib
 import os

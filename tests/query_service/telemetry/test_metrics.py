@@ -1,4 +1,4 @@
-"""Metrics of a running service, read as Prometheus reads them."""
+"""The service counts what happens, and Prometheus can read the metrics of all workers."""
 
 import contextlib
 import os

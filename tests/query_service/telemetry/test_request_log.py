@@ -1,4 +1,4 @@
-"""The log of a running service: slow and failed requests, and never an id."""
+"""The service logs slow and failed requests, and no line contains an id."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Traces of a real service process, sent to a real OTLP collector."""
+"""A service process sends its traces to an OTLP collector."""
 
 import contextlib
 import subprocess
