@@ -109,7 +109,6 @@ class Server:
         self._server = make_server(settings.chosen_transport, options)
         depth = settings.max_candidates + MAX_EXCLUSIONS
         self._popular = PopularItems(self._model_server, lambda: self._model_server.version, depth)
-        self._cache: CachingModel | None = None
         self._background: list[asyncio.Task[None]] = []
         self._exporter: Exporter | None = None
         self.port = 0
@@ -178,7 +177,7 @@ class Server:
         )
         model: Model = ObservedModel(batching, observer)
         if settings.cache_size:
-            model = self._cache = CachingModel(
+            model = CachingModel(
                 model,
                 lambda: self._model_server.version,
                 settings.cache_size,
@@ -225,8 +224,6 @@ class Server:
         await self._server.stop(settings.grace_s)
         await self._model_server.close()
         await self._store.close()
-        if self._cache:
-            self._cache.log_hit_rate()
         await self._observer.close()
 
 

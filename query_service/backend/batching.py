@@ -76,7 +76,10 @@ class BatchingModel:
 
 
 class _Deadlines:
-    """Fails queries whose deadline passes, with one timer for all of them."""
+    """Fails queries whose deadline passes.
+
+    One timer serves all queries, because a timer for each would cost 2 us more per query.
+    """
 
     def __init__(self) -> None:
         self._pending: set[PendingQuery] = set()
@@ -117,9 +120,9 @@ class _Queue:
         self._max_in_flight = self._free_slots = max_in_flight
         self._waiting: deque[PendingQuery] = deque()
         self._scheduled = False
-        #: The moving average of the duration of a Predict, and the loop time at which the latest
-        #: one was sent.
+        #: The moving average of the duration of a Predict.
         self._duration_s = 0.0
+        #: The loop time at which the latest Predict was sent.
         self._sent_at_s = 0.0
 
     def add(self, pending: PendingQuery) -> None:
@@ -141,16 +144,17 @@ class _Queue:
         return in_flight_end_s + (batches_ahead + 1) * self._duration_s
 
     def _send(self) -> None:
+        """Send batches until no query waits or the limit of Predicts in flight is reached."""
         self._scheduled = False
         while self._free_slots and (pending := self._next_batch()):
             self._free_slots -= 1
             self._sent_at_s = asyncio.get_running_loop().time()
             Batch(self._model, pending, self._batch_done)
 
-    def _batch_done(self, seconds: float | None) -> None:
+    def _batch_done(self, duration_s: float | None) -> None:
         self._free_slots += 1
-        if seconds is not None:
-            self._duration_s += (seconds - self._duration_s) * _LATEST_WEIGHT
+        if duration_s is not None:
+            self._duration_s += (duration_s - self._duration_s) * _LATEST_WEIGHT
         self._send()
 
     def _next_batch(self) -> list[PendingQuery]:

@@ -1,14 +1,11 @@
 """A cache of rankings, for users who return before their ranking changes."""
 
-import logging
 from collections.abc import Callable
 
 from cachetools import TTLCache
 
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.core.retriever import Model
-
-logger = logging.getLogger(__name__)
 
 _Key = tuple[QueryKind, str, tuple[str, ...], int]
 
@@ -37,21 +34,13 @@ class CachingModel:
         self._current_version = current_version
         self._rankings: TTLCache[_Key, RankedItems] = TTLCache(size, max_age_s)
         self._on_lookup = on_lookup
-        self._hits = self._lookups = 0
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
         """Return the ranking from the cache if possible, otherwise from the model."""
         key = (query.kind, query.id, query.recent, depth)
         ranking = self._rankings.get(key)
         hit = ranking is not None and ranking.version == self._current_version()
-        self._lookups += 1
-        self._hits += hit
         self._on_lookup(hit)
         if ranking is None or not hit:
             ranking = self._rankings[key] = await self._model.fetch(query, depth, deadline)
         return ranking
-
-    def log_hit_rate(self) -> None:
-        """Log the hit rate."""
-        rate = self._hits / self._lookups if self._lookups else 0.0
-        logger.info("cache: %d hits in %d lookups (%.0f%%)", self._hits, self._lookups, rate * 100)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,14 +14,6 @@ from query_service.transport.events import EventQueue
 #: The number of calls that core may accept before the loop requests more. At shutdown, core cancels
 #: accepted calls that the loop has not requested. This number is high enough to leave hardly any.
 _REQUESTED_CALLS = 256
-
-
-@dataclass
-class _CallDetails:
-    """The argument of a generic handler, like ``grpc.HandlerCallDetails``."""
-
-    method: str
-    invocation_metadata: tuple[tuple[str, str | bytes], ...]
 
 
 class Server:
@@ -94,7 +86,10 @@ class Server:
         handler = self._handlers.get(method)
         if handler is None:
             # A path may contain bytes that are not UTF-8.
-            details = _CallDetails(method.decode(errors="replace"), event.invocation_metadata)
+            path = method.decode(errors="replace")
+            details: Any = SimpleNamespace(
+                method=path, invocation_metadata=event.invocation_metadata
+            )
             for generic in self._generic_handlers:
                 handler = generic.service(details)
                 if handler is not None:

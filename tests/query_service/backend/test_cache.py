@@ -1,6 +1,5 @@
 """The cache is off by default. When it is on, the answers are the same with fewer Predicts."""
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,12 +89,3 @@ def test_least_recently_used_ranking_is_dropped(
         _ids(service, user_id=user)
     # Misses: a, b, then c, which replaces b, and b again.
     assert len(model_server.depths) == 4
-
-
-def test_hit_rate_is_logged_at_shutdown(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    service = serve(cache_size=2)
-    with caplog.at_level(logging.INFO):
-        for _ in range(4):
-            _ids(service)
-        service.stop()
-    assert "cache: 3 hits in 4 lookups (75%)" in caplog.text
