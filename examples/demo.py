@@ -1,4 +1,4 @@
-"""The whole of Shortlist in one run: train, export, serve, ask. Run by ``make demo``."""
+"""Train a model, serve it and ask for candidates. ``make demo`` runs this."""
 
 import argparse
 import contextlib
@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-# `python examples/demo.py` puts examples/ on the path, not the checkout.
+# `python examples/demo.py` puts examples/ on the path, but not the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.processes import ROOT, ProcessError, Server, environment, python_module
@@ -17,7 +17,7 @@ QUERY_SERVICE_PORT = 50051
 
 
 def main() -> None:
-    """Train into models/, start both servers, ask four questions, stop the servers."""
+    """Train a model, start both servers, send four requests, and stop the servers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", help="Directory with the unpacked MovieLens 100K.")
     parser.add_argument(
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def example_ids(items_csv: Path) -> tuple[str, str]:
-    """Return user 42 and Star Wars (1977), or ids of the synthetic data set if it was used."""
+    """Return the ids of a user and an item: of MovieLens, or of the synthetic data set."""
     if "Star Wars (1977)" in items_csv.read_text(encoding="utf-8"):
         return "42", "50"
     return "u42", "i50"
@@ -70,7 +70,7 @@ def title(text: str) -> None:
 
 
 def run(module: str, *arguments: str) -> None:
-    """Run a command of the project; exit with its status if it fails."""
+    """Run a command of the project, and exit with its status if it fails."""
     print(f"$ python -m {module} {' '.join(arguments)}", flush=True)
     command = python_module(module, *arguments)
     status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
@@ -79,7 +79,7 @@ def run(module: str, *arguments: str) -> None:
 
 
 def serve(module: str, *arguments: str) -> Server:
-    """Start a server, which runs for the time of a block; exit if it does not start."""
+    """Start a server, which the end of a ``with`` block stops. Exit if it does not start."""
     print(f"$ python -m {module} {' '.join(arguments)}", flush=True)
     try:
         server = Server(python_module(module, *arguments))

@@ -1,4 +1,4 @@
-"""The query service: turns a user id or an item id into ranked candidates, over gRPC.
+"""The query service turns a user id or an item id into ranked candidates, over gRPC.
 
 It stands between the callers of the public API (proto/retrieval/v1) and TensorFlow Serving, which
 ranks the catalogue. It looks up seen items, excludes what the caller does not want, batches

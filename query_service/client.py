@@ -12,7 +12,7 @@ from rpc.credentials import Credentials, call_metadata, open_channel
 
 @dataclass(frozen=True)
 class Candidate:
-    """An item and its affinity to the query; higher is better."""
+    """An item and its score. A higher score is better."""
 
     item_id: str
     score: float
@@ -35,7 +35,7 @@ class Answer:
 
 
 class RetrievalClient:
-    """A connection to a query service. Methods raise ``grpc.RpcError`` with the API's codes.
+    """A connection to a query service. Calls that fail raise ``grpc.RpcError``.
 
     >>> with RetrievalClient("127.0.0.1:50051") as client:
     ...     answer = client.for_user("42", k=10, exclude_seen=True)
@@ -58,7 +58,7 @@ class RetrievalClient:
             address: HOST:PORT of the service.
             timeout_s: The longest time in seconds to wait for an answer.
             token: The token to send with each call. Without TLS it is sent as plain text.
-            root_certificates: The authorities to trust, in PEM. Given this, the client uses TLS.
+            root_certificates: The authorities to trust, in PEM. If set, the client uses TLS.
             certificate_chain: The client's certificate in PEM, if the service requires one.
             private_key: The private key of ``certificate_chain``, in PEM.
             server_name: The name in the service's certificate if it is not the host of ``address``.
@@ -85,7 +85,7 @@ class RetrievalClient:
 
         Args:
             user_id: The user.
-            k: The largest number of candidates; 0 means the server's default.
+            k: The largest number of candidates, or 0 for the server's default.
             recent: The items of the user's last interactions, newest last.
             exclude_seen: Leave out what the user has seen.
             exclude: Ids of items to leave out.
@@ -103,7 +103,14 @@ class RetrievalClient:
     def for_item(
         self, item_id: str, k: int = 0, *, viewer_id: str = "", exclude: Iterable[str] = ()
     ) -> Answer:
-        """Return items similar to an item, without those that the user ``viewer_id`` has seen."""
+        """Return the best ``k`` items that are similar to an item.
+
+        Args:
+            item_id: The item.
+            k: The largest number of candidates, or 0 for the server's default.
+            viewer_id: Leave out what this user has seen.
+            exclude: Ids of items to leave out.
+        """
         return self._ask(
             pb.RetrieveRequest(
                 item_id=item_id,

@@ -1,18 +1,7 @@
-"""The exceptions of the query service. Only ``query_service.api`` knows their status codes.
+"""The exceptions of the query service.
 
-RetrievalError            a request cannot be answered; the message is for the caller
-  InvalidRequest          a field breaks a rule of the API
-  UnknownQuery            the model does not know the item or, if configured to fail, the user
-  ModelServerUnavailable  the model server does not answer, or has not loaded the model
-  SignatureMissing        the model has no signature of this name, for example an older model
-  SeenStoreUnavailable    seen items cannot be read or recorded now
-  RecordingUnsupported    no seen store that can record interactions is configured
-  OutOfTime               the deadline passed
-  Overloaded              the service or the model server accepts no more requests
-  ModelServerFault        the model server's answer breaks its contract, which is a bug
-
-StartError                the service cannot start (defined in rpc.errors)
-  UnusableFile            a certificate, key or token file is missing or wrong
+A RetrievalError ends one request. Only ``query_service.api`` knows its status code. A StartError
+means that the service cannot start. An UnusableFile is one kind of StartError.
 """
 
 from rpc.errors import StartError as StartError
@@ -41,7 +30,7 @@ class ModelServerUnavailable(RetrievalError):
 
 
 class SignatureMissing(RetrievalError):
-    """The model has no signature of this name."""
+    """The model has no signature of this name, for example because it is an older model."""
 
 
 class SeenStoreUnavailable(RetrievalError):
@@ -61,4 +50,4 @@ class Overloaded(RetrievalError):
 
 
 class ModelServerFault(RetrievalError):
-    """The model server's answer breaks its contract."""
+    """The model server's answer breaks its contract, which is a bug."""

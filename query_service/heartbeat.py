@@ -16,7 +16,7 @@ class Heartbeat:
     """Touches the heartbeat file."""
 
     def __init__(self, path: str) -> None:
-        """Touch the file at ``path``. An empty path switches the heartbeat off."""
+        """Use the file at ``path``. An empty path switches the heartbeat off."""
         self._path = Path(path) if path else None
         self._failing = False
 
@@ -25,13 +25,13 @@ class Heartbeat:
         if self._path:
             try:
                 self._path.touch()
-                # The file must not suggest that the service is SERVING already.
+                # Remove it, because the service is not SERVING yet.
                 self._path.unlink()
             except OSError as error:
                 raise StartError(f"--heartbeat-file {self._path}: {error.strerror}") from error
 
     def beat(self) -> None:
-        """Touch the file. Of several failures in a row, only the first is logged."""
+        """Touch the file. If this fails repeatedly, only the first failure is logged."""
         if self._path:
             try:
                 self._path.touch()

@@ -11,5 +11,5 @@ interaction_servicer.py  retrieval.v1.InteractionService
 wire.py                  limits on large messages, checked before they are parsed
 validation.py            turns a request into a query, or names the field that breaks a rule
 encoding.py              encodes candidates as the bytes of a response
-health.py                sets the health of the service by asking the model server
+health.py                reports SERVING while the model server has the model
 """

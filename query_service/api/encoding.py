@@ -1,6 +1,6 @@
-"""Encodes candidates as the bytes of a RetrieveResponse, without a message object for each.
+"""Encodes candidates as the bytes of a RetrieveResponse, without creating message objects.
 
-This takes half the time of protobuf's own objects, and encoding is half of the cost of a request.
+This takes half the time of creating them, and encoding is half of the cost of a request.
 In the wire format (https://protobuf.dev/programming-guides/encoding/), a candidate is a header that
 depends only on the length of the item id, followed by the id and the score. protobuf itself makes
 the headers, and a test compares our bytes with protobuf's.
@@ -17,16 +17,17 @@ from serving_contract import MAX_ID_BYTES
 
 _ORIGINS = {Source.MODEL: pb.ORIGIN_MODEL, Source.POPULARITY: pb.ORIGIN_POPULARITY}
 
-#: The tag of Candidate.score, field 2 with four bytes, and its value in little-endian order.
+#: The tag of Candidate.score, which is field 2 and has four bytes, and the score in little-endian
+#: order.
 _SCORE_TAG = 0x15
-_score = struct.Struct("<Bf")
+_SCORE = struct.Struct("<Bf")
 
 
 def _header(length: int) -> bytes:
     """Return the bytes that come before an item id of ``length`` bytes."""
     candidate = pb.Candidate(item_id="x" * length, score=1.0)
     data = pb.RetrieveResponse(candidates=[candidate]).SerializeToString()
-    return data[: len(data) - length - _score.size]
+    return data[: len(data) - length - _SCORE.size]
 
 
 _HEADERS = [_header(length) for length in range(MAX_ID_BYTES + 1)]
@@ -39,11 +40,11 @@ def encode_response(candidates: Candidates) -> bytes:
         ModelServerFault: An item id has more than MAX_ID_BYTES.
     """
     headers = map(_HEADERS.__getitem__, map(len, candidates.item_ids))
-    scores = map(_score.pack, itertools.repeat(_SCORE_TAG), candidates.scores)
+    scores = map(_SCORE.pack, itertools.repeat(_SCORE_TAG), candidates.scores)
     parts = zip(headers, candidates.item_ids, scores, strict=True)
-    rest = _other_fields(candidates.source, candidates.version)
+    other_fields = _other_fields(candidates.source, candidates.version)
     try:
-        return b"".join(itertools.chain.from_iterable(parts)) + rest
+        return b"".join(itertools.chain.from_iterable(parts)) + other_fields
     except IndexError as error:
         raise ModelServerFault(f"an item id has more than {MAX_ID_BYTES} bytes") from error
 

@@ -1,4 +1,4 @@
-"""Sets the health of the service: SERVING only while the model server has the model loaded."""
+"""Reports the service as SERVING only while the model server has loaded the model."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ _STATUS_TIMEOUT_S = 1.0
 
 
 class HealthMonitor:
-    """Polls the model server twice a second and sets the health of ``services`` accordingly."""
+    """Polls the model server twice a second, and sets the health of ``services``."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class HealthMonitor:
         self._ready = True
 
     async def update(self) -> None:
-        """Poll the model server once, and set the health."""
+        """Ask the model server once whether the model is available, and set the health."""
         ready = await self._model_server.available(_STATUS_TIMEOUT_S)
         if self._draining:
             return
@@ -53,11 +53,11 @@ class HealthMonitor:
             await asyncio.sleep(INTERVAL_S)
 
     async def drain(self) -> None:
-        """Report NOT_SERVING from now on. Watches stay open."""
+        """Report NOT_SERVING from now on, and keep watches open."""
         self._draining = True
         self._observer.record_health(False, self._model_server.version)
         self.servicer.set(serving=False)
 
     def end(self) -> None:
-        """End all watches, because the server would wait for them until the grace period ends."""
+        """End all watches. Otherwise, the server would wait for them for the whole grace period."""
         self.servicer.end()

@@ -16,7 +16,11 @@ SERVICE = pb.DESCRIPTOR.services_by_name["InteractionService"].full_name
 
 
 class InteractionServicer:
-    """Records interactions in the seen store. ``methods`` are its methods by name."""
+    """Records interactions in the seen store.
+
+    Attributes:
+        methods: The methods of the service by name.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,11 +1,11 @@
-"""The steps of every method, from the bytes of a request to the bytes of a response or a status.
+"""Runs every method, from the bytes of a request to the bytes of a response or a status.
 
 A call is refused without being parsed if its token is invalid, its caller has used up the rate
 limit, its deadline has passed, or too many requests are in flight. :class:`Methods` counts the
 requests in flight.
 
-Methods are registered by hand and receive the bytes of the request, so that a request that cannot
-be parsed ends with INVALID_ARGUMENT. gRPC's own deserialization would end the call with INTERNAL.
+The handlers parse requests themselves, so that a request that cannot be parsed ends with
+INVALID_ARGUMENT. If gRPC parsed it, the call would end with INTERNAL.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Method(Generic[Request]):
         request: The type of the request message.
         answer: Takes a request and its deadline, a ``loop.time()`` value in seconds, and returns
             the bytes of the response. Raises RetrievalError.
-        size: Returns the number of requests that a request message counts as.
+        size: Returns the number of requests in a request message, which is 1 unless it is a batch.
         check: Checks the bytes of a large request before they are parsed. Raises InvalidRequest.
     """
 
@@ -68,7 +68,7 @@ class UnaryHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]
 
 
 class Methods:
-    """Turns methods into gRPC handlers, which share one limit of requests in flight."""
+    """Makes gRPC handlers of methods. All handlers share one limit of requests in flight."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Methods:
                     return await self._answer(method, data, context)
             except (RetrievalError, CallRefused) as error:
                 await abort(context, CODES[type(error)], error_status(error))
-            # This is a bug. The log has the traceback, and the caller gets no details.
+            # Any other exception is a bug. The log has the traceback; the caller gets no details.
             except Exception:  # noqa: BLE001
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error")
             raise AssertionError("abort() raises")
@@ -117,7 +117,7 @@ class Methods:
         return UnaryHandler(handle, refusal)
 
     async def _answer(self, method: Method[Any], data: bytes, context: Context) -> bytes:
-        # A caller that has no permission, no time left or no free slot costs no more than this.
+        # Check permission, deadline and free slots first, so that a refusal costs little.
         caller = self._guard and self._guard.admit(context.invocation_metadata() or ())
         deadline = self._deadline(context)
         if self._free_slots <= 0:
@@ -125,7 +125,7 @@ class Methods:
         if len(data) > LARGE_BYTES and method.check:
             method.check(data)
         request = _parse(method.request, data)
-        # An empty batch is refused later, but it counts as one request.
+        # An empty batch counts as one request until the method refuses it.
         size = max(1, method.size(request))
         self._free_slots -= size
         try:
@@ -149,7 +149,7 @@ class Methods:
 
 
 def _outcome(error: BaseException, context: Context) -> str:
-    """Return the name of the status code of a request that ends with an error."""
+    """Return the name of the status code with which an error ends a request."""
     if isinstance(error, RetrievalError | CallRefused):
         return status_name(error)
     if isinstance(error, asyncio.CancelledError):

@@ -19,7 +19,11 @@ SERVICE = pb.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 
 
 class RetrievalServicer:
-    """Answers retrieval requests. ``methods`` are its methods by name."""
+    """Answers retrieval requests.
+
+    Attributes:
+        methods: The methods of the service by name.
+    """
 
     def __init__(self, retriever: Retriever, limits: Limits, observer: Observer) -> None:
         self._retriever = retriever
@@ -59,7 +63,7 @@ class RetrievalServicer:
     async def _outcome(
         self, request: pb.RetrieveRequest, deadline: float
     ) -> bytes | RetrievalError:
-        """Return the response to one request of a batch, or its error, which fails no other one."""
+        """Return the response to one request of a batch, or its error."""
         try:
             return await self._retrieve(request, deadline)
         except RetrievalError as error:

@@ -12,8 +12,9 @@ MAX_EXCLUSIONS = 10_000
 MAX_RECENT_ITEMS = 1_000
 MAX_BATCH = 256
 MAX_INTERACTIONS = 1_000
-#: An id of this many characters is never too long: a character has at most four bytes in UTF-8.
-_ALWAYS_SHORT = MAX_ID_BYTES // 4
+#: An id of up to this many characters is never too long, because a character has at most four bytes
+#: in UTF-8.
+_SHORT_LENGTH = MAX_ID_BYTES // 4
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     Raises:
         InvalidRequest: A field breaks a rule. The error names the first such field.
     """
-    which = request.WhichOneof("query")
-    if which is None:
+    field = request.WhichOneof("query")
+    if field is None:
         raise InvalidRequest("query", "user_id or item_id must be set")
-    query_id: str = getattr(request, which)
-    check_id(which, query_id)
+    query_id: str = getattr(request, field)
+    check_id(field, query_id)
     k = request.max_candidates
     if not 0 <= k <= limits.max_candidates:
         raise InvalidRequest("max_candidates", f"must be 0 to {limits.max_candidates}, not {k}")
@@ -44,24 +45,12 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
         excluded = list(excluded)
         _check_ids("exclude_item_ids", excluded, empty_allowed=True)
     recent = request.recent_item_ids
-    viewer_id = request.viewer_id
-    if which == "user_id":
-        kind = QueryKind.USER
-        if viewer_id:
-            raise InvalidRequest("viewer_id", "must not be set for a user query")
-        if recent:
-            kind = QueryKind.USER_AND_RECENT
-            _check_count("recent_item_ids", recent, MAX_RECENT_ITEMS)
-            _check_ids("recent_item_ids", recent)
-        viewer_id = query_id
+    if field == "user_id":
+        _check_user_query(request)
+        kind, viewer_id = QueryKind.USER_AND_RECENT if recent else QueryKind.USER, query_id
     else:
-        kind = QueryKind.ITEM
-        if recent:
-            raise InvalidRequest("recent_item_ids", "must not be set for an item query")
-        if viewer_id:
-            check_id("viewer_id", viewer_id)
-        elif request.exclude_seen:
-            raise InvalidRequest("viewer_id", "must be set if exclude_seen is")
+        _check_item_query(request)
+        kind, viewer_id = QueryKind.ITEM, request.viewer_id
     return Query(
         kind=kind,
         id=query_id,
@@ -72,6 +61,23 @@ def query(request: pb.RetrieveRequest, limits: Limits) -> Query:
     )
 
 
+def _check_user_query(request: pb.RetrieveRequest) -> None:
+    if request.viewer_id:
+        raise InvalidRequest("viewer_id", "must not be set for a user query")
+    if request.recent_item_ids:
+        _check_count("recent_item_ids", request.recent_item_ids, MAX_RECENT_ITEMS)
+        _check_ids("recent_item_ids", request.recent_item_ids)
+
+
+def _check_item_query(request: pb.RetrieveRequest) -> None:
+    if request.recent_item_ids:
+        raise InvalidRequest("recent_item_ids", "must not be set for an item query")
+    if request.viewer_id:
+        check_id("viewer_id", request.viewer_id)
+    elif request.exclude_seen:
+        raise InvalidRequest("viewer_id", "must be set if exclude_seen is set")
+
+
 def check_batch(request: pb.BatchRetrieveRequest) -> None:
     """Raise InvalidRequest unless there are 1 to 256 requests."""
     if not 1 <= len(request.requests) <= MAX_BATCH:
@@ -80,19 +86,19 @@ def check_batch(request: pb.BatchRetrieveRequest) -> None:
 
 
 def _last_occurrences(ids: Sequence[str]) -> tuple[str, ...]:
-    """Return the last occurrence of each id, in the order given."""
+    """Return the ids without duplicates, in the order of their last occurrences."""
     return tuple(dict.fromkeys(reversed(ids)))[::-1]
 
 
 def _check_count(field: str, ids: Sequence[str], limit: int) -> None:
-    """Check the number of ids before they are copied, because a message has room for millions."""
+    """Check the number of ids before they are copied, because a message can have millions."""
     if len(ids) > limit:
         raise InvalidRequest(field, f"must have at most {limit} ids, not {len(ids)}")
 
 
 def _check_ids(field: str, ids: Sequence[str], *, empty_allowed: bool = False) -> None:
-    # Nearly always, all ids are short, which is quick to check.
-    if max(map(len, ids)) <= _ALWAYS_SHORT and (empty_allowed or all(ids)):
+    # Nearly all requests have short ids only, which this checks quickly.
+    if max(map(len, ids)) <= _SHORT_LENGTH and (empty_allowed or all(ids)):
         return
     for position, value in enumerate(ids):
         if value or not empty_allowed:
@@ -101,7 +107,7 @@ def _check_ids(field: str, ids: Sequence[str], *, empty_allowed: bool = False) -
 
 def check_id(field: str, value: str) -> None:
     """Raise InvalidRequest unless the id has 1 to 256 bytes."""
-    if 0 < len(value) <= _ALWAYS_SHORT:
+    if 0 < len(value) <= _SHORT_LENGTH:
         return
     if not 0 < len(value.encode()) <= MAX_ID_BYTES:
         raise InvalidRequest(field, f"must have 1 to {MAX_ID_BYTES} bytes of UTF-8")

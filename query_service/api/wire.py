@@ -16,7 +16,8 @@ from rpc.varint import read_varint
 
 #: Messages up to this size are parsed unchecked, which takes at most 20 MB and about 50 ms.
 LARGE_BYTES = 256 * 1024
-#: The allowance for fields that are not repeated, and for fields that only newer clients know.
+#: The number of further fields that a message may have: those that are not repeated, and those that
+#: only newer clients know.
 _OTHER_FIELDS = 100
 _MAX_REQUEST_FIELDS = MAX_EXCLUSIONS + MAX_RECENT_ITEMS + _OTHER_FIELDS
 #: An interaction has no repeated fields.
@@ -41,7 +42,7 @@ def check_interactions(data: bytes) -> None:
 
 
 def _check_messages(name: str, data: bytes, max_messages: int, max_fields: int) -> None:
-    """Check a message whose field 1 holds at most ``max_messages`` messages of ``max_fields``."""
+    """Check that field 1 occurs at most ``max_messages`` times, with ``max_fields`` each."""
     position = fields = 0
     while position < len(data):
         fields += 1
@@ -60,7 +61,7 @@ def _check_field_count(name: str, data: bytes, position: int, end: int, max_fiel
         fields += 1
         if fields > max_fields:
             raise InvalidRequest(name, f"must not have more than {max_fields} fields")
-        # Nearly all fields are strings of less than 128 bytes.
+        # Nearly all fields are strings with a tag of one byte, and a length below 128, also of one.
         if data[position] & 0x87 == 2 and position + 1 < end and data[position + 1] < 0x80:
             position += 2 + data[position + 1]
         else:
@@ -68,10 +69,10 @@ def _check_field_count(name: str, data: bytes, position: int, end: int, max_fiel
 
 
 def _field(data: bytes, position: int) -> tuple[int, int, int]:
-    """Return the tag of the field at ``position``, and where its value begins and ends.
+    """Return the tag of the field at ``position``, and where its value starts and ends.
 
-    Fields inside a group count like fields outside of it. A malformed field extends to the end of
-    the message, which cannot be parsed anyway.
+    Fields in a group are counted like other fields. A malformed field is taken to extend to the end
+    of the message, which cannot be parsed anyway.
     """
     try:
         tag, position = read_varint(data, position)

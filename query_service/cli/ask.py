@@ -1,4 +1,4 @@
-"""The ``ask`` command: requests candidates and prints them as a table or as JSON."""
+"""The ``ask`` command: asks a running service for candidates and prints them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEFAULT_ITEMS = Path("models/items.csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the fields of a request and the form of the output."""
+    """Add the options for the request and for the output."""
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument("--user", metavar="ID", help="Ask for candidates for this user.")
     query.add_argument("--item", metavar="ID", help="Ask for items similar to this item.")
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ID",
-        help="With --user: an item of the user's last interactions. Repeat it, newest item last.",
+        help="With --user: an item of a recent interaction. Repeat this option, newest item last.",
     )
     parser.add_argument(
         "-k",
@@ -56,13 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ID",
-        help="Leave out this item. Repeat it for more items.",
+        help="Leave out this item. Repeat this option to leave out more items.",
     )
     parser.add_argument(
         "--items",
         type=Path,
         metavar="FILE",
-        help="Show the titles in this CSV file, with columns item_id and title. (default: "
+        help="Show titles from this CSV file with the columns item_id and title. (default: "
         f"SHORTLIST_ITEMS, or {_DEFAULT_ITEMS} if it exists)",
     )
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Print the answer to one request and return 0, or return 1 if there is no answer."""
+    """Print the answer to one request; return 0, or 1 if there is no answer."""
     import grpc
 
     if parsed.item and parsed.exclude_seen and not parsed.viewer:
@@ -111,7 +111,7 @@ def _ask(parsed: argparse.Namespace) -> Answer:
 
 
 def read_titles(path: Path) -> dict[str, str]:
-    """Return titles by item id from the trainer's items.csv.
+    """Return the titles in the trainer's items.csv by item id.
 
     Raises:
         UnusableFile: The file cannot be read, or lacks a column.
@@ -140,11 +140,11 @@ def as_json(answer: Answer, titles: Mapping[str, str]) -> str:
             "candidates": [
                 {
                     "rank": rank,
-                    "item_id": one.item_id,
-                    "title": titles.get(one.item_id, ""),
-                    "score": one.score,
+                    "item_id": candidate.item_id,
+                    "title": titles.get(candidate.item_id, ""),
+                    "score": candidate.score,
                 }
-                for rank, one in enumerate(answer.candidates, start=1)
+                for rank, candidate in enumerate(answer.candidates, start=1)
             ],
         },
         indent=2,
@@ -153,10 +153,10 @@ def as_json(answer: Answer, titles: Mapping[str, str]) -> str:
 
 
 def as_table(answer: Answer, titles: Mapping[str, str]) -> str:
-    """Return the answer as a table of ranks, ids, titles and scores, and a line on its origin."""
+    """Return the answer as a table, with a line below it that says where the ranking comes from."""
     rows = [("rank", "id", "title", "score")] + [
-        (str(rank), one.item_id, titles.get(one.item_id, ""), f"{one.score:.4f}")
-        for rank, one in enumerate(answer.candidates, start=1)
+        (str(rank), item.item_id, titles.get(item.item_id, ""), f"{item.score:.4f}")
+        for rank, item in enumerate(answer.candidates, start=1)
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [

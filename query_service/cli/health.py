@@ -1,4 +1,4 @@
-"""The ``health`` command: calls the health service of a running query service."""
+"""The ``health`` command: checks whether a running service can answer requests."""
 
 import argparse
 from typing import Any
