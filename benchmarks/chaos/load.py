@@ -63,7 +63,7 @@ class SteadyLoad:
             connection = Connection(self._target, self._deadline_s, options=self._options)
             self._connections.append(connection)
             try:
-                connection.wait_until_ready(_CONNECT_TIMEOUT_S)
+                connection.connect(_CONNECT_TIMEOUT_S)
             except LoadTestError as error:
                 self._close()
                 raise ScenarioError(str(error)) from error

@@ -78,30 +78,23 @@ class ListedItems:
 
 
 class SeenItems:
-    """Rejects the items that a user has seen."""
+    """Rejects the items that a user has seen.
+
+    Both methods raise OutOfTime when ``loop.time()`` is ``deadline``, and SeenStoreUnavailable if
+    the store cannot be read.
+    """
 
     def __init__(self, store: SeenStore, user_id: str, deadline: float) -> None:
-        """Create a filter whose reads fail with OutOfTime when ``loop.time()`` is ``deadline``."""
         self._store = store
         self._user_id = user_id
         self._deadline = deadline
 
     async def list_rejected(self, limit: int | None) -> Set[bytes] | None:
-        """Read the user's seen items.
-
-        Raises:
-            OutOfTime: The deadline passed.
-            SeenStoreUnavailable: The store cannot be read.
-        """
+        """Read the user's seen items."""
         return await self._before_deadline(self._store.seen(self._user_id, limit))
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
-        """Look up candidates in the user's seen items.
-
-        Raises:
-            OutOfTime: The deadline passed.
-            SeenStoreUnavailable: The store cannot be read.
-        """
+        """Look up candidates in the user's seen items."""
         return await self._before_deadline(self._store.seen_among(self._user_id, candidates))
 
     async def _before_deadline(self, read: Awaitable[T]) -> T:

@@ -44,32 +44,28 @@ class Connection:
         self._methods: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._calls: set[grpc.Future[bytes]] = set()
 
-    def connect(self) -> None:
+    def connect(self, wait_s: float | None = None) -> None:
         """Connect, and check that the service answers.
 
+        Args:
+            wait_s: Keep trying for this many seconds. By default, a failed attempt is an error.
+
         Raises:
-            LoadTestError: The health check fails. Unlike the state of a channel, a failed call
-                gives the cause.
+            LoadTestError: The service cannot be reached, or its health check fails.
         """
-        # An empty message asks for the health of the whole server.
+        # Unlike the state of a channel, a failed call has a cause. An empty message asks for the
+        # health of the whole server.
         request = b""
         try:
-            self._method(_HEALTH_CHECK)(request, timeout=self._timeout_s, metadata=self._metadata)
+            self._method(_HEALTH_CHECK)(
+                request,
+                timeout=wait_s or self._timeout_s,
+                metadata=self._metadata,
+                wait_for_ready=wait_s is not None,
+            )
         except grpc.RpcError as error:
             message = f"{self._address}: {error.code().name}: {error.details()}"
             raise LoadTestError(message) from error
-
-    def wait_until_ready(self, timeout_s: float) -> None:
-        """Try to connect until it succeeds.
-
-        Raises:
-            LoadTestError: There is no connection after ``timeout_s`` seconds.
-        """
-        try:
-            grpc.channel_ready_future(self._channel).result(timeout_s)
-        except grpc.FutureTimeoutError:
-            message = f"{self._address}: no connection within {timeout_s:g} s"
-            raise LoadTestError(message) from None
 
     def send(
         self, method: str, request: bytes, done: "Callable[[grpc.Future[bytes]], None]"

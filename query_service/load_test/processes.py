@@ -50,22 +50,13 @@ def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
         signal.signal(signal.SIGINT, handler)
     if show_progress:
         sys.stderr.write(_CLEAR_LINE)
-    _raise_first_cause([error for run in runs if (error := run.exception())])
     total = Tally()
-    for run in runs:
-        total.merge(run.result())
+    try:
+        for run in runs:
+            total.merge(run.result())
+    except BrokenProcessPool as error:
+        raise LoadTestError("a process of the load test ended unexpectedly") from error
     return total
-
-
-def _raise_first_cause(errors: list[BaseException]) -> None:
-    """Raise an error that made the load fail, if there is one.
-
-    The process that fails breaks the barrier of the others, so their errors are not the cause.
-    """
-    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
-        if isinstance(error, BrokenProcessPool):
-            raise LoadTestError("a process of the load test ended unexpectedly") from error
-        raise error
 
 
 def _show(progress: Sequence[float]) -> None:
@@ -92,10 +83,13 @@ def _run(number: int, plan: Plan) -> Tally:
     try:
         load.connect()
         barrier.wait()
-    except BaseException:
+    except BaseException as error:
         barrier.abort()
         # The threads of an open channel would keep the process from ending.
         load.close()
+        if isinstance(error, threading.BrokenBarrierError):
+            # Another process has failed, and raises the cause.
+            return Tally()
         raise
 
     def wait_until(end: float) -> None:

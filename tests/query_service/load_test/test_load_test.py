@@ -41,11 +41,11 @@ def users(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench(service: Service, users: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Run ``bench --json``: its results, and the exit status as ``status``."""
+    """Return a function that runs ``bench --json``. Its results include the exit ``status``."""
 
     def run(*options: str) -> dict[str, Any]:
-        asked = [] if "--items" in options else ["--users", str(users)]
-        arguments = ["bench", "--address", service.address, *asked, "--json", *options]
+        ids = [] if "--items" in options else ["--users", str(users)]
+        arguments = ["bench", "--address", service.address, *ids, "--json", *options]
         status = cli.main(arguments)
         figures: dict[str, Any] = json.loads(capsys.readouterr().out)
         return {"status": status, **figures}
@@ -96,24 +96,27 @@ def _ids(path: Path, *ids: str) -> str:
     return str(path)
 
 
-def _rows(model_server: FakeModelServer) -> int:
-    """Return the number of queries that the model server was asked."""
+def _query_count(model_server: FakeModelServer) -> int:
+    """Return the number of queries that the model server has received."""
     return sum(len(depths) for depths in model_server.depths)
 
 
 def test_closed_loop_keeps_the_concurrency(bench: Bench, model_server: FakeModelServer) -> None:
     model_server.delay_s = 0.05
-    got = bench("--concurrency", "4", "--duration", "1", "--warm-up", "0.2", "-k", "10")
+    results = bench("--concurrency", "4", "--duration", "1", "--warm-up", "0.2", "-k", "10")
     # 4 in flight, each for at least 50 ms.
-    assert 30 < got["requests"] == got["answers"] <= 4 * 1 / 0.05
-    assert got["requests_per_s"] == pytest.approx(got["requests"], rel=0.01)
-    assert got["requests"] < _rows(model_server)
-    assert got["unfinished"] <= 4
-    latency = got["latency_ms"]
+    assert 30 < results["requests"] == results["answers"] <= 4 * 1 / 0.05
+    assert results["requests_per_s"] == pytest.approx(results["requests"], rel=0.01)
+    assert results["requests"] < _query_count(model_server)
+    assert results["unfinished"] <= 4
+    latency = results["latency_ms"]
     assert 49.5 <= latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"] < 1000
-    assert got["candidates_per_answer"] == 10
-    assert (got["popularity_share"], got["model_versions"]) == (0, {"7": got["answers"]})
-    assert (got["errors"], got["status"]) == ({}, 0)
+    assert results["candidates_per_answer"] == 10
+    assert (results["popularity_share"], results["model_versions"]) == (
+        0,
+        {"7": results["answers"]},
+    )
+    assert (results["errors"], results["status"]) == ({}, 0)
 
 
 def test_no_more_requests_are_in_flight_than_the_concurrency(
@@ -133,11 +136,11 @@ def test_no_more_requests_are_in_flight_than_the_concurrency(
 
 def test_open_loop_keeps_its_rate(bench: Bench, model_server: FakeModelServer) -> None:
     began = time.monotonic()
-    got = bench("--rate", "80", "--duration", "1", "--warm-up", "0.5")
-    assert got["requests"] == 80
-    assert _rows(model_server) == 120
-    assert got["seconds"] >= 1
-    assert got["requests_per_s"] == pytest.approx(80 / got["seconds"])
+    results = bench("--rate", "80", "--duration", "1", "--warm-up", "0.5")
+    assert results["requests"] == 80
+    assert _query_count(model_server) == 120
+    assert results["seconds"] >= 1
+    assert results["requests_per_s"] == pytest.approx(80 / results["seconds"])
     assert time.monotonic() - began > 1.5
 
 
@@ -147,34 +150,34 @@ def test_open_loop_latency_counts_from_the_due_time(
     # Predicts run one after another: requests that are due during the first one are batched into
     # the second, which starts at 0.5 s, and later ones into the third, from 1 s to 1.5 s.
     model_server.delay_s = 0.5
-    got = bench("--rate", "100", "--duration", "0.64", "--warm-up", "0")
-    assert (got["requests"], got["unfinished"]) == (64, 0)
-    assert got["latency_ms"]["max"] > 900
-    assert 25 < got["requests_per_s"] <= 64 / 1.5
+    results = bench("--rate", "100", "--duration", "0.64", "--warm-up", "0")
+    assert (results["requests"], results["unfinished"]) == (64, 0)
+    assert results["latency_ms"]["max"] > 900
+    assert 25 < results["requests_per_s"] <= 64 / 1.5
 
 
 def test_errors_are_counted_by_status(bench: Bench, tmp_path: Path) -> None:
     items = _ids(tmp_path / "items.txt", "i1", "nothing")
-    got = bench("--items", items, "--rate", "40", "--duration", "0.5", "--warm-up", "0")
-    assert (got["requests"], got["status"]) == (10, 0)
-    assert got["errors"]["NOT_FOUND"]["count"] == 10
-    assert "'nothing'" in got["errors"]["NOT_FOUND"]["example"]
+    results = bench("--items", items, "--rate", "40", "--duration", "0.5", "--warm-up", "0")
+    assert (results["requests"], results["status"]) == (10, 0)
+    assert results["errors"]["NOT_FOUND"]["count"] == 10
+    assert "'nothing'" in results["errors"]["NOT_FOUND"]["example"]
     # The query item itself is not a candidate.
-    assert got["candidates_per_answer"] == 49
+    assert results["candidates_per_answer"] == 49
 
 
 def test_exit_status_is_1_without_an_answer(bench: Bench, model_server: FakeModelServer) -> None:
     model_server.error = (grpc.StatusCode.UNAVAILABLE, "gone")
-    got = bench("--rate", "40", "--duration", "0.5", "--warm-up", "0")
-    assert (got["requests"], got["status"], got["latency_ms"]["max"]) == (0, 1, 0)
-    assert got["errors"] == {"UNAVAILABLE": {"count": 20, "example": "model server: gone"}}
+    results = bench("--rate", "40", "--duration", "0.5", "--warm-up", "0")
+    assert (results["requests"], results["status"], results["latency_ms"]["max"]) == (0, 1, 0)
+    assert results["errors"] == {"UNAVAILABLE": {"count": 20, "example": "model server: gone"}}
 
 
 def test_calls_past_the_deadline_are_errors(bench: Bench, model_server: FakeModelServer) -> None:
     model_server.delay_s = 1.0
     options = ("--rate", "20", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "0.3")
-    got = bench(*options)
-    assert got["errors"]["DEADLINE_EXCEEDED"]["count"] == 10
+    results = bench(*options)
+    assert results["errors"]["DEADLINE_EXCEEDED"]["count"] == 10
 
 
 def test_batch_counts_answers_and_errors_of_single_requests(
@@ -182,20 +185,20 @@ def test_batch_counts_answers_and_errors_of_single_requests(
 ) -> None:
     model_server.known = False
     window = ("--rate", "20", "--duration", "0.5", "--warm-up", "0")
-    got = bench("--batch", "4", *window)
-    assert (got["requests"], got["answers"], _rows(model_server)) == (10, 40, 40)
-    assert got["answers_per_s"] == pytest.approx(4 * got["requests_per_s"])
-    assert got["popularity_share"] == 1
+    results = bench("--batch", "4", *window)
+    assert (results["requests"], results["answers"], _query_count(model_server)) == (10, 40, 40)
+    assert results["answers_per_s"] == pytest.approx(4 * results["requests_per_s"])
+    assert results["popularity_share"] == 1
     # An OK call may hold a result that is an error.
     model_server.known = True
     items = _ids(tmp_path / "items.txt", "i1", "i2", "nothing", "i3")
-    got = bench("--batch", "4", "--items", items, *window)
-    assert (got["requests"], got["answers"]) == (10, 30)
-    assert got["errors"]["NOT_FOUND"]["count"] == 10
+    results = bench("--batch", "4", "--items", items, *window)
+    assert (results["requests"], results["answers"]) == (10, 30)
+    assert results["errors"]["NOT_FOUND"]["count"] == 10
     # A failed call counts all of its requests.
-    got = bench("--batch", "257", *window)
-    assert got["errors"]["INVALID_ARGUMENT"]["count"] == 2570
-    assert (got["requests"], got["status"]) == (0, 1)
+    results = bench("--batch", "257", *window)
+    assert results["errors"]["INVALID_ARGUMENT"]["count"] == 2570
+    assert (results["requests"], results["status"]) == (0, 1)
 
 
 def test_exclusions_are_sent(bench: Bench, tmp_path: Path) -> None:
@@ -210,10 +213,10 @@ def test_exclusions_are_sent(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_two_processes_share_the_load(bench: Bench, model_server: FakeModelServer) -> None:
-    got = bench("--processes", "2", "--rate", "61", "--duration", "1", "--warm-up", "0")
-    assert (got["requests"], _rows(model_server)) == (61, 61)
-    assert got["answers_per_s"] == pytest.approx(61, rel=0.3)
-    assert [0 < one < 2 for one in got["tool"]["cores"]] == [True, True]
+    results = bench("--processes", "2", "--rate", "61", "--duration", "1", "--warm-up", "0")
+    assert (results["requests"], _query_count(model_server)) == (61, 61)
+    assert results["answers_per_s"] == pytest.approx(61, rel=0.3)
+    assert [0 < one < 2 for one in results["tool"]["cores"]] == [True, True]
     model_server.delay_s = 0.05
     closed = ("--processes", "2", "--concurrency", "5", "--duration", "0.5", "--warm-up", "0")
     assert 10 < bench(*closed)["requests"] <= 50
@@ -267,36 +270,36 @@ def test_text_output(service: Service, users: Path, capsys: pytest.CaptureFixtur
     bench = ["bench", "--address", service.address, "--users", str(users), "--batch", "5"]
     assert cli.main([*bench, "--rate", "20", "--duration", "0.5", "--warm-up", "0"]) == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    said = dict(lines)
-    assert said.keys() == {
+    text_by_name = dict(lines)
+    assert text_by_name.keys() == {
         *("load", "requests", "users", "latency", "candidates", "popularity", "versions"),
         *("errors", "this"),
     }
-    assert said["load"] == "BatchRetrieve of 5, 20 a second, 0.5 s"
-    assert said["requests"].endswith("a second, 10 OK")
-    assert said["latency"].startswith("ms  p50 ")
-    assert (said["candidates"], said["versions"]) == ("50.0 an answer", "7")
-    assert said["errors"] == "none"
+    assert text_by_name["load"] == "BatchRetrieve of 5, 20 a second, 0.5 s"
+    assert text_by_name["requests"].endswith("a second, 10 OK")
+    assert text_by_name["latency"].startswith("ms  p50 ")
+    assert (text_by_name["candidates"], text_by_name["versions"]) == ("50.0 an answer", "7")
+    assert text_by_name["errors"] == "none"
 
 
 def test_text_says_when_the_load_generator_is_the_bottleneck() -> None:
-    asked = argparse.Namespace(
+    options = argparse.Namespace(
         address="", concurrency=1, rate=None, batch=0, users="-", processes=1
     )
-    assert "--processes" in report.as_text(Tally(cores=[0.3, 0.95]), asked)
-    assert "--processes" in report.as_text(Tally(cores=[0.3], unsent=1), asked)
-    assert "--processes" not in report.as_text(Tally(cores=[0.89, 0.3]), asked)
+    assert "--processes" in report.as_text(Tally(cores=[0.3, 0.95]), options)
+    assert "--processes" in report.as_text(Tally(cores=[0.3], unsent=1), options)
+    assert "--processes" not in report.as_text(Tally(cores=[0.89, 0.3]), options)
 
 
 def test_unsent_requests_of_too_high_a_rate_are_unfinished(bench: Bench) -> None:
     options = ("--rate", "100000", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "0.3")
-    got = bench(*options)
-    counted = got["requests"] + sum(one["count"] for one in got["errors"].values())
-    assert got["unfinished"] > 10_000
-    assert counted + got["unfinished"] == pytest.approx(50_000, abs=1)
-    assert got["tool"]["limited"]
+    results = bench(*options)
+    counted = results["requests"] + sum(one["count"] for one in results["errors"].values())
+    assert results["unfinished"] > 10_000
+    assert counted + results["unfinished"] == pytest.approx(50_000, abs=1)
+    assert results["tool"]["limited"]
     # The latency of late requests counts from the due time.
-    assert got["latency_ms"]["max"] > 250
+    assert results["latency_ms"]["max"] > 250
 
 
 def test_progress_is_shown_on_a_terminal_only(
@@ -328,10 +331,10 @@ def test_closed_loop_ends_in_time_without_answers(
         answer.wait(120)
 
     model_server.called = wait
-    got = bench("--concurrency", "4", "--duration", "0.3", "--warm-up", "0")
+    results = bench("--concurrency", "4", "--duration", "0.3", "--warm-up", "0")
     assert not answer.is_set()
     answer.set()
-    assert (got["requests"], got["unfinished"], got["status"]) == (0, 4, 1)
+    assert (results["requests"], results["unfinished"], results["status"]) == (0, 4, 1)
 
 
 @pytest.mark.parametrize("loop", [["--concurrency", "2"], ["--rate", "0.1"]])
@@ -355,10 +358,10 @@ def test_interrupt_ends_the_load_early_with_results(recorder: Recorder, loop: li
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
-    got = json.loads(out)
-    assert 0 < got["seconds"] < 300
-    assert got["answers"] > 0
-    assert got["requests_per_s"] == pytest.approx(got["requests"] / got["seconds"])
+    results = json.loads(out)
+    assert 0 < results["seconds"] < 300
+    assert results["answers"] > 0
+    assert results["requests_per_s"] == pytest.approx(results["requests"] / results["seconds"])
 
 
 class _Exit:
@@ -376,25 +379,26 @@ def test_process_that_ends_unexpectedly_is_an_error() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize("found", ["127.0.0.1:1", "no-such-host.invalid:1", "not listening"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:1", "not listening"])
 def test_connection_failure_names_the_address(
-    found: str, users: Path, capsys: pytest.CaptureFixture[str]
+    address: str, users: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench = ["bench", "--address", found, "--users", str(users), "--timeout-s", "2"]
-    assert cli.main(bench) == 1
+    bench = ["bench", "--address", address, "--users", str(users), "--timeout-s", "2"]
+    # One process fails, and the others stop waiting for it.
+    assert cli.main([*bench, "--processes", "2"]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {found}: ")
+    assert line.startswith(f"error: {address}: ")
 
 
 @pytest.mark.parametrize("option", ["--users", "--items", "--exclude"])
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(None, "No such file"), (b"", "no ids"), (b"\n  \n", "no ids"), (b"u1\n\xff\n", "utf-8")],
 )
 def test_unusable_id_file_is_an_error(
     option: str,
     content: bytes | None,
-    said: str,
+    message: str,
     users: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -402,11 +406,11 @@ def test_unusable_id_file_is_an_error(
     path = tmp_path / "ids.txt"
     if content is not None:
         path.write_bytes(content)
-    asked = ["--users", str(users)] if option == "--exclude" else []
-    assert cli.main(["bench", *asked, option, str(path)]) == 1
+    ids = ["--users", str(users)] if option == "--exclude" else []
+    assert cli.main(["bench", *ids, option, str(path)]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path}: ")
-    assert said in line
+    assert message in line
 
 
 @pytest.mark.parametrize(
