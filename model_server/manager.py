@@ -160,8 +160,8 @@ class Manager:
 
     def _reconcile(self, name: str, base: Path, found: set[int]) -> None:
         """Load and unload versions of a model so that the newest working one is served."""
-        versions = self._models.setdefault(name, {})
         with self._changed:
+            versions = self._models.setdefault(name, {})
             for number, version in list(versions.items()):
                 # Forget deleted versions, so that they are loaded if they are created again.
                 if number not in found and version.state is State.END:
@@ -176,12 +176,14 @@ class Manager:
                 newest = known
                 break
         if found and newest is None:
-            return  # None of them could be loaded, so keep the version that still answers.
+            # None of them could be loaded, so keep the version that still answers.
+            return
         for version in list(versions.values()):
             if version is not newest and version.state is State.AVAILABLE:
                 self._unload(name, version)
 
     def _load(self, name: str, base: Path, number: int) -> Version:
+        """Load a version. If that fails, the version has the state END and the error."""
         version = Version(number, State.LOADING)
         with self._changed:
             self._models[name][number] = version
@@ -211,6 +213,7 @@ class Manager:
         logger.info("%s/%d is unloaded", name, version.number)
 
     def _found_names(self) -> list[str]:
+        """Return the names of the models on disk, and of those found before."""
         names = set(self._models)
         try:
             for path in self._models_dir.iterdir():
@@ -227,6 +230,7 @@ def _newest_available(versions: _Versions) -> Version | None:
 
 
 def _found_versions(directory: Path) -> set[int]:
+    """Return the numbers of the versions in the directory of a model."""
     with os.scandir(directory) as entries:
         return {
             int(entry.name)

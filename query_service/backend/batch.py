@@ -118,7 +118,7 @@ class Batch:
                 await self._send_each(pending, error)
             return error
         except Exception as error:
-            # Any other error is a bug, but the queries must be resolved anyway.
+            # An error of another type is a bug, but the queries must be resolved anyway.
             if not isinstance(error, RetrievalError):
                 logger.exception("a Predict failed")
             for entry in pending:

@@ -127,7 +127,10 @@ class MetricRegistry:
     def counters(
         self, name: str, text: str, label: str, values: Sequence[str], **labels: str
     ) -> dict[str, Counter]:
-        """Declare a counter for each value of ``label``, and return the counters by that value."""
+        """Declare a counter for each value of one label, and return the counters by that value.
+
+        All of the counters have the other ``labels`` in common.
+        """
         return {value: self.counter(name, text, **labels, **{label: value}) for value in values}
 
     def gauge(

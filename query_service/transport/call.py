@@ -103,6 +103,7 @@ class Call:
     # Running the handler.
 
     def _on_request(self, event: Any) -> None:
+        """Run the handler with the request message that has arrived."""
         data = event.batch_operations[0].message()
         if data is not None:
             self._run(data)
@@ -114,6 +115,7 @@ class Call:
         self._task = asyncio.get_running_loop().create_task(self._answer(request))
 
     async def _answer(self, request: bytes | AsyncIterator[Any]) -> None:
+        """Run the handler, and send its messages and the status."""
         handler = self._handler
         try:
             if isinstance(request, bytes):
