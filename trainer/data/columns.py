@@ -43,7 +43,12 @@ class Column(ABC):
     @classmethod
     @abstractmethod
     def recognises(cls, values: pd.Series, texts: list[str]) -> bool:
-        """Return True if a column is probably of this kind; ``texts`` are its present values."""
+        """Return True if a column is probably of this kind.
+
+        Args:
+            values: the column.
+            texts: the values that are not missing, as strings.
+        """
 
     @classmethod
     @abstractmethod
@@ -57,11 +62,7 @@ class Column(ABC):
 
     @abstractmethod
     def encode(self, values: pd.Series) -> sparse.csr_matrix:
-        """Encode N values as float32 [N, size]; unknown and missing values are rows of zeros."""
-
-    @abstractmethod
-    def feature_names(self) -> list[str]:
-        """Return a readable name for each of the ``size`` features."""
+        """Encode N values as float32 [N, size]. Unknown and missing values become rows of zeros."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the column as values that JSON can hold."""
@@ -121,9 +122,6 @@ class NumberColumn(Column):
         ones = np.ones(len(rows), np.float32)
         return sparse.csr_matrix((ones, (rows, buckets)), shape=(len(values), self.size))
 
-    def feature_names(self) -> list[str]:
-        return [f"{self.name}=bucket {number}" for number in range(self.size)]
-
 
 @dataclass(frozen=True)
 class _TokenColumn(Column):
@@ -164,9 +162,6 @@ class _TokenColumn(Column):
         columns = np.array([position for tokens in features for position in tokens], np.int64)
         weights = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
         return sparse.csr_matrix((weights, (rows, columns)), shape=(len(values), self.size))
-
-    def feature_names(self) -> list[str]:
-        return [f"{self.name}={token}" for token in self.vocabulary]
 
 
 @dataclass(frozen=True)
@@ -250,11 +245,14 @@ def _has_lists(values: pd.Series) -> bool:
 
 
 def _is_missing(value: object) -> bool:
-    # A list is never missing, and pandas would answer for each of its elements.
+    # A list is never missing. For a list, pandas would return an answer for each element.
     return not isinstance(value, _LIST_TYPES) and (bool(pd.isna(value)) or str(value) == "")  # type: ignore[call-overload]
 
 
 def _joined(value: object, separator: str) -> str:
-    """Return a value as a string, "" if it is missing; a list is joined by ``separator``."""
+    """Return a value as a string, and the elements of a list joined by ``separator``.
+
+    Missing values and elements become empty strings.
+    """
     elements = value if isinstance(value, _LIST_TYPES) else [value]
     return separator.join(str(element) for element in elements if not _is_missing(element))

@@ -38,7 +38,7 @@ class Histories:
         return self._select(offsets, np.arange(offsets[-1]) + np.repeat(shifts, lengths))
 
     def rows(self) -> NDArray[np.int64]:
-        """Return the user of each item as a position in these histories, int64 [N]."""
+        """Return the position, in these histories, of the user of each item, int64 [N]."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
 
     def ages(self) -> NDArray[np.int64]:
@@ -46,7 +46,7 @@ class Histories:
         return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
 
     def keep(self, kept: NDArray[np.bool_]) -> "Histories":
-        """Return the histories without the items where ``kept``, bool [N], is false."""
+        """Return the histories with only the items for which ``kept``, bool [N], is true."""
         kept_before = np.concatenate([[0], np.cumsum(kept)])
         return self._select(kept_before[self.offsets], kept)
 

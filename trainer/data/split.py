@@ -24,9 +24,10 @@ def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split
     """
     if kind == "random":
         result = random_split(rows, test_share, seed)
+    elif kind == "temporal":
+        result = temporal_split(rows, test_share)
     else:
-        temporal = temporal_split if kind == "temporal" else temporal_per_user_split
-        result = temporal(rows, test_share)
+        result = temporal_per_user_split(rows, test_share)
     if not len(result.train) or not len(result.test):
         raise DataError(
             f"a {kind} split of {len(rows)} rows with a test share of {test_share:g} leaves "
@@ -44,7 +45,7 @@ def random_split(rows: Interactions, test_share: float, seed: int) -> Split:
 
 
 def temporal_split(rows: Interactions, test_share: float) -> Split:
-    """Hold out about ``test_share`` of the rows: all rows from some point in time onwards.
+    """Hold out all rows from some point in time onwards, which are about ``test_share`` of all.
 
     Rows of the same second are all on the same side.
     """

@@ -5,7 +5,7 @@ random split with seed 42 was held out for validation, three times (random, seed
 the values with the highest mean unseen_items.top_100 were taken. The docstring of each baseline
 lists the values that were tried.
 
-Every baseline is built from the training ``rows`` and the numbers of ``users`` and ``items``.
+Every baseline except popularity learns from the matrix that :func:`interaction_matrix` returns.
 """
 
 from collections.abc import Callable
@@ -41,12 +41,23 @@ class Baselines:
 
 
 def choose(train: Interactions, users: int, items: int, seed: int) -> Baselines:
-    """Return all baselines that are feasible for a data set of this size; iALS uses ``seed``."""
+    """Return all baselines that are feasible for a data set of this size.
+
+    Args:
+        train: the training rows.
+        users: the number of users.
+        items: the number of items.
+        seed: the seed of iALS; the other baselines are deterministic.
+    """
+
+    def matrix() -> sparse.csr_matrix:
+        return interaction_matrix(train, users, items)
+
     builders: dict[str, Callable[[], Scorer]] = {
         "popularity": lambda: popularity_scorer(popularity(train, items)),
-        "item-kNN": lambda: item_knn(train, users, items),
-        "EASE": lambda: ease(train, users, items),
-        "iALS": lambda: ials(train, users, items, seed=seed),
+        "item-kNN": lambda: item_knn(matrix()),
+        "EASE": lambda: ease(matrix()),
+        "iALS": lambda: ials(matrix(), seed=seed),
     }
     left_out: dict[str, str] = {}
     if items > _MAX_ITEMS_SQUARED:
@@ -68,7 +79,17 @@ def popularity(rows: Interactions, items: int) -> NDArray[np.float32]:
     return np.bincount(rows.items, minlength=items).astype(np.float32)
 
 
-def item_knn(rows: Interactions, users: int, items: int, *, neighbours: int = 50) -> Scorer:
+def interaction_matrix(rows: Interactions, users: int, items: int) -> sparse.csr_matrix:
+    """Return float32 [users, items], which is 1 where a user has one or more rows with an item."""
+    matrix = sparse.csr_matrix(
+        (np.ones(len(rows), np.float32), (rows.users, rows.items)), shape=(users, items)
+    )
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def item_knn(matrix: sparse.csr_matrix, *, neighbours: int = 50) -> Scorer:
     """Return a scorer that sums the cosines between an item and the items of a user.
 
     The cosine of items i and j is |users of both| / sqrt(|users of i| |users of j|)
@@ -76,25 +97,25 @@ def item_knn(rows: Interactions, users: int, items: int, *, neighbours: int = 50
     Every pair of items takes 4 bytes of memory.
 
     Args:
+        matrix: the training interactions, [users, items].
         neighbours: the number of most similar items that count for every item, and all items that
             are as similar as the last of them. 0 counts all items.
 
     With 20, 30, 50, 70, 100 and all neighbours, unseen_items.top_100 on the validation rows was
     .505, .516, .525, .519, .508 and .493.
     """
-    matrix = _binary(rows, users, items)
     similarity = _gram(matrix)
     norms = np.sqrt(np.maximum(similarity.diagonal(), 1))
     similarity /= norms[:, None]
     similarity /= norms
     np.fill_diagonal(similarity, 0)
-    if 0 < neighbours < items:
+    if 0 < neighbours < len(similarity):
         thresholds = np.partition(similarity, -neighbours, axis=1)[:, -neighbours]
         similarity[similarity < thresholds[:, None]] = 0
     return lambda batch: matrix[batch] @ similarity
 
 
-def ease(rows: Interactions, users: int, items: int, *, l2: float = 400.0) -> Scorer:
+def ease(matrix: sparse.csr_matrix, *, l2: float = 400.0) -> Scorer:
     """Return a scorer that computes scores as X B, where X is the matrix of interactions.
 
     B minimises |X - X B|^2 + l2 |B|^2 and has a zero diagonal. With P = (X'X + l2 I)^-1, its other
@@ -102,14 +123,14 @@ def ease(rows: Interactions, users: int, items: int, *, l2: float = 400.0) -> Sc
     WWW 2019). Every pair of items takes about 6 bytes of memory.
 
     Args:
+        matrix: the training interactions, [users, items].
         l2: the weight of the penalty on the squares of B.
 
     With l2 of 200, 300, 400, 500, 700 and 1000, unseen_items.top_100 on the validation rows was
     .587, .592, .592, .592, .588 and .582.
     """
-    matrix = _binary(rows, users, items)
     weights = _gram(matrix)
-    diagonal = np.diag_indices(items)
+    diagonal = np.diag_indices_from(weights)
     weights[diagonal] += l2
     # A Cholesky decomposition takes a third of the time of a general inverse. The matrix is
     # symmetric; it is transposed because LAPACK works in place only on column-major arrays.
@@ -120,9 +141,7 @@ def ease(rows: Interactions, users: int, items: int, *, l2: float = 400.0) -> Sc
 
 
 def ials(
-    rows: Interactions,
-    users: int,
-    items: int,
+    matrix: sparse.csr_matrix,
     *,
     seed: int,
     factors: int = 64,
@@ -136,6 +155,7 @@ def ials(
     (ICDM 2008), as implemented by the library ``implicit``.
 
     Args:
+        matrix: the training interactions, [users, items].
         seed: the seed of the initial factors.
         factors: the number of factors of each user and item.
         regularization: the weight of the penalty on the squares of the factors, as a share of alpha
@@ -149,7 +169,6 @@ def ials(
     .605, .608, .607, .609 (with regularization 0.1) and .589. With 32 or 128 factors, or 8 or 30
     iterations, it was within .009 of these values.
     """
-    matrix = _binary(rows, users, items)
     rows_each = [matrix.nnz / max(1, np.count_nonzero(matrix.sum(axis=axis))) for axis in (0, 1)]
     # Imported here because the import is slow.
     from implicit.cpu.als import AlternatingLeastSquares
@@ -176,16 +195,6 @@ def _ials_unavailable() -> str:
     except ImportError as error:
         return str(error)
     return ""
-
-
-def _binary(rows: Interactions, users: int, items: int) -> sparse.csr_matrix:
-    """Return float32 [users, items], which is 1 where a user has one or more rows with an item."""
-    matrix = sparse.csr_matrix(
-        (np.ones(len(rows), np.float32), (rows.users, rows.items)), shape=(users, items)
-    )
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
 
 
 def _gram(matrix: sparse.csr_matrix) -> NDArray[np.float32]:

@@ -60,15 +60,15 @@ GOOD = b"user_id,item_id\n1,2\n"
 def test_run_reports_the_place_of_a_problem_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
 ) -> None:
-    path, models = tmp_path / "clicks.csv", tmp_path / "models"
+    path, models_dir = tmp_path / "clicks.csv", tmp_path / "models"
     path.write_bytes(content)
-    code = cli.main(["run", "--interactions", str(path), "--models-dir", str(models)])
-    message_shown = capsys.readouterr().err
+    code = cli.main(["run", "--interactions", str(path), "--models-dir", str(models_dir)])
+    printed = capsys.readouterr().err
     assert code == 1
-    assert message_shown.startswith(f"error: {path}")
-    assert message in message_shown
-    assert message_shown.count("\n") == 1
-    assert not models.exists()
+    assert printed.startswith(f"error: {path}")
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert not models_dir.exists()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_run_reports_the_place_of_a_problem_in_one_line(
         b"user_id,other,item_id,other\n1,3,2,4\n",
     ],
 )
-def test_csv_dialects_that_can_be_read(tmp_path: Path, content: bytes) -> None:
+def test_common_csv_dialects_are_read(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "clicks.csv"
     path.write_bytes(content)
     found = files.load(path)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data import features, files
-from trainer.data.columns import KINDS
+from trainer.data.columns import KINDS, Column, NumberColumn
 from trainer.data.features import FeatureEncoder
 from trainer.errors import DataError
 
@@ -20,11 +20,17 @@ def _fit(values: Any, kind: str = "") -> FeatureEncoder:
     return features.fit(pd.DataFrame({"c": values}), [named], "items")
 
 
+def _feature_names(column: Column) -> list[str]:
+    if isinstance(column, NumberColumn):
+        return [f"{column.name}=bucket {number}" for number in range(column.size)]
+    return [f"{column.name}={token}" for token in column.vocabulary]  # type: ignore[attr-defined]
+
+
 def _rows(encoder: FeatureEncoder, values: Any) -> list[dict[str, float]]:
     """Return the features of every entity by name."""
     matrix = encoder.encode(pd.DataFrame({"c": values}))
     assert matrix.dtype == np.float32
-    names = [name for column in encoder.columns for name in column.feature_names()]
+    names = [name for column in encoder.columns for name in _feature_names(column)]
     assert matrix.shape == (len(values), encoder.size) == (len(values), len(names))
     return [
         {names[i]: float(row[i]) for i in np.flatnonzero(row)}
@@ -32,12 +38,12 @@ def _rows(encoder: FeatureEncoder, values: Any) -> list[dict[str, float]]:
     ]
 
 
-def test_categories_of_a_single_entity_are_no_features() -> None:
+def test_category_of_a_single_entity_is_not_a_feature() -> None:
     encoder = _fit(["red", "blue", "red", "blue", "lone", None, ""], "category")
     assert _rows(encoder, ["red", "lone", "new", None, ""]) == [{"c=red": 1.0}, {}, {}, {}, {}]
 
 
-def test_tags_of_a_value_have_length_1_together() -> None:
+def test_features_of_a_value_with_several_tags_have_length_1() -> None:
     encoder = _fit(["a|b", "a | b|a|", "b|c", "c", None], "tags")
     share = pytest.approx(1 / np.sqrt(2))
     assert _rows(encoder, ["a|b", "c|new", "c|a", "", None]) == [
@@ -49,7 +55,7 @@ def test_tags_of_a_value_have_length_1_together() -> None:
     ]
 
 
-def test_texts_are_sets_of_words_ignoring_case() -> None:
+def test_texts_are_encoded_as_sets_of_words_ignoring_case() -> None:
     encoder = _fit(["The ÉTOILE", "the étoile!", "other"], "text")
     share = pytest.approx(1 / np.sqrt(2))
     assert _rows(encoder, ["the Étoile the", "other", "THE"]) == [
@@ -83,7 +89,7 @@ def test_every_number_is_in_one_bucket_and_order_is_kept(values: list[float]) ->
     buckets = encoder.encode(pd.DataFrame({"c": values})).indices
     assert len(buckets) == len(values)
     assert (np.diff(buckets[np.argsort(values, kind="stable")]) >= 0).all()
-    # Nothing could be learnt about an empty bucket.
+    # An empty bucket would be a feature without training data.
     assert set(buckets) >= {0, encoder.size - 1}
 
 

@@ -80,19 +80,18 @@ def test_endless_line_is_refused_in_bounded_memory(tmp_path: Path, name: str, he
     assert int(grown_kb) << 10 < _MAX_GROWTH_BYTES, f"{int(grown_kb) >> 10} MiB"
 
 
-_D = decimal.Decimal
 _COLUMNS = {
     "int8 with a gap": pa.array([1, None], pa.int8()),
     "large integers": pa.array([2**64 - 1, 1], pa.uint64()),
     "not a number": pa.array([1.0, float("nan")]),
     "infinity": pa.array([float("inf"), 1e300]),
-    "truth": pa.array([True, None]),
-    "nothing": pa.nulls(2),
+    "booleans": pa.array([True, None]),
+    "nulls": pa.nulls(2),
     "bytes": pa.array([b"\xff", b"a"]),
-    "few bytes": pa.array([b"ab", b"\xff\xff"], pa.binary(2)),
+    "fixed-size bytes": pa.array([b"ab", b"\xff\xff"], pa.binary(2)),
     "digits": pa.array(["9" * 400, "-18446744073709551616"]),
     "words": pa.array(["NaT", "x"]).dictionary_encode(),
-    "decimals": pa.array([_D("9" * 38), None], pa.decimal128(38, 0)),
+    "decimals": pa.array([decimal.Decimal("9" * 38), None], pa.decimal128(38, 0)),
     "dates": pa.array([datetime.date(9999, 1, 1), datetime.date(1, 1, 1)]),
     "distant times": pa.array([2**62, -(2**62)]).cast(pa.timestamp("us", "+14:00")),
     "more distant times": pa.array([2**63 - 1, 0]).cast(pa.timestamp("ms")),
@@ -111,7 +110,7 @@ _READABLE = {
     "item_id": {"large integers", "words"},
     "timestamp": {"dates", "distant times", "more distant times"},
     "rating": {"large integers"},
-    "title": {*_TEXT, "digits", "nothing"},
+    "title": {*_TEXT, "digits", "nulls"},
     "feature": {*_COLUMNS} - {"broken text"},
 }
 

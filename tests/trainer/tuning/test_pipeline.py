@@ -97,20 +97,21 @@ def test_trials_do_not_stop_early(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_test_rows_are_never_used(data: Dataset, tmp_path: Path) -> None:
-    """Test rows with ids out of range would fail wherever they were looked up."""
+    """The test rows get ids out of range, which would raise an error if they were looked up."""
     rows = data.interactions
-    places = np.arange(len(rows))
-    number = Interactions(rows.users, places.astype(np.int32))
-    held_out = split.split(number, "random", SETTINGS.split.test_share, SETTINGS.seed).test.items
+    # Rows whose items are their own positions show which positions are held out.
+    positions = Interactions(rows.users, np.arange(len(rows), dtype=np.int32))
+    share, seed = SETTINGS.split.test_share, SETTINGS.seed
+    held_out = split.split(positions, "random", share, seed).test.items
     users, items = rows.users.copy(), rows.items.copy()
     users[held_out] = items[held_out] = 10**6
     poisoned = replace(data, interactions=Interactions(users, items, rows.timestamps))
-    found = []
-    for name, one in (("clean", data), ("poisoned", poisoned)):
+    results = []
+    for name, dataset in (("clean", data), ("poisoned", poisoned)):
         output = tmp_path / f"{name}.toml"
-        _tune(one, SETTINGS, output, 3)
-        found.append((config.load(str(output)), _values(output)))
-    assert found[0] == found[1]
+        _tune(dataset, SETTINGS, output, 3)
+        results.append((config.load(str(output)), _values(output)))
+    assert results[0] == results[1]
 
 
 def test_running_trial_ends_when_the_time_budget_does(data: Dataset, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_search_can_start_from_every_preset(preset: str, objective: str) -> None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     study.enqueue_trial(point)
     first, *others = (study.ask(searched).params for _ in range(30))
-    # Optuna only warns about values out of bounds; ``configured`` raises an error.
+    # Optuna only warns about values out of bounds, but with_parameters() raises an error.
     assert first == point
     assert all(searched[key]._contains(value) for key, value in point.items())
     for parameters in others:
