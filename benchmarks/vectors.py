@@ -6,9 +6,8 @@ Vectors are float32 and depend on their shape alone: a larger set begins with th
 smaller one with the same clusters.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ Vectors = NDArray[np.float32]
 VECTORS, IDS, TUNING, QUERIES, TRUTH = (
     f"{name}.npy" for name in ("vectors", "ids", "tuning", "queries", "truth")
 )
-SHAPE = "shape.json"
 #: The number of exact neighbours of every query.
 K = 100
 
@@ -103,5 +101,3 @@ def write(shape: Shape, directory: Path) -> None:
     for name, stream in ((TUNING, _TUNING_STREAM), (QUERIES, _QUERIES_STREAM)):
         np.save(directory / name, np.concatenate(list(clustered(shape, shape.queries, stream))))
     np.save(directory / TRUTH, neighbours(vectors, np.load(directory / QUERIES)))
-    # Written last, so that the other files are complete if this one exists.
-    (directory / SHAPE).write_text(json.dumps(asdict(shape)), encoding="utf-8")

@@ -1,8 +1,6 @@
 """The results as a table on the terminal, as rows of docs/reliability.md, and as JSON."""
 
 import json
-import os
-import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks import reporting
 from benchmarks.chaos.checks import Check
 from tools.processes import ROOT
 
@@ -98,5 +97,5 @@ def _describe_run(settings: str) -> str:
     command = ["git", "rev-parse", "--short", "HEAD"]
     git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     day = datetime.now(UTC).date().isoformat()
-    commit, python = git.stdout.strip() or "unknown", platform.python_version()
-    return f"{day}, commit {commit}, {os.cpu_count()} cores, Python {python}, {settings}"
+    commit = git.stdout.strip() or "unknown"
+    return f"{day}, commit {commit}, {reporting.machine()}; {settings}"

@@ -7,7 +7,7 @@ its own, and the processes are measured one after another while the others idle.
 
 Half of the queries are used to choose the search setting of each peer: the fastest one that
 reaches the target. Recall is reported on the other half. This needs the extra `benchmarks`; a peer
-that is not installed is left out.
+whose library is not installed is left out.
 """
 
 import argparse

@@ -1,15 +1,12 @@
 """Builds every index, tries its search settings, and measures them in rounds."""
 
 import argparse
-import importlib.util
-import json
 import random
 import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -35,10 +32,11 @@ def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
     )
     work = arguments.work_dir / f"{shape.vectors}x{shape.dims}"
     data = work / "data"
-    ensure_vectors(shape, data)
+    with fresh_process() as pool:
+        pool.submit(vectors.write, shape, data).result()
     results, workers = [], {}
     with ExitStack() as stack:
-        for name in installed(arguments.peers, arguments.targets, console):
+        for name in names(arguments.peers, arguments.targets):
             try:
                 measured = build(name, data, work / name)
                 workers[name] = stack.enter_context(fresh_process())
@@ -58,25 +56,10 @@ def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
     return results
 
 
-def ensure_vectors(shape: vectors.Shape, directory: Path) -> None:
-    """Write the vectors in a separate process, unless the directory has them already."""
-    written = directory / vectors.SHAPE
-    if written.exists() and json.loads(written.read_text(encoding="utf-8")) == asdict(shape):
-        return
-    shutil.rmtree(directory, ignore_errors=True)
-    with fresh_process() as pool:
-        pool.submit(vectors.write, shape, directory).result()
-
-
-def installed(names: list[str], targets: list[float], console: Console) -> Iterator[str]:
-    """Yield the peers that are installed, ours once per target."""
-    for name in names:
-        variants = [f"{OURS}{target}" for target in targets] if name == "ours" else [name]
-        needs = make_peer(variants[0]).needs
-        if importlib.util.find_spec(needs) is None:
-            console.print(f"[yellow]{name} is left out: {needs} is not installed[/]")
-        else:
-            yield from variants
+def names(peers: list[str], targets: list[float]) -> Iterator[str]:
+    """Yield the names of the indexes to build, ours once per target."""
+    for peer in peers:
+        yield from [f"{OURS}{target}" for target in targets] if peer == "ours" else [peer]
 
 
 def build(name: str, data: Path, index: Path) -> Measured:

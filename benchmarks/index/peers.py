@@ -19,13 +19,7 @@ CORES = os.cpu_count() or 1
 
 
 class Peer(ABC):
-    """One index, with the choices that are made when it is built.
-
-    Attributes:
-        needs: the module that the peer cannot run without.
-    """
-
-    needs = "tensorflow"
+    """One index, with the choices that are made when it is built."""
 
     def ladders(self, size: int) -> list[list[Setting]]:
         """Return lists of search settings to try, each from the fastest to the most exact.
@@ -64,7 +58,6 @@ class Hnswlib(Peer):
     hierarchical navigable small world graphs" (TPAMI 2018).
     """
 
-    needs = "hnswlib"
     _FILE = "hnsw.bin"
 
     def ladders(self, size: int) -> list[list[Setting]]:
@@ -104,7 +97,6 @@ class Faiss(Peer):
     Andre et al., "Quicker ADC" (TPAMI 2019); the index factory string is IVFx,PQyx4fs,RFlat.
     """
 
-    needs = "faiss"
     _FILE = "index.faiss"
 
     @staticmethod
@@ -181,7 +173,6 @@ class SavedModel(Peer):
 class Ours(SavedModel):
     """The index that `python -m trainer index` exports for a target recall."""
 
-    needs = "scann"
     signature, query, answer = BY_VECTOR, VECTOR, ITEM_ID
 
     def __init__(self, target: float) -> None:
@@ -206,8 +197,6 @@ class Ours(SavedModel):
 
 class Tfrs(SavedModel):
     """The ScaNN layer of TensorFlow Recommenders with its defaults."""
-
-    needs = "tensorflow_recommenders"
 
     def build(self, data: Path, index: Path) -> None:
         tf = _tensorflow()

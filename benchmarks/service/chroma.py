@@ -24,8 +24,6 @@ class Chroma(JsonPeer):
     are excluded.
     """
 
-    needs = ("chromadb",)
-
     def start(self, deployment: Deployment) -> None:
         directory = deployment.work / "chroma"
         shutil.rmtree(directory, ignore_errors=True)

@@ -103,9 +103,6 @@ def start_peers(
     for name, peer in all_peers().items():
         if name not in names:
             continue
-        if missing := peer.missing():
-            console.print(f"[yellow]{name} is left out: {', '.join(missing)} is not installed[/]")
-            continue
         try:
             peer.start(deployment)
             if peer.searches:

@@ -1,6 +1,5 @@
 """The peers of the comparison: how each is started and asked, and how its answers are read."""
 
-import importlib.util
 import json
 import statistics
 import urllib.request
@@ -29,18 +28,12 @@ class Peer(ABC):
     """One way to get candidates, which speaks gRPC unless it overrides :meth:`call`.
 
     Attributes:
-        needs: modules that it cannot run without.
         searches: False if its answers are made up.
         address: HOST:PORT of its server.
     """
 
-    needs: tuple[str, ...] = ()
     searches = True
     address: str
-
-    def missing(self) -> list[str]:
-        """Return the needed modules that are not installed."""
-        return [one for one in self.needs if importlib.util.find_spec(one) is None]
 
     @abstractmethod
     def start(self, deployment: Deployment) -> None:
@@ -186,8 +179,6 @@ class JsonPeer(Peer):
 
 class FastApi(JsonPeer):
     """A web service with the index in its own process."""
-
-    needs = ("fastapi", "uvicorn", "uvloop", "httptools", "orjson")
 
     def start(self, deployment: Deployment) -> None:
         version = serving.current_version(deployment.catalogue.models_dir)
