@@ -76,15 +76,20 @@ def supervise(
     """
     reserved, port = reserve(host, port)
     reserved.extend(extra_sockets)
+    # Python writes each signal to this pipe, which the supervisor waits for. The handlers only
+    # keep the signals from ending the process.
     stop, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
-    def work(number: int, report_ready: Callable[[], None]) -> None:
+    def close_reserved() -> None:
         for reserved_socket in reserved:
             reserved_socket.close()
+
+    def work(number: int, report_ready: Callable[[], None]) -> None:
+        close_reserved()
         run_worker(number, port, lambda _port: report_ready())
 
     workers = _Workers(count, work, on_end)
@@ -92,8 +97,7 @@ def supervise(
         workers.watch(stop, lambda: on_ready(port))
     finally:
         # Another service may take the port while this one drains.
-        for reserved_socket in reserved:
-            reserved_socket.close()
+        close_reserved()
         drained = workers.drain(grace_s + KILL_AFTER_S)
     return 0 if drained else 1
 
@@ -107,19 +111,25 @@ def next_delay_s(last_delay_s: float | None, lifetime_s: float) -> float:
     """
     if last_delay_s is None or lifetime_s >= STABLE_AFTER_S:
         return 0.0
-    return min(2 * last_delay_s, MAX_DELAY_S) or FIRST_DELAY_S
+    if last_delay_s == 0.0:
+        return FIRST_DELAY_S
+    return min(2 * last_delay_s, MAX_DELAY_S)
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker and its replacements.
+    """A worker number, and the processes that have it one after another.
 
     Attributes:
+        number: The number of the worker.
+        alive: True while a process runs.
+        pid: The id of the last process.
         status: The exit status of the last process, or the negative number of the signal that ended
             it.
         report: The parent's end of the report pipe.
-        reason: The reason that the worker reported for its end.
-        delay_s: The delay before the current process was started.
+        ready: True once the process listens.
+        reason: The reason that the process reported for its end.
+        delay_s: The delay before the last process was started.
         start_s: The time at which the process was or will be started.
     """
 
@@ -153,7 +163,7 @@ class _Workers:
         self._all = [_Worker(number) for number in range(count)]
         self._work, self._on_end = work, on_end
         self._all_were_ready = False
-        self._lifeline, self._lifeline_held = os.pipe()
+        self._lifeline, self._lifeline_of_parent = os.pipe()
         self._selector = selectors.DefaultSelector()
 
     def watch(self, stop: int, on_ready: Callable[[], None]) -> None:
@@ -166,18 +176,19 @@ class _Workers:
             due_s = min((worker.start_s for worker in self._all if not worker.alive), default=None)
             wait_s = None if due_s is None else max(0.0, due_s - time.monotonic())
             for key, _ in self._selector.select(wait_s):
-                if key.data is None:
+                worker = key.data
+                if worker is None:
                     self._selector.unregister(stop)
                     return
-                if not self._read_report(key.data):
-                    self._schedule_replacement(key.data, key.data.describe_end())
+                if not self._read_report(worker):
+                    self._schedule_replacement(worker, worker.describe_end())
             if not self._all_were_ready and all(worker.ready for worker in self._all):
                 self._all_were_ready = True
                 on_ready()
 
     def drain(self, limit_s: float) -> bool:
         """Drain all workers, kill those that take longer, and return True if all ended normally."""
-        os.close(self._lifeline_held)
+        os.close(self._lifeline_of_parent)
         drained = self._wait(limit_s)
         for worker in self._all:
             if worker.alive:
@@ -212,7 +223,7 @@ class _Workers:
             self._schedule_replacement(worker, f"a worker cannot be started: {error.strerror}")
             return
         if not worker.pid:
-            os.close(self._lifeline_held)
+            os.close(self._lifeline_of_parent)
             work = functools.partial(self._work, worker.number)
             worker_process.run(work, self._lifeline, report)
         os.close(report)
