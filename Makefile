@@ -63,6 +63,7 @@ test-docker: $(READY) ## run only the tests of the compose stack
 
 fuzz: $(READY) ## fuzz requests, model server responses and input files for some minutes
 	$(BIN)/python -m tests.fuzz all
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m hypothesis
 
 audit: ## check the locked packages for known vulnerabilities (needs network; not part of make test)
 	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit; }

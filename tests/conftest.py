@@ -19,14 +19,21 @@ from tests.skips import (  # noqa: F401
 )
 from tools.processes import ROOT, Server, python_module
 
-# The same examples in every run, whatever the load of the machine; `make fuzz` searches for more.
+# A test run has the same outcome whenever it is repeated, on an idle machine or a busy one. `make
+# fuzz` runs the same tests with the profile "random", which tries other examples each time.
 hypothesis.settings.register_profile(
     "reproducible",
     derandomize=True,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.load_profile("reproducible")
+hypothesis.settings.register_profile(
+    "random",
+    hypothesis.settings.get_profile("reproducible"),
+    derandomize=False,
+    print_blob=True,
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "reproducible"))
 
 # A shell that starts the tests in the background has it ignored, and a process inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

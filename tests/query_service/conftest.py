@@ -66,7 +66,7 @@ class FakeModelServer:
         self.signatures: list[str] = []
         self.histories: list[list[list[str]]] = []
         self.remaining_s: list[float] = []
-        self.called: Callable[[grpc.ServicerContext], None] = lambda _context: None
+        self.called: Callable[[grpc.ServicerContext], object] = lambda _context: None
         self._server = grpc.server(futures.ThreadPoolExecutor(16))
         handlers: dict[str, tuple[Any, Any]] = {
             "Predict": (self._predict, pb.PredictRequest),

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,13 +55,20 @@ def bench(service: Service, users: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 class Recorder:
-    """A service with one fixed answer that records callers and user ids."""
+    """A service with one fixed answer that records callers and user ids.
 
-    def __init__(self) -> None:
+    Attributes:
+        called: Is called with each request before it is answered.
+        ended: The number of calls that have ended.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
         self.answer = pb.RetrieveResponse(candidates=[pb.Candidate(item_id="i1")])
         self.peers: set[str] = set()
         self.users: list[str] = []
-        self._server = grpc.server(futures.ThreadPoolExecutor(1))
+        self.called: Callable[[], object] = lambda: None
+        self.ended = 0
+        self._server = grpc.server(futures.ThreadPoolExecutor(threads))
         handler = grpc.unary_unary_rpc_method_handler(
             self._retrieve,
             request_deserializer=pb.RetrieveRequest.FromString,
@@ -79,9 +87,14 @@ class Recorder:
     def _retrieve(
         self, request: pb.RetrieveRequest, context: grpc.ServicerContext
     ) -> pb.RetrieveResponse:
+        context.add_callback(self._count_ended)
         self.peers.add(context.peer())
         self.users.append(request.user_id)
+        self.called()
         return self.answer
+
+    def _count_ended(self) -> None:
+        self.ended += 1
 
 
 @pytest.fixture
@@ -101,16 +114,18 @@ def _query_count(model_server: FakeModelServer) -> int:
     return sum(len(depths) for depths in model_server.depths)
 
 
-def test_closed_loop_keeps_the_concurrency(bench: Bench, model_server: FakeModelServer) -> None:
+def test_closed_loop_measures_requests_and_latencies(
+    bench: Bench, model_server: FakeModelServer
+) -> None:
     model_server.delay_s = 0.05
     results = bench("--concurrency", "4", "--duration", "1", "--warm-up", "0.2", "-k", "10")
-    # 4 in flight, each for at least 50 ms.
-    assert 30 < results["requests"] == results["answers"] <= 4 * 1 / 0.05
+    # Each of the 4 in flight takes at least 50 ms; the first was sent before the measured second.
+    assert 0 < results["requests"] == results["answers"] <= 4 * (1 / 0.05 + 1)
     assert results["requests_per_s"] == pytest.approx(results["requests"], rel=0.01)
     assert results["requests"] < _query_count(model_server)
     assert results["unfinished"] <= 4
     latency = results["latency_ms"]
-    assert 49.5 <= latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"] < 1000
+    assert 49.5 <= latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
     assert results["candidates_per_answer"] == 10
     assert (results["popularity_share"], results["model_versions"]) == (
         0,
@@ -119,8 +134,23 @@ def test_closed_loop_keeps_the_concurrency(bench: Bench, model_server: FakeModel
     assert (results["errors"], results["status"]) == ({}, 0)
 
 
-def test_no_more_requests_are_in_flight_than_the_concurrency(
-    serve: Callable[..., Service], users: Path, capsys: pytest.CaptureFixture[str]
+def test_closed_loop_keeps_as_many_requests_in_flight_as_its_concurrency(users: Path) -> None:
+    recorder = Recorder(threads=4)
+    four_in_flight = threading.Barrier(4)
+    # No request is answered before four are in flight, each time again.
+    recorder.called = lambda: four_in_flight.wait(120)
+    arguments = ["bench", "--address", recorder.address, "--users", str(users)]
+    assert cli.main([*arguments, "--concurrency", "4", "--duration", "0.5", "--warm-up", "0"]) == 0
+    four_in_flight.abort()
+    recorder.stop()
+    assert len(recorder.users) > 8
+
+
+def test_closed_loop_has_no_more_requests_in_flight_than_its_concurrency(
+    serve: Callable[..., Service],
+    model_server: FakeModelServer,
+    users: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # The service refuses one more.
     service = serve(max_concurrent_requests=3)
@@ -128,32 +158,23 @@ def test_no_more_requests_are_in_flight_than_the_concurrency(
     arguments += ["--warm-up", "0", "--duration", "0.5"]
     assert cli.main([*arguments, "--concurrency", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["errors"] == {}
-    assert cli.main([*arguments, "--concurrency", "8"]) == 0
+    answer = threading.Event()
+    model_server.called = lambda _: answer.wait(120)
+    assert cli.main([*arguments, "--concurrency", "8"]) == 1
+    answer.set()
     refused = json.loads(capsys.readouterr().out)["errors"]["RESOURCE_EXHAUSTED"]
-    assert refused["count"] > 10
+    assert refused["count"] >= 5
     assert refused["example"] == "too many requests are in flight"
 
 
-def test_open_loop_keeps_its_rate(bench: Bench, model_server: FakeModelServer) -> None:
-    began = time.monotonic()
+def test_open_loop_sends_all_requests_of_its_rate(
+    bench: Bench, model_server: FakeModelServer
+) -> None:
     results = bench("--rate", "80", "--duration", "1", "--warm-up", "0.5")
     assert results["requests"] == 80
     assert _query_count(model_server) == 120
     assert results["seconds"] >= 1
     assert results["requests_per_s"] == pytest.approx(80 / results["seconds"])
-    assert time.monotonic() - began > 1.5
-
-
-def test_open_loop_latency_counts_from_the_due_time(
-    bench: Bench, model_server: FakeModelServer
-) -> None:
-    # Predicts run one after another: requests that are due during the first one are batched into
-    # the second, which starts at 0.5 s, and later ones into the third, from 1 s to 1.5 s.
-    model_server.delay_s = 0.5
-    results = bench("--rate", "100", "--duration", "0.64", "--warm-up", "0")
-    assert (results["requests"], results["unfinished"]) == (64, 0)
-    assert results["latency_ms"]["max"] > 900
-    assert 25 < results["requests_per_s"] <= 64 / 1.5
 
 
 def test_errors_are_counted_by_status(bench: Bench, tmp_path: Path) -> None:
@@ -174,9 +195,11 @@ def test_exit_status_is_1_without_an_answer(bench: Bench, model_server: FakeMode
 
 
 def test_calls_past_the_deadline_are_errors(bench: Bench, model_server: FakeModelServer) -> None:
-    model_server.delay_s = 1.0
-    options = ("--rate", "20", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "0.3")
+    answer = threading.Event()
+    model_server.called = lambda _: answer.wait(120)
+    options = ("--rate", "20", "--duration", "0.5", "--warm-up", "0", "--timeout-s", "1")
     results = bench(*options)
+    answer.set()
     assert results["errors"]["DEADLINE_EXCEEDED"]["count"] == 10
 
 
@@ -215,11 +238,11 @@ def test_exclusions_are_sent(bench: Bench, tmp_path: Path) -> None:
 def test_two_processes_share_the_load(bench: Bench, model_server: FakeModelServer) -> None:
     results = bench("--processes", "2", "--rate", "61", "--duration", "1", "--warm-up", "0")
     assert (results["requests"], _query_count(model_server)) == (61, 61)
-    assert results["answers_per_s"] == pytest.approx(61, rel=0.3)
+    assert results["answers_per_s"] == pytest.approx(61 / results["seconds"])
     assert [0 < one < 2 for one in results["tool"]["cores"]] == [True, True]
     model_server.delay_s = 0.05
     closed = ("--processes", "2", "--concurrency", "5", "--duration", "0.5", "--warm-up", "0")
-    assert 10 < bench(*closed)["requests"] <= 50
+    assert 0 < bench(*closed)["requests"] <= 5 * (0.5 / 0.05 + 1)
 
 
 def test_processes_start_at_different_ids_and_times(tmp_path: Path) -> None:
@@ -302,6 +325,14 @@ def test_unsent_requests_of_too_high_a_rate_are_unfinished(bench: Bench) -> None
     assert results["latency_ms"]["max"] > 250
 
 
+def test_progress_adds_the_counts_of_all_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    # Three numbers per process: measured seconds, OK answers, failed requests.
+    processes._show([2.04, 3_000, 1, 2.0, 1_000, 1_000])
+    processes._show([0.2, 10, 0, -0.1, 0, 0])
+    shown = capsys.readouterr().err.split("\r\x1b[K")
+    assert shown == ["", "2 s: 2,000 answers/s, 1,001 errors", "warming up"]
+
+
 def test_progress_is_shown_on_a_terminal_only(
     service: Service,
     users: Path,
@@ -309,16 +340,13 @@ def test_progress_is_shown_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = ["bench", "--address", service.address, "--users", str(users), "--rate", "20"]
-    window = ["--duration", "1.2", "--warm-up", "0.2"]
-    assert cli.main([*bench, *window]) == 0
+    assert cli.main([*bench, "--duration", "0.2", "--warm-up", "0"]) == 0
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert cli.main([*bench, *window]) == 0
+    assert cli.main([*bench, "--duration", "2", "--warm-up", "0.2"]) == 0
     shown = capsys.readouterr().err.split("\r\x1b[K")
     assert shown[1] == "warming up"
-    assert shown[-2].startswith("1 s: ")
-    assert shown[-2].endswith(" answers/s, 0 errors")
-    assert 0 < int(shown[-2].split()[2]) < 30
+    assert re.fullmatch(r"[12] s: \d+ answers/s, 0 errors", shown[-2])
     assert shown[-1] == ""
 
 
@@ -352,7 +380,7 @@ def test_interrupt_ends_the_load_early_with_results(recorder: Recorder, loop: li
         process.stdin.close()
         process.stdin = None
         # Without an answer the exit status would be 1.
-        until(lambda: recorder.users, 120, "a request arrives")
+        until(lambda: recorder.ended, 120, "a request is answered")
         time.sleep(0.5)
         # A terminal sends it to all processes of the command.
         os.killpg(process.pid, signal.SIGINT)

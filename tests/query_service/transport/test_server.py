@@ -52,13 +52,12 @@ class Handlers:
             yield str(number).encode()
 
     async def write(self, request: bytes, _context: Any) -> AsyncIterator[bytes]:
+        for number in range(int(request)):
+            yield str(number).encode()
         self.entered.set()
         try:
-            for number in range(int(request)):
-                yield str(number).encode()
             await asyncio.sleep(30)
-        # A generator that waits for its message to be sent is closed instead.
-        except (asyncio.CancelledError, GeneratorExit):
+        except asyncio.CancelledError:
             self.cancelled.set()
             raise
 
@@ -246,6 +245,8 @@ def test_streams_of_messages(server: Running) -> None:
 def test_stream_ends_when_its_caller_cancels(server: Running) -> None:
     answers = server.stream("write")(b"2", timeout=10)
     assert [next(answers), next(answers)] == [b"0", b"1"]
+    # Otherwise the generator would still wait at ``yield``, where it is closed and not cancelled.
+    assert server.handlers.entered.wait(5)
     answers.cancel()
     assert server.handlers.cancelled.wait(5)
 
