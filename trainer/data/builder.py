@@ -39,14 +39,15 @@ class Table:
         Args:
             valid: bool [rows].
             column: the name of the column.
-            rule: says in the error message what a value must be.
+            rule: the requirement in words, like "a rating must be a finite number".
         """
         valid = np.asarray(valid, bool)
         if not valid.all():
             row = int(np.argmin(valid))
             value = self.frame[column].iloc[row]
-            shown = "missing" if pd.isna(value) else repr(str(value)[:_MAX_SHOWN_CHARACTERS])
-            raise DataError(f"{place(self.path, row)}, column {column}: {rule}, not {shown}")
+            text = str(value)[:_MAX_SHOWN_CHARACTERS]
+            problem = "but it is missing" if pd.isna(value) else f"not {text!r}"
+            raise DataError(f"{place(self.path, row)}, column {column}: {rule}, {problem}")
 
 
 def build(name: str, rows: Table, items: Table | None, users: Table | None) -> Dataset:
@@ -173,6 +174,6 @@ def _ratings(rows: Table) -> NDArray[np.float32]:
     """Return the column ``rating`` as numbers."""
     with np.errstate(over="ignore"):  # Numbers that overflow to infinity are reported below.
         ratings = pd.to_numeric(rows.frame["rating"], errors="coerce").to_numpy(np.float32)
-    rule = "a rating must be a finite number (leave the column out if there are no ratings)"
+    rule = "a rating must be a finite number (leave the column out if you have no ratings)"
     rows.require(np.isfinite(ratings), "rating", rule)
     return np.asarray(ratings)

@@ -121,5 +121,5 @@ def _translated(path: Path, message: str, rows: int) -> DataError:
         return DataError(f"{path} cannot be read: {message[:_MAX_SHOWN_CHARACTERS]}")
     record, problem = int(row_error[1]), row_error[2][:_MAX_SHOWN_CHARACTERS]
     if width := _ARROW_WIDTH_ERROR.match(problem):
-        problem = f"the line has {width[2]} values, but the header has {width[1]} columns"
+        problem = f"expected {width[1]} values as in the header, but found {width[2]}"
     return DataError(f"{place(path, record)}: {problem}")

@@ -111,7 +111,6 @@ def _table(path: Path, separator: str, columns: list[str]) -> Table:
     for number, fields in enumerate(lines, start=1):
         if len(fields) != len(columns):
             raise DataError(
-                f"{path}, line {number}: the line has {len(fields)} fields instead of "
-                f"{len(columns)}"
+                f"{path}, line {number}: expected {len(columns)} fields, but found {len(fields)}"
             )
     return Table(path, pd.DataFrame(lines, columns=columns, dtype=object))

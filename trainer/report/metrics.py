@@ -59,7 +59,7 @@ def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
 def item_to_item(
     vectors: NDArray[np.float32], item_queries: NDArray[np.float32] | None, parts: Split
 ) -> dict[str, dict[str, float]]:
-    """Return ``item_to_item``: how often similar items contain the held-out next interaction.
+    """Return ``item_to_item``: the share of held-out next interactions among similar items.
 
     It is measured with the candidate vectors and, if they were trained, the item queries.
     """
@@ -92,12 +92,13 @@ def similar_items(
     Args:
         queries: float32 [N, D], the query vector of each item; None uses ``vectors``.
         vectors: float32 [N, D], the candidate vectors.
-        popularity: float32 [N], training interactions. Ties are in catalogue order.
+        popularity: float32 [N], the training interactions of each item. Equally popular items
+            are in the order of the catalogue.
         item_ids: str objects [N].
         titles: str objects [N].
         items: the number of popular items.
-        neighbours: the number of neighbours of each, by dot product, best first. A small
-            catalogue has fewer.
+        neighbours: the number of neighbours of each item, which are those with the highest dot
+            products, best first. A small catalogue has fewer.
     """
 
     def entry(row: int) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def similar_items(
     def nearest(row: int) -> list[dict[str, Any]]:
         scores = vectors @ (vectors if queries is None else queries)[row]
         scores[row] = -np.inf
-        (best,) = best_items(scores[None], neighbours)
+        best = best_items(scores[None], neighbours)[0]
         return [entry(item) | {"score": float(scores[item])} for item in best if item >= 0]
 
     popular = np.argsort(-popularity, kind="stable")[:items]

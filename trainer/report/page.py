@@ -64,10 +64,10 @@ def html(metrics: Mapping[str, Any]) -> str:
 def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the most important figures, each with its meaning."""
     if "test" in metrics:
+        baselines = metrics["baselines"]
         for k in (10, 100):
-            key = f"top_{k}"
-            figures = {n: model["unseen_items"][key] for n, model in metrics["baselines"].items()}
-            meaning = f"unseen_items top-{k}"
+            key, meaning = f"top_{k}", f"unseen_items top-{k}"
+            figures = {name: baselines[name]["unseen_items"][key] for name in baselines}
             if figures:
                 best = max(figures, key=figures.__getitem__)
                 meaning += f"; best baseline ({best}): {figures[best]:.1%}"

@@ -58,11 +58,7 @@ def tune(
     """
     # Create the directory before the search, so that an error is reported at once.
     output.parent.mkdir(parents=True, exist_ok=True)
-    kind, share = settings.split.kind, settings.split.test_share
-    train = split.split(dataset.interactions, kind, share, settings.seed).train
-    parts = split.split(train, kind, _VALIDATION_SHARE, settings.seed + 2)
-    # Without the test rows, no code below can use them by mistake.
-    dataset = replace(dataset, interactions=parts.train)
+    dataset, parts = _without_test_rows(dataset, settings)
     console.print(
         f"Training on {len(parts.train):,} interactions of {dataset.name}, "
         f"evaluating trials on {len(parts.test):,} validation rows",
@@ -103,6 +99,15 @@ def tune(
         )
     terminal.show_best_trials(console, study, metric)
     return best(study)
+
+
+def _without_test_rows(dataset: Dataset, settings: config.Config) -> tuple[Dataset, Split]:
+    """Return the data set with only its training rows, and their split for the trials."""
+    kind, share = settings.split.kind, settings.split.test_share
+    train = split.split(dataset.interactions, kind, share, settings.seed).train
+    # Training uses seed + 1 to hold out rows for early stopping.
+    parts = split.split(train, kind, _VALIDATION_SHARE, settings.seed + 2)
+    return replace(dataset, interactions=parts.train), parts
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,7 +56,7 @@ def test_parquet_numbers_become_string_ids(tmp_path: Path) -> None:
         ("user_id,item_id\n1,2\n1,2,3\n", "line 3"),
         (
             "user_id,item_id\n1,2,3\n1,2,3\n",
-            "line 2: the line has 3 values, but the header has 2 columns",
+            "line 2: expected 2 values as in the header, but found 3",
         ),
     ],
 )

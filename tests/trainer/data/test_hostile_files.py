@@ -175,7 +175,7 @@ def test_duplicate_column_is_refused_and_pandas_metadata_ignored(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("u.data", b"", "u.data, line 1: the line has 1 fields instead of 4"),
+        ("u.data", b"", "u.data, line 1: expected 4 fields, but found 1"),
         ("u.data", b"1\t2\tinf\t4\n", "u.data, line 1, column rating: a rating must be a finite"),
         ("u.data", b"1\t2\t5\t1e300\n", "u.data, line 1, column timestamp: a time must be in sec"),
         ("u.data", b"1\t2\t5\t4\n1\t2\t5\t\n", "u.data, line 2, column timestamp: a time must be"),

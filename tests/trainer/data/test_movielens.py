@@ -46,7 +46,7 @@ def small_movielens(tmp_path: Path) -> Path:
 def test_malformed_line_is_named(small_movielens: Path) -> None:
     assert movielens.load(small_movielens).titles.tolist() == ["Café", "Café"]
     (small_movielens / "u.data").write_text("1\t2\t5\n")
-    with pytest.raises(DataError, match=r"u\.data, line 1: the line has 3 fields instead of 4"):
+    with pytest.raises(DataError, match=r"u\.data, line 1: expected 4 fields, but found 3"):
         movielens.load(small_movielens)
 
 

@@ -101,7 +101,7 @@ def test_published_vectors_are_served(embeddings: str, ids: str, tmp_path: Path)
         (
             "ids.csv",
             "item_id,x\na,1\nb\n",
-            "ids.csv, line 3: the line has 1 values, but the header has 2",
+            "ids.csv, line 3: expected 2 values as in the header, but found 1",
         ),
         (
             "ids.parquet",
