@@ -127,13 +127,13 @@ def model_status(stubs: Stubs, model: str = "greeter") -> Any:
 
 def status(stubs: Stubs, version: int) -> Any:
     """Return the ModelVersionStatus of one version of the greeter."""
-    [found] = [one for one in model_status(stubs) if one.version == version]
+    [found] = [entry for entry in model_status(stubs) if entry.version == version]
     return found
 
 
 def states(stubs: Stubs) -> dict[int, State]:
     """Return the states of the greeter's versions by version number."""
-    return {one.version: State(one.state) for one in model_status(stubs)}
+    return {entry.version: State(entry.state) for entry in model_status(stubs)}
 
 
 @pytest.fixture

@@ -61,7 +61,8 @@ def test_new_version_takes_over_without_a_failed_request(tmp_path: Path, serve: 
     assert order == ["one Ada", "2 Ada", "3 Ada", "10 Ada"]
     until(lambda: states(stubs) == {1: END, 2: END, 3: END, 10: AVAILABLE})
     versions = server.manager.status("greeter")
-    assert [one.number for one in versions if one.servable] == [10], "old versions are freed"
+    loaded = [version.number for version in versions if version.servable]
+    assert loaded == [10], "old versions are freed"
 
 
 def test_old_version_is_served_while_the_new_one_is_broken(tmp_path: Path, serve: Serve) -> None:
@@ -317,7 +318,9 @@ def test_command_serves_every_model_until_any_thread_receives_a_signal(
             until(address, 60, "the server is ready")
             stubs = Stubs(int(str(address()).rpartition(":")[2]))
             for model in ("greeter", "other"):
-                found[model] = [(one.version, one.state) for one in model_status(stubs, model)]
+                found[model] = [
+                    (entry.version, entry.state) for entry in model_status(stubs, model)
+                ]
             stubs.channel.close()
         finally:
             # The kernel may choose any thread for a signal. Python does not wake up its main thread

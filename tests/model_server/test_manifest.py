@@ -102,7 +102,7 @@ def test_version_without_a_manifest_is_served_with_a_warning(
     with caplog.at_level(logging.WARNING, "model_server"):
         stubs, _ = serve(tmp_path)
     assert greeting(stubs) == "Hello Ada"
-    assert [one.message for one in caplog.records] == [
+    assert [record.message for record in caplog.records] == [
         f"{tmp_path / 'greeter' / '1'} has no {MANIFEST}, so its files are not checked"
     ]
 

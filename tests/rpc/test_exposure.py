@@ -9,8 +9,8 @@ from rpc.errors import StartError
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [
-        *((one, True) for one in ("127.0.0.1", "127.8.9.1", "localhost", "::1", "[::1]")),
-        *((one, False) for one in ("0.0.0.0", "::", "[::]", "192.0.2.1", "2001:db8::1")),
+        *((host, True) for host in ("127.0.0.1", "127.8.9.1", "localhost", "::1", "[::1]")),
+        *((host, False) for host in ("0.0.0.0", "::", "[::]", "192.0.2.1", "2001:db8::1")),
     ],
 )
 def test_loopback_addresses_are_recognized(host: str, loopback: bool) -> None:
@@ -53,5 +53,5 @@ def test_gap_in_the_protection_is_a_warning(
     protection: tuple[str, ...], warning: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     _check("0.0.0.0", *protection)
-    messages = [one.getMessage().split(":")[0] for one in caplog.records]
+    messages = [record.getMessage().split(":")[0] for record in caplog.records]
     assert messages == ([warning] if warning else [])

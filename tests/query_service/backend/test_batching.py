@@ -34,8 +34,8 @@ class Model:
     async def fetch_batch(
         self, kind: QueryKind, queries: Sequence[Query], depths: Sequence[int], deadline: float
     ) -> Sequence[RankedItems]:
-        assert {one.kind for one in queries} == {kind}
-        self.batches.append([one.id for one in queries])
+        assert {query.kind for query in queries} == {kind}
+        self.batches.append([query.id for query in queries])
         self.depths.append(list(depths))
         self.deadlines.append(deadline)
         try:
@@ -47,8 +47,8 @@ class Model:
         if error := self.error(queries):
             raise error
         return [
-            RankedItems([one.id.encode()] * depth, [0.0] * depth, True, 1)
-            for one, depth in zip(queries, depths, strict=True)
+            RankedItems([query.id.encode()] * depth, [0.0] * depth, True, 1)
+            for query, depth in zip(queries, depths, strict=True)
         ]
 
 
@@ -91,7 +91,7 @@ def test_queries_that_arrive_during_a_predict_share_the_next_one() -> None:
         model.gate.set()
         rankings = await asyncio.gather(first, *others)
         assert model.batches == [["a"], ["b", "c", "d"]]
-        assert [one.item_ids for one in rankings] == [[b"a"], [b"b"], [b"c"], [b"d"]]
+        assert [ranking.item_ids for ranking in rankings] == [[b"a"], [b"b"], [b"c"], [b"d"]]
 
     _run(test)
 
@@ -140,7 +140,7 @@ def test_each_query_keeps_its_own_depth() -> None:
             _fetch(batching_model, "a", 3), _fetch(batching_model, "b", 2)
         )
         assert model.depths == [[3, 2]]
-        assert [len(one.item_ids) for one in rankings] == [3, 2]
+        assert [len(ranking.item_ids) for ranking in rankings] == [3, 2]
 
     _run(test)
 
@@ -251,7 +251,7 @@ def test_predict_is_cancelled_when_nobody_waits_for_it() -> None:
 
 def test_bad_query_does_not_affect_its_batch() -> None:
     def error(queries: Sequence[Query]) -> Exception | None:
-        bad = any(one.id == "bad" for one in queries)
+        bad = any(query.id == "bad" for query in queries)
         return ModelServerFault("bad cannot be ranked") if bad else None
 
     async def test(model: Model, batching_model: BatchingModel) -> None:
@@ -292,7 +292,7 @@ def test_error_of_every_query_is_not_repeated_for_each(single: Exception) -> Non
         model.error = error
         tasks = [_fetch(batching_model, f"u{number}") for number in range(100)]
         errors = await asyncio.gather(*tasks, return_exceptions=True)
-        assert {type(one) for one in errors} == {type(single)}
+        assert {type(failure) for failure in errors} == {type(single)}
         assert len(model.batches) == 4, "the batch, and three queries alone"
 
     _run(test)
@@ -307,8 +307,8 @@ def test_error_reaches_the_whole_batch_and_no_later_query(
         errors = await asyncio.gather(
             *(_fetch(batching_model, name) for name in "ab"), return_exceptions=True
         )
-        assert [str(one) for one in errors] == [str(error)] * 2
-        assert {type(one) for one in errors} == {type(error)}
+        assert [str(failure) for failure in errors] == [str(error)] * 2
+        assert {type(failure) for failure in errors} == {type(error)}
         assert errors[0] is not errors[1], "a shared exception would collect both tracebacks"
         assert model.batches == [["a", "b"]]
         model.error = lambda _queries: None

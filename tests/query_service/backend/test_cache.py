@@ -15,7 +15,7 @@ Serve = Callable[..., Service]
 
 def _ids(service: Service, **fields: object) -> list[str]:
     request = pb.RetrieveRequest(**{"user_id": "u", "max_candidates": 3, **fields})  # type: ignore[arg-type]
-    return [one.item_id for one in service.stub.Retrieve(request, timeout=5).candidates]
+    return [candidate.item_id for candidate in service.stub.Retrieve(request, timeout=5).candidates]
 
 
 @pytest.fixture

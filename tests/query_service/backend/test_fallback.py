@@ -60,7 +60,7 @@ def test_fallback_applies_all_filters(
     for fields, expected in cases:
         request = pb.RetrieveRequest(max_candidates=3, **fields)
         response = service.stub.Retrieve(request, timeout=5)
-        assert [one.item_id for one in response.candidates] == expected
+        assert [candidate.item_id for candidate in response.candidates] == expected
         assert response.origin == pb.ORIGIN_POPULARITY
         assert response.model_version == 7
     assert _code(service, user_id="") is Code.INVALID_ARGUMENT
@@ -75,7 +75,7 @@ def test_fallback_follows_the_versions(serve: Serve, popular_only: FakeModelServ
     assert _code(service) is Code.OK
     popular_only.stop()
     response = service.stub.Retrieve(pb.RetrieveRequest(user_id="u"), timeout=5)
-    assert [one.item_id for one in response.candidates] == ["n0", "n1"]
+    assert [candidate.item_id for candidate in response.candidates] == ["n0", "n1"]
     assert response.model_version == 8
 
 

@@ -26,15 +26,15 @@ def test_invalid_addresses_are_an_error_that_names_the_flag() -> None:
 def two_servers() -> Iterator[list[FakeModelServer]]:
     with ExitStack() as stack:
         servers = [FakeModelServer(), FakeModelServer()]
-        for one in servers:
-            stack.callback(one.stop)
+        for server in servers:
+            stack.callback(server.stop)
         yield servers
 
 
 @pytest.fixture
 def balanced(serve: Serve, two_servers: list[FakeModelServer]) -> Service:
     """A service that is connected to both model servers."""
-    service = serve(model_server=",".join(f"127.0.0.1:{one.port}" for one in two_servers))
+    service = serve(model_server=",".join(f"127.0.0.1:{server.port}" for server in two_servers))
     until(lambda: _code(service) is Code.OK and all(map(_predicts, two_servers)))
     return service
 
@@ -52,10 +52,11 @@ def _code(service: Service) -> grpc.StatusCode:
 def test_model_servers_share_the_load(
     balanced: Service, two_servers: list[FakeModelServer]
 ) -> None:
-    before = [_predicts(one) for one in two_servers]
+    before = [_predicts(server) for server in two_servers]
     for _ in range(20):
         assert _code(balanced) is Code.OK
-    assert [_predicts(one) - n for one, n in zip(two_servers, before, strict=True)] == [10, 10]
+    after = [_predicts(server) for server in two_servers]
+    assert after == [count + 10 for count in before]
 
 
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.NOT_FOUND])
@@ -79,7 +80,7 @@ def test_stopping_one_server_costs_no_request(
     ]
     until(lambda: _predicts(two_servers[0]) > before)
     two_servers[0].stop()
-    assert [one.code() for one in calls] == [Code.OK] * 4
+    assert [call.code() for call in calls] == [Code.OK] * 4
     assert {_code(balanced) for _ in range(50)} == {Code.OK}
 
 

@@ -22,17 +22,17 @@ def test_port_0_reserves_a_free_port_on_all_addresses(host: str) -> None:
         raise not_applicable("IPv6")
     held, port = reserve(host, 0)
     assert port
-    for one in held:
-        assert one.getsockname()[1] == port
-        one.close()
+    for bound in held:
+        assert bound.getsockname()[1] == port
+        bound.close()
 
 
 def test_reserved_port_cannot_be_reserved_again() -> None:
     held, port = reserve("127.0.0.1", 0)
     with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{port}: Address already"):
         reserve("127.0.0.1", port)
-    for one in held:
-        one.close()
+    for bound in held:
+        bound.close()
 
 
 def test_port_with_connections_in_time_wait_is_reserved() -> None:
@@ -44,5 +44,5 @@ def test_port_with_connections_in_time_wait_is_reserved() -> None:
             client.recv(1)
     held, same = reserve("127.0.0.1", port)
     assert same == port
-    for one in held:
-        one.close()
+    for bound in held:
+        bound.close()

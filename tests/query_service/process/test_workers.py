@@ -75,7 +75,11 @@ class Workers:
         port = int(self.address.rpartition(":")[2])
         with contextlib.suppress(psutil.NoSuchProcess):
             found = psutil.Process(pid).net_connections("tcp")
-            return [one for one in found if one.status == status and one.laddr.port == port]
+            return [
+                connection
+                for connection in found
+                if connection.status == status and connection.laddr.port == port
+            ]
         return []
 
 
@@ -101,8 +105,8 @@ def _serving(model_server: FakeModelServer, *more: str, count: int = 2) -> Itera
                 process.terminate()
                 process.wait(10)
             _, alive = psutil.wait_procs(left, timeout=5)
-            for one in alive:
-                one.kill()
+            for process_left in alive:
+                process_left.kill()
             assert not alive, "workers are left"
 
 
@@ -201,7 +205,7 @@ def test_signal_drains_all_workers(
                 else:
                     workers.process.send_signal(number)
                 time.sleep(0.05)
-            assert all(one.result().model_version == 7 for one in answers)
+            assert all(answer.result().model_version == 7 for answer in answers)
         assert workers.process.wait(5) == 0
         assert not psutil.wait_procs(left, timeout=0)[1]
     lines = capfd.readouterr().err.splitlines()
@@ -220,8 +224,8 @@ def test_port_is_free_while_the_last_request_ends(model_server: FakeModelServer)
             workers.process.terminate()
             until(lambda: not workers.listening())
             port = int(workers.address.rpartition(":")[2])
-            for one in reserve("127.0.0.1", port)[0]:
-                one.close()
+            for bound in reserve("127.0.0.1", port)[0]:
+                bound.close()
             assert not answer.done()
             assert answer.result().model_version == 7
 

@@ -50,7 +50,7 @@ def _panels() -> list[dict[str, Any]]:
 def _dashboard_queries() -> Iterator[str]:
     dashboard = json.loads(DASHBOARD.read_text())
     yield from (target["expr"] for panel in _panels() for target in panel.get("targets", ()))
-    yield from (one["expr"] for one in dashboard["annotations"]["list"])
+    yield from (annotation["expr"] for annotation in dashboard["annotations"]["list"])
     yield from (
         variable["query"]["query"].removeprefix("label_values(").partition(",")[0]
         for variable in dashboard["templating"]["list"]
@@ -101,8 +101,10 @@ def test_every_metric_is_on_the_dashboard_and_documented(served: dict[str, Label
     documented = re.findall(r"^\| `(shortlist_\w+)` \|([^|]*)\|", DOCUMENT.read_text(), re.M)
     assert {name for name, _ in documented} == families
     for name, labels in documented:
-        samples = [one for one in served if re.sub(r"_(bucket|count|sum)$", "", one) == name]
-        own = set().union(*(served[one] for one in samples)) - {"instance", "le"}
+        samples = [
+            sample for sample in served if re.sub(r"_(bucket|count|sum)$", "", sample) == name
+        ]
+        own = set().union(*(served[sample] for sample in samples)) - {"instance", "le"}
         assert set(re.findall(r"`(\w+)`", labels)) == own, name
 
 
@@ -118,8 +120,8 @@ def test_layout_of_the_dashboard_is_valid() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert dashboard["schemaVersion"] >= 36
     panels = _panels()
-    assert [one["title"] for one in panels if one["type"] == "row"] == ROWS
-    ids = [one["id"] for one in panels]
+    assert [panel["title"] for panel in panels if panel["type"] == "row"] == ROWS
+    ids = [panel["id"] for panel in panels]
     assert len(ids) == len(set(ids))
     cells: set[tuple[int, int]] = set()
     for panel in panels:
@@ -156,14 +158,15 @@ def test_compose_mounts_the_files_of_deploy() -> None:
     source = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())
     assert source["datasources"][0]["url"] == "http://prometheus:9090"
     provider = yaml.safe_load((provisioning / "dashboards" / "shortlist.yml").read_text())
-    mounts = [one.split(":")[1] for one in services["grafana"]["volumes"]]
+    mounts = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
     assert provider["providers"][0]["options"]["path"] in mounts
 
 
 @needs_program("promtool", "apt-get install prometheus")
 def test_prometheus_accepts_the_rules(tmp_path: Path) -> None:
     rules = [
-        {"record": f"one:{n}", "expr": _plain(one)} for n, one in enumerate(_dashboard_queries())
+        {"record": f"one:{n}", "expr": _plain(query)}
+        for n, query in enumerate(_dashboard_queries())
     ]
     queries = tmp_path / "queries.yml"
     queries.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))

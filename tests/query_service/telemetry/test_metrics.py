@@ -242,7 +242,7 @@ def test_gauges_of_an_ended_worker_do_not_count() -> None:
     registry = workers[0].registry
 
     def total(name: str, **labels: str) -> float:
-        [series] = [one for one in registry.series if (one.name, one.labels) == (name, labels)]
+        [series] = [each for each in registry.series if (each.name, each.labels) == (name, labels)]
         return registry.totals(series)[0]
 
     assert total("shortlist_requests_in_flight") == 6
@@ -305,10 +305,10 @@ def test_metrics_port_is_free_while_the_last_request_ends(
 
 
 def _is_free(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(("127.0.0.1", port))
-        one.listen()
+    with contextlib.suppress(OSError), socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        probe.listen()
         return True
     return False
 
@@ -317,7 +317,9 @@ def test_without_a_metrics_port_only_the_service_listens(model_server: FakeModel
     arguments = ("serve", "--port", "0", "--model-server", f"127.0.0.1:{model_server.port}")
     with running("query_service", *arguments) as (address, process):
         found = psutil.Process(process.pid).net_connections("tcp")
-        listening = {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
+        listening = {
+            connection.laddr.port for connection in found if connection.status == psutil.CONN_LISTEN
+        }
         assert listening == {int(address.rpartition(":")[2])}
 
 

@@ -41,7 +41,9 @@ def _serving(model_server: FakeModelServer, *more: str) -> Iterator[pb_grpc.Retr
 def _request_lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
     """Return the lines of the log about requests."""
     lines = capfd.readouterr().err.splitlines()
-    return [one for one in lines if re.search("slow request|request failed|further requests", one)]
+    return [
+        line for line in lines if re.search("slow request|request failed|further requests", line)
+    ]
 
 
 def _status(call: Callable[[], object]) -> str:
@@ -147,10 +149,10 @@ def test_outage_does_not_flood_the_log(
             assert {_status(call.result) for call in calls} == {"INTERNAL"}
     seconds = time.monotonic() - began
     lines = [json.loads(line) for line in _request_lines(capfd)]
-    written = [one for one in lines if one["message"] == "request failed"]
-    more = [one for one in lines if one["message"] == "further requests were slow or failed"]
+    written = [line for line in lines if line["message"] == "request failed"]
+    more = [line for line in lines if line["message"] == "further requests were slow or failed"]
     assert LINES_PER_SECOND <= len(written) <= LINES_PER_SECOND * (seconds + 1)
-    assert len(written) + sum(one["count"] for one in more) == requests
+    assert len(written) + sum(line["count"] for line in more) == requests
     # The traceback names the status of the model server, but not its message.
     assert "AioRpcError INTERNAL" in written[0]["traceback"]
     assert "in _rank" in written[0]["traceback"]
@@ -240,7 +242,7 @@ def test_bug_is_logged_with_traceback_and_without_message(
     monkeypatch.setattr(RetrievalServicer, "_retrieve", answer)
     stub = serve().stub
     assert _status(lambda: stub.Retrieve(pb.RetrieveRequest(user_id=_SECRET))) == "INTERNAL"
-    [record] = [one for one in caplog.records if one.exc_info]
+    [record] = [record for record in caplog.records if record.exc_info]
     line = TextFormatter().format(record)
     assert "KeyError" in line
     assert f'File "{__file__}"' in line

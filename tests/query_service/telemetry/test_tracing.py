@@ -54,7 +54,7 @@ class Collector(otlp_grpc.TraceServiceServicer):
 
 
 def _attributes(pairs: Sequence[Any]) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in pairs}
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_request_continues_the_trace_of_its_caller(
     assert (attributes["shortlist.queries"], attributes["shortlist.depth"]) == (1, 100)
     assert received_metadata[-1]["traceparent"] == f"00-{_TRACE}-{client.span_id.hex()}-01"
     assert collector.resources[0]["service.name"] == "shortlist-query-service"
-    assert b"secret-user" not in b"".join(one.SerializeToString() for one in collector.spans)
+    assert b"secret-user" not in b"".join(span.SerializeToString() for span in collector.spans)
 
 
 def test_predict_is_linked_with_all_of_its_requests(
@@ -131,16 +131,16 @@ def test_predict_is_linked_with_all_of_its_requests(
         others = [stub.Retrieve.future(pb.RetrieveRequest(user_id=f"u{n}")) for n in range(1, 4)]
         for call in (first, *others):
             call.result(10)
-    servers = {one.span_id: one for one in collector.of_kind(trace_pb2.Span.SPAN_KIND_SERVER)}
+    servers = {span.span_id: span for span in collector.of_kind(trace_pb2.Span.SPAN_KIND_SERVER)}
     single, batched = sorted(
         collector.of_kind(trace_pb2.Span.SPAN_KIND_CLIENT), key=lambda span: len(span.links)
     )
     assert [len(single.links), len(batched.links)] == [1, 3]
-    assert {one.span_id for one in (*single.links, *batched.links)} == set(servers)
+    assert {link.span_id for link in (*single.links, *batched.links)} == set(servers)
     assert batched.parent_span_id == batched.links[0].span_id
     # The requests with other traces are linked with the Predict.
     for link in batched.links[1:]:
-        assert [one.span_id for one in servers[link.span_id].links] == [batched.span_id]
+        assert [back.span_id for back in servers[link.span_id].links] == [batched.span_id]
     assert collector.resources[0]["service.name"] == "candidates"
 
 
@@ -164,7 +164,7 @@ def test_spans_have_the_status_of_failures(
     assert invalid.status.code == trace_pb2.Status.STATUS_CODE_UNSET
     clients = collector.of_kind(trace_pb2.Span.SPAN_KIND_CLIENT)
     assert clients
-    assert {one.status.code for one in clients} == {error}
+    assert {span.status.code for span in clients} == {error}
 
 
 def test_unsampled_traces_are_not_exported(

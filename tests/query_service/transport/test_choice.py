@@ -60,7 +60,7 @@ def test_the_service_runs_if_grpcio_breaks_the_fast_transport(
             stub = pb_grpc.RetrievalServiceStub(channel)
             request = pb.RetrieveRequest(user_id="u1", max_candidates=2)
             answer = stub.Retrieve(request, timeout=5)
-            assert [one.item_id for one in answer.candidates] == ["i0", "i1"]
+            assert [candidate.item_id for candidate in answer.candidates] == ["i0", "i1"]
             with pytest.raises(grpc.RpcError) as raised:
                 stub.Retrieve(pb.RetrieveRequest(), timeout=5)
             assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT

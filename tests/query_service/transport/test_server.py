@@ -66,8 +66,8 @@ class Handlers:
         raise ValueError("a bug")
 
     async def double(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
-        async for one in requests:
-            yield one * 2
+        async for message in requests:
+            yield message * 2
 
     def generic(self) -> grpc.GenericRpcHandler:
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
@@ -213,7 +213,7 @@ def test_rate_of_logged_tracebacks_is_limited(
     time.sleep(1.1)
     caplog.clear()
     _code(lambda: fast.call("fail"))
-    assert [one.getMessage() for one in caplog.records] == ["a handler failed"]
+    assert [record.getMessage() for record in caplog.records] == ["a handler failed"]
 
 
 def test_abort_sends_trailing_metadata(server: Running) -> None:
@@ -221,7 +221,7 @@ def test_abort_sends_trailing_metadata(server: Running) -> None:
         server.call("abort")
     error: Any = caught.value
     assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "not here")
-    assert ("a-key", "a-value") in [tuple(one) for one in error.trailing_metadata()]
+    assert ("a-key", "a-value") in [tuple(pair) for pair in error.trailing_metadata()]
 
 
 def test_context_has_deadline_and_metadata(server: Running) -> None:
@@ -266,7 +266,7 @@ def test_deadline_cancels_the_handler(server: Running) -> None:
 
 def test_3_000_concurrent_calls_are_answered(fast: Running) -> None:
     futures = [fast.unary("echo").future(str(n).encode(), timeout=20) for n in range(3000)]
-    assert [int(one.result()) for one in futures] == list(range(3000))
+    assert [int(future.result()) for future in futures] == list(range(3000))
 
 
 def test_call_without_a_message_is_refused(fast: Running) -> None:
