@@ -26,7 +26,7 @@ class Pair:
         return self.cert.read_bytes(), self.key.read_bytes()
 
     def replace_with(self, other: Pair) -> None:
-        """Copy another pair over this one: each file by a rename, one after the other."""
+        """Replace both files with those of another pair, by one rename after the other."""
         for ours, theirs in ((self.cert, other.cert), (self.key, other.key)):
             new = ours.with_suffix(".new")
             new.write_bytes(theirs.read_bytes())
@@ -50,13 +50,13 @@ class Authority:
     def issue(self, stem: str, name: str = NAME, *, expired: bool = False) -> Pair:
         issued = self._ca.issue_cert(name, not_after=_AN_HOUR_AGO if expired else None)
         chain = b"".join(one.bytes() for one in issued.cert_chain_pems)
-        return self._written(stem, chain, issued.private_key_pem.bytes())
+        return self._write(stem, chain, issued.private_key_pem.bytes())
 
     def self_signed(self) -> Pair:
         """Return the certificate of the authority itself."""
-        return self._written("self", self.pem, self._ca.private_key_pem.bytes())
+        return self._write("self", self.pem, self._ca.private_key_pem.bytes())
 
-    def _written(self, stem: str, cert: bytes, key: bytes) -> Pair:
+    def _write(self, stem: str, cert: bytes, key: bytes) -> Pair:
         pair = Pair(self._directory / f"{stem}.crt", self._directory / f"{stem}.key")
         pair.cert.write_bytes(cert)
         pair.key.write_bytes(key)

@@ -1,4 +1,4 @@
-"""A real Redis on a free port, with what tests write into it."""
+"""A real Redis on a free port, and the writes of another program into it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The answer's bytes are protobuf's."""
+"""Encoded responses have the bytes that protobuf would produce."""
 
 import math
 import struct
@@ -14,7 +14,7 @@ from serving_contract import MAX_ID_BYTES
 _ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_BYTES).filter(
     lambda one: len(one.encode()) <= MAX_ID_BYTES
 )
-# Protobuf leaves a zero out, which reads the same: see below.
+# protobuf omits a score of zero. The second test checks that ours is read as zero.
 _scores = st.floats(width=32, allow_nan=False).filter(lambda one: one != 0)
 
 
@@ -23,7 +23,7 @@ _scores = st.floats(width=32, allow_nan=False).filter(lambda one: one != 0)
     st.sampled_from(list(Source)),
     st.integers(1, 2**63 - 1),
 )
-def test_the_bytes_are_those_of_protobuf(
+def test_response_has_the_bytes_that_protobuf_produces(
     pairs: list[tuple[str, float]], source: Source, version: int
 ) -> None:
     ids, scores = [one.encode() for one, _ in pairs], [score for _, score in pairs]
@@ -35,10 +35,10 @@ def test_the_bytes_are_those_of_protobuf(
     assert encode_response(Candidates(ids, scores, source, version)) == response.SerializeToString()
 
 
-def test_every_length_and_special_scores() -> None:
+def test_every_id_length_and_special_scores_are_encoded() -> None:
     ids = [b"x" * length for length in range(1, MAX_ID_BYTES + 1)]
     scores = [0.0, -0.0, math.inf, -math.inf, 1e-45, *range(5, MAX_ID_BYTES)]
     read = pb.RetrieveResponse.FromString(encode_response(Candidates(ids, scores, Source.MODEL, 1)))
-    assert [one.item_id.encode() for one in read.candidates] == ids
-    found = [struct.pack("<f", one.score) for one in read.candidates]
+    assert [candidate.item_id.encode() for candidate in read.candidates] == ids
+    found = [struct.pack("<f", candidate.score) for candidate in read.candidates]
     assert found == [struct.pack("<f", one) for one in scores]

@@ -50,7 +50,7 @@ def test_malformed_stream_ends_and_the_service_continues(
     # A stream that does not end is a timeout here.
     exchange(service.address, head, body)
     request = pb.RetrieveRequest(user_id="u", max_candidates=1)
-    assert [one.item_id for one in service.stub.Retrieve(request).candidates] == ["i0"]
+    assert [candidate.item_id for candidate in service.stub.Retrieve(request).candidates] == ["i0"]
 
 
 def test_token_that_is_not_text_is_not_logged(

@@ -1,4 +1,4 @@
-"""retrieval.v1.InteractionService: recorded items are excluded from then on."""
+"""retrieval.v1.InteractionService: recorded items are excluded from later answers."""
 
 import os
 import sqlite3
@@ -43,8 +43,10 @@ def _failure(service: Service, request: pb.RecordInteractionsRequest) -> Any:
     return raised.value
 
 
-def _first(client: RetrievalClient, user: str, k: int = 2) -> list[str]:
-    return [one.item_id for one in client.for_user(user, k, exclude_seen=True).candidates]
+def _best(client: RetrievalClient, user: str, k: int = 2) -> list[str]:
+    return [
+        candidate.item_id for candidate in client.for_user(user, k, exclude_seen=True).candidates
+    ]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("redis", marks=needs_redis)])
@@ -63,14 +65,18 @@ def test_recorded_items_are_excluded_from_the_next_answer(
 ) -> None:
     service = serve(seen_store=store)
     with RetrievalClient(service.address) as client:
-        assert _first(client, "u1") == ["i1", "i3"]
+        assert _best(client, "u1") == ["i1", "i3"]
         assert client.record([("u1", "i1"), ("new", "i0"), ("u1", "i1")]) == 2
-        assert _first(client, "u1") == ["i3", "i5"]
-        assert _first(client, "new") == ["i1", "i2"]
-        assert client.record([("u1", "i1"), ("u1", "i3")]) == 1, "recording twice must not fail"
-        assert _first(client, "u1") == ["i5", "i6"]
+        assert _best(client, "u1") == ["i3", "i5"]
+        assert _best(client, "new") == ["i1", "i2"]
+        assert client.record([("u1", "i1"), ("u1", "i3")]) == 1, (
+            "recording an item again must not fail"
+        )
+        assert _best(client, "u1") == ["i5", "i6"]
     with RetrievalClient(serve(seen_store=store).address) as client:
-        assert _first(client, "u1") == ["i5", "i6"], "other servers must see it too"
+        assert _best(client, "u1") == ["i5", "i6"], (
+            "another server with the same store must exclude them"
+        )
 
 
 def test_concurrent_users_see_their_recorded_items_at_once(
@@ -82,14 +88,14 @@ def test_concurrent_users_see_their_recorded_items_at_once(
         with RetrievalClient(service.address) as client:
             for n in range(20):
                 assert client.record([(user, f"i{n}")]) == 1
-                assert _first(client, user, 1) == [f"i{n + 1}"]
+                assert _best(client, user, 1) == [f"i{n + 1}"]
 
     with futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(one, [f"someone-{n}" for n in range(8)]))
 
 
 @pytest.mark.parametrize(
-    ("request_", "named"),
+    ("request_", "field"),
     [
         (_request(), "interactions"),
         (_request(*[("u", "i")] * 1_001), "interactions"),
@@ -100,14 +106,14 @@ def test_concurrent_users_see_their_recorded_items_at_once(
     ],
 )
 def test_invalid_field_is_named_and_nothing_is_recorded(
-    service: Service, seen_path: Path, request_: pb.RecordInteractionsRequest, named: str
+    service: Service, seen_path: Path, request_: pb.RecordInteractionsRequest, field: str
 ) -> None:
     error = _failure(service, request_)
     assert error.code() == Code.INVALID_ARGUMENT
     [detail] = rpc_status.from_call(error).details
     bad = error_details_pb2.BadRequest()
     assert detail.Unpack(bad)
-    assert bad.field_violations[0].field == named
+    assert bad.field_violations[0].field == field
     assert not seen_path.with_name("seen.sqlite-recorded").exists(), "nothing may be recorded"
 
 
@@ -115,7 +121,7 @@ def test_1_000_interactions_are_recorded_in_one_call(service: Service) -> None:
     pairs = [("u1", "é" * 128), ("é" * 128, "i0"), *((f"u{n}", "i0") for n in range(998))]
     with RetrievalClient(service.address) as client:
         assert client.record(pairs) == 1_000
-        assert _first(client, "é" * 128, 1) == ["i1"]
+        assert _best(client, "é" * 128, 1) == ["i1"]
 
 
 def test_recording_without_a_usable_store_is_an_error(
@@ -184,7 +190,7 @@ def test_acknowledged_interactions_survive_a_kill(
         running("query_service", *arguments, "--seen-store", store) as (address, _),
         RetrievalClient(address) as client,
     ):
-        [next_one] = _first(client, "u2", 1)
+        [next_one] = _best(client, "u2", 1)
     # The last interaction may be recorded without having been acknowledged.
     assert int(next_one[1:]) in (len(acknowledged), len(acknowledged) + 1)
 
@@ -234,9 +240,9 @@ def test_new_seen_file_keeps_recorded_interactions(
     with RetrievalClient(service.address) as client:
         client.record([("u1", "i1")])
         write_seen(seen_path, {"u1": ["i0"]})
-        assert _first(client, "u1") == ["i2", "i3"]
+        assert _best(client, "u1") == ["i2", "i3"]
         seen_path.with_name("seen.sqlite-recorded").unlink()
-        assert _first(client, "u1") == ["i1", "i2"]
+        assert _best(client, "u1") == ["i1", "i2"]
 
 
 def test_recorded_file_can_be_elsewhere(
@@ -247,7 +253,7 @@ def test_recorded_file_can_be_elsewhere(
     service = serve(seen_store=f"sqlite:{seen_path}?recorded={elsewhere}")
     with RetrievalClient(service.address) as client:
         client.record([("u1", "i1")])
-        assert _first(client, "u1") == ["i3", "i5"]
+        assert _best(client, "u1") == ["i3", "i5"]
     assert elsewhere.exists()
     assert not seen_path.with_name("seen.sqlite-recorded").exists()
 
@@ -261,7 +267,7 @@ def test_read_only_directory_fails_recording_only(
         service = serve(seen_store=f"sqlite:{seen_path}")
         assert _failure(service, _request(("u", "i"))).code() == Code.UNAVAILABLE
         with RetrievalClient(service.address) as client:
-            assert _first(client, "u1") == ["i1", "i3"]
+            assert _best(client, "u1") == ["i1", "i3"]
     finally:
         seen_path.parent.chmod(stat.S_IRWXU)
 
@@ -273,7 +279,7 @@ def test_damaged_recorded_file_fails_reads_and_recording(
     seen_path.with_name("seen.sqlite-recorded").write_bytes(b"not a database" * 100)
     with RetrievalClient(service.address) as client:
         # Seen items must not be read from the other file alone.
-        for call in (lambda: _first(client, "u1"), lambda: client.record([("u1", "i1")])):
+        for call in (lambda: _best(client, "u1"), lambda: client.record([("u1", "i1")])):
             with pytest.raises(grpc.RpcError) as raised:
                 call()
             assert raised.value.code() == Code.UNAVAILABLE
@@ -283,6 +289,6 @@ def test_damaged_recorded_file_fails_reads_and_recording(
     "name",
     ["sqlite:", "sqlite:?recorded=x", "sqlite:x?recorded=", "sqlite:x?other=y", "", "mysql:"],
 )
-def test_unknown_store_names_are_refused(name: str) -> None:
+def test_invalid_store_name_is_an_error(name: str) -> None:
     with pytest.raises(ValueError, match="use sqlite:PATH"):
         open_store(name)

@@ -1,4 +1,4 @@
-"""retrieval.v1.RetrievalService over a real socket: every rule and every status of the API."""
+"""retrieval.v1.RetrievalService over a real socket: the rules and the statuses of the API."""
 
 import random
 import time
@@ -26,7 +26,7 @@ LONG = "é" * 129  # 258 bytes
 
 
 def _ids(answer: pb.RetrieveResponse) -> list[str]:
-    return [one.item_id for one in answer.candidates]
+    return [candidate.item_id for candidate in answer.candidates]
 
 
 def _failure(call: Callable[..., Any], request: Any, timeout: float = 10) -> Any:
@@ -45,7 +45,7 @@ def _field(error: Any) -> str:
 def test_user_gets_the_best_candidates(service: Service, model_server: FakeModelServer) -> None:
     answer = service.stub.Retrieve(Request(user_id="u1", max_candidates=3))
     assert _ids(answer) == ["i0", "i1", "i2"]
-    assert [one.score for one in answer.candidates] == [0, -1, -2]
+    assert [candidate.score for candidate in answer.candidates] == [0, -1, -2]
     assert (answer.origin, answer.model_version) == (pb.ORIGIN_MODEL, 7)
     assert model_server.signatures[-1] == "by_user"
 
@@ -89,7 +89,7 @@ def test_tensor_content_is_decoded(service: Service, model_server: FakeModelServ
     model_server.ranking = ["é" * 128, "b" * 128, "c"]
     answer = service.stub.Retrieve(Request(user_id="u1"))
     assert _ids(answer) == model_server.ranking
-    assert [one.score for one in answer.candidates] == [0, -1, -2]
+    assert [candidate.score for candidate in answer.candidates] == [0, -1, -2]
     assert answer.origin == pb.ORIGIN_MODEL
 
 
@@ -119,7 +119,7 @@ def test_unknown_item_is_not_found(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "named"),
+    ("fields", "field"),
     [
         ({}, "query"),
         ({"user_id": ""}, "user_id"),
@@ -138,10 +138,10 @@ def test_unknown_item_is_not_found(service: Service) -> None:
         ({"user_id": "u", "recent_item_ids": ["i2"] * 1001}, "recent_item_ids"),
     ],
 )
-def test_invalid_field_is_named(service: Service, fields: dict[str, Any], named: str) -> None:
+def test_invalid_field_is_named(service: Service, fields: dict[str, Any], field: str) -> None:
     error = _failure(service.stub.Retrieve, Request(**fields))
     assert error.code() == Code.INVALID_ARGUMENT
-    assert _field(error) == named
+    assert _field(error) == field
 
 
 def test_malformed_message_is_an_invalid_argument(service: Service) -> None:
@@ -178,23 +178,23 @@ def _no_scores(response: prediction_pb2.PredictResponse) -> None:
     del response.outputs["score"]
 
 
-def _short(response: prediction_pb2.PredictResponse) -> None:
+def _missing_item(response: prediction_pb2.PredictResponse) -> None:
     del response.outputs["item_id"].string_val[-1]
 
 
-def _flat(response: prediction_pb2.PredictResponse) -> None:
+def _missing_dimension(response: prediction_pb2.PredictResponse) -> None:
     del response.outputs["item_id"].tensor_shape.dim[1]
 
 
-def _odd(response: prediction_pb2.PredictResponse) -> None:
+def _wrong_score_size(response: prediction_pb2.PredictResponse) -> None:
     response.outputs["score"].tensor_content = b"123"
 
 
-def _odd_texts(response: prediction_pb2.PredictResponse) -> None:
+def _wrong_text_lengths(response: prediction_pb2.PredictResponse) -> None:
     response.outputs["item_id"].tensor_content = b"\x01\x01abc"
 
 
-def _cut_texts(response: prediction_pb2.PredictResponse) -> None:
+def _truncated_texts(response: prediction_pb2.PredictResponse) -> None:
     response.outputs["item_id"].tensor_content = b"\x80"
 
 
@@ -207,7 +207,17 @@ def _not_text(response: prediction_pb2.PredictResponse) -> None:
 
 
 @pytest.mark.parametrize(
-    "break_answer", [_no_scores, _short, _flat, _odd, _odd_texts, _cut_texts, _nan, _not_text]
+    "break_answer",
+    [
+        _no_scores,
+        _missing_item,
+        _missing_dimension,
+        _wrong_score_size,
+        _wrong_text_lengths,
+        _truncated_texts,
+        _nan,
+        _not_text,
+    ],
 )
 def test_answer_that_breaks_the_contract_is_internal(
     service: Service, model_server: FakeModelServer, break_answer: Any
@@ -341,7 +351,8 @@ def test_batch_answers_each_request_by_itself(
         )
     )
     outcomes = [
-        _ids(one.response) if one.HasField("response") else one.error.code for one in answer.results
+        _ids(result.response) if result.HasField("response") else result.error.code
+        for result in answer.results
     ]
     assert outcomes == [["i1"], 3, 5, ["i0", "i1"], ["i0", "i1"], ["i0", "i1"]]
     # One Predict for the items, one for the users, one for the user whose items were read first.
@@ -422,7 +433,7 @@ def test_2_000_mutated_requests_end_with_a_documented_status(
 def test_client_returns_plain_values(service: Service) -> None:
     with RetrievalClient(service.address) as client:
         answer = client.for_user("u1", 2, exclude_seen=True, exclude=["i1"])
-        assert [one.item_id for one in answer.candidates] == ["i3", "i5"]
+        assert [candidate.item_id for candidate in answer.candidates] == ["i3", "i5"]
         assert (answer.personal, answer.model_version) == (True, 7)
         similar = client.for_item("i1", 2, viewer_id="u1")
-        assert [one.item_id for one in similar.candidates] == ["i3", "i5"]
+        assert [candidate.item_id for candidate in similar.candidates] == ["i3", "i5"]

@@ -1,4 +1,4 @@
-"""TLS over real sockets: who is served, whom clients trust, and certificates that change."""
+"""TLS over real sockets: trusted and untrusted certificates, and files that are replaced."""
 
 import contextlib
 import ssl
@@ -48,7 +48,7 @@ def _serving(pair: Pair, client_ca: Authority | None = None) -> dict[str, str]:
 
 
 def _ask(address: str, roots: bytes | None, pair: Pair | None = None, **more: Any) -> int:
-    """Return the model's version, asked over a new connection."""
+    """Return the model's version in the answer to a request over a new connection."""
     chain, key = pair.pem if pair else (None, None)
     client = RetrievalClient(
         address, root_certificates=roots, certificate_chain=chain, private_key=key, **more
@@ -57,25 +57,25 @@ def _ask(address: str, roots: bytes | None, pair: Pair | None = None, **more: An
         return client.for_user("u1").model_version
 
 
-def _refused(address: str, roots: bytes | None, pair: Pair | None = None, **more: Any) -> str:
+def _refusal(address: str, roots: bytes | None, pair: Pair | None = None, **more: Any) -> str:
     with pytest.raises(grpc.RpcError) as caught:
         _ask(address, roots, pair, **more)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     return str(caught.value.details())
 
 
-def _shown(address: str) -> str:
-    """Return the certificate that a new connection gets."""
+def _served_certificate(address: str) -> str:
+    """Return the certificate that the server presents on a new connection."""
     host, _, port = address.rpartition(":")
     return ssl.get_server_certificate((host, int(port)), timeout=5)
 
 
-def _first(pair: Pair) -> str:
+def _first_certificate(pair: Pair) -> str:
     """Return the first certificate in a file as the ssl module writes it."""
-    return ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(_head(pair.cert.read_text())))
+    return ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(_first_block(pair.cert.read_text())))
 
 
-def _head(chain: str) -> str:
+def _first_block(chain: str) -> str:
     end = "-----END CERTIFICATE-----"
     return chain.partition(end)[0] + end
 
@@ -86,8 +86,8 @@ def test_client_with_the_authority_is_served_over_tls_only(
     service = serve(transport=transport, **_serving(authority.issue("server")))
     assert _ask(service.address, authority.pem) == 7
     # Plain text does not work with TLS, nor TLS with a service without it.
-    _refused(service.address, None)
-    _refused(serve(transport=transport).address, authority.pem)
+    _refusal(service.address, None)
+    _refusal(serve(transport=transport).address, authority.pem)
 
 
 @pytest.mark.parametrize("wrong", ["expired", "self-signed", "of another authority", "other name"])
@@ -101,7 +101,7 @@ def test_clients_reject_an_untrusted_certificate(
         "other name": lambda: authority.issue("server", "elsewhere.example"),
     }
     service = serve(transport=transport, **_serving(pairs[wrong]()))
-    _refused(service.address, authority.pem)
+    _refusal(service.address, authority.pem)
     if wrong == "other name":
         assert _ask(service.address, authority.pem, server_name="elsewhere.example") == 7
 
@@ -112,7 +112,7 @@ def test_callers_without_a_trusted_certificate_are_refused(
     clients = Authority(tmp_path / "clients")
     service = serve(transport=transport, **_serving(authority.issue("server"), clients))
     assert _ask(service.address, authority.pem, clients.issue("good")) == 7
-    _refused(service.address, authority.pem)
+    _refusal(service.address, authority.pem)
     for pair in (
         clients.issue("expired", expired=True),
         other.issue("stranger"),
@@ -120,51 +120,52 @@ def test_callers_without_a_trusted_certificate_are_refused(
         # The authority of the service does not vouch for callers.
         authority.issue("server-too"),
     ):
-        _refused(service.address, authority.pem, pair)
+        _refusal(service.address, authority.pem, pair)
     assert _ask(service.address, authority.pem, clients.issue("again")) == 7
 
 
 class _Load:
-    """Keeps asking, over one lasting connection and over a new one each time."""
+    """Sends requests over one connection, and over a new connection for each request."""
 
     def __init__(self, address: str, roots: bytes) -> None:
         self.answers = 0
         self._address, self._roots = address, roots
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._pool = futures.ThreadPoolExecutor(2)
-        self._asking = [self._pool.submit(one) for one in (self._stay, self._come_again)]
+        loops = (self._ask_on_one_connection, self._ask_on_new_connections)
+        self._asking = [self._pool.submit(loop) for loop in loops]
 
     def until_more(self, count: int = 10) -> None:
         """Wait for ``count`` more answers. Raises what a thread raised."""
         wanted, end_s = self.answers + count, time.monotonic() + 20
         while self.answers < wanted:
             assert time.monotonic() < end_s
-            self._over.wait(0.01)
+            self._stopped.wait(0.01)
             for one in self._asking:
                 assert not one.done() or one.result()
 
     def stop(self) -> None:
-        self._over.set()
+        self._stopped.set()
         self._pool.shutdown()
         for one in self._asking:
             assert one.result()
 
-    def _stay(self) -> bool:
+    def _ask_on_one_connection(self) -> bool:
         with RetrievalClient(self._address, root_certificates=self._roots) as client:
-            while not self._over.wait(0.002):
+            while not self._stopped.wait(0.002):
                 assert client.for_user("u1").model_version == 7
         return True
 
-    def _come_again(self) -> bool:
-        while not self._over.is_set():
+    def _ask_on_new_connections(self) -> bool:
+        while not self._stopped.is_set():
             assert _ask(self._address, self._roots) == 7
             self.answers += 1
         return True
 
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    messages = [one.getMessage() for one in caplog.records]
-    return [one for one in messages if "keeps using the previous files" in one]
+    messages = [record.getMessage() for record in caplog.records]
+    return [message for message in messages if "keeps using the previous files" in message]
 
 
 def test_certificates_are_replaced_under_load(
@@ -181,29 +182,25 @@ def test_certificates_are_replaced_under_load(
     with contextlib.ExitStack() as stack:
         stack.callback(load.stop)
         load.until_more()
-        assert _shown(service.address) == _first(first)
+        assert _served_certificate(service.address) == _first_certificate(first)
         # Between the two renames, the key does not fit the certificate.
         second = other.issue("second")
         pair.replace_with(second)
         load.until_more()
-        assert _shown(service.address) == _first(second)
-        # First half a file, then none.
+        assert _served_certificate(service.address) == _first_certificate(second)
+        # The file is cut off, and then deleted.
         whole = pair.cert.read_bytes()
         pair.cert.write_bytes(whole[: len(whole) // 3])
         load.until_more()
         pair.cert.unlink()
         load.until_more()
-        assert _shown(service.address) == _first(second)
+        assert _served_certificate(service.address) == _first_certificate(second)
         pair.replace_with(first)
         load.until_more()
-        assert _shown(service.address) == _first(first)
-    warnings = [
-        one.getMessage()
-        for one in caplog.records
-        if "keeps using the previous files" in one.getMessage()
-    ]
-    assert sum("no certificate in PEM" in one for one in warnings) == 1
-    assert sum("No such file" in one for one in warnings) == 1
+        assert _served_certificate(service.address) == _first_certificate(first)
+    warnings = _warnings(caplog)
+    assert sum("no certificate in PEM" in warning for warning in warnings) == 1
+    assert sum("No such file" in warning for warning in warnings) == 1
     assert "BEGIN" not in caplog.text
 
 
@@ -215,16 +212,12 @@ def test_key_of_another_certificate_keeps_the_previous_pair(
     service = serve(transport=transport, **_serving(pair))
     pair.key.write_bytes(second.key.read_bytes())
     for _ in range(3):
-        assert _shown(service.address) == _first(first)
-    warnings = [
-        one.getMessage()
-        for one in caplog.records
-        if "keeps using the previous files" in one.getMessage()
-    ]
+        assert _served_certificate(service.address) == _first_certificate(first)
+    warnings = _warnings(caplog)
     assert len(warnings) == 1
     assert f"{pair.key}: this is not the key of the certificate in {pair.cert}" in warnings[0]
     pair.cert.write_bytes(second.cert.read_bytes())
-    assert _shown(service.address) == _first(second)
+    assert _served_certificate(service.address) == _first_certificate(second)
 
 
 def test_authorities_of_callers_are_replaced(
@@ -235,12 +228,12 @@ def test_authorities_of_callers_are_replaced(
     settings = _serving(authority.issue("server")) | {"tls_client_ca": str(clients)}
     service = serve(transport=transport, **settings)
     old, new = authority.issue("old"), other.issue("new")
-    _refused(service.address, authority.pem, new)
+    _refusal(service.address, authority.pem, new)
     clients.write_bytes(authority.pem + other.pem)
     for pair in (old, new):
         assert _ask(service.address, authority.pem, pair) == 7
     clients.write_bytes(other.pem)
-    _refused(service.address, authority.pem, old)
+    _refusal(service.address, authority.pem, old)
     assert _ask(service.address, authority.pem, new) == 7
 
 
@@ -248,7 +241,7 @@ def test_each_of_several_workers_uses_new_files(
     model_server: FakeModelServer, authority: Authority
 ) -> None:
     pair, second = authority.issue("server"), authority.issue("second")
-    first = _first(pair)
+    first = _first_certificate(pair)
     arguments = ("--port", "0", "--workers", "2", "--model-server")
     tls = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
     address = f"127.0.0.1:{model_server.port}"
@@ -262,10 +255,10 @@ def test_each_of_several_workers_uses_new_files(
                 if _workers_with_connections(process.pid) == 2:
                     break
             assert _workers_with_connections(process.pid) == 2
-        assert {_shown(address) for _ in range(16)} == {first}
+        assert {_served_certificate(address) for _ in range(16)} == {first}
         pair.replace_with(second)
         # All connections reach the same worker with a probability of 2 ** -15.
-        assert {_shown(address) for _ in range(16)} == {_first(second)}
+        assert {_served_certificate(address) for _ in range(16)} == {_first_certificate(second)}
 
 
 def _workers_with_connections(parent: int) -> int:
@@ -285,25 +278,25 @@ def _listening(process: psutil.Process) -> int:
     return int(min(ports))
 
 
-def _break_file(what: str, pair: Pair, authority: Authority) -> tuple[Path, str]:
-    """Break one of the files; return it and the expected message."""
-    if what == "no certificate":
+def _break_file(defect: str, pair: Pair, authority: Authority) -> tuple[Path, str]:
+    """Break one of the files, and return it with the expected message."""
+    if defect == "no certificate":
         pair.cert.unlink()
         return pair.cert, "No such file or directory"
-    if what == "no key":
+    if defect == "no key":
         pair.key.unlink()
         return pair.key, "No such file or directory"
-    if what == "directory":
+    if defect == "directory":
         pair.key.unlink()
         pair.key.mkdir()
         return pair.key, "Is a directory"
-    if what == "other key":
+    if defect == "other key":
         pair.key.write_bytes(authority.issue("another").key.read_bytes())
         return pair.key, f"this is not the key of the certificate in {pair.cert}"
-    if what == "exchanged":
+    if defect == "exchanged":
         pair.cert.write_bytes(pair.key.read_bytes())
         return pair.cert, "the file holds no certificate in PEM"
-    if what == "password":
+    if defect == "password":
         key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
         pair.key.write_bytes(
             key.private_bytes(
@@ -319,14 +312,14 @@ def _break_file(what: str, pair: Pair, authority: Authority) -> tuple[Path, str]
 
 @pytest.mark.parametrize("side", ["service", "model server", "caller"])
 @pytest.mark.parametrize(
-    "what",
+    "defect",
     ["no certificate", "no key", "directory", "other key", "exchanged", "password", "no authority"],
 )
 def test_unusable_file_fails_at_startup(
-    authority: Authority, side: str, what: str, capsys: pytest.CaptureFixture[str]
+    authority: Authority, side: str, defect: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = authority.issue("pair")
-    file, message = _break_file(what, pair, authority)
+    file, message = _break_file(defect, pair, authority)
     pair_of = {"service": "--tls", "model server": "--model-server", "caller": "--tls"}[side]
     authorities = {"service": "--tls-client-ca", "model server": "--model-server-ca"}
     command = [
@@ -366,7 +359,7 @@ def test_unusable_file_stops_the_service_with_several_workers(authority: Authori
         ["--insecure", "perhaps"],
     ],
 )
-def test_flags_that_need_others_are_refused_alone(
+def test_incomplete_combination_of_flags_is_an_error(
     flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as raised:

@@ -92,17 +92,19 @@ def _refusal(call: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize(
     "method", ["Retrieve", "BatchRetrieve", "RecordInteractions", "reflection"]
 )
-def test_calls_without_a_valid_token_are_refused_alike(guarded: Service, method: str) -> None:
+def test_calls_without_a_valid_token_are_refused_with_one_message(
+    guarded: Service, method: str
+) -> None:
     call = _calls(guarded)[method]
     for good in (f"Bearer {_TOKEN}", f"bearer {_OTHER}"):
         assert call(metadata=[("authorization", good)])
     wrong = ["", "Bearer", "Bearer ", f"Basic {_TOKEN}", _TOKEN, "Bearer nothing"]
     wrong += [f"Bearer {_TOKEN}x", f"Bearer {tokens.digest(_TOKEN).hex()}"]
-    shown = [[], *([("authorization", one)] for one in wrong), [("token", _TOKEN)]]
-    refusals = [_refusal(partial(call, metadata=one)) for one in shown]
-    assert {one.code() for one in refusals} == {_UNAUTHENTICATED}
+    headers = [[], *([("authorization", value)] for value in wrong), [("token", _TOKEN)]]
+    refusals = [_refusal(partial(call, metadata=header)) for header in headers]
+    assert {error.code() for error in refusals} == {_UNAUTHENTICATED}
     # All messages are the same, so that they do not say what is wrong with a token.
-    assert len({one.details() for one in refusals}) == 1
+    assert len({error.details() for error in refusals}) == 1
 
 
 def test_open_reflection_stream_ends_when_its_token_is_removed(
@@ -117,7 +119,7 @@ def test_open_reflection_stream_ends_when_its_token_is_removed(
         more.put(question)
         assert next(answers).list_services_response.service
     file.write_text(table("batch", _OTHER))
-    _until(guarded, _TOKEN, _UNAUTHENTICATED)
+    _wait_for_code(guarded, _TOKEN, _UNAUTHENTICATED)
     more.put(question)
     assert _refusal(lambda: next(answers)).code() is _UNAUTHENTICATED
     more.put(None)
@@ -127,7 +129,7 @@ def test_each_message_of_a_reflection_stream_counts_as_a_request(
     guarded: Service, file: Path
 ) -> None:
     file.write_text(table("web", _TOKEN, 5) + table("batch", _NEW))
-    _until(guarded, _NEW, grpc.StatusCode.OK)
+    _wait_for_code(guarded, _NEW, grpc.StatusCode.OK)
     questions = [reflection_pb2.ServerReflectionRequest(list_services="")] * 100
     reflecting: Any = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
     ask: Any = reflecting.ServerReflectionInfo
@@ -147,7 +149,7 @@ def test_request_is_not_parsed_without_a_token(guarded: Service) -> None:
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def _until(service: Service, token: str, code: grpc.StatusCode) -> float:
+def _wait_for_code(service: Service, token: str, code: grpc.StatusCode) -> float:
     """Call the service until the status is ``code``; return the seconds that it took."""
     began = time.monotonic()
     while _code(service, token) is not code:
@@ -167,10 +169,10 @@ def _code(service: Service, token: str) -> grpc.StatusCode:
 def test_tokens_change_without_a_restart(guarded: Service, file: Path) -> None:
     assert _ask(guarded, _TOKEN) == 7
     file.write_text(table("web", _TOKEN) + table("web-2", _NEW) + table("batch", _OTHER))
-    _until(guarded, _NEW, grpc.StatusCode.OK)
+    _wait_for_code(guarded, _NEW, grpc.StatusCode.OK)
     assert _ask(guarded, _TOKEN) == 7
     file.write_text(table("web-2", _NEW) + table("batch", _OTHER))
-    assert _until(guarded, _TOKEN, _UNAUTHENTICATED) < 2
+    assert _wait_for_code(guarded, _TOKEN, _UNAUTHENTICATED) < 2
     assert _ask(guarded, _NEW) == _ask(guarded, _OTHER) == 7
 
 
@@ -188,7 +190,7 @@ def test_log_has_counts_but_neither_tokens_nor_ids(
         with contextlib.suppress(grpc.RpcError):
             guarded.stub.Retrieve(request, metadata=_header(token), timeout=5)
     file.write_text(table("web", _NEW))
-    _until(guarded, _NEW, grpc.StatusCode.OK)
+    _wait_for_code(guarded, _NEW, grpc.StatusCode.OK)
     end_s = time.monotonic() + 10
     counts: list[str] = []
     while sum(map(int, counts)) < 3:
@@ -204,7 +206,7 @@ def test_refusals_are_logged_once_per_second(guarded: Service, caplog: Any) -> N
     began = time.monotonic()
     while time.monotonic() < began + 2.2 * INTERVAL_S:
         _refusal(lambda: _ask(guarded, "nothing"))
-    lines = [one for one in caplog.records if "without a valid token" in one.getMessage()]
+    lines = [record for record in caplog.records if "without a valid token" in record.getMessage()]
     assert 1 <= len(lines) <= 3
 
 
@@ -212,7 +214,7 @@ def test_caller_over_its_rate_limit_is_refused_with_retry_info(
     guarded: Service, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.write_text(table("web", _TOKEN, 5) + table("batch", _OTHER))
-    _until(guarded, _OTHER, grpc.StatusCode.OK)
+    _wait_for_code(guarded, _OTHER, grpc.StatusCode.OK)
     end_s = time.monotonic() + 10
     error = None
     with RetrievalClient(guarded.address, token=_TOKEN) as client:

@@ -33,7 +33,7 @@ def test_answer_is_printed_as_a_table_or_as_json(
     }
 
 
-def test_recent_items_go_with_a_user_only(
+def test_recent_items_need_a_user(
     service: Service, model_server: FakeModelServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ask = ["ask", "--address", service.address]

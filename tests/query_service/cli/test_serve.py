@@ -28,8 +28,8 @@ from tools.processes import ROOT
 _SERVE = ("serve", "--port", "0", "--model-server")
 
 
-def test_service_needs_none_of_the_trainers_packages() -> None:
-    # Fails on imports that are not installed with the query service alone.
+def test_service_runs_without_the_packages_of_the_trainer() -> None:
+    # The imports of packages that are not installed with the query service alone fail.
     code = """
 import sys
 class Blocker:
@@ -50,7 +50,7 @@ def test_start_takes_less_than_a_second_of_cpu_time_and_80_mb(
     with running("query_service", *_SERVE, to, "--seen-store", f"sqlite:{seen_path}") as started:
         address, process = started
         measured = psutil.Process(process.pid)
-        # Not the time that passes, which depends on what else the machine does.
+        # CPU time, unlike elapsed time, does not depend on other processes.
         assert sum(measured.cpu_times()[:2]) < 1
         with grpc.insecure_channel(address) as channel:
             stub = retrieval_service_pb2_grpc.RetrievalServiceStub(channel)

@@ -1,4 +1,4 @@
-"""Each filter rejects the items that it should, alone and combined with others."""
+"""Filters reject the right items, alone and combined with others."""
 
 import asyncio
 from collections.abc import Sequence, Set
@@ -14,7 +14,7 @@ _CANDIDATES = [b"s1", b"s7", b"x1", b"q", b"r1", b"other"]
 
 
 class Store:
-    """A seen store in memory that notes how it is read."""
+    """A seen store in memory that records how it is read."""
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.reads: list[str] = []

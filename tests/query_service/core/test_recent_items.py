@@ -1,4 +1,4 @@
-"""Recent items of a request choose the signature, and count as seen."""
+"""Recent items of a request select the signature, and count as seen."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def _ask(service: Service, recent: list[str], **fields: object) -> pb.RetrieveRe
 
 
 def _ids(answer: pb.RetrieveResponse) -> list[str]:
-    return [one.item_id for one in answer.candidates]
+    return [candidate.item_id for candidate in answer.candidates]
 
 
 def test_recent_items_are_sent_with_the_user(
@@ -107,7 +107,8 @@ def test_batch_sends_one_predict_per_kind(service: Service, model_server: FakeMo
         )
     )
     outcomes = [
-        _ids(one.response) if one.HasField("response") else one.error.code for one in answer.results
+        _ids(result.response) if result.HasField("response") else result.error.code
+        for result in answer.results
     ]
     users = ["i0", "i1"]
     assert outcomes == [users, users, 3, ["i1", "i2"], users, users]
@@ -225,5 +226,5 @@ def test_missing_signature_is_forgotten_when_the_server_restarts(
 def test_client_sends_recent_items(service: Service, model_server: FakeModelServer) -> None:
     with RetrievalClient(service.address) as client:
         answer = client.for_user("u1", 2, recent=["i1", "i3"], exclude_seen=True)
-    assert [one.item_id for one in answer.candidates] == ["i5", "i6"]
+    assert [candidate.item_id for candidate in answer.candidates] == ["i5", "i6"]
     assert model_server.histories == [[["i1", "i3"]]]

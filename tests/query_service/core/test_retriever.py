@@ -1,4 +1,4 @@
-"""How deep the retriever fetches, and what it answers."""
+"""The depths at which the retriever fetches, and its answers."""
 
 import asyncio
 from collections.abc import Callable, Sequence, Set
@@ -45,7 +45,7 @@ class Odd:
         return None
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
-        return {one for one in candidates if one and int(one[1:]) % 2}
+        return {candidate for candidate in candidates if candidate and int(candidate[1:]) % 2}
 
 
 class LongList:
@@ -75,7 +75,7 @@ def _retrieve(
 ) -> Candidates:
     retriever = Retriever(
         model,
-        [_always(one) for one in filters],
+        [_always(item_filter) for item_filter in filters],
         popular_for_unknown_users=popular_for_unknown_users,
         popular_items=popular_items,
     )
@@ -98,7 +98,7 @@ _FIRST = frozenset(_CATALOGUE[:9_000])
         ((ListedItems(frozenset(_CATALOGUE[:8_000])),), 10, 8_000, [120, 8_010], 8_000),
         # ... and the third one four times as deep, if so many can be needed.
         ((ListedItems(_FIRST),), 10, 9_000, [120, 8_192, 9_010], 9_000),
-        # A list is only read when candidates do not suffice.
+        # A long list is only read if too few candidates pass the filters.
         ((LongList(frozenset(_CATALOGUE[::50])),), 10, 1, [120], 0),
         ((LongList(_FIRST),), 10, 9_000, [120, 8_192, 9_010], 9_000),
         # A filter that can never list what it rejects.

@@ -1,4 +1,4 @@
-"""Users who have seen thousands of items get exact answers at little more cost."""
+"""Users who have seen thousands of items get exact answers from few fetches."""
 
 import random
 import time
@@ -63,7 +63,9 @@ def start(serve: Serve, model_server: FakeModelServer) -> Serve:
 
 def _ids(service: Service, user: str, k: int, **more: object) -> list[str]:
     request = pb.RetrieveRequest(user_id=user, max_candidates=k, exclude_seen=True, **more)  # type: ignore[arg-type]
-    return [one.item_id for one in service.stub.Retrieve(request, timeout=10).candidates]
+    return [
+        candidate.item_id for candidate in service.stub.Retrieve(request, timeout=10).candidates
+    ]
 
 
 def test_scattered_seen_items_need_one_shallow_fetch(
@@ -98,7 +100,7 @@ def test_exclusion_is_exact_around_the_limit_of_a_short_list(
     assert _ids(service, "u", 1_000) == _ITEMS[count : count + 1_000]
 
 
-def test_fallback_holds_no_seen_items(
+def test_fallback_excludes_seen_items(
     start: Serve, model_server: FakeModelServer, fill: Fill
 ) -> None:
     model_server.known = False

@@ -1,4 +1,4 @@
-"""Seen items in a real Redis, also while it is unavailable."""
+"""Seen items in a real Redis, which is also stopped and restarted."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ PLAIN = pb.RetrieveRequest(user_id="u1", max_candidates=2)
 
 
 def _ids(service: Service, request: pb.RetrieveRequest = SEEN) -> list[str]:
-    return [one.item_id for one in service.stub.Retrieve(request, timeout=5).candidates]
+    return [candidate.item_id for candidate in service.stub.Retrieve(request, timeout=5).candidates]
 
 
 def _code(service: Service, request: pb.RetrieveRequest = SEEN, timeout: float = 5) -> Code:
@@ -124,20 +124,22 @@ class Load:
         self._outcomes: dict[str, Counter[Code]] = {"seen": Counter(), "plain": Counter()}
         self._seconds: list[float] = []
         self.leaked = False
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         kinds = [("seen", SEEN)] * 4 + [("plain", PLAIN)] * 2
         self._threads = [threading.Thread(target=self._ask, args=(service, *one)) for one in kinds]
         for one in self._threads:
             one.start()
 
     def _ask(self, service: Service, kind: str, request: pb.RetrieveRequest) -> None:
-        while not self._over.wait(0.005):
+        while not self._stopped.wait(0.005):
             began = time.monotonic()
             call = service.stub.Retrieve.future(request, timeout=1)
             code = call.code()
             with self._lock:
                 if kind == "seen" and code == Code.OK:
-                    self.leaked |= "i0" in [one.item_id for one in call.result().candidates]
+                    self.leaked |= "i0" in [
+                        candidate.item_id for candidate in call.result().candidates
+                    ]
                 self._outcomes[kind][code] += 1
                 if kind == "seen":
                     self._seconds.append(time.monotonic() - began)
@@ -155,7 +157,7 @@ class Load:
         return found
 
     def end(self) -> None:
-        self._over.set()
+        self._stopped.set()
         for one in self._threads:
             one.join()
 
@@ -192,7 +194,7 @@ def test_unavailable_redis_under_load(
         stop(redis_server)
         # Until the requests in flight have ended as well.
         until(lambda: load.take()[0] == {Code.UNAVAILABLE}, 3)
-        # A caller may record a response that it got before Redis stopped only now.
+        # A thread may count a response only now that it received before Redis stopped.
         time.sleep(TIMEOUT_S)
         load.take()
         # Longer than a request may take, and than the interval between reconnects.
@@ -205,9 +207,11 @@ def test_unavailable_redis_under_load(
         until(lambda: load.take()[:2] == ({Code.OK}, {Code.OK}), 2)
     assert not load.leaked
     assert _ids(service) == ["i1", "i2"], "items written before are still there"
-    messages = [one.message for one in caplog.records if one.name.endswith("redis_pipeline")]
+    messages = [
+        record.message for record in caplog.records if record.name.endswith("redis_pipeline")
+    ]
     assert messages[-1] == "seen store: Redis is available again"
-    assert len(messages) <= 4, "not one for each request"
+    assert len(messages) <= 4, "there must not be one message per request"
 
 
 def test_slow_redis_does_not_exceed_the_deadline(
@@ -281,7 +285,7 @@ def test_store_that_starts_later_is_used(
     _until_ok(service, 2)
 
 
-def test_restart_without_requests_costs_no_request(
+def test_restart_of_an_idle_redis_fails_no_request(
     serve: Callable[..., Service], redis_server: RedisServer
 ) -> None:
     redis_server.sees("u1", "i0")
@@ -290,7 +294,7 @@ def test_restart_without_requests_costs_no_request(
     assert _ids(service) == ["i1", "i2"]
     redis_server.kill()
     redis_server.start()
-    assert _ids(service) == ["i1", "i2"], "not even one request fails"
+    assert _ids(service) == ["i1", "i2"], "no request may fail"
 
 
 def test_service_shuts_down_while_redis_is_paused(
