@@ -1,4 +1,4 @@
-"""The ``serve`` command: runs the service."""
+"""The ``serve`` command: runs the query service."""
 
 import argparse
 import asyncio
@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for setting in fields(Settings):
         variable = f"SHORTLIST_{setting.name.upper()}"
         default_text = "none" if setting.default == "" else setting.default
-        # A bool flag without a value means True.
+        # The flag of a bool may have no value, which means True.
         optional: dict[str, Any] = {"nargs": "?", "const": True} if setting.default is False else {}
         parser.add_argument(
             Settings.display_name(setting.name),
-            # argparse parses string defaults like values from the command line.
+            # argparse converts a string default like a value from the command line.
             default=os.environ.get(variable) or setting.default,
             type=_reader(setting),
             metavar=setting.name.rpartition("_")[2].upper(),
@@ -61,7 +61,7 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _reader(setting: "Field[Any]") -> Callable[[str], Any]:
-    """Return the function that parses a setting's text for argparse."""
+    """Return a function that converts text to the type of a setting for argparse."""
 
     def read(text: str) -> Any:
         if setting.name == "workers" and text == "auto":
@@ -75,6 +75,7 @@ def _reader(setting: "Field[Any]") -> Callable[[str], Any]:
 
 
 def _serve(settings: Settings) -> int:
+    """Serve in this process, or in several worker processes. Return the exit status."""
     count = settings.workers
     if not settings.insecure:
         check_exposure(
@@ -105,10 +106,13 @@ def _serve(settings: Settings) -> int:
         return 0
     extra_sockets: list[socket.socket] = []
     if settings.metrics_port:
-        # Reserve this port like the other one, so that no other program gets it.
+        # Reserve the port of the metrics, too, so that no other program takes it.
         extra_sockets, _ = reserve(settings.metrics_host, settings.metrics_port)
     return supervise(
-        *(count, run_worker, settings.host, settings.port),
+        count,
+        run_worker,
+        settings.host,
+        settings.port,
         grace_s=settings.lame_duck_s + settings.grace_s,
         on_ready=announce,
         on_end=samples.mark_ended,

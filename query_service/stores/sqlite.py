@@ -25,11 +25,11 @@ _READ_TIMEOUT_S = 0.5
 _WRITE_TIMEOUT_S = 5.0
 #: Joins all items into one value, or NULL if there are none, because returning rows takes three
 #: times as long. The separator is a byte that does not occur in UTF-8.
-_JOINED = "SELECT group_concat(item_id, CAST(x'FF' AS TEXT))"
+_SELECT_JOINED = "SELECT group_concat(item_id, CAST(x'FF' AS TEXT))"
 _SEPARATOR = b"\xff"
-_READ_UP_TO = f"{_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
+_READ_UP_TO = f"{_SELECT_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
 _NO_LIMIT = -1
-_READ_AMONG = f"{_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
+_READ_AMONG = f"{_SELECT_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
 #: SQLite accepts 32,766 values in a statement.
 _MAX_VALUES = 30_000
 _NO_ITEMS: frozenset[bytes] = frozenset()
@@ -57,12 +57,12 @@ class SqliteSeenStore:
         """Read the trainer's file ``path``, and record in ``recorded`` or ``<path>-recorded``."""
         recorded = recorded or path.with_name(f"{path.name}-recorded")
         self._path = path
-        self._published = _File(path, "ro", _READ_TIMEOUT_S)
+        self._published_file = _File(path, "ro", _READ_TIMEOUT_S)
         # The mode allows writing, because SQLite writes files next to a WAL file to read it.
-        self._recorded = _File(recorded, "rw", _READ_TIMEOUT_S)
-        self._recording = _Recording(recorded, "rw", _WRITE_TIMEOUT_S)
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="seen-store")
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="seen-recorder")
+        self._recorded_file = _File(recorded, "rw", _READ_TIMEOUT_S)
+        self._recorder = _Recorder(recorded, "rw", _WRITE_TIMEOUT_S)
+        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="seen-store")
+        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="seen-recorder")
 
     async def seen(self, user_id: str, limit: int | None = None) -> frozenset[bytes] | None:
         """Return the ids of the items that the user has seen, or None if more than ``limit``.
@@ -91,7 +91,7 @@ class SqliteSeenStore:
             SeenStoreUnavailable: The file cannot be written.
         """
         return await _run(
-            self._writing, lambda: self._recording.add(pairs), "seen items cannot be recorded"
+            self._write_thread, lambda: self._recorder.add(pairs), "seen items cannot be recorded"
         )
 
     async def forget(self, user_id: str) -> list[Erased]:
@@ -99,36 +99,33 @@ class SqliteSeenStore:
 
         def erase_from_both() -> list[Erased]:
             return [
-                _erase_from(self._recording.path, lambda: self._recording.forget(user_id)),
+                _erase_from(self._recorder.path, lambda: self._recorder.forget(user_id)),
                 _erase_from(self._path, lambda: _replace_without(self._path, user_id)),
             ]
 
-        return await _run(self._writing, erase_from_both, "seen items cannot be erased")
+        return await _run(self._write_thread, erase_from_both, "seen items cannot be erased")
 
     async def close(self) -> None:
         """Close the files and end the threads."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._reading, self._close_readers)
-        await loop.run_in_executor(self._writing, self._recording.close)
-        self._reading.shutdown()
-        self._writing.shutdown()
+        await loop.run_in_executor(self._read_thread, self._published_file.close)
+        await loop.run_in_executor(self._read_thread, self._recorded_file.close)
+        await loop.run_in_executor(self._write_thread, self._recorder.close)
+        self._read_thread.shutdown()
+        self._write_thread.shutdown()
 
     async def _read(self, statement: str, *values: str | int) -> frozenset[bytes]:
         """Return the items that a statement selects from either file."""
 
         def read() -> frozenset[bytes]:
-            published = self._published.read(statement, values)
+            published = self._published_file.read(statement, values)
             try:
-                recorded = self._recorded.read(statement, values)
+                recorded = self._recorded_file.read(statement, values)
             except FileNotFoundError:
                 return published
             return published | recorded if recorded else published
 
-        return await _run(self._reading, read, "seen items cannot be read")
-
-    def _close_readers(self) -> None:
-        self._published.close()
-        self._recorded.close()
+        return await _run(self._read_thread, read, "seen items cannot be read")
 
 
 class _File:
@@ -166,8 +163,8 @@ class _File:
             self._connection = None
 
 
-class _Recording(_File):
-    """Writes the file of recorded items, and creates it when the first pairs are added."""
+class _Recorder(_File):
+    """Writes the file of recorded items, which the first pairs create."""
 
     def add(self, pairs: Sequence[Pair]) -> int:
         """Add all of the pairs or none, and return how many are new.
