@@ -42,7 +42,7 @@ def check_interactions(data: bytes) -> None:
 
 
 def _check_messages(name: str, data: bytes, max_messages: int, max_fields: int) -> None:
-    """Check that field 1 occurs at most ``max_messages`` times, with ``max_fields`` each."""
+    """Check that field 1 holds at most ``max_messages`` messages of ``max_fields`` fields each."""
     position = fields = 0
     while position < len(data):
         fields += 1
@@ -61,7 +61,7 @@ def _check_field_count(name: str, data: bytes, position: int, end: int, max_fiel
         fields += 1
         if fields > max_fields:
             raise InvalidRequest(name, f"must not have more than {max_fields} fields")
-        # Nearly all fields are strings with a tag of one byte, and a length below 128, also of one.
+        # Nearly all fields are strings whose tag and length take one byte each.
         if data[position] & 0x87 == 2 and position + 1 < end and data[position + 1] < 0x80:
             position += 2 + data[position + 1]
         else:

@@ -80,12 +80,12 @@ class Load:
         if window.open_loop:
             self._open_loop.join()
         total = Tally(unsent=self._unsent, unfinished=self._unsent)
-        window.closed = early or not window.open_loop
-        if window.closed:
+        window.cancelled = early or not window.open_loop
+        if window.cancelled:
             total.unfinished += sum(sender.connection.in_flight for sender in self._senders)
         last_answer = window.end
         for sender in self._senders:
-            sender.connection.close(cancel=window.closed)
+            sender.connection.close(cancel=window.cancelled)
             last_answer = max(last_answer, sender.last_answer)
             total.merge(sender.tally)
         total.seconds = max(0.0, last_answer - window.start)
@@ -111,18 +111,18 @@ class _Window:
 
     Attributes:
         open_loop: Count the calls that are due in the window, instead of those answered in it.
-        closed: True after the window was closed, so that no further call counts.
+        cancelled: True once the calls in flight are cancelled, so that they do not count.
     """
 
     open_loop: bool
     start: float = 0.0
     end: float = 0.0
-    closed: bool = False
+    cancelled: bool = False
 
     def contains(self, due: float, answered: float) -> bool:
         """Return True if a call counts that was due and answered at these times."""
         time_of_call = due if self.open_loop else answered
-        return not self.closed and self.start <= time_of_call < self.end
+        return not self.cancelled and self.start <= time_of_call < self.end
 
 
 class _Sender:
@@ -152,7 +152,7 @@ class _Sender:
         if window.contains(due, now):
             self.last_answer = now
             self._count(call, now - due)
-        if not window.open_loop and not window.closed and now < window.end:
+        if not window.open_loop and now < window.end:
             self.send(time.perf_counter())
 
     def _count(self, call: "grpc.Future[bytes]", latency_s: float) -> None:
