@@ -19,12 +19,15 @@ QUERY_SERVICE_PORT = 50051
 def main() -> None:
     """Train a model, start both servers, send four requests, and stop the servers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", help="Directory with the unpacked MovieLens 100K.")
+    parser.add_argument("--data-dir", help="Read MovieLens 100K from this directory.")
     parser.add_argument(
-        "--models-dir", type=Path, default=ROOT / "models", help="Where the models are published."
+        "--models-dir",
+        type=Path,
+        default=ROOT / "models",
+        help="Publish the models in this directory.",
     )
     parser.add_argument(
-        "--keep", action="store_true", help="Leave the servers running until Ctrl-C."
+        "--keep", action="store_true", help="Keep the servers running until Ctrl-C."
     )
     arguments = parser.parse_args()
     data = ["--data-dir", arguments.data_dir] if arguments.data_dir else []
@@ -35,18 +38,21 @@ def main() -> None:
 
     title("Serve")
     model_server = f"127.0.0.1:{MODEL_SERVER_PORT}"
-    upstream = ("--model-server", model_server, "--seen-store", f"sqlite:{models}/seen.sqlite")
+    seen_store = f"sqlite:{models}/seen.sqlite"
+    options = ("--model-server", model_server, "--seen-store", seen_store)
     with (
         serve("model_server", "--models-dir", models, "--port", f"{MODEL_SERVER_PORT}"),
-        serve("query_service serve", "--port", f"{QUERY_SERVICE_PORT}", *upstream),
+        serve("query_service serve", "--port", f"{QUERY_SERVICE_PORT}", *options),
     ):
         user, item = example_ids(arguments.models_dir / "items.csv")
-        viewer = ["--item", item, "--viewer", user, "--exclude-seen"]
         for heading, query in (
             (f"Candidates for user {user}", ["--user", user]),
             (f"... without what user {user} has seen", ["--user", user, "--exclude-seen"]),
             (f"Items similar to item {item}", ["--item", item]),
-            (f"... without what user {user} has seen", viewer),
+            (
+                f"... without what user {user} has seen",
+                ["--item", item, "--viewer", user, "--exclude-seen"],
+            ),
         ):
             title(heading)
             run("query_service ask", "--items", f"{models}/items.csv", *query)

@@ -1,4 +1,4 @@
-"""The options of commands that call a running service, and the way commands report failures."""
+"""The options of commands that call a running service, and the way they report errors."""
 
 import argparse
 import sys

@@ -1,11 +1,11 @@
-"""Seen stores, which know the items that each user has seen and record new ones.
+"""Seen stores know the items that each user has seen, and record new ones.
 
 A URL-like name selects a store, and its scheme is the kind of store. To add a kind, write a module
 with ``open_store(name)`` that returns a :class:`Store`, and add it to ``_MODULES``.
 
 base.py            the interface of every store
 none.py            no store: requests that need one fail
-sqlite.py          the trainer's SQLite file, and a second file of interactions recorded since
+sqlite.py          the trainer's SQLite file, and a second file for recorded interactions
 redis.py           one set per user in Redis
 redis_pipeline.py  the connection to Redis
 """
