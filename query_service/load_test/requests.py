@@ -34,7 +34,7 @@ class Requests:
         exclude: Sequence[str] = (),
         batch: int = 0,
     ) -> None:
-        """Serialize one request per id. The parameters are fields of the requests.
+        """Serialize one request per id.
 
         Args:
             kind: The kind of ``ids``.
