@@ -16,6 +16,7 @@ import numpy as np
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc
 from tests.trainer.registry.fake_versions import complete
+from tools.waiting import until
 from trainer import config
 from trainer.artifact import side_files
 from trainer.artifact.servable import Servable
@@ -127,17 +128,16 @@ class Load:
 
     def wait_for(self, version: int) -> None:
         """Wait until only that version answers, at every address."""
-        deadline = time.monotonic() + _LOADED_WITHIN_S
-        before = Counter(self.answered)
-        while True:
+
+        def only_that_version_answers() -> bool:
+            before = Counter(self.answered)
             time.sleep(0.1)
-            now = Counter(self.answered)
-            if all((now - before)[address, version] for address in self._addresses) and {
-                one for _, one in now - before
-            } == {version}:
-                return
-            assert time.monotonic() < deadline, f"waiting for {version}: {now - before}"
-            before = now
+            new = Counter(self.answered) - before
+            return {answered for _, answered in new} == {version} and all(
+                new[address, version] for address in self._addresses
+            )
+
+        until(only_that_version_answers, _LOADED_WITHIN_S, f"only version {version} answers")
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from query_service.stores.sqlite import SqliteSeenStore
 from tests.conftest import running
 from tests.model_server.conftest import Stubs, predict_request, save_version
 from tests.trainer.registry.fake_versions import complete
+from tools.waiting import until
 from trainer.artifact import side_files
 from trainer.registry import promotion
 from trainer.registry.promotion import collect_garbage
@@ -61,10 +61,11 @@ class _Load:
         self._stubs.channel.close()
 
     def wait_for(self, version: int) -> None:
-        until = time.monotonic() + POLL_S + LOADED_WITHIN_S
-        while set(self.latest.values()) != {f"{version} Ada"}:
-            assert time.monotonic() < until, f"{self.latest}, not {version}; {self.failed[:1]}"
-            time.sleep(0.01)
+        until(
+            lambda: set(self.latest.values()) == {f"{version} Ada"},
+            POLL_S + LOADED_WITHIN_S,
+            f"version {version} answers",
+        )
 
     def _ask(self, name: str) -> None:
         request = predict_request(name)
