@@ -3,9 +3,7 @@
 import csv
 import itertools
 import random
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,15 +13,14 @@ from google.rpc import code_pb2
 from benchmarks.chaos.outcomes import OK
 from query_service.load_test.requests import BATCH_RETRIEVE, RETRIEVE
 from retrieval.v1 import retrieval_service_pb2 as pb
-from serving_contract import ITEMS_CSV, SEEN_QUERY, SEEN_SQLITE
+from serving_contract import ITEMS_CSV, SEEN_SQLITE
+from tests.fuzz.service import read_seen
 
 USER, USER_EXCLUDING_SEEN = "user", "user, seen items excluded"
 _DISTINCT_USERS = 500
 _K = 100
 _MANY_EXCLUSIONS, _SOME_EXCLUSIONS = 300, 20
 _ITEMS = 5_000
-#: Users with more seen items are left out, because their requests cost more than usual.
-_MAX_SEEN = 1_000
 
 #: Takes a model version and an item id of its answer; returns what is wrong, or an empty text.
 CandidateCheck = Callable[[int, str], str]
@@ -41,13 +38,9 @@ class KnownIds:
 
     def __init__(self, models_dir: Path) -> None:
         self.seen_store = models_dir / SEEN_SQLITE
-        few_seen = "SELECT user_id FROM seen GROUP BY user_id HAVING count(*) <= ? LIMIT ?"
-        with closing(sqlite3.connect(self.seen_store)) as store:
-            self.users = [row[0] for row in store.execute(few_seen, (_MAX_SEEN, _DISTINCT_USERS))]
-            self.seen = {
-                user: frozenset(row[0] for row in store.execute(SEEN_QUERY, (user,)))
-                for user in self.users
-            }
+        # Without users who have seen very many items, because their requests cost more than usual.
+        self.seen = read_seen(self.seen_store)
+        self.users = list(self.seen)
         with (models_dir / ITEMS_CSV).open(encoding="utf-8", newline="") as file:
             rows = itertools.islice(csv.DictReader(file), _ITEMS)
             self.items = [row["item_id"] for row in rows]

@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _service(arguments: argparse.Namespace) -> int:
-    from tests.fuzz.service import attack, seen_of, token_of
+    from tests.fuzz.service import attack, read_seen, token_of
 
     tally = attack(
         arguments.address,
@@ -69,7 +69,7 @@ def _service(arguments: argparse.Namespace) -> int:
         in_flight=arguments.in_flight,
         token=token_of(arguments.token_file),
         ca=arguments.ca_file.read_bytes() if arguments.ca_file else None,
-        seen=seen_of(arguments.seen),
+        seen=read_seen(arguments.seen) if arguments.seen else None,
     )
     print(tally.line())
     for rule, count in tally.violations.items():

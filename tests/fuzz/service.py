@@ -159,10 +159,8 @@ def _alive(address: str, ca: bytes | None) -> bool:
         return True
 
 
-def seen_of(path: Path | None) -> dict[str, frozenset[str]] | None:
-    """Return the seen items of some users of a ``seen.sqlite``, or None without a path."""
-    if path is None:
-        return None
+def read_seen(path: Path) -> dict[str, frozenset[str]]:
+    """Return the seen items of up to 500 users of a ``seen.sqlite`` who have seen at most 1,000."""
     users = "SELECT user_id FROM seen GROUP BY user_id HAVING count(*) <= ? LIMIT ?"
     with closing(sqlite3.connect(path)) as store:
         return {
