@@ -76,7 +76,7 @@ def _ended_with(stubs: Stubs, model: str, version: int) -> str:
 def _serve_unchecked(store: Store, version: int) -> None:
     """Serve a version without comparing its checksums, as if it had broken afterwards."""
     with store.lock():
-        store.switch(version)
+        store.switch_current(version)
 
 
 def test_promotions_and_rollbacks_fail_no_request(store: Store) -> None:

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     if version is None:
         raise StoreError(f"no version is served in {store.models_dir}")
     if arguments.files_only:
-        directory = store.existing(version)
+        directory = store.directory(version)
         files = checksums.verify(directory, VersionRecord.read(directory))
         text = f"Version {version}: {files} files are as published"
     else:

@@ -1,11 +1,12 @@
 """Learns query embeddings of items that predict the next item of a user.
 
 This is the item-to-item model of the last section of the TensorFlow Recommenders tutorial. It is
-trained on pairs of consecutive items of the same user. The candidate tower is that of the retrieval
-model and is not trained further, so that one index serves both. An item without a next item keeps
-its candidate embedding as its query.
+trained on pairs of consecutive items of the same user. The candidate embeddings are those of the
+retrieval model and are not trained further, so that one index serves both. An item without a next
+item keeps its candidate embedding as its query embedding.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -27,26 +28,24 @@ _MAX_SCORES = 32_000_000
 
 @dataclass(frozen=True)
 class NextItemQuality:
-    """Share of held-out next items that are among the 10 and the 100 nearest items."""
+    """The shares of held-out next items that are among the 10 and the 100 nearest items."""
 
     top_10: float
     top_100: float
 
 
 class _ItemToItemModel(tfrs.Model):
-    """In-batch softmax over next items, corrected for how often each one is a next item."""
+    """Softmax over the next items of a batch, corrected for how often each one is a next item."""
 
     def __init__(self, vectors: NDArray[np.float32], temperature: float) -> None:
         super().__init__()
         self._candidates = tf.constant(vectors)
-        self.queries = tf.keras.layers.Embedding(
-            *vectors.shape, embeddings_initializer=tf.keras.initializers.Constant(vectors)
-        )
+        self.queries = tf.Variable(vectors, name="queries")
         self._task = tfrs.tasks.Retrieval(temperature=temperature, remove_accidental_hits=True)
 
     def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:  # noqa: ARG002
         return self._task(
-            tf.math.l2_normalize(self.queries(features["item"]), axis=-1),
+            tf.math.l2_normalize(tf.gather(self.queries, features["item"]), axis=-1),
             tf.gather(self._candidates, features["next"]),
             candidate_ids=features["next"],
             candidate_sampling_probability=features["probability"],
@@ -62,36 +61,45 @@ def train(
     seed: int,
     console: Console,
 ) -> NDArray[np.float32]:
-    """Return query embeddings, float32 [N, D], for N items with candidate embeddings [N, D]."""
+    """Train query embeddings of items on pairs of consecutive items.
+
+    Args:
+        histories: the items of all users, in time order.
+        candidate_vectors: float32 [N, D], the embeddings of all items as candidates.
+        config: the settings of the training.
+        seed: the seed of the order of the pairs.
+        console: shows the progress.
+
+    Returns:
+        Query embeddings of length 1, float32 [N, D].
+    """
     tf.keras.utils.set_random_seed(seed)
     item, next_items = pairs(histories)
     model = _ItemToItemModel(candidate_vectors, config.temperature)
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
     counts = np.bincount(next_items, minlength=len(candidate_vectors))
     probability = (counts / max(len(next_items), 1)).astype(np.float32)
-    steps = -(-len(item) // config.batch_size)
+    steps = math.ceil(len(item) / config.batch_size)
     if steps:
         arrays = {"item": item, "next": next_items, "probability": probability[next_items]}
         data = _shuffled(arrays, config.batch_size, steps, seed)
         with ProgressBar(console, config.epochs, steps) as bar:
             model.fit(data, epochs=config.epochs, callbacks=[bar], verbose=0)
-    else:
-        model.queries.build(None)
-    return unit_length(model.queries.get_weights()[0])
+    return unit_length(model.queries.numpy())
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale embeddings, float32 [N, D], to length 1, as this model does with item queries.
+    """Scale embeddings, float32 [N, D], to length 1.
 
-    The query embedding of an item without a next item is its scaled candidate embedding.
+    The scaled candidate embedding of an item is its query embedding before training.
     """
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 
 def pairs(histories: Histories) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return all pairs of consecutive items of the same user: int32 [P] each."""
-    followed = np.flatnonzero(histories.ages() > 0)
-    return histories.items[followed], histories.items[followed + 1]
+    has_next = np.flatnonzero(histories.ages() > 0)
+    return histories.items[has_next], histories.items[has_next + 1]
 
 
 def _shuffled(
@@ -119,7 +127,15 @@ def evaluate(
 ) -> NextItemQuality | None:
     """Measure how often a test item is near the training item that precedes it in the history.
 
-    An item is not its own neighbour. Returns None if no test row has an earlier training row.
+    An item is not its own neighbour.
+
+    Args:
+        item_queries: float32 [N, D], the query embeddings of items.
+        candidate_vectors: float32 [N, D].
+        parts: the training and test rows of one data set.
+
+    Returns:
+        The quality, or None if no test row has an earlier training row of the same user.
     """
     item, next_items = _held_out_pairs(parts.train, parts.test)
     if not len(item):
@@ -140,11 +156,15 @@ def evaluate(
 def _held_out_pairs(
     train: Interactions, test: Interactions
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return for each test row the newest older training item of its user, and its own item."""
+    """Return pairs of a training item and the test item that follows it: int32 [P] each.
+
+    The training item is the newest one of the same user that is older than the test row. Pairs of
+    the same item twice are left out.
+    """
     if train.timestamps is None or test.timestamps is None or not len(train):
         empty = np.zeros(0, np.int32)
         return empty, empty
-    # Of rows of the same second, the last one is the newest.
+    # The sort is stable, so that the last of several rows of the same second is the newest.
     before, after = (
         pd.DataFrame({"time": rows.timestamps, "user": rows.users, "item": rows.items}).sort_values(
             "time", kind="stable"

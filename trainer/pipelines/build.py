@@ -1,5 +1,4 @@
-"""Builds the indexes of a servable and exports one model with each, as one step of publishing
-a version."""
+"""Builds the two indexes of a version, exports a model with each, and sets up its publication."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from trainer.index.base import Queries
 from trainer.index.exact import ExactBuilder
 from trainer.probe.exported_models import check_exported_models
 from trainer.probe.questions import sample
-from trainer.registry.publication import Publication, Steps
+from trainer.registry.publication import Publication
 from trainer.registry.store import Store
 
 # With fewer queries than this, the whole set is used for both tuning and verification.
@@ -44,8 +43,9 @@ def build(
         settings: the kind and settings of the index in ``retrieval``.
         manifest: further entries of both models' manifest.json.
         notify: called with progress messages.
-        queries: float32 [M, D], typical queries to tune the index with. If None, the query
-            vectors of known users and of items are used.
+        queries: float32 [M, D], typical queries to tune the index with, in addition to item
+            vectors. They are ignored for a :class:`Servable`, whose users' query vectors are
+            used instead.
 
     Returns:
         The description of each index, by model name.
@@ -65,27 +65,28 @@ def build(
         saved_model.save(servable, index, directory / name, name, manifest)
         descriptions[name] = index.description()
         del index
-        gc.collect()  # Traced functions and the index form reference cycles.
-    return {name: descriptions[name] for name in (RETRIEVAL, RETRIEVAL_EXACT)}
+        gc.collect()  # Free the index now, because it is part of reference cycles.
+    return descriptions
 
 
 def publication(store: Store, console: Console) -> Publication:
-    """Return a publication that uses this module's build, the probe's checks and the report."""
-    steps = Steps(
+    """Return a publication that uses :func:`build`, the probe's checks and the report."""
+    return Publication(
+        store=store,
+        console=console,
         build_models=build,
         verify_models=check_exported_models,
         write_report=report.write,
         show_report=report.show,
     )
-    return Publication(store, console, steps)
 
 
 def split_queries(
     queries: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """Split queries into those that tune an index and those that verify it.
+    """Split queries, float32 [M, D], into those that tune an index and those that verify it.
 
-    With fewer than 200 queries, both parts are the full set. If ``queries`` is None, both are None.
+    Fewer than 200 queries are all used for both. Without queries, both parts are None.
     """
     if queries is None or len(queries) < _MIN_QUERIES_TO_SPLIT:
         return queries, queries
@@ -93,7 +94,7 @@ def split_queries(
 
 
 def _tuning_queries(servable: VectorServable, queries: NDArray[np.float32] | None) -> Queries:
-    """Return tuning queries by kind, where possible without those that later verify the index."""
+    """Return tuning queries by kind, if possible not those that will verify the index."""
     item_queries = servable.item_queries
     if item_queries is None:
         item_queries = servable.candidate_vectors
@@ -106,7 +107,7 @@ def _tuning_queries(servable: VectorServable, queries: NDArray[np.float32] | Non
 
 
 def _tuning_rows(count: int, item_count: int) -> NDArray[np.int64]:
-    """Return rows below ``count`` that verification does not use, or any if too few remain."""
+    """Return rows below ``count`` that verification does not use, or any if it leaves too few."""
     unused = np.setdiff1d(np.arange(count), sample(count, item_count), assume_unique=True)
     chosen = unused if len(unused) >= _MIN_QUERIES_TO_SPLIT else np.arange(count)
     spread = np.linspace(0, len(chosen) - 1, min(_MAX_TUNING_QUERIES, len(chosen)))

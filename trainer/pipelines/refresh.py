@@ -49,7 +49,7 @@ def refresh(
     number = store.current() if version is None else version
     if number is None:
         raise DataError(f"{models_dir} has no version to refresh; train one with `run`")
-    directory = store.existing(number)
+    directory = store.directory(number)
     new, counts = _changed_catalogue(directory, items, remove, console)
     mask = retrievable_items(new.servable)
     if notice := left_out_notice(mask):

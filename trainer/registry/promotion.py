@@ -1,4 +1,8 @@
-"""Adds and removes versions, and changes which one is served: promotes and rolls back."""
+"""Decides which version is served: adds, promotes, rolls back and removes versions.
+
+The functions record their changes in ``version.json``. The atomic renames, such as that of a new
+link over ``current``, are methods of :class:`trainer.registry.store.Store`.
+"""
 
 from trainer.errors import GateFailed, StoreError
 from trainer.registry import checksums
@@ -20,12 +24,18 @@ def add(
 ) -> bool:
     """Add a staged version, and serve it if it passed its gate or the gate is overridden.
 
-    The version is complete but for its ``record``, which has the results of its gate. ``override``
-    is the reason to serve it even if the gate failed. Returns True if the version is served now.
+    Args:
+        store: the store that staged the version.
+        staged: the version, complete except for its record.
+        record: the version's record, with the results of its gate.
+        served: the version that was served when the gate was evaluated.
+        override: the reason to serve the version even if its gate failed; None respects the gate.
+
+    Returns:
+        True if the version is served now.
 
     Raises:
-        ServedVersionChanged: ``served``, the version that was served when the gate was evaluated,
-            is no longer served; nothing was changed.
+        ServedVersionChanged: ``served`` is no longer the served version; nothing was changed.
     """
     with store.lock():
         if store.current() != served:
@@ -40,13 +50,18 @@ def add(
 
 
 def promote(store: Store, version: int, reason: str | None = None) -> int | None:
-    """Serve ``version`` and return the version that was served before, if any.
+    """Serve ``version``, and return the version that was served before, if any.
+
+    Args:
+        store: the store of the version.
+        version: the version to serve.
+        reason: why it is served even if its gate failed; None respects the gate.
 
     Raises:
         GateFailed: the version did not pass its gate, and no ``reason`` was given.
         StoreError: there is no such version, its files have changed, or it is served already.
     """
-    directory = store.existing(version)
+    directory = store.directory(version)
     record = VersionRecord.read(directory)
     if record.failures and reason is None:
         raise GateFailed(
@@ -62,12 +77,17 @@ def promote(store: Store, version: int, reason: str | None = None) -> int | None
 
 
 def rollback(store: Store, to: int | None = None, reason: str | None = None) -> tuple[int, int]:
-    """Serve the previously served version, or ``to``, again.
+    """Serve an earlier version again.
 
     Repeated rollbacks go further back. They never return to a version that was rolled back from.
 
+    Args:
+        store: the store of the versions.
+        to: the version to serve; None for the one that was served before the current one.
+        reason: why the user rolls back, for the record.
+
     Returns:
-        the version that is served now, and the one that was served before.
+        The version that is served now, and the one that was served before the rollback.
 
     Raises:
         StoreError: no version was served before this one, or ``to`` was never served.
@@ -83,7 +103,7 @@ def rollback(store: Store, to: int | None = None, reason: str | None = None) -> 
                 f"use `promote` to serve any other version that passed its gate"
             )
         _require_not_served(target, before)
-        if not VersionRecord.read(store.existing(target)).promotions:
+        if not VersionRecord.read(store.directory(target)).promotions:
             raise StoreError(f"version {target} was never served; use `promote` to serve it")
         _serve(store, target, "rollback", _previous(store, target), reason)
     return target, before
@@ -94,14 +114,14 @@ def rollback_target(store: Store) -> int | None:
     current = store.current()
     if current is None:
         return None
-    previous = _previous(store, current)
-    return next((version for version in previous if store.directory(version).is_dir()), None)
+    existing = store.versions()
+    return next((other for other in _previous(store, current) if other in existing), None)
 
 
 def collect_garbage(store: Store, keep: int) -> list[int]:
-    """Remove all but the ``keep`` newest versions and return the removed ones.
+    """Remove all but the ``keep`` newest versions, and return the removed ones.
 
-    The served version, and the one that a rollback would serve, are kept as well.
+    The served version and the one that a rollback would serve are kept as well.
     """
     with store.lock():
         kept = {*store.versions()[-keep:], store.current(), rollback_target(store)}
@@ -113,13 +133,13 @@ def collect_garbage(store: Store, keep: int) -> list[int]:
 
 def _serve(store: Store, version: int, by: str, previous: list[int], reason: str | None) -> None:
     """Record the promotion of ``version``, then serve it. The caller holds the lock."""
-    directory = store.existing(version)
+    directory = store.directory(version)
     VersionRecord.read(directory).with_promotion(by, previous, reason).write(directory)
-    store.switch(version)
+    store.switch_current(version)
 
 
 def _rollback_chain(store: Store, version: int) -> list[int]:
-    """Return the versions to roll back to once ``version`` is served, latest first."""
+    """Return the versions that a rollback from ``version`` would try, in that order."""
     current = store.current()
     if current is None:
         return []
@@ -129,8 +149,8 @@ def _rollback_chain(store: Store, version: int) -> list[int]:
 
 
 def _previous(store: Store, version: int) -> list[int]:
-    """Return the versions to roll back to, as recorded when ``version`` was last promoted."""
-    promotions = VersionRecord.read(store.existing(version)).promotions
+    """Return the rollback chain that was recorded when ``version`` was last promoted."""
+    promotions = VersionRecord.read(store.directory(version)).promotions
     return promotions[-1].previous if promotions else []
 
 

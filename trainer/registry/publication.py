@@ -34,12 +34,12 @@ class NewVersion:
         servable: the data that both models are exported from.
         metrics: the content of metrics.json except ``version`` and ``index``; ``dataset`` has
             at least ``name`` and ``items``.
-        write_side_files: writes ``items.csv``, ``seen.sqlite`` and whatever else belongs to the
-            version into the given directory.
+        write_side_files: writes all files of the version besides its models and its report into
+            the given directory, among them ``items.csv`` and ``seen.sqlite``.
         test_rows: the held-out rows to compare quality on; None skips the comparison.
-        tuning_queries: float32 [M, D], to tune the index with; None lets the build choose.
-        verification_queries: float32 [M, D], to measure its recall with; None lets the
-            verification choose.
+        tuning_queries: float32 [M, D], the queries to tune the index with; None chooses some.
+        verification_queries: float32 [M, D], the queries to measure its recall with; None chooses
+            some.
     """
 
     source: str
@@ -52,21 +52,25 @@ class NewVersion:
     verification_queries: Queries = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Steps:
-    """The steps of a publication that other packages implement.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Publication:
+    """Publishes new versions into one store, with steps that other packages implement.
 
     Attributes:
+        store: the store of the versions.
+        console: shows the progress and the results.
         build_models: writes both models into a directory, given the servable, the directory, the
             index configuration, the manifest, a callback for progress messages and the tuning
             queries; returns a description of each index by model name.
-        verify_models: measures the models in a directory, given the servable and the queries;
-            returns the measurements by model name, or raises VerificationError.
+        verify_models: measures the models in a directory, given the directory, the servable and
+            the queries; returns the measurements by model name, or raises VerificationError.
         write_report: writes the report on the metrics into a directory, which it creates.
         show_report: prints the metrics.
         compare_quality: compares the new exact model with the served version.
     """
 
+    store: Store
+    console: Console
     build_models: Callable[
         [VectorServable, Path, IndexConfig, Metrics, Notify, Queries], dict[str, Any]
     ]
@@ -75,19 +79,12 @@ class Steps:
     show_report: Callable[[Console, Metrics], None]
     compare_quality: Callable[[Path, Path, HeldOutRows, GateConfig], CheckResult] = compare_quality
 
-
-class Publication:
-    """Publishes new versions into one store."""
-
-    def __init__(self, store: Store, console: Console, steps: Steps) -> None:
-        self._store = store
-        self._console = console
-        self._steps = steps
-
     def publish(self, new: NewVersion, override: str | None = None) -> int:
         """Build and verify a version, and serve it if it passes its gate; return its number.
 
-        ``override`` is the reason to serve it even if its gate fails, or None.
+        Args:
+            new: the version to publish.
+            override: the reason to serve it even if its gate fails; None respects the gate.
 
         Raises:
             IndexTuningError: no index reaches the target recall.
@@ -96,38 +93,38 @@ class Publication:
             StoreError: the version cannot be added to the store.
             GateFailed: the version did not pass its gate. It is kept, but not served.
         """
-        with self._store.staging() as staged:
+        with self.store.staging() as staged:
             try:
                 metrics = self._build(new, staged)
                 record, served = self._add(new, staged, metrics, override)
             except VerificationError as error:
                 raise VerificationError(f"not published: {error}") from error
-        self._steps.show_report(self._console, metrics)
+        self.show_report(self.console, metrics)
         for check in record.checks.values():
             verdict = "passed" if check.passed else "FAILED"
-            self._console.print(f"{verdict}: {check.text}", markup=False, soft_wrap=True)
+            self.console.print(f"{verdict}: {check.text}", markup=False, soft_wrap=True)
         if not served:
             raise GateFailed(self._gate_failure(record))
-        self._console.print(f"Published version {record.version} in {self._store.models_dir}")
+        self.console.print(f"Published version {record.version} in {self.store.models_dir}")
         return record.version
 
     def _build(self, new: NewVersion, staged: StagedVersion) -> Metrics:
         """Write all files of the version except its record; return the content of metrics.json."""
-        steps, directory = self._steps, staged.directory
+        directory = staged.directory
         manifest = {**new.metrics, "version": staged.version}
-        indexes = steps.build_models(
+        indexes = self.build_models(
             new.servable,
             directory,
             new.settings.index,
             manifest,
-            self._console.print,
+            self.console.print,
             new.tuning_queries,
         )
         new.write_side_files(directory)
-        self._console.print("Verifying the exported models in a fresh process")
-        measured = steps.verify_models(directory, new.servable, new.verification_queries)
+        self.console.print("Verifying the exported models in a fresh process")
+        measured = self.verify_models(directory, new.servable, new.verification_queries)
         metrics = manifest | {"index": {name: measured[name] | indexes[name] for name in measured}}
-        steps.write_report(directory / REPORTS, metrics)
+        self.write_report(directory / REPORTS, metrics)
         layout.arrange(staged)
         return metrics
 
@@ -155,7 +152,7 @@ class Publication:
         )
         disk.sync_tree(staged.directory)
         while True:
-            current = self._store.current()
+            current = self.store.current()
             checks = {
                 "recall": check_recall(index, new.settings.index.target_recall),
                 "quality": self._check_quality(new, staged, current),
@@ -163,7 +160,7 @@ class Publication:
             record = replace(record, checks=checks)
             try:
                 served = promotion.add(
-                    self._store, staged, record, served=current, override=override
+                    self.store, staged, record, served=current, override=override
                 )
             except promotion.ServedVersionChanged:
                 continue
@@ -176,10 +173,10 @@ class Publication:
             return CheckResult(True, "quality was not compared: there are no test rows")
         if current is None:
             return CheckResult(True, "quality was not compared: no version was served before")
-        self._console.print(f"Comparing with version {current}, which is served")
-        return self._steps.compare_quality(
+        self.console.print(f"Comparing with version {current}, which is served")
+        return self.compare_quality(
             staged.directory / RETRIEVAL_EXACT / str(staged.version),
-            self._store.existing(current),
+            self.store.directory(current),
             new.test_rows,
             new.settings.gate,
         )
@@ -189,5 +186,5 @@ class Publication:
         return (
             f"version {record.version} is not served: {'; '.join(record.failures)}. It is "
             f"kept. To serve it anyway: python -m trainer promote {record.version} "
-            f"--models-dir {shlex.quote(str(self._store.models_dir))} --reason TEXT"
+            f"--models-dir {shlex.quote(str(self.store.models_dir))} --reason TEXT"
         )

@@ -25,7 +25,7 @@ def reevaluate(store: Store, version: int) -> dict[str, Any]:
         VerificationError: a model cannot be loaded or returns wrong results, or the recall is below
             the target that the version once reached.
     """
-    directory = store.existing(version)
+    directory = store.directory(version)
     record = VersionRecord.read(directory)
     files = checksums.verify(directory, record)
     try:

@@ -1,4 +1,6 @@
-"""The versions in MODELS_DIR, and the symbolic link to the one that is served.
+"""The directory of versions, and the symbolic link ``current`` to the served one.
+
+MODELS_DIR has this layout:
 
     versions/<v>/          retrieval/<v>/, retrieval_exact/<v>/, reports/<v>/, items.csv,
                            seen.sqlite, models.config, version.json
@@ -48,9 +50,9 @@ class StagedVersion:
     """A version that is being built.
 
     Attributes:
-        version: the number that it will have.
-        directory: where ``retrieval``, ``retrieval_exact``, ``items.csv`` and ``seen.sqlite``
-            are to be written. It is on the same file system as MODELS_DIR.
+        version: the number that the version will have.
+        directory: the directory to build it in, on the same file system as MODELS_DIR. It must
+            get ``retrieval``, ``retrieval_exact``, ``reports``, ``items.csv`` and ``seen.sqlite``.
     """
 
     version: int
@@ -61,6 +63,7 @@ class Store:
     """The versions in one MODELS_DIR."""
 
     def __init__(self, models_dir: Path, lock_wait_s: float = _LOCK_WAIT_S) -> None:
+        """Open the store in ``models_dir``, which :meth:`prepare` creates if it does not exist."""
         self.models_dir = models_dir
         self._lock_wait_s = lock_wait_s
 
@@ -69,7 +72,7 @@ class Store:
         """Return the store in a directory that must exist.
 
         Raises:
-            StoreError: there is no such directory, or as for :meth:`prepare`.
+            StoreError: there is no such directory, or it has the layout of an earlier release.
         """
         if not models_dir.is_dir():
             raise StoreError(f"{models_dir}: no such directory")
@@ -94,16 +97,12 @@ class Store:
                 )
 
     def directory(self, version: int) -> Path:
-        """Return the directory of a version, which need not exist."""
-        return self.models_dir / VERSIONS / str(version)
-
-    def existing(self, version: int) -> Path:
-        """Return the directory of a version that must exist.
+        """Return the directory of a version.
 
         Raises:
             StoreError: there is no such version.
         """
-        directory = self.directory(version)
+        directory = self._path(version)
         if not directory.is_dir():
             existing = ", ".join(map(str, self.versions())) or "none"
             raise StoreError(f"no version {version} in {self.models_dir}; found: {existing}")
@@ -135,15 +134,15 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold MODELS_DIR's lock while the block changes versions or links.
+        """Hold the lock of MODELS_DIR while the block changes versions or links.
 
-        Files that killed processes left behind are removed first. Hold the lock briefly, because
-        other commands wait for it.
+        Files that killed processes left behind are removed first. The block must be short, because
+        other commands wait for the lock.
 
         Raises:
             StoreLocked: another process held the lock for longer than ``lock_wait_s``.
             DiskFull: the change does not fit on the disk.
-            StoreError: as for :meth:`prepare`.
+            StoreError: MODELS_DIR has the layout of an earlier release.
         """
         self.prepare()
         with disk.disk_full_errors(self.models_dir):
@@ -164,9 +163,8 @@ class Store:
         commands know that it is in use; the lock ends with the process, even a killed one.
 
         Raises:
-            DiskFull: the block failed because the disk is full, even if TensorFlow or SQLite
-                reported it.
-            StoreError: as for :meth:`lock`.
+            DiskFull: the block failed because the disk is full, whichever library reported it.
+            StoreLocked, StoreError: as for :meth:`lock`.
         """
         with self.lock():
             version = self._next_number()
@@ -182,24 +180,26 @@ class Store:
             os.close(handle)
 
     def add(self, staged: StagedVersion) -> None:
-        """Add a staged version to the versions, by one rename. The caller holds the lock."""
+        """Add a staged version by renaming its directory. The caller holds the lock."""
         versions = self.models_dir / VERSIONS
-        if not versions.is_dir():
-            versions.mkdir()
-            disk.sync(self.models_dir)
-        staged.directory.rename(self.directory(staged.version))
+        versions.mkdir(exist_ok=True)
+        staged.directory.rename(self._path(staged.version))
         disk.sync(versions)
         disk.sync(self.models_dir)
 
-    def switch(self, version: int) -> None:
-        """Serve ``version``, by one rename. The caller holds the lock."""
-        self.existing(version)
+    def switch_current(self, version: int) -> None:
+        """Serve ``version`` by renaming a new link over ``current``. The caller holds the lock.
+
+        Raises:
+            StoreError: there is no such version.
+        """
+        target = self.directory(version).relative_to(self.models_dir)
         for name in SERVED_NAMES:
             path = self.models_dir / name
             if not path.is_symlink():
                 path.symlink_to(Path(CURRENT, name))
         new_link = self.models_dir / f"{_STAGING}{CURRENT}"
-        new_link.symlink_to(Path(VERSIONS, str(version)))
+        new_link.symlink_to(target)
         new_link.replace(self.models_dir / CURRENT)
         disk.sync(self.models_dir)
 
@@ -207,13 +207,17 @@ class Store:
         """Remove a version that is not served. The caller holds the lock."""
         # The rename comes first, so that a killed process leaves no partial version.
         removed = self.models_dir / f"{_STAGING}{version}-removed"
-        self.directory(version).rename(removed)
+        self._path(version).rename(removed)
         disk.sync(self.models_dir / VERSIONS)
         shutil.rmtree(removed)
 
+    def _path(self, version: int) -> Path:
+        return self.models_dir / VERSIONS / str(version)
+
     def _next_number(self) -> int:
-        staged = (path.name.removeprefix(_STAGING) for path in self._staging_paths())
-        return max((*self.versions(), *map(int, filter(_is_number, staged))), default=0) + 1
+        staged = [path.name.removeprefix(_STAGING) for path in self._staging_paths()]
+        numbers = [int(name) for name in staged if _is_number(name)]
+        return max(self.versions() + numbers, default=0) + 1
 
     def _staging_paths(self) -> list[Path]:
         return list(self.models_dir.glob(f"{_STAGING}*"))

@@ -44,7 +44,7 @@ def _tower(config: ModelConfig, *, user_features: int = 0, item_features: int = 
     )
     tower(_batch(_histories([[0]] * USERS), np.arange(USERS)))
     random = np.random.default_rng(4)
-    for variable in tower.variables:
+    for variable in tower.trainable_variables:
         variable.assign(random.normal(size=variable.shape).astype(np.float32))
     return tower
 

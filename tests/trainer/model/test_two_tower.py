@@ -144,7 +144,7 @@ def test_dropout_applies_only_in_training() -> None:
 
 @pytest.mark.parametrize("objective", ["full_softmax", "in_batch"])
 def test_rating_loss_equals_numpy(objective: Any) -> None:
-    """The rating loss is the squared error of affinity plus the item's mean rating."""
+    """A predicted rating is the item's mean rating plus the scaled score."""
     values = np.random.default_rng(1).normal(size=len(HISTORIES.items)).astype(np.float32)
     rated = replace(HISTORIES, ratings=values)
     config = replace(CONFIG, objective=objective, kept_weight=0.3, rating_weight=0.7)
@@ -157,7 +157,7 @@ def test_rating_loss_equals_numpy(objective: Any) -> None:
         for item, rating in zip(items, of_items, strict=True)
     }
     model = _model(config, objective, rated=True)
-    usual = model._item_ratings.numpy()[:, 0]
+    item_means = model._item_ratings.numpy()
     cosines = _scores(model, step, replace(config, temperature=1.0))
     errors = []
     for row, column, rating in zip(
@@ -165,7 +165,7 @@ def test_rating_loss_equals_numpy(objective: Any) -> None:
     ):
         item = step.candidates[column]
         assert rating == pytest.approx(ratings[int(step.users[row]), int(item)])
-        predicted = usual[item] + float(model._affinity) * cosines[row, column]
+        predicted = item_means[item] + float(model._rating_scale) * cosines[row, column]
         errors.append((predicted - rating) ** 2)
     with_ratings = _loss(model, step)
     model._rating_weight = 0.0

@@ -1,4 +1,4 @@
-"""A version is served only if it is verified and passes its gate. Models are exact and real."""
+"""A version is served only if it is verified and passes its gate. The models are real and exact."""
 
 import io
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from trainer.artifact.servable import VectorServable
 from trainer.errors import GateFailed, StoreError, VerificationError
 from trainer.index.exact import ExactIndex
 from trainer.probe.exported_models import check_exported_models
-from trainer.registry.publication import NewVersion, Publication, Steps
+from trainer.registry.publication import NewVersion, Publication
 from trainer.registry.quality_gate import HeldOutRows, compare_quality
 from trainer.registry.store import Store
 from trainer.registry.version_record import CheckResult, VersionRecord
@@ -41,8 +41,10 @@ class Publisher:
     recall: float = 0.96
     output: io.StringIO = field(default_factory=io.StringIO)
 
-    def steps(self) -> Steps:
-        return Steps(
+    def publication(self) -> Publication:
+        return Publication(
+            store=self.store,
+            console=Console(file=self.output, width=200),
             build_models=_build_models,
             verify_models=lambda *_: {
                 "retrieval": {"recall_at_100": self.recall, "queries": 10},
@@ -53,7 +55,7 @@ class Publisher:
         )
 
     def new(self, share: float, *, compared: bool = True) -> NewVersion:
-        """A version that ranks that share of the test rows first."""
+        """Return a version that ranks this share of the test rows first."""
         return NewVersion(
             source="run",
             settings=config.Config(),
@@ -63,11 +65,8 @@ class Publisher:
             test_rows=self.rows if compared else None,
         )
 
-    def publish(
-        self, new: NewVersion, *, override: str | None = None, steps: Steps | None = None
-    ) -> int:
-        console = Console(file=self.output, width=200)
-        return Publication(self.store, console, steps or self.steps()).publish(new, override)
+    def publish(self, new: NewVersion, override: str | None = None) -> int:
+        return self.publication().publish(new, override)
 
     def record(self, version: int) -> VersionRecord:
         return VersionRecord.read(self.store.directory(version))
@@ -143,11 +142,13 @@ def test_model_that_cannot_be_loaded_is_not_kept(publisher: Publisher) -> None:
         data.write_bytes(data.read_bytes()[:1000])
         return described
 
-    steps = replace(
-        publisher.steps(), build_models=truncate_variables, verify_models=check_exported_models
+    publication = replace(
+        publisher.publication(),
+        build_models=truncate_variables,
+        verify_models=check_exported_models,
     )
     with pytest.raises(VerificationError, match=r"^not published: retrieval: cannot be loaded"):
-        publisher.publish(publisher.new(1.0), steps=steps)
+        publication.publish(publisher.new(1.0))
     assert publisher.store.versions() == []
     assert not list(publisher.store.models_dir.glob(".staging*"))
 
@@ -175,8 +176,8 @@ def test_comparison_is_repeated_if_another_version_is_promoted_meanwhile(
             publisher.publish(publisher.new(0.9))
         return compare(new, served, *arguments)
 
-    steps = replace(publisher.steps(), compare_quality=compare_slowly)
+    publication = replace(publisher.publication(), compare_quality=compare_slowly)
     with pytest.raises(GateFailed):
-        publisher.publish(publisher.new(0.6), steps=steps)
+        publication.publish(publisher.new(0.6))
     assert compared_with == [1, 3]
     assert publisher.store.current() == 3

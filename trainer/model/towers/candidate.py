@@ -16,10 +16,11 @@ Array = TypeVar("Array", bound=NDArray[np.generic])
 
 
 class CandidateTower(tf.keras.Model):
-    """Adds an item's id embedding and feature embeddings, and normalizes if so configured.
+    """The trainable candidate tower of N items.
 
-    ``features``, float32 [N, F], describe its N items. ``trained``, bool [N], is True for items
-    with training rows. All other items have features only, and their embeddings are scaled down.
+    An item's embedding is the sum of its id embedding and its feature embeddings, scaled to length
+    1 if so configured. Items without training rows have features only, and their embeddings are
+    then scaled down.
     """
 
     def __init__(
@@ -30,6 +31,14 @@ class CandidateTower(tf.keras.Model):
         *,
         seed: int,
     ) -> None:
+        """Create the tower.
+
+        Args:
+            features: float32 [N, F]; F may be 0.
+            trained: bool [N], True for items with training rows.
+            config: the configuration of the towers.
+            seed: the seed of the initial weights.
+        """
         super().__init__(name="candidate_tower")
         self._embedding = EntityEmbedding(
             config.embedding_dim,
@@ -41,7 +50,7 @@ class CandidateTower(tf.keras.Model):
             name="items",
         )
         self._normalize = config.normalize
-        # Features alone may overrate items that nobody has seen.
+        # Features alone may give items without training rows scores that are too high.
         self._scale = tf.constant(np.where(trained, 1.0, config.new_item_scale), tf.float32)
 
     def call(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -79,7 +88,7 @@ class ItemTowers:
     config: ModelConfig
 
     def take(self, rows: NDArray[np.integer]) -> "ItemTowers":
-        """Return the towers of the items at ``rows``, int [M]; -1 is a new item."""
+        """Return the towers of the M items at ``rows``, int [M], where -1 stands for a new item."""
         candidate = replace(self.candidate, ids=take_rows(self.candidate.ids, rows))
         history = self.history and replace(self.history, ids=take_rows(self.history.ids, rows))
         return replace(
@@ -89,14 +98,14 @@ class ItemTowers:
     def embed(
         self, features: sparse.csr_matrix
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Embed all items with new features, by the layers that training uses.
+        """Embed all items with new features, using the same layers as training.
 
         Args:
             features: float32 [N, F], as returned by ``encoder``.
 
         Returns:
-            the embeddings as candidates and as items of histories, float32 [N, D] each; the latter
-            is None if the query tower has no histories.
+            The embeddings as candidates and as items of histories, float32 [N, D] each. The latter
+            are None if the query tower has no histories.
         """
         tower = CandidateTower(features, self.trained, self.config, seed=0)
         tower.assign(self.candidate)
@@ -111,7 +120,7 @@ class ItemTowers:
 
 
 def take_rows(values: Array, rows: NDArray[np.integer]) -> Array:
-    """Return a copy of ``rows`` of an array; row -1 is zero."""
+    """Return a copy of the given rows of an array, with zeros for row -1."""
     taken: Array = np.zeros((len(rows), *values.shape[1:]), values.dtype)  # type: ignore[assignment]
     taken[rows >= 0] = values[rows[rows >= 0]]
     return taken

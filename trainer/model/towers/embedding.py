@@ -24,7 +24,7 @@ class EntityWeights:
 class EntityEmbedding(tf.keras.layers.Layer):
     """The sum of an entity's id embedding and the embeddings of its features.
 
-    An entity without training rows has no id embedding, and is represented by its features.
+    An entity without training rows has no id embedding; its features alone represent it.
     """
 
     def __init__(
@@ -50,66 +50,58 @@ class EntityEmbedding(tf.keras.layers.Layer):
             name: the name of the layer.
         """
         super().__init__(name=name)
-        self._dim = dim
-        self._ids = tf.keras.layers.Embedding(
-            len(trained),
-            dim,
-            embeddings_initializer=tf.keras.initializers.RandomUniform(-0.05, 0.05, seed=seed),
+        self._id_vectors = self.add_weight(
+            "ids",
+            (len(trained), dim),
+            initializer=tf.keras.initializers.RandomUniform(-0.05, 0.05, seed=seed),
+        )
+        self._has_features = features.shape[1] > 0
+        # Start at zero, so that features without training rows have no effect.
+        self._feature_vectors = self.add_weight(
+            "features", (features.shape[1], dim), initializer="zeros", trainable=self._has_features
         )
         self._trained = tf.constant(trained, tf.float32)
-        self._has_features = features.shape[1] > 0
         self._id_dropout = id_dropout
-        if self._has_features:
-            # Start at zero, so that features without training rows have no effect.
-            self._feature_vectors = self.add_weight("features", (features.shape[1], dim))
-            self._feature_vectors.assign(tf.zeros_like(self._feature_vectors))
-            self._offsets = tf.constant(features.indptr, tf.int32)
-            self._features = tf.constant(features.indices, tf.int32)
-            self._weights = tf.constant(features.data, tf.float32)
+        # The features as compressed sparse rows.
+        self._offsets = tf.constant(features.indptr, tf.int32)
+        self._features = tf.constant(features.indices, tf.int32)
+        self._values = tf.constant(features.data, tf.float32)
 
     def call(self, rows: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return embeddings of entities: int32 [B] -> float32 [B, D]."""
         has_id = tf.gather(self._trained, rows)
         if training and self._id_dropout:
             has_id *= tf.cast(tf.random.uniform(tf.shape(has_id)) >= self._id_dropout, tf.float32)
-        vectors = self._ids(rows) * has_id[:, None]
+        vectors = tf.gather(self._id_vectors, rows) * has_id[:, None]
         return vectors + self._embed_features(rows) if self._has_features else vectors
 
     def trained_weights(self) -> EntityWeights:
         """Return the learnt weights."""
-        features = np.zeros((0, self._dim), np.float32)
-        if self._has_features:
-            features = self._feature_vectors.numpy()
-        return EntityWeights(self._ids_table().numpy() * self._trained.numpy()[:, None], features)
+        ids = self._id_vectors.numpy() * self._trained.numpy()[:, None]
+        return EntityWeights(ids, self._feature_vectors.numpy())
 
     def assign(self, weights: EntityWeights) -> None:
         """Replace the weights with those of another layer with the same N, F and D."""
-        self._ids_table().assign(weights.ids)
-        if self._has_features:
-            self._feature_vectors.assign(weights.features)
-
-    def _ids_table(self) -> tf.Variable:
-        if not self._ids.built:
-            self._ids.build(None)
-        return self._ids.embeddings
+        self._id_vectors.assign(weights.ids)
+        self._feature_vectors.assign(weights.features)
 
     def _embed_features(self, rows: tf.Tensor) -> tf.Tensor:
         entries = tf.ragged.range(
             tf.gather(self._offsets, rows), tf.gather(self._offsets, rows + 1)
         )
-        weights = tf.gather(self._weights, entries.values)
+        values = tf.gather(self._values, entries.values)
         vectors = tf.gather(self._feature_vectors, tf.gather(self._features, entries.values))
         return tf.math.unsorted_segment_sum(
-            vectors * weights[:, None], entries.value_rowids(), entries.nrows()
+            vectors * values[:, None], entries.value_rowids(), entries.nrows()
         )
 
 
 def unit_length(vectors: tf.Tensor) -> tf.Tensor:
     """Scale vectors to length 1, except for zeros: float32 [B, D] -> float32 [B, D].
 
-    Training needs this instead of ``tf.math.l2_normalize``, whose gradient at zero, where feature
-    embeddings start, is a million times larger than elsewhere. Adam divides by the size of past
-    gradients and would hardly change such weights again.
+    Training cannot use ``tf.math.l2_normalize``, because its gradient at zero is a million times
+    larger than elsewhere, and feature embeddings start at zero. Adam divides by the size of past
+    gradients, so it would hardly change such weights again.
     """
     squares = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
     return vectors * tf.math.rsqrt(tf.where(squares > 1e-12, squares, 1.0))

@@ -1,10 +1,12 @@
 """The query tower, which embeds users by their history, id and features.
 
-``q = base + pool(history) [+ user]``, scaled to length 1 if so configured. ``pool`` sums the
-embeddings of the history's items, each with a learnt weight of the item and of its age. ``user`` is
-the sum of the user's id embedding and feature embeddings. Training and the exported models share
-the TensorFlow function :func:`pool`; evaluation and the check of exported models use the NumPy
-version in :class:`QueryWeights`.
+A query is ``base + pool(history) + user``, scaled to length 1 if so configured. ``pool`` is the
+weighted sum of the embeddings of the history's items, where an item's weight depends on the item
+and on its age, and both parts are learnt. ``user`` is the sum of the user's id embedding and
+feature embeddings. Each part can be switched off by the configuration.
+
+Training and the exported models share the TensorFlow function :func:`pool`. Evaluation and the
+check of exported models use the NumPy implementation in :class:`QueryWeights`.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +23,8 @@ from trainer.model.towers.embedding import EntityEmbedding, EntityWeights, embed
 
 Batch = dict[str, tf.Tensor]
 
-#: Each range of ages 0, 1-2, 3-6, 7-14 ... has a weight; the last bucket holds all older items.
+#: The number of ranges of ages that have a weight each: 0, 1 to 2, 3 to 6, 7 to 14, and so on.
+#: The last range has no upper end.
 AGE_BUCKETS = 16
 
 
@@ -31,12 +34,13 @@ class QueryWeights:
 
     Attributes:
         base: float32 [D], added to every query.
-        item_vectors: float32 [N, D], embeddings of the items of histories; None without history.
+        item_vectors: float32 [N, D], embeddings of the items of histories; None if queries do not
+            depend on histories.
         item_log_weights: float32 [N], logarithms of the items' weights.
         age_log_weights: float32 [AGE_BUCKETS], logarithms of the weights of ages.
-        exponent: see :func:`pool`.
+        exponent: the exponent of :func:`pool`.
         history_length: number of newest items that are pooled.
-        user_vectors: float32 [U, D]; None without user ids and user features.
+        user_vectors: float32 [U, D], the part of each user; None without user ids and features.
         normalize: True if queries are scaled to length 1.
     """
 
@@ -65,17 +69,17 @@ class QueryWeights:
         if self.user_vectors is not None and users is not None:
             queries += self.user_vectors[users]
         if self.normalize:
-            norms = np.sqrt(np.maximum((queries**2).sum(axis=1, keepdims=True), 1e-12))
-            queries /= norms
+            queries /= np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-6)
         return queries.astype(np.float32)
 
     def of_users(self, users: NDArray[np.integer]) -> "QueryWeights":
-        """Return the weights with the embeddings of ``users`` only, int [B], in that order."""
+        """Return the weights for ``users`` only, int [B], in that order."""
         if self.user_vectors is None:
             return self
         return replace(self, user_vectors=self.user_vectors[users])
 
     def _pooled(self, histories: Histories) -> NDArray[np.float32]:
+        """Compute :func:`pool` with a sparse matrix product: B histories -> float32 [B, D]."""
         assert self.item_vectors is not None
         buckets = age_buckets(histories.ages())
         weights = np.exp(self.item_log_weights[histories.items] + self.age_log_weights[buckets])
@@ -89,11 +93,7 @@ class QueryWeights:
 
 
 class QueryTower(tf.keras.Model):
-    """The trainable query tower of N items and U users; :class:`QueryWeights` holds its result.
-
-    Features are float32 [N, F] and [U, G]. ``trained_items``, bool [N], and ``trained_users``, bool
-    [U], are True where there are training rows.
-    """
+    """The trainable query tower of N items and U users."""
 
     def __init__(
         self,
@@ -105,22 +105,32 @@ class QueryTower(tf.keras.Model):
         *,
         seed: int,
     ) -> None:
+        """Create the tower.
+
+        Args:
+            item_features: float32 [N, F]; F may be 0.
+            trained_items: bool [N], True for items with training rows.
+            user_features: float32 [U, G]; G may be 0.
+            trained_users: bool [U], True for users with training rows.
+            config: the configuration of the towers.
+            seed: the seed of the initial weights.
+        """
         super().__init__(name="query_tower")
         self._config = config
-        self._counts = len(trained_items), len(trained_users)
-        self._has_history = config.history_length > 0
-        if self._has_history:
-            dim = config.embedding_dim
+        self._item_count, self._user_count = len(trained_items), len(trained_users)
+        dim = config.embedding_dim
+        self._items = None
+        if config.history_length:
             self._items = EntityEmbedding(
                 dim, item_features, trained_items, seed=seed, name="history_items"
             )
-            self._item_weights = self._zeros("item_log_weights", len(trained_items), 1)
-            self._age_weights = self._zeros("age_log_weights", AGE_BUCKETS, 1)
-            self._base = self._zeros("base", dim)
+        self._base = self._history_weight("base", dim)
+        self._item_log_weights = self._history_weight("item_log_weights", self._item_count)
+        self._age_log_weights = self._history_weight("age_log_weights", AGE_BUCKETS)
         self._users = None
         if config.user_id or user_features.shape[1]:
             self._users = EntityEmbedding(
-                config.embedding_dim,
+                dim,
                 user_features,
                 trained_users & config.user_id,
                 seed=seed + 1,
@@ -138,59 +148,59 @@ class QueryTower(tf.keras.Model):
         """
         users = batch["users"]
         vectors = tf.zeros([tf.shape(users)[0], self._config.embedding_dim])
-        if self._has_history:
-            vectors += self._base + self._pooled(batch, tf.shape(users)[0])
+        if self._items is not None:
+            vectors += self._base + self._pooled(self._items, batch)
         if self._users is not None:
             vectors += self._users(users, training=training)
         return unit_length(vectors) if self._config.normalize else vectors
 
     def trained_weights(self) -> QueryWeights:
-        """Return the learnt weights."""
-        items, users = self._counts
-        config, empty = self._config, np.zeros(0, np.float32)
-        history = self._has_history
+        """Return all weights of the tower, in the form that is exported."""
+        items, users = self._items, self._users
         return QueryWeights(
-            base=self._base.numpy() if history else np.zeros(config.embedding_dim, np.float32),
-            item_vectors=embed_all(self._items, items) if history else None,
-            item_log_weights=self._item_weights.numpy()[:, 0] if history else empty,
-            age_log_weights=self._age_weights.numpy()[:, 0] if history else empty,
-            exponent=config.history_exponent,
-            history_length=config.history_length,
-            user_vectors=None if self._users is None else embed_all(self._users, users),
-            normalize=config.normalize,
+            base=self._base.numpy(),
+            item_vectors=None if items is None else embed_all(items, self._item_count),
+            item_log_weights=self._item_log_weights.numpy(),
+            age_log_weights=self._age_log_weights.numpy(),
+            exponent=self._config.history_exponent,
+            history_length=self._config.history_length,
+            user_vectors=None if users is None else embed_all(users, self._user_count),
+            normalize=self._config.normalize,
         )
 
     def item_weights(self) -> EntityWeights | None:
-        """Return the learnt weights of the items of histories; None without history."""
-        return self._items.trained_weights() if self._has_history else None
+        """Return the learnt weights of the items of histories; None without histories."""
+        return None if self._items is None else self._items.trained_weights()
 
-    def _pooled(self, batch: Batch, queries: tf.Tensor) -> tf.Tensor:
+    def _pooled(self, item_embedding: EntityEmbedding, batch: Batch) -> tf.Tensor:
         # Items that are in several histories are embedded only once.
         items, positions = tf.unique(batch["history_items"])
-        log_weights = tf.gather(tf.gather(self._item_weights, items), positions) + tf.gather(
-            self._age_weights, bucket(batch["history_ages"])
-        )
+        item_log_weights = tf.gather(tf.gather(self._item_log_weights, items), positions)
+        age_log_weights = tf.gather(self._age_log_weights, bucket(batch["history_ages"]))
         return pool(
-            tf.gather(self._items(items), positions),
-            log_weights[:, 0],
+            tf.gather(item_embedding(items), positions),
+            item_log_weights + age_log_weights,
             batch["history_rows"],
-            queries,
+            tf.shape(batch["users"])[0],
             self._config.history_exponent,
         )
 
-    def _zeros(self, name: str, *shape: int) -> tf.Variable:
-        return self.add_weight(name, shape, initializer="zeros")
+    def _history_weight(self, name: str, size: int) -> tf.Variable:
+        """Create a vector of zeros that is trained if queries depend on histories."""
+        return self.add_weight(
+            name, (size,), initializer="zeros", trainable=self._items is not None
+        )
 
 
 def age_buckets(ages: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Return the bucket of each age: int [N] -> int32 [N]. An age is the number of newer items."""
+    """Return the bucket of each age, the number of newer items: int [N] -> int32 [N]."""
     buckets: NDArray[np.int32] = np.log2(np.asarray(ages) + 1.0).astype(np.int32)
     return np.minimum(buckets, AGE_BUCKETS - 1)
 
 
 def bucket(ages: tf.Tensor) -> tf.Tensor:
     """Compute :func:`age_buckets` in TensorFlow: int32 [N] -> int32 [N]."""
-    # 1.5 instead of 1, so that rounding errors of the logarithm do not change the bucket.
+    # Adding 1.5 instead of 1 keeps rounding errors of the logarithm from changing the bucket.
     exact = tf.math.log(tf.cast(ages, tf.float32) + 1.5) / tf.math.log(2.0)
     return tf.minimum(tf.cast(exact, tf.int32), AGE_BUCKETS - 1)
 

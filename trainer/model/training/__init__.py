@@ -1,13 +1,13 @@
 """Trains the two towers on the training rows of a data set.
 
-Rows become training steps in NumPy, which a Keras model is fitted to. Training stops early if
-validation rows are held out, and is then repeated on all rows.
+NumPy turns the rows into training steps, and Keras fits the model to them. If validation rows are
+held out, training stops early and is then repeated on all rows.
 
-fit         the training itself, and its validation rows
-defaults    chooses the settings that a configuration leaves to ``auto``
-batches     cuts histories into training steps
+fit         the training loop, and its validation rows
+defaults    chooses the settings that a configuration leaves open
+batches     turns histories into training steps
 callbacks   the progress bar, and early stopping
-trained     the result
+trained     the result: the towers as arrays
 """
 
 from trainer.model.training.fit import train

@@ -28,42 +28,48 @@ class ProgressBar(tf.keras.callbacks.Callback):
         # Stop after an error as well, because a live bar would garble its message.
         self._bar.stop()
 
-    def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, batch: int, logs: object) -> None:  # noqa: ARG002
         """Advance the bar by one step."""
         self._bar.advance(self._task)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Show the loss and the validation result."""
-        description = f"epoch {epoch + 1}/{self._epochs}, loss {(logs or {})['total_loss']:,.3f}"
-        if "validation" in (logs or {}):
-            description += f", validation {(logs or {})['validation']:.4f}"
+        description = f"epoch {epoch + 1}/{self._epochs}, loss {logs['total_loss']:,.3f}"
+        if "validation" in logs:
+            description += f", validation {logs['validation']:.4f}"
         self._bar.update(self._task, description=description)
 
 
-class BestEpoch(tf.keras.callbacks.Callback):
+class EarlyStopping(tf.keras.callbacks.Callback):
     """Ends training when validation stops improving, and restores the best epoch.
 
-    ``measure`` returns the metric of the current model, where higher is better. The metric of every
-    epoch is appended to ``values``. Training ends after ``patience`` epochs without improvement.
+    Attributes:
+        values: the metric of every epoch so far.
     """
 
-    def __init__(self, measure: Callable[[], float], values: list[float], patience: int) -> None:
+    def __init__(self, measure: Callable[[], float], patience: int) -> None:
+        """Create the callback.
+
+        Args:
+            measure: returns the metric of the current model, where higher is better.
+            patience: the number of epochs without improvement after which training ends.
+        """
         super().__init__()
-        self._measure, self._values, self._patience = measure, values, patience
+        self._measure, self._patience = measure, patience
+        self.values: list[float] = []
         self._best_weights: list[NDArray[np.float32]] = []
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Measure the model, keep the best weights, and end training if patience is exhausted."""
-        self._values.append(self._measure())
-        if logs is not None:
-            logs["validation"] = self._values[-1]
-        best = int(np.argmax(self._values))
+        self.values.append(self._measure())
+        logs["validation"] = self.values[-1]
+        best = int(np.argmax(self.values))
         if best == epoch:
             self._best_weights = self.model.get_weights()
         elif epoch - best >= self._patience:
             self.model.stop_training = True
 
-    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002
+    def on_train_end(self, logs: object) -> None:  # noqa: ARG002
         """Restore the weights of the best epoch."""
         self.model.set_weights(self._best_weights)
 
@@ -75,7 +81,7 @@ class StopOnRequest(tf.keras.callbacks.Callback):
         super().__init__()
         self._should_continue = should_continue
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
         """Ask whether to continue."""
-        if not self._should_continue((logs or {})["total_loss"]):
+        if not self._should_continue(logs["total_loss"]):
             self.model.stop_training = True

@@ -1,4 +1,4 @@
-"""Makes the automatic choices of a configuration, which depend on the data."""
+"""Chooses the settings that a configuration leaves open, which depend on the data."""
 
 from dataclasses import replace
 
@@ -14,7 +14,13 @@ _ROWS_PER_STEP = 4096
 
 
 def resolve(config: Config, dataset: Dataset, rows: Interactions) -> Config:
-    """Return the configuration with all automatic choices made for these training rows."""
+    """Return the configuration with a value for every setting that is "auto" or 0.
+
+    Args:
+        config: the configuration of the run.
+        dataset: the users and the items.
+        rows: the training rows.
+    """
     users, items = len(dataset.user_ids), len(dataset.item_ids)
     training = config.training
     objective = training.objective
@@ -26,10 +32,9 @@ def resolve(config: Config, dataset: Dataset, rows: Interactions) -> Config:
         targets = "future" if config.split.kind != "random" and has_timestamps else "random"
     batch_size = training.batch_size
     if not batch_size:
-        # The optimizer updates the whole catalogue in every step, so that larger data needs larger
-        # steps.
-        by_users = max(users // _STEPS_PER_EPOCH, _MIN_USERS_PER_STEP)
-        by_users = min(by_users, _MAX_USERS_PER_STEP)
-        batch_size = _ROWS_PER_STEP if objective == "in_batch" else by_users
+        # Every step updates the whole catalogue, so a larger data set needs larger steps.
+        users_per_step = max(users // _STEPS_PER_EPOCH, _MIN_USERS_PER_STEP)
+        users_per_step = min(users_per_step, _MAX_USERS_PER_STEP)
+        batch_size = _ROWS_PER_STEP if objective == "in_batch" else users_per_step
     training = replace(training, objective=objective, targets=targets, batch_size=batch_size)
     return replace(config, training=training)

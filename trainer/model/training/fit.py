@@ -1,13 +1,15 @@
 """Trains the two towers on the training rows of a data set."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from numpy.typing import NDArray
 from rich.console import Console
 
 from trainer.config import Config, TrainingConfig
@@ -15,13 +17,13 @@ from trainer.data import features, histories, split
 from trainer.data.histories import Histories
 from trainer.data.types import Dataset, Interactions, Split
 from trainer.errors import ConfigError, DataError
-from trainer.evaluation import evaluate
+from trainer.evaluation import dot_product_scorer, evaluate
 from trainer.model.towers.candidate import CandidateTower, ItemTowers
 from trainer.model.towers.embedding import embed_all
 from trainer.model.towers.query import QueryTower
 from trainer.model.training import defaults
 from trainer.model.training.batches import DTYPES, Batches
-from trainer.model.training.callbacks import BestEpoch, ProgressBar, StopOnRequest
+from trainer.model.training.callbacks import EarlyStopping, ProgressBar, StopOnRequest
 from trainer.model.training.trained import LearningCurve, TrainedModel
 from trainer.model.two_tower import TwoTowerModel
 
@@ -38,10 +40,10 @@ def train(
     log_dir: Path | None = None,
     should_continue: Callable[[float], bool] | None = None,
 ) -> TrainedModel:
-    """Train on ``rows``; users without training rows stay unknown to the model.
+    """Train on ``rows``. Users without training rows stay unknown to the model.
 
-    With a validation share, training stops early, and is then repeated on all rows for the best
-    number of epochs unless ``training.refit`` is false.
+    If rows are held out for validation, training stops early. It is then repeated on all rows for
+    the best number of epochs, unless ``training.refit`` is false.
 
     Args:
         dataset: the users, the items and their features; its interactions are not used.
@@ -52,40 +54,33 @@ def train(
         should_continue: called with the loss of every epoch; training ends when it returns False.
 
     Raises:
-        DataError: the configuration names columns that do not exist, no user has two items to learn
-            from, or queries would be empty.
+        DataError: the configuration names columns that do not exist, queries would be empty, or no
+            user has two items to learn from.
         ConfigError: training diverges with this configuration.
     """
     started = time.perf_counter()
     config = defaults.resolve(config, dataset, rows)
     settings = config.training
     parts = _split_off_validation(rows, config, console) if settings.validation_share else None
-    if parts is None:
-        run = _Training(dataset, rows, None, config, console, log_dir, should_continue).fit(
-            settings.epochs
-        )
-    else:
-        run = _Training(dataset, parts.train, parts.test, config, console, log_dir, should_continue)
-        run.fit(settings.epochs)
-        if settings.refit:
-            curve = run.curve
-            console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
-            # A separate directory, because TensorBoard would draw both trainings as one line.
-            refit_log_dir = None if log_dir is None else log_dir / "refit"
-            run = _Training(
-                dataset, rows, None, config, console, refit_log_dir, should_continue
-            ).fit(curve.best_epoch)
-            run.curve = curve
+    training = _Training(dataset, parts.train if parts else rows, config, console)
+    validation_rows = parts.test if parts else None
+    curve = training.fit(settings.epochs, validation_rows, log_dir, should_continue)
+    if parts and settings.refit:
+        console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
+        # A separate directory, because TensorBoard would draw both trainings as one line.
+        refit_log_dir = log_dir / "refit" if log_dir else None
+        training = _Training(dataset, rows, config, console)
+        training.fit(curve.best_epoch, None, refit_log_dir, should_continue)
     # Queries are computed from all training rows, including validation rows.
-    trained = run.trained(histories.from_rows(rows, len(dataset.user_ids)))
-    return replace(trained, seconds=time.perf_counter() - started)
+    known_histories = histories.from_rows(rows, len(dataset.user_ids))
+    return training.trained(known_histories, curve, seconds=time.perf_counter() - started)
 
 
 def _split_off_validation(rows: Interactions, config: Config, console: Console) -> Split | None:
-    """Return the rows to learn from, and validation rows of at most 5,000 users as ``test``.
+    """Return the rows to learn from as ``train``, and rows of at most 5,000 users as ``test``.
 
-    The rows are split in the same way as the test rows. If there are too few rows for a split,
-    a message is printed to ``console`` and None is returned: training is still possible.
+    The method of the split is that of the test rows. If there are too few rows, print a message
+    and return None.
     """
     share = config.training.validation_share
     try:
@@ -99,57 +94,63 @@ def _split_off_validation(rows: Interactions, config: Config, console: Console) 
 
 
 class _Training:
-    """One training from the initial weights."""
+    """One training of a two-tower model, from its initial weights."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        rows: Interactions,
-        validation_rows: Interactions | None,
-        config: Config,
-        console: Console,
-        log_dir: Path | None,
-        should_continue: Callable[[float], bool] | None,
+        self, dataset: Dataset, rows: Interactions, config: Config, console: Console
     ) -> None:
         tf.keras.utils.set_random_seed(config.seed)
-        self._config, self._console, self._log_dir = config, console, log_dir
-        self._should_continue = should_continue
-        self._rows, self._validation_rows = rows, validation_rows
-        self._counts = len(dataset.user_ids), len(dataset.item_ids)
+        self._rows, self._config, self._console = rows, config, console
+        self._user_count, self._item_count = len(dataset.user_ids), len(dataset.item_ids)
+        self._known_users = np.bincount(rows.users, minlength=self._user_count) > 0
+        self._known_items = np.bincount(rows.items, minlength=self._item_count) > 0
+        self._histories = histories.from_rows(_standardized(rows), self._user_count)
         model = config.model
-        self._item_features = features.fit(dataset.item_features, model.item_features, "items")
-        self._user_features = features.fit(dataset.user_features, model.user_features, "users")
-        users, items = self._counts
-        item_table = self._item_features.encode(_table(dataset.item_features, items))
-        user_table = self._user_features.encode(_table(dataset.user_features, users))
-        if not (model.history_length or model.user_id or user_table.shape[1]):
+        self._encoder = features.fit(dataset.item_features, model.item_features, "items")
+        item_features = self._encoder.encode(_table(dataset.item_features, self._item_count))
+        user_features = features.fit(dataset.user_features, model.user_features, "users").encode(
+            _table(dataset.user_features, self._user_count)
+        )
+        # If users share no weights, nothing is learnt of a user without training rows.
+        self._embeds_any_user = model.history_length > 0 or user_features.shape[1] > 0
+        if not (self._embeds_any_user or model.user_id):
             raise DataError(
                 "queries would be empty: model.history_length is 0, model.user_id is false, and "
                 "users have no features; set at least one of them"
             )
-        self._known_items = np.bincount(rows.items, minlength=items) > 0
-        self._known_users = np.bincount(rows.users, minlength=users) > 0
-        self._histories = histories.from_rows(_standardized(rows), users)
+        query_tower = QueryTower(
+            item_features,
+            self._known_items,
+            user_features,
+            self._known_users,
+            model,
+            seed=config.seed,
+        )
+        candidate_tower = CandidateTower(
+            item_features, self._known_items, model, seed=config.seed + 2
+        )
         self._model = TwoTowerModel(
-            QueryTower(
-                *(item_table, self._known_items, user_table, self._known_users, model),
-                seed=config.seed,
-            ),
-            CandidateTower(item_table, self._known_items, model, seed=config.seed + 2),
+            query_tower,
+            candidate_tower,
             config.training,
-            items=items,
+            items=self._item_count,
             rated=rows.ratings is not None,
         )
         self._targets = 0
         self._seconds = 0.0
-        self.curve = LearningCurve()
 
-    def fit(self, epochs: int) -> "_Training":
-        """Train for at most ``epochs`` epochs."""
+    def fit(
+        self,
+        epochs: int,
+        validation_rows: Interactions | None,
+        log_dir: Path | None,
+        should_continue: Callable[[float], bool] | None,
+    ) -> LearningCurve:
+        """Train for ``epochs`` epochs, or fewer if early stopping or the caller ends training."""
         config = self._config.training
         batches = Batches(
             self._histories,
-            self._counts[1],
+            self._item_count,
             config,
             history_length=self._config.model.history_length,
             seed=self._config.seed,
@@ -161,66 +162,72 @@ class _Training:
             )
         self._model.compile(optimizer=_optimizer(config, len(batches) * epochs))
         callbacks: list[tf.keras.callbacks.Callback] = []
-        if self._validation_rows is not None:
-            callbacks.append(BestEpoch(self._validate, self.curve.validation, config.patience))
-        if self._should_continue is not None:
-            callbacks.append(StopOnRequest(self._should_continue))
-        if self._log_dir is not None:
-            callbacks.append(tf.keras.callbacks.TensorBoard(str(self._log_dir)))
+        validation: list[float] = []
+        if validation_rows is not None:
+            early_stopping = EarlyStopping(
+                partial(self._validate, validation_rows), config.patience
+            )
+            validation = early_stopping.values
+            callbacks.append(early_stopping)
+        if should_continue is not None:
+            callbacks.append(StopOnRequest(should_continue))
+        if log_dir is not None:
+            callbacks.append(tf.keras.callbacks.TensorBoard(str(log_dir)))
         started = time.perf_counter()
         with ProgressBar(self._console, epochs, len(batches)) as bar:
             history = self._model.fit(
                 self._tensors(batches), epochs=epochs, callbacks=[*callbacks, bar], verbose=0
             )
-        self._seconds += time.perf_counter() - started
-        self.curve.loss.extend(float(loss) for loss in history.history["total_loss"])
-        if not np.isfinite(self.curve.loss).all():
+        self._seconds = time.perf_counter() - started
+        losses = [float(loss) for loss in history.history["total_loss"]]
+        if not np.isfinite(losses).all():
             raise ConfigError(
                 "training diverged: the loss is not a finite number; lower "
                 f"training.learning_rate, which is {config.learning_rate:g}"
             )
-        return self
+        return LearningCurve(losses, validation)
 
-    def trained(self, known_histories: Histories | None = None) -> TrainedModel:
-        """Return the current model, with ``known_histories`` or the histories that it learns from.
-
-        If queries depend on neither histories nor features, a user without training rows stays
-        unknown even if ``known_histories`` has a history.
-        """
-        model = self._config.model
-        has_query = model.history_length > 0 or self._user_features.size > 0
+    def trained(
+        self, known_histories: Histories, curve: LearningCurve, seconds: float
+    ) -> TrainedModel:
+        """Return the current model, with ``known_histories`` to compute queries from."""
+        known_users = known_histories.lengths > 0 if self._embeds_any_user else self._known_users
         return TrainedModel(
             query=self._model.query_tower.trained_weights(),
-            candidate_vectors=embed_all(self._model.candidate_tower, self._counts[1]),
-            histories=known_histories or self._histories,
-            known_users=known_histories.lengths > 0
-            if known_histories and has_query
-            else self._known_users,
+            candidate_vectors=self._candidate_vectors(),
+            histories=known_histories,
+            known_users=known_users,
             items=ItemTowers(
-                self._item_features,
+                self._encoder,
                 self._known_items,
                 self._model.candidate_tower.trained_weights(),
                 self._model.query_tower.item_weights(),
-                model,
+                self._config.model,
             ),
-            user_features=self._user_features,
             config=self._config,
-            curve=self.curve,
-            seconds=self._seconds,
+            curve=curve,
+            seconds=seconds,
             interactions_per_second=self._targets / max(self._seconds, 1e-9),
         )
 
-    def _validate(self) -> float:
-        """Return unseen_items.top_100 on the validation rows."""
-        assert self._validation_rows is not None
-        popularity = np.bincount(self._rows.items, minlength=self._counts[1]).astype(np.float32)
-        scorer = self.trained().scorer(popularity)
-        return evaluate(scorer, self._rows, self._validation_rows).unseen_items.top_100
+    def _candidate_vectors(self) -> NDArray[np.float32]:
+        return embed_all(self._model.candidate_tower, self._item_count)
+
+    def _validate(self, rows: Interactions) -> float:
+        """Return unseen_items.top_100 of the current model on ``rows``."""
+        query = self._model.query_tower.trained_weights()
+        scorer = dot_product_scorer(
+            query.embed(self._histories, np.arange(self._user_count)),
+            self._candidate_vectors(),
+            self._known_users,
+            np.bincount(self._rows.items, minlength=self._item_count).astype(np.float32),
+        )
+        return evaluate(scorer, self._rows, rows).unseen_items.top_100
 
     def _tensors(self, batches: Batches) -> tf.data.Dataset:
         """Return the steps as a tf.data.Dataset, which prepares them while the model is fitted."""
 
-        def steps() -> object:
+        def steps() -> Iterator[dict[str, NDArray[np.generic]]]:
             for step in batches.epoch():
                 self._targets += len(step.target_rows)
                 yield step.arrays()
@@ -241,7 +248,7 @@ def _optimizer(config: TrainingConfig, steps: int) -> tf.keras.optimizers.Optimi
 
 
 def _standardized(rows: Interactions) -> Interactions:
-    """Scale ratings to mean 0 and variance 1, so that the loss does not depend on their scale."""
+    """Shift and scale ratings to mean 0 and variance 1, so that their scale does not matter."""
     if rows.ratings is None:
         return rows
     spread = float(rows.ratings.std())
@@ -250,4 +257,5 @@ def _standardized(rows: Interactions) -> Interactions:
 
 
 def _table(table: pd.DataFrame | None, rows: int) -> pd.DataFrame:
+    """Return the table, or one without columns."""
     return pd.DataFrame(index=range(rows)) if table is None else table

@@ -1,4 +1,4 @@
-"""The result of training."""
+"""The result of training: the towers as arrays, and a record of the training."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import Config
-from trainer.data.features import FeatureEncoder
 from trainer.data.histories import Histories
 from trainer.evaluation import Scorer, dot_product_scorer
 from trainer.model.towers.candidate import ItemTowers
@@ -18,7 +17,7 @@ class LearningCurve:
     """Loss and validation result by epoch.
 
     Attributes:
-        loss: the loss of the last step of each epoch.
+        loss: the loss that Keras reports for each epoch, which is that of its last step.
         validation: unseen_items.top_100 on the validation rows; empty without validation.
     """
 
@@ -38,13 +37,12 @@ class TrainedModel:
     Attributes:
         query: the weights of the query tower.
         candidate_vectors: float32 [items, D].
-        histories: the histories of all users, which queries of known users are computed from.
-        known_users: bool [users], True for users with training rows.
-        items: the weights that embed items that are added or changed later.
-        user_features: the encoder of columns of users.
+        histories: the histories of all users, from which queries are computed.
+        known_users: bool [users], True for users whose query is based on training rows.
+        items: the weights that embed items which are added or changed later.
         config: the configuration of the run, with all automatic choices made.
         curve: loss and validation result by epoch.
-        seconds: wall time of the training, including a second one on all rows.
+        seconds: wall time of the training, including a second training on all rows.
         interactions_per_second: number of targets scored against candidates per second.
     """
 
@@ -53,7 +51,6 @@ class TrainedModel:
     histories: Histories
     known_users: NDArray[np.bool_]
     items: ItemTowers
-    user_features: FeatureEncoder
     config: Config
     curve: LearningCurve
     seconds: float
