@@ -1,13 +1,13 @@
 """The contents of a version: models, side files and the stored towers.
 
-A servable plus an index become one SavedModel with named signatures, warm-up requests and a
+A servable and an index become one SavedModel with named signatures, warm-up requests and a
 manifest. The package knows the weights of the towers, but not how they were trained.
 
 servable.py       Servable and VectorServable: the data that a model needs to answer
 signatures.py     the signatures of a SavedModel, as TensorFlow modules
 query_module.py   the query tower as a TensorFlow module
 ids.py            the table of ids inside a SavedModel
-saved_model.py    writes a SavedModel with its warm-up requests and manifest.json
-stored_towers.py  the towers that a refresh starts from
+saved_model.py    writes a SavedModel, its warm-up requests and its manifest.json
+stored_towers.py  saves and loads the towers that a refresh starts from
 side_files.py     items.csv and seen.sqlite
 """

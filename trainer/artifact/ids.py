@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 
 class IdTable(tf.Module):
-    """Maps N distinct ids, str objects or UTF-8 bytes, none empty, to their rows, and rows to ids.
+    """Maps ids to their rows, and rows to their ids.
 
     It uses only ops of TensorFlow 2.11, so that older model servers can load it.
     """
 
     def __init__(self, ids: NDArray[np.object_] | NDArray[np.bytes_], name: str) -> None:
+        """Create a table of ids, str objects or UTF-8 bytes [N], all distinct and not empty."""
         super().__init__(name=name)
         self._ids = tf.Variable(tf.constant(ids, tf.string), trainable=False, name=name)
         self._rows = tf.lookup.StaticHashTable(_VariableInitializer(self._ids), default_value=-1)
@@ -30,8 +31,7 @@ class IdTable(tf.Module):
 class _VariableInitializer(tf.lookup.KeyValueTensorInitializer):
     """Fills the table from a variable when the model is loaded.
 
-    Keys given as a tensor would be stored in the graph as a second copy, and a graph is limited to
-    2 GB.
+    A table that is filled from a tensor stores it in the graph, which is limited to 2 GB.
     """
 
     def __init__(self, ids: tf.Variable) -> None:

@@ -1,4 +1,4 @@
-"""The query tower inside a SavedModel: embeds known users and histories sent with requests."""
+"""The query tower inside a SavedModel, which embeds known users and histories from requests."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,11 +10,9 @@ from trainer.model.towers.query import QueryWeights, bucket, pool
 
 
 class QueryModule(tf.Module):
-    """A trained query tower and the histories of the U users that it knows.
+    """A trained query tower, and the histories of the U users that it knows.
 
-    User vectors and histories are in the order of ``user_ids``, str objects [U]. The rows of
-    ``items`` index ``weights.item_vectors``. The module uses only ops of TensorFlow 2.11, so that
-    older model servers can load it.
+    The module uses only ops of TensorFlow 2.11, so that older model servers can load it.
     """
 
     def __init__(
@@ -24,6 +22,14 @@ class QueryModule(tf.Module):
         histories: Histories,
         items: IdTable,
     ) -> None:
+        """Create the module.
+
+        Args:
+            weights: the weights of the tower; ``user_vectors`` are in the order of ``user_ids``.
+            user_ids: str objects [U].
+            histories: the histories of the users, in the order of ``user_ids``.
+            items: the ids of the items, in the order of ``weights.item_vectors``.
+        """
         super().__init__()
         self._users = IdTable(user_ids, "user_ids")
         self._items = items
@@ -46,16 +52,17 @@ class QueryModule(tf.Module):
     def embed(
         self, user_id: tf.Tensor | None, history: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the query vectors, and a mask of the queries that the model has any data on.
+        """Embed queries by user, by history, or by both.
 
         Args:
             user_id: string [B]; None for queries without a user.
-            history: string [B, H], newest last; it is newer than the stored history. "" and
-                unknown ids are ignored. None for queries without a history.
+            history: string [B, H], the user's newest items, the newest last. They are appended to
+                the stored history. "" and unknown ids are ignored. None for queries without a
+                history.
 
         Returns:
-            Query vectors float32 [B, D], and ``known`` bool [B]: true if the user is in the
-            vocabulary or, in a tower that uses histories, at least one item of the history is.
+            Query vectors, float32 [B, D], and ``known``, bool [B]. A query is known if its user is
+            in the vocabulary or, in a tower that uses histories, if an item of its history is.
         """
         batch = tf.shape(history if user_id is None else user_id)[0]
         users = tf.fill([batch], -1) if user_id is None else self._users.rows(user_id)
@@ -67,8 +74,8 @@ class QueryModule(tf.Module):
             if recent is not None:
                 known = tf.logical_or(known, tf.reduce_any(recent >= 0, axis=1))
         if self._user_vectors is not None:
-            own = tf.gather(self._user_vectors, tf.maximum(users, 0))
-            queries += tf.where(users[:, None] >= 0, own, 0.0)
+            user_vectors = tf.gather(self._user_vectors, tf.maximum(users, 0))
+            queries += tf.where(users[:, None] >= 0, user_vectors, 0.0)
         return tf.math.l2_normalize(queries, axis=-1) if self._normalize else queries, known
 
     def _pooled(self, users: tf.Tensor, recent: tf.Tensor | None, batch: tf.Tensor) -> tf.Tensor:
@@ -97,8 +104,14 @@ class QueryModule(tf.Module):
 
 
 def _keep_last_occurrences(histories: tf.RaggedTensor, items: int) -> tf.RaggedTensor:
-    """Keep the last occurrence of each item of a row: ragged int32 [B, any], values < items."""
+    """Keep the last occurrence of each item in each row of ragged int32 [B, any].
+
+    Args:
+        histories: rows of items.
+        items: the number of items, which is greater than every value.
+    """
     values = histories.values
+    # Number the distinct pairs of row and item, and find the last position of each pair.
     _, pair = tf.unique(histories.value_rowids() * items + tf.cast(values, tf.int64))
     position = tf.range(tf.size(values))
     last = tf.gather(tf.math.unsorted_segment_max(position, pair, tf.size(values)), pair)

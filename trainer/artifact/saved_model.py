@@ -1,7 +1,7 @@
-"""Writes one SavedModel: signatures, warm-up requests and manifest.json.
+"""Writes one SavedModel with its signatures, its warm-up requests and its manifest.json.
 
-TensorFlow Serving replays the warm-up requests before a version becomes AVAILABLE. Their file is a
-TFRecord of PredictionLog messages: https://www.tensorflow.org/tfx/serving/saved_model_warmup
+TensorFlow Serving replays the warm-up requests before a version becomes AVAILABLE. They are a
+TFRecord file of PredictionLog messages: https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
 import json
@@ -27,9 +27,12 @@ def save(
 ) -> None:
     """Write a SavedModel that TensorFlow 2.11 and later can load.
 
-    ``index`` is one of ``servable.candidate_vectors``, and ``name`` that of the model in requests.
-    ``directory`` must not exist yet. ``manifest`` has the entries of manifest.json besides
-    ``model`` and ``index``.
+    Args:
+        servable: the data that the model answers from.
+        index: an index of ``servable.candidate_vectors``.
+        directory: the directory to create.
+        name: the name of the model in requests.
+        manifest: the entries of manifest.json other than ``model`` and ``index``.
     """
     module = servable.module(index)
     tf.saved_model.save(
@@ -48,10 +51,13 @@ def save(
 def _write_warmup(
     directory: Path, model_name: str, examples: Mapping[str, Mapping[str, NDArray[Any]]]
 ) -> None:
-    """Write the warm-up requests of a SavedModel, one per signature and shape.
+    """Write one warm-up request for each signature and each of ``WARMUP_SHAPES``.
 
-    ``examples`` are arrays [rows, ...] by signature and input name, ``k`` excluded. Rows are
-    repeated as often as a batch needs them.
+    Args:
+        directory: the directory of the SavedModel.
+        model_name: the name of the model in requests.
+        examples: arrays [rows, ...] by signature and input name, without ``k``. Their rows are
+            repeated to fill a batch.
     """
     with tf.io.TFRecordWriter(str(directory / ASSETS_EXTRA / WARMUP_REQUESTS)) as records:
         for signature, inputs in examples.items():
@@ -72,7 +78,10 @@ def _write_warmup(
 
 
 def read_warmup(directory: Path) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
-    """Yield signature and inputs, ``k`` included, of each warm-up request of a SavedModel.
+    """Yield the signature and the inputs, including ``k``, of each warm-up request.
+
+    Args:
+        directory: the directory of the SavedModel.
 
     Raises:
         tf.errors.OpError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""The data that a model needs to answer requests: query tower, candidate vectors and ids."""
+"""The data that a model answers requests from: query tower, candidate vectors and ids."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,13 +20,13 @@ _EXAMPLE_HISTORY_LENGTH = 3
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VectorServable:
-    """A catalogue of N candidate vectors of D dimensions, made by any model.
+    """A catalogue of N candidate vectors of D dimensions, which any model may have computed.
 
     Attributes:
         candidate_vectors: float32 [N, D].
         item_ids: str objects or UTF-8 bytes [N], distinct.
-        item_queries: float32 [N, D], the vector that finds items similar to each item; None uses
-            each item's own candidate vector.
+        item_queries: float32 [N, D], the vectors that find items similar to each item; None uses
+            the candidate vectors.
     """
 
     candidate_vectors: NDArray[np.float32]
@@ -38,9 +38,9 @@ class VectorServable:
         return VectorModule(index, IdTable(self.item_ids, "item_ids"), self.item_queries)
 
     def examples(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return example inputs of every signature, by signature and input name.
+        """Return example inputs by signature and input name, without ``k``.
 
-        Each array has up to 32 rows, all of known ids. ``k`` is not included.
+        Each array has up to 32 rows, and all of their ids are known to the model.
         """
         return {
             contract.BY_ITEM: {contract.ITEM_ID: self.item_ids[:_EXAMPLES].astype(object)},
@@ -56,7 +56,7 @@ class Servable(VectorServable):
         item_ids: str objects [N], distinct.
         query: weights of the query tower; user vectors are in the order of ``user_ids``.
         user_ids: str objects [U], distinct, the known users.
-        histories: items of the known users, in the order of ``user_ids``.
+        histories: the histories of the known users, in the order of ``user_ids``.
         popularity: float32 [N], number of training interactions of each item.
     """
 
@@ -73,7 +73,7 @@ class Servable(VectorServable):
         return RetrievalModule(queries, index, items, self.popularity, self.item_queries)
 
     def examples(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return example inputs of every signature, as the base class does."""
+        """Return example inputs by signature and input name, without ``k``."""
         users = self.user_ids[:_EXAMPLES]
         histories = np.resize(self.item_ids[:_EXAMPLES], (_EXAMPLES, _EXAMPLE_HISTORY_LENGTH))
         return {
@@ -89,17 +89,16 @@ class Servable(VectorServable):
 
 
 def retrievable_items(servable: Servable) -> NDArray[np.bool_]:
-    """Return a mask, bool [N], of the items that have a candidate vector other than zero.
+    """Return a mask, bool [N], of the items that the models can recommend.
 
-    An item without training interactions and without a feature that occurred in training has a
-    zero vector. Its score of 0 would rank it above all items with negative scores, so it must be
-    left out of the models.
+    An item without training rows and without a feature that the model knows has a zero vector. Its
+    score of 0 would rank it above all items with negative scores, so the models leave it out.
     """
     return np.asarray(servable.candidate_vectors.any(axis=1))
 
 
 def left_out_notice(retrievable: NDArray[np.bool_]) -> str | None:
-    """Return a message about the items outside the mask, or None if there are none."""
+    """Return a message about the items outside the mask, bool [N]; None if there are none."""
     count = int(np.count_nonzero(~retrievable))
     if not count:
         return None
@@ -112,8 +111,8 @@ def left_out_notice(retrievable: NDArray[np.bool_]) -> str | None:
 def keep_items(servable: Servable, kept: NDArray[np.bool_]) -> Servable:
     """Return the servable without the items outside the mask ``kept``, bool [N].
 
-    Histories lose these items as well. A user whose history becomes empty is removed, unless the
-    model has a vector for the user.
+    These items are also removed from the histories. A user whose history becomes empty is removed,
+    unless the model has a vector for the user.
     """
     if kept.all():
         return servable

@@ -2,7 +2,7 @@
 
 import csv
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from trainer.data.types import Dataset
 
 
 def write(directory: Path, dataset: Dataset) -> None:
-    """Write both files. All interactions count as seen, held-out ones included."""
+    """Write both files for a data set. All interactions count as seen, even held-out ones."""
     interactions = dataset.interactions
     write_items(directory / ITEMS_CSV, zip(dataset.item_ids, dataset.titles, strict=True))
     users, items = dataset.user_ids[interactions.users], dataset.item_ids[interactions.items]
@@ -24,8 +24,8 @@ def write(directory: Path, dataset: Dataset) -> None:
 
 
 def write_ids(directory: Path, item_ids: NDArray[np.bytes_]) -> None:
-    """Write both files for items that have only an id, UTF-8 [N]; nothing is seen."""
-    # Arrow is fast enough for ten million rows.
+    """Write both files for items without titles and interactions, given their ids, UTF-8 [N]."""
+    # The csv module would be too slow for ten million rows.
     ids = pa.array(item_ids, pa.large_binary()).cast(pa.large_string())
     table = pa.table({"item_id": ids, "title": ids})
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
@@ -41,10 +41,11 @@ def write_items(path: Path, rows: Iterable[tuple[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def read_item_ids(path: Path) -> list[str]:
-    """Return the item ids of an items.csv, in the order of its rows."""
+def read_item_ids(path: Path) -> Iterator[str]:
+    """Yield the item ids of an items.csv, in the order of its rows."""
     with path.open(encoding="utf-8", newline="") as file:
-        return [row["item_id"] for row in csv.DictReader(file)]
+        for row in csv.DictReader(file):
+            yield row["item_id"]
 
 
 def write_seen(path: Path, pairs: Iterable[tuple[str, str]]) -> None:

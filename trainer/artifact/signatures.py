@@ -1,6 +1,7 @@
-"""The signatures of a SavedModel: modules that embed a query, search the index and name items.
+"""The signatures of a SavedModel, which turn a query into item ids and scores.
 
-:mod:`serving_contract` documents inputs and outputs.
+:mod:`serving_contract` documents their inputs and outputs. The modules use only ops of TensorFlow
+2.11, so that older model servers can load them.
 """
 
 from typing import Any
@@ -20,16 +21,19 @@ _K = tf.TensorSpec([None], tf.int32, name=contract.K)
 
 
 class VectorModule(tf.Module):
-    """Answers ``by_vector`` and ``by_item`` from one index.
-
-    ``items`` are the ids of the N candidate vectors, in their order. ``item_queries``, float32
-    [N, D], are the vectors that find items similar to each item; None uses the candidate vectors.
-    It uses only ops of TensorFlow 2.11, so that older model servers can load it.
-    """
+    """A module with the signatures ``by_vector`` and ``by_item``."""
 
     def __init__(
         self, index: Index, items: IdTable, item_queries: NDArray[np.float32] | None = None
     ) -> None:
+        """Create the module.
+
+        Args:
+            index: an index of N candidate vectors.
+            items: the ids of the N items, in the order of the vectors.
+            item_queries: float32 [N, D], the vectors that find items similar to each item; None
+                uses the candidate vectors.
+        """
         super().__init__()
         self._index = index
         self._items = items
@@ -56,7 +60,7 @@ class VectorModule(tf.Module):
             if self._item_queries is None
             else tf.gather(self._item_queries, row)
         )
-        # One result more than requested, because the item may be among its own neighbours.
+        # Search for one more, because the item itself may be among the results and is removed.
         rows, scores = self._index.search(queries, width + 1)
         rows, scores = _remove_item(rows, scores, item, width)
         rows = tf.where(known[:, None], rows, -1)
@@ -77,7 +81,7 @@ class VectorModule(tf.Module):
         return self._answer(rows, scores, tf.ones_like(k, tf.bool), k)
 
     def _answer(self, rows: tf.Tensor, scores: tf.Tensor, known: tf.Tensor, k: tf.Tensor) -> Answer:
-        """Return the outputs; results beyond a row's own k are replaced by filler."""
+        """Return the outputs, with filler in place of missing results and those beyond ``k``."""
         column = tf.range(tf.shape(rows)[1])[None, :]
         valid = tf.logical_and(rows >= 0, column < k[:, None])
         return {
@@ -88,9 +92,9 @@ class VectorModule(tf.Module):
 
 
 class RetrievalModule(VectorModule):
-    """Answers ``by_user``, ``by_history`` and ``by_user_and_history``, too.
+    """A module with all signatures, which also answers queries by user and by history.
 
-    Unknown queries get the most popular items, and ``popularity``, float32 [N], as their score.
+    Unknown queries get the most popular items.
     """
 
     def __init__(
@@ -101,6 +105,15 @@ class RetrievalModule(VectorModule):
         popularity: NDArray[np.float32],
         item_queries: NDArray[np.float32] | None = None,
     ) -> None:
+        """Create the module.
+
+        Args:
+            queries: the query tower.
+            index: an index of N candidate vectors.
+            items: the ids of the N items, in the order of the vectors.
+            popularity: float32 [N], the scores of the items for unknown queries.
+            item_queries: as in :class:`VectorModule`.
+        """
         super().__init__(index, items, item_queries)
         self._queries = queries
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
@@ -157,14 +170,10 @@ def _validated_width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:
 
     A failed check makes the model server answer INVALID_ARGUMENT.
     """
+    one_per_row = "k must have one value for every row"
     checks = [
-        *(
-            tf.debugging.assert_equal(
-                tf.shape(tensor)[0], tf.size(k), message="k must have one value for every row"
-            )
-            for tensor in inputs
-        ),
-        tf.debugging.assert_rank(k, 1, message="k must have one value for every row"),
+        *(tf.debugging.assert_equal(tf.shape(one)[0], tf.size(k), one_per_row) for one in inputs),
+        tf.debugging.assert_rank(k, 1, one_per_row),
         tf.debugging.assert_non_negative(k, message="k must not be negative"),
         tf.debugging.assert_less_equal(
             k, contract.MAX_K, message=f"k must be at most {contract.MAX_K}"
@@ -177,9 +186,17 @@ def _validated_width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:
 def _remove_item(
     rows: tf.Tensor, scores: tf.Tensor, item: tf.Tensor, width: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Remove row ``item[b]`` from each line b of ``rows``, [B, width + 1] -> [B, width]."""
-    # An unknown item has row -1, like filler; nothing is removed for it.
+    """Remove each query's own item from its results: [B, width + 1] -> [B, width].
+
+    Args:
+        rows: int32 [B, width + 1], the rows that were found.
+        scores: float32 [B, width + 1].
+        item: int32 [B], the row of each query's item; -1 for an unknown item.
+        width: int32 scalar.
+    """
+    # Filler also has row -1, and nothing is removed for an unknown item.
     is_item = tf.logical_and(rows == item[:, None], item[:, None] >= 0)
-    removed_so_far = tf.cumsum(tf.cast(is_item, tf.int32), axis=1)[:, :width]
-    column = tf.range(width)[None, :] + removed_so_far
+    # From the removed item on, each result moves one column to the left.
+    shift = tf.cumsum(tf.cast(is_item, tf.int32), axis=1)[:, :width]
+    column = tf.range(width)[None, :] + shift
     return tf.gather(rows, column, batch_dims=1), tf.gather(scores, column, batch_dims=1)

@@ -1,8 +1,9 @@
-"""The trained towers that a version keeps, so that a refresh can change items without training.
+"""Saves and loads the trained towers of a version, so that a refresh need not train again.
 
-towers/
-  arrays.npz    arrays; texts are concatenated UTF-8 with offsets
-  towers.json   configuration, encoding of the item columns, scalar values
+The directory ``towers`` of a version has two files:
+
+arrays.npz    arrays; texts are stored as concatenated UTF-8 and offsets
+towers.json   the configuration, the encoding of the item columns, and scalar values
 """
 
 import json
@@ -33,13 +34,16 @@ _FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class StoredTowers:
-    """The whole catalogue of a version, N items, including those that its models leave out.
+    """The towers of a version for its whole catalogue of N items.
+
+    The catalogue includes items that the models leave out, because a refresh may give them features
+    that the model knows.
 
     Attributes:
         servable: query tower, candidate vectors and ids.
         titles: str objects [N].
-        items: the item towers, which can embed new items by their features.
-        config: configuration of the run, in which every "auto" has been resolved.
+        items: the weights that can embed new items by their features.
+        config: the configuration of the run, without automatic choices.
     """
 
     servable: Servable
@@ -77,7 +81,7 @@ def save(directory: Path, towers: StoredTowers) -> None:
         "item_queries": servable.item_queries,
         "trained": items.trained,
         **_weight_arrays("candidate", items.candidate, items.trained),
-        **_weight_arrays("history", items.history, items.trained),
+        **(_weight_arrays("history", items.history, items.trained) if items.history else {}),
     }
     values = {
         "format": _FORMAT,
@@ -96,7 +100,7 @@ def save(directory: Path, towers: StoredTowers) -> None:
 
 
 def load(directory: Path) -> StoredTowers:
-    """Read what :func:`save` wrote, bit for bit.
+    """Return the towers that :func:`save` wrote, equal to the last bit.
 
     Raises:
         DataError: the directory is missing, damaged or in the format of another release.
@@ -122,9 +126,7 @@ def load(directory: Path) -> StoredTowers:
 def _from_arrays(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> StoredTowers:
     settings = config.from_dict(values["config"])
     trained = arrays["trained"]
-    candidate = _entity_weights("candidate", arrays, trained)
-    if candidate is None:
-        raise KeyError("candidate_ids")
+    has_history = "history_ids" in arrays
     return StoredTowers(
         servable=Servable(
             query=QueryWeights(
@@ -148,15 +150,15 @@ def _from_arrays(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Sto
         items=ItemTowers(
             encoder=FeatureEncoder.from_list(values["item_features"]),
             trained=trained,
-            candidate=candidate,
-            history=_entity_weights("history", arrays, trained),
+            candidate=_entity_weights("candidate", arrays, trained),
+            history=_entity_weights("history", arrays, trained) if has_history else None,
             config=settings.model,
         ),
         config=settings,
     )
 
 
-def _text_arrays(name: str, texts: NDArray[np.object_]) -> dict[str, NDArray[Any] | None]:
+def _text_arrays(name: str, texts: NDArray[np.object_]) -> dict[str, NDArray[Any]]:
     encoded = [text.encode("utf-8") for text in texts]
     return {
         f"{name}_utf8": np.frombuffer(b"".join(encoded), np.uint8),
@@ -173,19 +175,15 @@ def _texts(name: str, arrays: dict[str, NDArray[Any]]) -> NDArray[np.object_]:
 
 
 def _weight_arrays(
-    name: str, weights: EntityWeights | None, trained: NDArray[np.bool_]
-) -> dict[str, NDArray[Any] | None]:
-    if weights is None:
-        return {}
-    # Items without training interactions have a zero vector, which need not be stored.
+    name: str, weights: EntityWeights, trained: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    # Items without training rows have a zero vector, which need not be stored.
     return {f"{name}_ids": weights.ids[trained], f"{name}_features": weights.features}
 
 
 def _entity_weights(
     name: str, arrays: dict[str, NDArray[Any]], trained: NDArray[np.bool_]
-) -> EntityWeights | None:
-    if f"{name}_ids" not in arrays:
-        return None
+) -> EntityWeights:
     trained_ids = arrays[f"{name}_ids"]
     ids = np.zeros((len(trained), trained_ids.shape[1]), trained_ids.dtype)
     ids[trained] = trained_ids

@@ -117,7 +117,7 @@ def _compare(
 ) -> CheckResult:
     test = _rows_to_compare(served, rows, settings.users)
     catalogue = rows.dataset.item_ids
-    served_items = side_files.read_item_ids(served / ITEMS_CSV)
+    served_items = list(side_files.read_item_ids(served / ITEMS_CSV))
     shared_items = float(pd.Series(catalogue).isin(served_items).mean())
     if shared_items < _MIN_SHARED:
         raise _NotComparable(f"it knows only {shared_items:.1%} of the items")

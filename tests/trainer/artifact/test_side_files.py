@@ -22,7 +22,7 @@ def _seen_items(path: Path, user: str) -> set[str]:
 def test_item_ids_with_special_characters_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     side_files.write_items(path, [(item, item) for item in HOSTILE_IDS])
-    assert side_files.read_item_ids(path) == HOSTILE_IDS
+    assert list(side_files.read_item_ids(path)) == HOSTILE_IDS
 
 
 def test_files_of_vectors_have_ids_as_titles_and_nothing_is_seen(tmp_path: Path) -> None:
@@ -44,4 +44,4 @@ def test_all_interactions_of_a_dataset_are_seen_once(tmp_path: Path) -> None:
     side_files.write(tmp_path, dataset)
     assert _seen_items(tmp_path / "seen.sqlite", "u") == {"a", "b"}
     assert _seen_items(tmp_path / "seen.sqlite", "v") == {"b"}
-    assert side_files.read_item_ids(tmp_path / "items.csv") == ["a", "b"]
+    assert list(side_files.read_item_ids(tmp_path / "items.csv")) == ["a", "b"]
