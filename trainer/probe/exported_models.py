@@ -18,13 +18,14 @@ from trainer.probe.questions import MAX_QUERIES, prepare_questions
 
 CHECK = "exported_models"
 
+# An id that no data set has, because ids must not contain NUL.
 _UNKNOWN_ID = "\x00 unknown"
 _K = 100
-# Recall is measured at these k. Those above 100 need a catalogue of that size.
+# Recall is measured at these k. A k above 100 is left out if the catalogue is smaller.
 _RECALL_KS = (10, 100, 1_000)
 # NumPy computes at most this many scores per signature, but for at least this many queries.
 _MAX_CHECKED_SCORES = 200_000_000
-_MIN_CHECKED = 8
+_MIN_CHECKED_QUERIES = 8
 
 
 def check_exported_models(
@@ -34,16 +35,17 @@ def check_exported_models(
 
     Args:
         directory: contains both models.
-        servable: what they were exported from.
-        queries: float32 [M, D], vectors to measure recall with, of which up to 512 are used;
-            None to use the query vectors of known users or, without users, of items.
+        servable: the data that both models were exported from.
+        queries: float32 [M, D], query vectors to measure recall with, of which up to 512 are used.
+            They are ignored for a servable with users, whose query vectors are used instead. None
+            uses the vectors of items.
 
     Returns:
-        measurements by model name: ``recall_at_10``, ``recall_at_100``, ``recall_at_1000`` (of
-        a catalogue that is large enough) and ``by_item_recall_at_100``, against the exact
-        answers; ``recall_at_100_error``, its standard error; ``milliseconds``, the median time
-        of one query, and ``queries_per_second_of_32`` in batches of 32; and ``queries``, the
-        number of queries that recall was measured with.
+        Measurements by model name. ``recall_at_10``, ``recall_at_100``, ``recall_at_1000`` (if the
+        catalogue is large enough) and ``by_item_recall_at_100`` compare the answers with exact
+        ones, and ``recall_at_100_error`` is the standard error. ``queries`` is the number of
+        queries that recall was measured with. ``milliseconds`` is the median time of one query,
+        and ``queries_per_second_of_32`` the throughput in batches of 32.
 
     Raises:
         VerificationError: a model cannot be loaded or returns wrong results.
@@ -55,7 +57,7 @@ def check_exported_models(
 
 
 def answer(request: Message) -> Message:
-    """Check and measure both models."""
+    """Answer the request in the fresh process: check and measure both models."""
     directory, data = Path(request.values["directory"]), request.arrays
     size = len(data["vectors"])
     ks = {k: min(k, size) for k in _RECALL_KS if k <= max(size, _K)}
@@ -89,7 +91,7 @@ def answer(request: Message) -> Message:
 
 
 class _ExportedModel:
-    """One of the two models, with the queries for it and the answers that NumPy expects."""
+    """One of the two models, with the queries to send and the oracle that checks its answers."""
 
     def __init__(self, directory: Path, name: str, data: Mapping[str, Any], *, exact: bool):
         self._data = data
@@ -103,7 +105,7 @@ class _ExportedModel:
         return self._model.ask(contract.BY_VECTOR, {contract.VECTOR: self._data["queries"]}, k)
 
     def similar_items(self) -> Arrays:
-        """Return up to 100 items similar to each of the items that are asked about."""
+        """Return up to 100 similar items for each of the sampled items."""
         ids = self.oracle.ids(self._data["items"])
         return self._model.ask(contract.BY_ITEM, {contract.ITEM_ID: ids}, min(_K, self._size - 1))
 
@@ -119,10 +121,10 @@ class _ExportedModel:
 
     def check(self) -> None:
         """Ask every signature, and compare the answers with NumPy's."""
-        checked = max(_MIN_CHECKED, min(MAX_QUERIES, _MAX_CHECKED_SCORES // self._size))
+        checked = max(_MIN_CHECKED_QUERIES, min(MAX_QUERIES, _MAX_CHECKED_SCORES // self._size))
         # Slicing the memory-mapped arrays reads only the rows that are checked.
-        unsliced = ("vectors", "item_ids", "uses_history", "popularity")
-        data = {name: self._data[name][:checked] for name in self._data if name not in unsliced}
+        not_queries = ("vectors", "item_ids", "uses_history", "popularity")
+        data = {name: self._data[name][:checked] for name in self._data if name not in not_queries}
         self._check_vectors(data["queries"])
         self._check_items(data["items"], data["item_queries"])
         if "user_ids" in data:
@@ -131,30 +133,25 @@ class _ExportedModel:
 
     def _check_vectors(self, queries: NDArray[np.float32]) -> None:
         answer = self._ask(contract.BY_VECTOR, {contract.VECTOR: queries})
-        self._require(bool(answer[contract.KNOWN].all()), "by_vector: reports a vector as unknown")
+        self._require(answer[contract.KNOWN].all(), "by_vector: reports a vector as unknown")
         self.oracle.check(contract.BY_VECTOR, answer, queries)
 
     def _check_items(self, items: NDArray[np.int64], queries: NDArray[np.float32]) -> None:
         answer = self._ask(contract.BY_ITEM, {contract.ITEM_ID: self.oracle.ids(items)})
-        self._require(
-            bool(answer[contract.KNOWN].all()),
-            "by_item: reports an item of the catalogue as unknown",
-        )
+        self._require(answer[contract.KNOWN].all(), "by_item: reports a known item as unknown")
         is_query_item = self.oracle.rows(answer[contract.ITEM_ID]) == items[:, None]
         self._require(not is_query_item.any(), "by_item: returns the query item itself")
         self.oracle.check(contract.BY_ITEM, answer, queries, excluded=items)
         unknown = self._ask(contract.BY_ITEM, {contract.ITEM_ID: np.array([_UNKNOWN_ID])})
         self._require(
-            not unknown[contract.KNOWN].any() and bool((unknown[contract.ITEM_ID] == b"").all()),
+            not unknown[contract.KNOWN].any() and (unknown[contract.ITEM_ID] == b"").all(),
             "by_item: returns items for an unknown item",
         )
 
     def _check_users(self, data: Mapping[str, Any]) -> None:
         users, history = {contract.USER_ID: data["user_ids"]}, {contract.HISTORY: data["history"]}
         answer = self._ask(contract.BY_USER, users)
-        self._require(
-            bool(answer[contract.KNOWN].all()), "by_user: reports a known user as unknown"
-        )
+        self._require(answer[contract.KNOWN].all(), "by_user: reports a known user as unknown")
         self.oracle.check(contract.BY_USER, answer, data["queries"])
         default = self._ask(contract.SERVING_DEFAULT, users)
         self._require(
@@ -168,23 +165,18 @@ class _ExportedModel:
             self.oracle.check(contract.BY_HISTORY, recent, data["history_queries"])
         else:
             self._check_popular(contract.BY_HISTORY, recent)
-        unknown = np.array([_UNKNOWN_ID])
-        self._check_popular(
-            contract.BY_USER, self._ask(contract.BY_USER, {contract.USER_ID: unknown})
-        )
-        self._check_popular(
-            contract.BY_HISTORY,
-            self._ask(contract.BY_HISTORY, {contract.HISTORY: unknown[:, None]}),
-        )
+        unknown_user = self._ask(contract.BY_USER, {contract.USER_ID: np.array([_UNKNOWN_ID])})
+        self._check_popular(contract.BY_USER, unknown_user)
+        unknown_item = self._ask(contract.BY_HISTORY, {contract.HISTORY: np.array([[_UNKNOWN_ID]])})
+        self._check_popular(contract.BY_HISTORY, unknown_item)
 
     def _check_popular(self, signature: str, answer: Arrays) -> None:
-        """Require the most popular items, which every unknown query gets."""
+        """Require the most popular items, which are the answer to every unknown query."""
         popular = -np.sort(-self._data["popularity"])[:_K]
+        known = answer[contract.KNOWN]
+        self._require(not known.any(), f"{signature}: reports an unknown id as known")
         self._require(
-            not answer[contract.KNOWN].any(), f"{signature}: reports an unknown id as known"
-        )
-        self._require(
-            bool((answer[contract.SCORE][:, : len(popular)] == popular).all()),
+            (answer[contract.SCORE][:, : len(popular)] == popular).all(),
             f"{signature}: does not return the most popular items for an unknown id",
         )
 

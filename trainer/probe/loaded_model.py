@@ -1,4 +1,4 @@
-"""A loaded SavedModel and the requests that can be sent to it."""
+"""A SavedModel that is loaded into this process and answers queries."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,20 +16,30 @@ from trainer.index import kinds
 
 Arrays = dict[str, NDArray[Any]]
 
-# An exact model scores the whole catalogue for every row of a batch: at most 128 MB of float32.
-SCORES_AT_ONCE = 32_000_000
-# Candidates of all rows of a batch.
-_CANDIDATES_AT_ONCE = 1_000_000
+#: The number of scores in a batch, 128 MB of float32: an exact model scores the whole catalogue for
+#: every row of a batch.
+MAX_SCORES = 32_000_000
+# The number of candidates in the answer to a batch.
+_MAX_CANDIDATES = 1_000_000
 # The number of timed answers by batch size, and the time after which timing ends early.
 _TIMED_ANSWERS = {1: 200, 32: 50}
 _MAX_TIMED_S = 3.0
 
 
 class LoadedModel:
-    """A SavedModel that was loaded from its directory."""
+    """A SavedModel that was loaded from its directory.
+
+    Attributes:
+        name: the name of the model in error messages.
+    """
 
     def __init__(self, directory: Path, name: str, items: int) -> None:
-        """Load a model, which error messages call ``name``, of a catalogue of ``items`` items.
+        """Load a model.
+
+        Args:
+            directory: the directory of the SavedModel.
+            name: the name of the model in error messages.
+            items: the number of items in its catalogue, which limits the size of batches.
 
         Raises:
             VerificationError: the model cannot be loaded.
@@ -54,11 +64,10 @@ class LoadedModel:
     def ask(self, signature: str, inputs: Arrays, k: int) -> Arrays:
         """Ask for ``k`` candidates for every row of the inputs, in batches."""
         rows = len(next(iter(inputs.values())))
+        ks = np.full(rows, k, np.int32)
         answers = [
             self.ask_batch(
-                signature,
-                {name: values[batch] for name, values in inputs.items()},
-                np.full(len(range(rows)[batch]), k, np.int32),
+                signature, {name: values[batch] for name, values in inputs.items()}, ks[batch]
             )
             for batch in self.batches(rows, k)
         ]
@@ -76,15 +85,15 @@ class LoadedModel:
 
     def batches(self, rows: int, k: int) -> list[slice]:
         """Divide rows into batches whose scores and candidates fit into memory."""
-        size = min(SCORES_AT_ONCE // self._items, _CANDIDATES_AT_ONCE // max(1, k))
-        return [slice(start, start + max(1, size)) for start in range(0, rows, max(1, size))]
+        size = max(1, min(MAX_SCORES // self._items, _MAX_CANDIDATES // max(1, k)))
+        return [slice(start, start + size) for start in range(0, rows, size)]
 
     def warmup_requests(self) -> Iterator[tuple[str, Arrays]]:
-        """Yield signature and inputs, ``k`` included, of the SavedModel's warm-up requests."""
+        """Yield the signature and the inputs, including ``k``, of each warm-up request."""
         return saved_model.read_warmup(self._directory)
 
     def median_seconds(self, signature: str, inputs: Arrays, batch: int, k: int) -> float:
-        """Return the median time of an answer to ``batch`` rows of the inputs."""
+        """Return the median time of an answer to ``batch`` rows of the inputs, 1 or 32."""
         repeated = {
             name: np.resize(values[:batch], (batch, *values.shape[1:]))
             for name, values in inputs.items()
@@ -98,7 +107,7 @@ class LoadedModel:
             times.append(time.perf_counter() - started)
         return float(np.median(times))
 
-    def require(self, condition: bool, problem: str) -> None:
-        """Raise a VerificationError that states the problem unless the condition holds."""
+    def require(self, condition: bool | np.bool_, problem: str) -> None:
+        """Raise a VerificationError with the model's name and the problem if a condition fails."""
         if not condition:
             raise VerificationError(f"{self.name}: {problem}")

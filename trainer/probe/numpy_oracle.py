@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from serving_contract import ITEM_ID, SCORE
 from trainer.index.exact import recall
-from trainer.probe.loaded_model import SCORES_AT_ONCE, Arrays
+from trainer.probe.loaded_model import MAX_SCORES, Arrays
 
-_NORMS_AT_ONCE = 1_000_000
+_NORMS_PER_BLOCK = 1_000_000
 
 
 class NumpyOracle:
@@ -22,25 +22,25 @@ class NumpyOracle:
         self,
         vectors: NDArray[np.float32],
         item_ids: pa.Array,
-        require: Callable[[bool, str], None],
+        require: Callable[[bool | np.bool_, str], None],
         *,
         exact: bool,
-        scores_at_once: int = SCORES_AT_ONCE,
+        max_scores: int = MAX_SCORES,
     ) -> None:
         """Create the oracle of one model.
 
         Args:
             vectors: float32 [N, D], the candidate vectors.
             item_ids: UTF-8 as large_binary [N], in the same order.
-            require: raises an error with a text unless a condition holds.
-            exact: whether the model must return the best items, not just correct scores.
-            scores_at_once: the number of scores that are in memory at a time.
+            require: raises an error with the given text if the given condition fails.
+            exact: True if the model must return the best items, not just correct scores.
+            max_scores: the number of scores that are in memory at a time.
         """
         self._vectors = vectors
         self._item_ids = item_ids
         self._require = require
         self._exact = exact
-        self._block_rows = max(1, scores_at_once // len(vectors))
+        self._block_rows = max(1, max_scores // len(vectors))
         self._max_norm = _largest_norm(vectors)
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
@@ -52,9 +52,8 @@ class NumpyOracle:
         flat = pa.array(ids.ravel(), pa.large_binary())
         positions = pa.compute.index_in(flat, value_set=self._item_ids)
         rows = positions.fill_null(-1).to_numpy(zero_copy_only=False).reshape(ids.shape)
-        self._require(
-            bool(((rows >= 0) == (ids != b"")).all()), "returns an id that is not in the catalogue"
-        )
+        is_filler = ids == b""
+        self._require(((rows < 0) == is_filler).all(), "returns an id that is not in the catalogue")
         result: NDArray[np.int64] = rows.astype(np.int64)
         return result
 
@@ -65,7 +64,7 @@ class NumpyOracle:
 
         Args:
             queries: float32 [M, D].
-            answer: the model's answer with k candidates for each.
+            answer: the model's answer, with k candidates for each query.
             kth_best: float32 [M], the exact score of each query's k-th best item.
         """
         rows = self.rows(answer[ITEM_ID]).astype(np.int32)
@@ -78,13 +77,13 @@ class NumpyOracle:
         queries: NDArray[np.float32],
         excluded: NDArray[np.int64] | None = None,
     ) -> None:
-        """Require correct scores, no duplicates and, of an exact model, the best items.
+        """Require correct scores, no duplicates and, from an exact model, the best items.
 
         Args:
             signature: the signature to name in errors.
             answer: the model's answer.
             queries: float32 [B, D], the query vectors that the model must have used.
-            excluded: int [B], for every query a row of the catalogue that it must not return.
+            excluded: int [B], the row of the catalogue that each query must not return, or None.
         """
         for start in range(0, len(queries), self._block_rows):
             block = slice(start, start + self._block_rows)
@@ -103,7 +102,7 @@ class NumpyOracle:
     ) -> None:
         rows = self.rows(answer[ITEM_ID])
         expected = np.where(rows >= 0, np.take_along_axis(scores, np.maximum(rows, 0), 1), -np.inf)
-        # TensorFlow adds up the products in another order. The error grows with the norms.
+        # TensorFlow adds up the products in another order. The difference grows with the norms.
         tolerance = 1e-4 * float(np.linalg.norm(queries, axis=1).max(initial=0.0) * self._max_norm)
         self._require(
             np.allclose(expected, answer[SCORE], rtol=1e-3, atol=tolerance),
@@ -132,6 +131,7 @@ def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
 def _largest_norm(vectors: NDArray[np.float32]) -> float:
     """Return the largest Euclidean norm of a vector, computed in blocks."""
     blocks = (
-        vectors[start : start + _NORMS_AT_ONCE] for start in range(0, len(vectors), _NORMS_AT_ONCE)
+        vectors[start : start + _NORMS_PER_BLOCK]
+        for start in range(0, len(vectors), _NORMS_PER_BLOCK)
     )
     return float(np.sqrt(max(np.einsum("nd,nd->n", block, block).max() for block in blocks)))

@@ -1,4 +1,7 @@
-"""Sends a request to a fresh process that loads exported models, and reads its response."""
+"""Sends a request to a fresh process that loads exported models, and reads its response.
+
+Both are a JSON file with arrays beside it, so that large arrays can be memory-mapped.
+"""
 
 import json
 import subprocess
@@ -26,7 +29,7 @@ class Message:
 
     Attributes:
         values: values that JSON can hold. In a request, ``check`` is the name of the check to run.
-        arrays: NumPy arrays of numbers or fixed-width strings, or Arrow arrays of ids.
+        arrays: NumPy arrays of numbers or fixed-width strings, and Arrow arrays of ids.
     """
 
     values: Mapping[str, Any]
@@ -45,7 +48,7 @@ class Message:
 
     @classmethod
     def read(cls, path: Path) -> "Message":
-        """Read a message that :meth:`write` wrote. NumPy arrays are memory-mapped."""
+        """Read a message that :meth:`write` wrote, with memory-mapped NumPy arrays."""
         values = json.loads(path.read_text(encoding="utf-8"))
         arrays: dict[str, Any] = {}
         for file in path.parent.glob(f"{path.stem}.*.*"):
@@ -61,9 +64,9 @@ def run_in_fresh_process(request: Message, scratch_parent: Path | None = None) -
     """Run a check in a fresh process and return its response.
 
     Args:
-        request: names one of the checks in :mod:`trainer.probe.__main__`.
-        scratch_parent: the directory in which a temporary directory for the messages is made.
-            None means the system's directory, which may be too small for a large catalogue.
+        request: the request for one of the checks in :mod:`trainer.probe.__main__`.
+        scratch_parent: the directory in which a temporary directory for the messages is created.
+            None uses the system's directory, which may be too small for a large catalogue.
 
     Raises:
         VerificationError: the process failed. The message is the last line of its standard
@@ -89,7 +92,7 @@ def run_in_fresh_process(request: Message, scratch_parent: Path | None = None) -
             ]
             raise VerificationError(lines[-1])
         response = Message.read(request_file.with_name(RESPONSE))
-        # The files of memory-mapped arrays are about to be removed.
+        # Copy memory-mapped arrays, whose files are about to be removed.
         arrays = {
             name: np.array(array) if isinstance(array, np.ndarray) else array
             for name, array in response.arrays.items()

@@ -1,4 +1,7 @@
-"""Queries for newly exported models, and the query vectors that the models must compute."""
+"""The queries that newly exported models are checked with.
+
+They come with the query vectors that the models must compute for them.
+"""
 
 import math
 from typing import Any
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 from trainer.artifact.servable import Servable, VectorServable
 from trainer.data.histories import Histories
 
-#: Each signature gets at most this many queries.
+#: The largest number of queries for a signature.
 MAX_QUERIES = 512
 _MIN_QUERIES = 32
 # NumPy computes at most this many exact scores to measure recall, unless _MIN_QUERIES need more.
@@ -19,9 +22,9 @@ _RECENT_ITEMS = 3
 
 
 def sample(count: int, catalogue_size: int) -> NDArray[np.int64]:
-    """Return evenly spaced rows, of ``count`` users, items or vectors, to query with.
+    """Return the rows to query with: evenly spaced ones of ``count`` users, items or vectors.
 
-    The larger the catalogue, the fewer rows are chosen.
+    A larger catalogue is queried with fewer rows, because each needs exact scores.
     """
     max_rows = max(_MIN_QUERIES, min(MAX_QUERIES, _MAX_SCORES // catalogue_size))
     return np.arange(0, count, max(1, math.ceil(count / max_rows)))
@@ -33,9 +36,8 @@ def prepare_questions(
     """Return the catalogue, the queries and the expected query vectors, as arrays by name.
 
     Args:
-        servable: what the models were exported from.
-        queries: float32 [M, D], query vectors to sample from if there are no users; None samples
-            the vectors of items. With users, the vectors of users are sampled instead.
+        servable: the data that the models were exported from.
+        queries: as in :func:`trainer.probe.exported_models.check_exported_models`.
     """
     catalogue_size = len(servable.item_ids)
     sampled_items = sample(catalogue_size, catalogue_size)
@@ -56,31 +58,34 @@ def prepare_questions(
 
 
 def _user_queries(servable: Servable) -> dict[str, NDArray[Any]]:
+    """Return queries by user, by history and by both, with the expected query vectors."""
     users = sample(len(servable.user_ids), len(servable.item_ids))
     stored = servable.histories.take(users)
     recent = np.random.default_rng(0).integers(
         len(servable.item_ids), size=(len(users), _RECENT_ITEMS), dtype=np.int32
     )
-    # Some of these recent items contain an item twice, of which the last position counts, and some
-    # contain fewer than three items.
-    recent[::2, 0] = recent[::2, 2]
-    recent[::3, 1] = -1
-    distinct = [
-        list(dict.fromkeys(item for item in row[::-1] if item >= 0))[::-1] for row in recent
-    ]
+    recent[::2, 0] = recent[::2, 2]  # An item occurs twice.
+    recent[::3, 1] = -1  # Padding.
+    histories = [_last_occurrences(row) for row in recent]
     combined = [
-        [*(item for item in old if item not in new), *new]
-        for old, new in zip(np.split(stored.items, stored.offsets[1:-1]), distinct, strict=True)
+        _last_occurrences(np.append(old, new))
+        for old, new in zip(np.split(stored.items, stored.offsets[1:-1]), recent, strict=True)
     ]
     return {
         "user_ids": servable.user_ids[users].astype(str),
         "history": np.where(recent < 0, "", servable.item_ids[recent]).astype(str),
         "queries": servable.query.embed(stored, users),
-        "history_queries": servable.query.embed(_histories(distinct)),
+        "history_queries": servable.query.embed(_histories(histories)),
         "combined_queries": servable.query.embed(_histories(combined), users),
         "uses_history": np.array(servable.query.item_vectors is not None),
         "popularity": servable.popularity,
     }
+
+
+def _last_occurrences(items: NDArray[np.int32]) -> list[int]:
+    """Return the items without padding and with only the last occurrence of each."""
+    newest_first = dict.fromkeys(items[items >= 0][::-1].tolist())
+    return list(newest_first)[::-1]
 
 
 def _histories(lists: list[list[int]]) -> Histories:

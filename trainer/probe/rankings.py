@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serving_contract import BY_USER, ITEM_ID, KNOWN, USER_ID
 from trainer.errors import VerificationError
+from trainer.probe.loaded_model import LoadedModel
 from trainer.probe.protocol import Message, run_in_fresh_process
 
 CHECK = "rankings"
@@ -24,7 +25,7 @@ class Rankings:
         items: int32 [total], rows of the given catalogue, user after user, best first. Items
             that are not in that catalogue are left out.
         offsets: int64 [U + 1], where each user's items begin and end.
-        known: bool [U], whether the model knows the user.
+        known: bool [U], True for users that the model knows.
     """
 
     items: NDArray[np.int32]
@@ -44,11 +45,13 @@ def rank(
 ) -> list[Rankings]:
     """Ask SavedModels for candidates, one model after the other, in a fresh process.
 
+    Return the rankings of each model.
+
     Args:
         models: the directories of the models.
         user_ids: str objects [U].
         depths: int64 [U], the number of candidates to ask for.
-        item_ids: str objects [N], the catalogue whose rows the rankings hold.
+        item_ids: str objects [N], the catalogue that the rows in the rankings refer to.
 
     Raises:
         VerificationError: a model cannot be loaded, or cannot be asked for users.
@@ -62,7 +65,7 @@ def rank(
     try:
         response = run_in_fresh_process(Message(values, arrays)).arrays
     except VerificationError as error:
-        raise VerificationError(f"asking the exact index: {error}") from error
+        raise VerificationError(f"the exact index cannot be asked: {error}") from error
     return [
         Rankings(response[f"items_{n}"], response[f"offsets_{n}"], response[f"known_{n}"])
         for n in range(len(models))
@@ -70,7 +73,7 @@ def rank(
 
 
 def answer(request: Message) -> Message:
-    """Ask every model for its rankings."""
+    """Answer the request in the fresh process: ask every model for its rankings."""
     ids = request.arrays["item_ids"].cast(pa.large_binary()).to_pylist()
     rows = {item: row for row, item in enumerate(ids)}
     user_ids, depths = request.arrays["user_ids"], request.arrays["depths"]
@@ -84,10 +87,8 @@ def answer(request: Message) -> Message:
 def _rankings(
     directory: Path, user_ids: NDArray[np.str_], depths: NDArray[np.int64], rows: dict[bytes, int]
 ) -> Rankings:
-    from trainer.probe.loaded_model import LoadedModel
-
     model = LoadedModel(directory, str(directory), len(rows))
-    lists: list[NDArray[np.int32]] = [np.zeros(0, np.int32)] * len(user_ids)
+    lists: list[list[int]] = [[] for _ in user_ids]
     known = np.zeros(len(user_ids), bool)
     # Users with similar depths share a batch, so that little of it is filler.
     order = np.argsort(depths, kind="stable")
@@ -96,6 +97,7 @@ def _rankings(
         answer = model.ask_batch(BY_USER, {USER_ID: user_ids[users]}, depths[users])
         known[users] = answer[KNOWN]
         for user, items in zip(users, answer[ITEM_ID], strict=True):
-            lists[user] = np.array([rows[item] for item in items if item in rows], np.int32)
+            lists[user] = [rows[item] for item in items if item in rows]
     offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-    return Rankings(np.concatenate([*lists, np.zeros(0, np.int32)]), offsets, known)
+    items = np.array([item for ranking in lists for item in ranking], np.int32)
+    return Rankings(items, offsets, known)

@@ -4,7 +4,6 @@ The models answer their own warm-up requests, and the approximate index is compa
 exact one for some of the version's users or, in a version without users, of its items.
 """
 
-import csv
 import itertools
 import math
 import sqlite3
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import serving_contract as contract
+from trainer.artifact import side_files
 from trainer.errors import StoreError
 from trainer.probe.loaded_model import Arrays, LoadedModel
 from trainer.probe.protocol import Message, run_in_fresh_process
@@ -29,12 +29,17 @@ _MAX_ITEMS = 64
 
 
 def probe_stored_version(directory: Path, version: int, items: int) -> dict[str, Any]:
-    """Check and measure both models of a version, of ``items`` items, in a fresh process.
+    """Check and measure both models of a version in a fresh process.
+
+    Args:
+        directory: the directory of the version.
+        version: the number of the version.
+        items: the number of items in its catalogue.
 
     Returns:
         ``requests``, the number of warm-up requests answered; ``recall_at_100`` of the
-        approximate index, its ``standard_error``, and ``queries``, the number of queries that
-        it was measured with. Recall is None if no known user or item is stored.
+        approximate index, its ``standard_error``, and ``queries``, the number of queries that it
+        was measured with. Recall is None if the version has no user or item that its models know.
 
     Raises:
         VerificationError: a model cannot be loaded or returns wrong results.
@@ -44,13 +49,11 @@ def probe_stored_version(directory: Path, version: int, items: int) -> dict[str,
 
 
 def answer(request: Message) -> Message:
-    """Check and measure both models of the version."""
+    """Answer the request in the fresh process: check and measure both models."""
     directory, version = Path(request.values["directory"]), request.values["version"]
     items = request.values["items"]
-    users, sampled_items = (
-        _sample_users(directory / contract.SEEN_SQLITE),
-        _sample_items(directory, items),
-    )
+    users = _sample_users(directory / contract.SEEN_SQLITE)
+    sampled_items = _sample_items(directory / contract.ITEMS_CSV, items)
     requests = 0
     candidates: dict[str, list[set[bytes]]] = {}
     for name in contract.MODEL_NAMES:
@@ -111,14 +114,10 @@ def _check_answer(
         scores.dtype == np.float32 and known.dtype == np.bool_, f"{signature}: wrong dtypes"
     )
     filler = items == b""
-    model.require(
-        bool((scores[filler] == -np.inf).all() and np.isfinite(scores[~filler]).all()),
-        f"{signature}: a score is not finite",
-    )
-    model.require(
-        bool((scores[:, 1:] <= scores[:, :-1]).all()),
-        f"{signature}: candidates are not sorted by score",
-    )
+    model.require((scores[filler] == -np.inf).all(), f"{signature}: filler has a score")
+    model.require(np.isfinite(scores[~filler]).all(), f"{signature}: a score is not finite")
+    is_sorted = (scores[:, 1:] <= scores[:, :-1]).all()
+    model.require(is_sorted, f"{signature}: candidates are not sorted by score")
     for row in items:
         ids = row[row != b""]
         model.require(len(set(ids)) == len(ids), f"{signature}: returns an item twice")
@@ -138,7 +137,7 @@ def _candidates(
 
 
 def _sample_users(seen_sqlite: Path) -> list[str]:
-    """Return up to 512 evenly spaced user ids of a version's database of seen items."""
+    """Return up to 512 evenly spaced user ids from a version's database of seen items."""
     try:
         with closing(sqlite3.connect(f"{seen_sqlite.as_uri()}?mode=ro", uri=True)) as database:
             rows = database.execute("SELECT DISTINCT user_id FROM seen ORDER BY user_id")
@@ -148,9 +147,7 @@ def _sample_users(seen_sqlite: Path) -> list[str]:
     return users[:: max(1, len(users) // _MAX_USERS)][:_MAX_USERS]
 
 
-def _sample_items(directory: Path, items: int) -> list[str]:
-    """Return up to 64 evenly spaced item ids of a version's catalogue."""
+def _sample_items(items_csv: Path, items: int) -> list[str]:
+    """Return up to 64 evenly spaced item ids from a version's catalogue of ``items`` items."""
     step = max(1, items // _MAX_ITEMS)
-    with (directory / contract.ITEMS_CSV).open(encoding="utf-8", newline="") as file:
-        rows = itertools.islice(csv.DictReader(file), 0, None, step)
-        return [row["item_id"] for row in rows][:_MAX_ITEMS]
+    return list(itertools.islice(side_files.read_item_ids(items_csv), 0, step * _MAX_ITEMS, step))

@@ -1,13 +1,14 @@
 """SHA-256 checksums of a version's files.
 
-They are in two places. Each model's ``manifest.json`` lists the model's other files, so that a
-model server can check what it loads. ``version.json`` lists all remaining files, manifests
-included. ``seen.sqlite`` has no checksum because a person's rows may be erased from it later;
-SQLite checks its integrity instead.
+They are stored in two places. The ``manifest.json`` of each model lists the other files of the
+model, so that a model server can check what it loads. ``version.json`` lists all files outside the
+models, and the manifests. ``seen.sqlite`` has no checksum, because a person's rows may be erased
+from it later. Its integrity is checked by SQLite instead.
 """
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,45 +22,44 @@ _MANIFEST = f"{ASSETS_EXTRA}/{MANIFEST_JSON}"
 
 
 def compute(staged: StagedVersion) -> dict[str, str]:
-    """Write each model's checksums into its manifest; return those for ``version.json``.
+    """Write the checksums of each model into its manifest, and return those for ``version.json``.
 
     The version must have been arranged by :func:`trainer.registry.layout.arrange`.
     """
-    models = _model_directories(staged.directory, staged.version)
-    for model in models:
+    in_models: set[Path] = set()
+    for model in _model_directories(staged.directory, staged.version):
         manifest = model / _MANIFEST
+        files = [path for path in disk.files(model) if path != manifest]
         values = json.loads(manifest.read_text(encoding="utf-8"))
-        values[MANIFEST_FILES] = {
-            path.relative_to(model).as_posix(): disk.checksum(path)
-            for path in disk.files(model)
-            if path != manifest
-        }
+        values[MANIFEST_FILES] = _checksums(files, model)
         manifest.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    outside = (path for path in disk.files(staged.directory) if not {*models} & {*path.parents})
-    return {
-        path.relative_to(staged.directory).as_posix(): disk.checksum(path)
-        for path in (*outside, *(model / _MANIFEST for model in models))
-        if path.name not in (VERSION_JSON, SEEN_SQLITE)
-    }
+        in_models.update(files)
+    unlisted = {*in_models, staged.directory / VERSION_JSON, staged.directory / SEEN_SQLITE}
+    listed = [path for path in disk.files(staged.directory) if path not in unlisted]
+    return _checksums(listed, staged.directory)
 
 
 def verify(directory: Path, record: VersionRecord) -> int:
     """Compare all files of a version with their checksums, and check the SQLite database.
 
+    Args:
+        directory: the directory of the version.
+        record: the version's record.
+
     Returns:
-        the number of files checked.
+        The number of files checked.
 
     Raises:
         StoreError: a file is missing, damaged or changed, or a model has an additional file.
     """
     _check_database(directory / SEEN_SQLITE)
-    # Versions of an earlier release have a checksum of the database, too.
+    # Versions of an earlier release also have a checksum of the database.
     listed = {directory / path: sha for path, sha in record.files.items() if path != SEEN_SQLITE}
     for path, checksum in listed.items():
         _check_file(path, checksum)
     models = _model_directories(directory, record.version)
     in_models: dict[Path, str] = {}
-    # Manifests can be trusted only now, after their own checksums were compared.
+    # The manifests can be trusted now, because their own checksums have been compared.
     for model in models:
         manifest = model / _MANIFEST
         if manifest not in listed:
@@ -73,6 +73,11 @@ def verify(directory: Path, record: VersionRecord) -> int:
             if path not in in_models and path != model / _MANIFEST:
                 raise StoreError(f"{path} was not published with the version; remove it")
     return len(listed) + len(in_models) + 1
+
+
+def _checksums(files: Iterable[Path], directory: Path) -> dict[str, str]:
+    """Return the checksum of each file by its path relative to ``directory``."""
+    return {path.relative_to(directory).as_posix(): disk.checksum(path) for path in files}
 
 
 def _model_directories(directory: Path, version: int) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Durable writes, checksums of files, and one exception for a full disk."""
+"""Durable writes, checksums of files, and one error for every way to report a full disk."""
 
 import errno
 import hashlib
@@ -16,11 +16,7 @@ _DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "databa
 
 @contextmanager
 def disk_full_errors(models_dir: Path) -> Iterator[None]:
-    """Turn every library's error about a full disk into DiskFull.
-
-    Raises:
-        DiskFull: the block failed because ``models_dir`` has no space left.
-    """
+    """Raise DiskFull if the block fails because ``models_dir`` has no space left."""
     try:
         yield
     except Exception as error:
@@ -45,13 +41,13 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Call :func:`sync` for ``directory`` and everything below it."""
+    """Flush ``directory`` and everything below it, as :func:`sync` does."""
     for path in (*directory.rglob("*"), directory):
         sync(path)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file's content atomically and durably, with a rename."""
+    """Replace a file's content atomically and durably, by renaming a new file over it."""
     temporary = path.with_name(f".{path.name}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)

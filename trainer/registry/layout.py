@@ -6,7 +6,9 @@ from trainer.registry.store import NUMBERED, StagedVersion
 
 
 def arrange(staged: StagedVersion) -> None:
-    """Move ``retrieval`` to ``retrieval/<version>`` and so on, and write ``models.config``.
+    """Move each numbered directory one level down, and write ``models.config``.
+
+    For example, ``retrieval`` becomes ``retrieval/<version>``.
 
     Raises:
         StoreError: a required file or directory of the version is missing.

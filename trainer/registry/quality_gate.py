@@ -1,7 +1,8 @@
-"""Decides whether a new version may be served: by its index's recall and by its quality.
+"""The quality gate, which decides if a new version may be served.
 
-Quality is compared with the version that is served. Both exported exact models rank the catalogue
-for the same users, and both rankings are evaluated on the same test rows.
+It checks the recall of the index, and compares quality with the served version: the exact models
+of both versions rank the catalogue for the same users, and both rankings are evaluated on the same
+test rows.
 """
 
 import sqlite3
@@ -27,13 +28,13 @@ from trainer.registry.version_record import CheckResult, VersionRecord
 
 # Recall is measured on a sample of queries. A shortfall within this many standard errors passes.
 _STANDARD_ERRORS = 2.0
-# With a smaller share of users or items in common, two versions have unrelated data.
+# Two versions are of unrelated data if they share less than this part of the users or items.
 _MIN_SHARED = 0.1
-# Fewer test rows than this are too few for a comparison.
+# Quality is not compared on fewer test rows than this.
 _MIN_ROWS = 100
-# Items that only the served version has take up places in its rankings. We ask for up to this
-# many more candidates to make up for them.
-_MAX_RETIRED = 1000
+# Items that only the served version has take up places in its rankings. Up to this many additional
+# candidates make up for them.
+_MAX_EXTRA_CANDIDATES = 1000
 
 #: The signature of :func:`trainer.probe.rankings.rank`.
 Ranker = Callable[
@@ -42,7 +43,7 @@ Ranker = Callable[
 
 
 class _NotComparable(Exception):
-    """Quality cannot be compared with the served version. The message is the reason."""
+    """Quality cannot be compared with the served version, for the reason in the message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class HeldOutRows:
     parts: Split
 
     def fingerprint(self) -> str:
-        """Return a string that is equal for equal sets of (user id, item id) test rows."""
+        """Return a string that is the same for the same set of (user id, item id) test rows."""
         users, items = (
             pd.util.hash_array(ids.astype(object))
             for ids in (self.dataset.user_ids, self.dataset.item_ids)
@@ -66,11 +67,11 @@ class HeldOutRows:
 
 
 def check_recall(index: Mapping[str, Any], target: float) -> CheckResult:
-    """Check the measured recall of the approximate index.
+    """Check that the approximate index reaches its target recall.
 
     Args:
-        index: ``recall_at_100`` and, if it was measured on a sample, ``recall_at_100_error``,
-            its standard error.
+        index: the measurements ``recall_at_100`` and, if there is one, its standard error
+            ``recall_at_100_error``.
         target: the recall to reach. A shortfall of up to two standard errors passes.
     """
     recall, error = index["recall_at_100"], index.get("recall_at_100_error", 0.0)
@@ -87,34 +88,34 @@ def compare_quality(
 ) -> CheckResult:
     """Check that a new version's ``unseen_items.top_100`` is close to the served version's.
 
-    If the served version held out other rows, test rows among its seen items are left out. The
-    check passes if the served version cannot be read, does not answer, or has too little in
-    common with the new data: a broken version must not keep its successor from being served.
+    Test rows that the served version was trained on are left out. If the served version cannot be
+    read, does not answer, or has too little in common with the new data, the check passes: a broken
+    version must not keep its successor from being served.
 
     Args:
         new: the directory of the new version's exact model.
         served: the directory of the served version.
-        rows: the new version's data.
+        rows: the data set and the split of the new version.
         settings: the allowed loss and the largest number of users to compare.
-        rank: asks exported models for rankings.
+        rank: returns the rankings of exported models.
 
     Raises:
         VerificationError: the new version does not answer.
     """
-    version = int(served.name)
     try:
-        return _compare(version, new, served, rows, settings, rank)
+        return _compare(new, served, rows, settings, rank)
     except (StoreError, OSError, sqlite3.Error) as error:
         reason = f"it cannot be read: {error}"
     except _NotComparable as error:
         reason = str(error)
-    text = f"quality was not compared with version {version}: {reason}"
-    return CheckResult(True, text, {"serving_version": version})
+    text = f"quality was not compared with version {served.name}: {reason}"
+    return CheckResult(True, text, {"serving_version": int(served.name)})
 
 
 def _compare(
-    version: int, new: Path, served: Path, rows: HeldOutRows, settings: GateConfig, rank: Ranker
+    new: Path, served: Path, rows: HeldOutRows, settings: GateConfig, rank: Ranker
 ) -> CheckResult:
+    version = int(served.name)
     test = _rows_to_compare(served, rows, settings.users)
     catalogue = rows.dataset.item_ids
     served_items = list(side_files.read_item_ids(served / ITEMS_CSV))
@@ -124,31 +125,31 @@ def _compare(
     users = np.unique(test.users)
     retired = max(0, len(served_items) - round(shared_items * len(catalogue)))
     training_rows = np.bincount(rows.parts.train.users, minlength=int(users[-1]) + 1)[users]
-    depths = DEPTH + training_rows.astype(np.int64) + min(retired, _MAX_RETIRED)
+    depths = DEPTH + training_rows.astype(np.int64) + min(retired, _MAX_EXTRA_CANDIDATES)
     request = rows.dataset.user_ids[users], depths, catalogue
     try:
         new_rankings, served_rankings = rank(
             [new, served / RETRIEVAL_EXACT / str(version)], *request
         )
     except VerificationError as error:
-        # This raises the error again if it was the new version that did not answer.
+        # If it is the new version that does not answer, this raises the error again.
         rank([new], *request)
         raise _NotComparable(f"it does not answer: {error}") from error
     shared_users = float(served_rankings.known.mean())
     if shared_users < _MIN_SHARED:
         raise _NotComparable(f"it knows only {shared_users:.1%} of the users")
-    value, before = (
+    new_value, served_value = (
         _unseen_top_100(rankings, users, rows, test) for rankings in (new_rankings, served_rankings)
     )
     return CheckResult(
-        value >= before - settings.max_quality_loss,
-        f"unseen_items top-100 is {value:.4f}, and version {version}'s is {before:.4f} on the "
-        f"same {len(test):,} test rows of {len(users):,} users; a loss of up to "
+        new_value >= served_value - settings.max_quality_loss,
+        f"unseen_items top-100 is {new_value:.4f}, and version {version}'s is {served_value:.4f} "
+        f"on the same {len(test):,} test rows of {len(users):,} users; a loss of up to "
         f"{settings.max_quality_loss:g} is allowed",
         {
-            "unseen_items_top_100": value,
+            "unseen_items_top_100": new_value,
             "serving_version": version,
-            "serving_unseen_items_top_100": before,
+            "serving_unseen_items_top_100": served_value,
             "max_quality_loss": settings.max_quality_loss,
             "rows": len(test),
             "users": len(users),
@@ -157,7 +158,7 @@ def _compare(
 
 
 def _rows_to_compare(served: Path, rows: HeldOutRows, max_users: int) -> Interactions:
-    """Return the test rows of up to ``max_users`` users that the served version has not seen."""
+    """Return the test rows of up to ``max_users`` users that are new to the served version."""
     test = rows.parts.test.of_sampled_users(max_users, seed=0)
     if VersionRecord.read(served).test_rows == rows.fingerprint():
         return test
@@ -184,7 +185,14 @@ def _unseen_rows(test: Interactions, dataset: Dataset, seen_sqlite: Path) -> Int
 def _unseen_top_100(
     rankings: Rankings, users: NDArray[np.int32], rows: HeldOutRows, test: Interactions
 ) -> float:
-    """Return the metric of the rankings of ``users``, in ascending order, on ``test``."""
+    """Return ``unseen_items.top_100`` of rankings on test rows.
+
+    Args:
+        rankings: the rankings of ``users``, in that order.
+        users: int32 [U], the users with test rows, ascending.
+        rows: the data set and its training rows.
+        test: the test rows.
+    """
     items = len(rows.dataset.item_ids)
 
     def score(batch: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -16,6 +16,10 @@ _STANDARD_ERRORS = 3.0
 def reevaluate(store: Store, version: int) -> dict[str, Any]:
     """Compare a version's checksums, replay its warm-up requests and measure its recall.
 
+    Args:
+        store: the store of the version.
+        version: the version to check.
+
     Returns:
         ``files``, the number of files compared, and the measurements of
         :func:`trainer.probe.stored_version.probe_stored_version`.
@@ -38,9 +42,11 @@ def reevaluate(store: Store, version: int) -> dict[str, Any]:
 
 
 def recall_problem(record: VersionRecord, measured: Mapping[str, Any]) -> str | None:
-    """Return a message if a version that once reached its recall target misses it, or None.
+    """Return a message if a version misses the recall target that it once reached, or None.
 
-    ``measured`` has ``recall_at_100``, which may be None, and its ``standard_error``.
+    Args:
+        record: the version's record.
+        measured: ``recall_at_100``, which may be None, and its ``standard_error``.
     """
     gate, recall = record.checks["recall"], measured["recall_at_100"]
     target = gate.values["target"]

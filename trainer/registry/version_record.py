@@ -1,4 +1,4 @@
-"""``version.json``: the origin, gate results, checksums and promotions of a version."""
+"""The file ``version.json``: origin, gate results, checksums and promotions of a version."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -17,8 +17,8 @@ class CheckResult:
     """The result of one check of the quality gate.
 
     Attributes:
-        passed: whether this check allows the version to be served.
-        text: a sentence that says what was measured.
+        passed: True if this check allows the version to be served.
+        text: the measurement in words, for people.
         values: the measured numbers, for programs.
     """
 
@@ -29,11 +29,11 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Promotion:
-    """One change that made a version the served one.
+    """One change of the served version.
 
     Attributes:
         at: the time in UTC, ISO 8601.
-        by: the command that promoted it: ``run``, ``promote``, ``rollback`` and so on.
+        by: the command that promoted the version: ``run``, ``promote``, ``rollback`` and so on.
         previous: the versions that a rollback can return to, in the order in which it tries them.
         reason: the reason that the user gave, or None.
     """
@@ -51,10 +51,10 @@ class VersionRecord:
     Attributes:
         version: the version's number.
         created: the time of its creation in UTC, ISO 8601.
-        source: the command that made it: ``run``, ``refresh`` or ``index``.
+        source: the command that created it: ``run``, ``refresh`` or ``index``.
         dataset: the name of the data set.
         items: the number of items in the catalogue.
-        unseen_top_100: the quality in the version's report; None without test rows.
+        unseen_top_100: the metric ``unseen_items.top_100``; None without test rows.
         index_recall_at_100: the recall of the approximate index.
         checks: the results of the quality gate, by name.
         test_rows: a fingerprint of the held-out rows; None without test rows.

@@ -104,20 +104,20 @@ BEST_FIRST = np.array([[b"d", b"c"]] * 3, object)
 SCORES = np.array([[12, 8], [13, 9], [14, 10]], np.float32)
 
 
-def _require(condition: bool, problem: str) -> None:
+def _require(condition: bool | np.bool_, problem: str) -> None:
     if not condition:
         raise VerificationError(problem)
 
 
-@pytest.mark.parametrize("scores_at_once", [1, 8, 1000])
+@pytest.mark.parametrize("max_scores", [1, 8, 1000])
 @pytest.mark.parametrize("row", range(3))
-def test_every_row_is_compared_whatever_the_block_size(scores_at_once: int, row: int) -> None:
+def test_every_row_is_compared_whatever_the_block_size(max_scores: int, row: int) -> None:
     oracle = NumpyOracle(
         VECTORS,
         pa.array(IDS, pa.large_binary()),
         _require,
         exact=True,
-        scores_at_once=scores_at_once,
+        max_scores=max_scores,
     )
     oracle.check("s", {"item_id": BEST_FIRST, "score": SCORES}, QUERIES)
     wrong = SCORES.copy()
