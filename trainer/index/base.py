@@ -21,8 +21,9 @@ Notify = Callable[[str], object]
 class Index(tf.Module, ABC):
     """N candidate vectors of D dimensions that a SavedModel can search.
 
-    The methods are traced into the signatures, so ``k`` and the batch size are known only when a
-    request arrives. They may use only ops of TensorFlow 2.11 and of ``op_namespaces``.
+    The methods ``vectors`` and ``search`` are traced into the signatures of a SavedModel, so ``k``
+    and the batch size are known only when a request arrives. They may use only ops of TensorFlow
+    2.11 and of ``op_namespaces``.
     """
 
     #: Namespaces of the custom ops in the graph, for example "Scann" for the op "Scann>Search".
@@ -35,10 +36,11 @@ class Index(tf.Module, ABC):
     def description(self) -> dict[str, Any]:
         """Return how the index was built and tuned, for manifest.json and metrics.json.
 
-        Only ``kind`` is required. The report also shows ``reason``, why the index was chosen, and
-        the operating points in the lists ``by_k``, ``tried`` and ``frontier``. An operating point
-        has ``k``, ``items``, ``recall``, ``milliseconds``, ``queries_per_second_of_32`` and any
-        other keys. ``frontier`` is plotted together with ``target_recall`` and ``by_k``.
+        Only ``kind`` is required. The report also shows ``reason``, the reason for choosing the
+        index, and the operating points in the lists ``by_k``, ``tried`` and ``frontier``. An
+        operating point has the keys ``k``, ``items``, ``recall``, ``milliseconds`` and
+        ``queries_per_second_of_32``, and may have others. ``frontier`` is plotted together with
+        ``target_recall`` and ``by_k``.
         """
 
     @abstractmethod
@@ -72,8 +74,8 @@ class IndexBuilder(ABC):
         Args:
             vectors: candidate vectors, float32 [N, D].
             queries: typical queries to tune with.
-            target_recall: the least recall@100 that the index must reach, from 0 to 1, as the mean
-                over the queries of each kind.
+            target_recall: the recall@100 that the index must reach, from 0 to 1, on average over
+                the queries of each kind.
             notify: called with progress messages.
 
         Raises:

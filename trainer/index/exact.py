@@ -1,8 +1,8 @@
-"""The exact index: a single matrix product, which needs only the ops of stock TensorFlow.
+"""The exact index, which scores all vectors with one matrix product in stock TensorFlow.
 
-It is the reference for every approximate kind: :func:`kth_best_scores` computes the ground truth
-while an index is tuned, and the exported exact model does so when a version is verified.
-:func:`recall` compares the results of a search with it.
+It is the reference for every approximate kind. While an index is tuned, :func:`kth_best_scores`
+computes the ground truth; when a version is verified, the exported exact model does. :func:`recall`
+compares the results of a search with the ground truth.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from trainer.index.base import Index, IndexBuilder, Notify, Queries, pad_results
 
-# Scores computed at once, 128 MB of float32.
+# The number of scores that are computed at a time, 128 MB of float32.
 _SCORES_PER_BLOCK = 32_000_000
-# Rounding error of a dot product, relative to the product of the lengths of both vectors.
+# The rounding error of a dot product, relative to the product of the lengths of both vectors.
 _ROUNDING_ERROR = 1e-6
 
 
 class ExactIndex(Index):
-    """Scores every candidate. Of candidates with equal scores, the one with the lower row wins."""
+    """Scores every candidate. Among equal scores, the candidate with the lower row comes first."""
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         """Copy the candidate vectors, float32 [N, D], into a variable."""
@@ -42,7 +42,7 @@ class ExactIndex(Index):
 
 
 class ExactBuilder(IndexBuilder):
-    """Builds an :class:`ExactIndex`; there is nothing to tune."""
+    """Builds an :class:`ExactIndex`, which needs no tuning."""
 
     def build(
         self, vectors: NDArray[np.float32], queries: Queries, target_recall: float, notify: Notify
@@ -82,7 +82,7 @@ def recall(
 ) -> NDArray[np.float64]:
     """Return recall@k of every query, float64 [M].
 
-    A found item counts if its exact dot product is at least the k-th best one. So any of several
+    A result is correct if its exact dot product is at least the k-th best one. So any of several
     items with equal scores is correct, and the scores that an index computes do not matter.
 
     Args:

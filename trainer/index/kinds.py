@@ -1,4 +1,4 @@
-"""The index kinds that ``index.kind`` can name."""
+"""The table of index kinds, which are the values of the setting ``index.kind``."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ _BUILDERS: Mapping[str, Callable[[IndexConfig], IndexBuilder]] = dict.fromkeys(
     ("auto", "brute_force", "quantized_brute_force", "hashing", "partitions"), _scann
 )
 
-# Packages that register the custom ops of an index kind with TensorFlow when they are imported.
+# Importing one of these packages registers the custom ops of an index kind with TensorFlow.
 _OP_LIBRARIES = ("scann",)
 
 

@@ -1,4 +1,4 @@
-"""Estimates of the memory that an index needs, so that the trainer can warn before it runs out.
+"""Estimates the memory that an index needs, so that the trainer can warn before it runs out.
 
 The constants were measured with ``python -m trainer index`` and the model server of this project;
 benchmarks/README.md has the figures.
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from trainer.index.base import IndexBuilder
 
-# Memory of one id: its text, its entry in the lookup table and its rank by popularity.
+# Each item has an id, an entry in the lookup table and a rank by popularity.
 _BYTES_PER_ID = 120
-# TensorFlow and other libraries; the trainer also needs memory for tuning.
+# The overhead is that of TensorFlow and other libraries. The trainer also needs memory for tuning.
 _SERVING_OVERHEAD_BYTES = 900_000_000
 _BUILDING_OVERHEAD_BYTES = 1_400_000_000
 
@@ -27,7 +27,7 @@ def bytes_to_build(builder: IndexBuilder, items: int, dim: int) -> int:
 def bytes_to_serve(builder: IndexBuilder, items: int, dim: int) -> int:
     """Return the memory of a model server that serves one version of vectors [items, dim].
 
-    While it loads a new version, it needs the memory of both.
+    While a server loads a new version, it needs the memory of both versions.
     """
     return _SERVING_OVERHEAD_BYTES + items * _BYTES_PER_ID + builder.bytes_to_serve(items, dim)
 

@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 from trainer.index.base import Queries
 from trainer.index.exact import kth_best_scores, recall
 
-#: Number of queries in the larger of the two batches whose latency is measured.
+#: The number of queries in a batch whose latency is measured.
 BATCH_SIZE = 32
 
-# Limits on the exact scores, and on the neighbours, that are computed as ground truth.
+# The ground truth is computed for up to _MAX_QUERIES queries of each kind; for fewer, but at least
+# _MIN_QUERIES, if these would need more than _MAX_SCORES exact scores.
 _MAX_QUERIES = 1_000
 _MAX_SCORES = 1_000_000_000
-_MAX_NEIGHBOURS = 100_000
 _MIN_QUERIES = 50
+# At each k, it is computed for up to _MAX_NEIGHBOURS / k queries, but at least _MIN_QUERIES_PER_K.
+_MAX_NEIGHBOURS = 100_000
 _MIN_QUERIES_PER_K = 20
 _TIMING_ROUNDS = 5
 
-#: Finds candidates: queries float32 [M, D] -> rows int32 [M, k], -1 for no result.
+#: Finds candidates: queries float32 [M, D] -> rows int32 [M, k], with -1 for missing results.
 Search = Callable[[NDArray[np.float32]], NDArray[np.int32]]
 
 
@@ -34,14 +36,14 @@ class RecallEstimate(NamedTuple):
 
 
 class Latency(NamedTuple):
-    """Seconds for a single query, and for a batch of ``BATCH_SIZE`` queries."""
+    """The time for a single query and that for a batch of ``BATCH_SIZE`` queries, in seconds."""
 
     single_s: float
     batch_s: float
 
 
 class Workload:
-    """Candidate vectors, and queries of one or more kinds with their exact answers.
+    """Candidate vectors, and samples of one or more kinds of queries with their exact answers.
 
     Attributes:
         vectors: float32 [N, D].
@@ -49,7 +51,13 @@ class Workload:
     """
 
     def __init__(self, vectors: NDArray[np.float32], queries: Queries, ks: Sequence[int]) -> None:
-        """Compute the exact answers for a sample of up to 1,000 queries [M, D] of each kind."""
+        """Compute the exact answers for samples of the queries.
+
+        Args:
+            vectors: float32 [N, D].
+            queries: queries by kind, of which up to 1,000 of each kind are used.
+            ks: the values of k to measure recall for; values above N become N.
+        """
         self.vectors = vectors
         self.ks = sorted({min(k, len(vectors)) for k in ks})
         limit = min(_MAX_QUERIES, _MAX_SCORES // (len(vectors) * len(queries)))
@@ -57,7 +65,7 @@ class Workload:
         self._kth_best = [self._kth_best_by_k(rows) for rows in self._queries]
 
     def recall(self, search: Search, k: int) -> RecallEstimate:
-        """Return recall@k of the kind of queries for which it is lowest."""
+        """Return recall@k for the kind of queries for which it is lowest."""
         estimates = []
         for queries, kth_best_by_k in zip(self._queries, self._kth_best, strict=True):
             kth_best = kth_best_by_k[k]
@@ -70,7 +78,7 @@ class Workload:
     def latency(self, search: Search) -> Latency:
         """Return the latency of a search.
 
-        It is the minimum of several rounds, because other load on the machine can only add time.
+        It is the minimum of several rounds, because other load on the machine can only add to it.
         """
         queries = self._queries[0]
         batch = np.resize(queries, (BATCH_SIZE, queries.shape[1]))
@@ -83,7 +91,7 @@ class Workload:
         return Latency(singles_s / BATCH_SIZE, batch_s)
 
     def _kth_best_by_k(self, queries: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
-        """Return the k-th best scores by k, of fewer queries for a larger k."""
+        """Return the exact score of the k-th best result by k, for fewer queries at a larger k."""
         ks_by_count: dict[int, list[int]] = {}
         for k in self.ks:
             count = min(len(queries), max(_MIN_QUERIES_PER_K, _MAX_NEIGHBOURS // k))
@@ -96,6 +104,6 @@ class Workload:
 
 
 def _sample(rows: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
-    """Return up to ``limit`` rows, always the same ones, in random order."""
+    """Return a random sample of up to ``limit`` rows, which is the same in every run."""
     chosen = np.random.default_rng(0).permutation(len(rows))[:limit]
     return np.ascontiguousarray(rows[chosen])

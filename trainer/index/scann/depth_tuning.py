@@ -10,20 +10,18 @@ import numpy as np
 from trainer.index.scann.searcher import EXHAUSTIVE, Depth, Design, Searcher
 from trainer.index.workload import BATCH_SIZE, Latency, RecallEstimate, Workload
 
-# Candidates rescored per result. The first tuple is tried from the largest to the smallest; the
-# second only if even the largest of the first does not reach the target.
+# Numbers of candidates to rescore, as multiples of k, in the order in which they are tried.
 _RESCORED_PER_K = (10.0, 5.0, 3.0, 2.0, 1.5, 1.2)
-_MORE_RESCORED_PER_K = (30.0, 100.0)
 _MIN_RESCORED = 20
-# The larger factors apply to at least this k: coarse hash codes need many rescored candidates even
-# for a single result.
+# Multiples that are tried only if none of those above reaches the target. They apply to a k of at
+# least 100, because coarse hash codes need many rescored candidates even for a single result.
+_MORE_RESCORED_PER_K = (30.0, 100.0)
 _MIN_K_FOR_MORE = 100
-# Ratio between successive numbers of leaves that are tried.
+# The ratio between successive numbers of leaves that are tried.
 _LEAVES_STEP = 1.2
-# The recall over all queries may be lower than that over the sample. A depth counts as reaching
-# the target only if recall exceeds it by this many standard errors.
+# Recall is measured on a sample. It must exceed the target by this many standard errors.
 _STANDARD_ERRORS = 2.0
-# Factors on the chosen depth, for the plot of recall against speed.
+# Multiples of the chosen depth that are measured for the plot of recall against speed.
 _FRONTIER_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -47,11 +45,11 @@ class OperatingPoint:
 
     @property
     def cost(self) -> float:
-        """Seconds per query: the geometric mean of a single query and of one in a batch."""
+        """Seconds per query: the geometric mean of a single query and of a query in a batch."""
         return math.sqrt(self.latency.single_s * self.latency.batch_s / BATCH_SIZE)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values for manifest and report, without those that do not apply."""
+        """Return the values for the manifest and the report, without those that do not apply."""
         return {
             **self.design.as_dict(),
             "items": self.items,
@@ -70,10 +68,10 @@ class TuningResult:
         searcher: the chosen searcher.
         by_k: its cheapest operating point for each tuned k, ascending by k.
         tried: the cheapest operating point at k = 100 of every searcher that reached the target.
-        frontier: the chosen searcher at k = 100 with smaller and larger search depths.
+        frontier: operating points of the chosen searcher at k = 100, from smaller to larger depths.
         target_recall: the recall target.
-        reason: why this searcher was chosen.
-        seconds: duration of tuning, building included.
+        reason: the reason for choosing this searcher.
+        seconds: the duration of building and tuning.
     """
 
     searcher: Searcher
@@ -85,7 +83,7 @@ class TuningResult:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all values for manifest and report."""
+        """Return the values for the manifest and the report."""
         return {
             **self.searcher.design.as_dict(),
             "reason": self.reason,
@@ -101,7 +99,7 @@ class DepthTuner:
     """Finds the cheapest search depths at which one searcher reaches a recall target.
 
     Attributes:
-        best_miss: the highest recall below the target that has been measured.
+        best_miss: the highest measured recall that does not reach the target.
     """
 
     def __init__(self, workload: Workload, searcher: Searcher, target_recall: float) -> None:
@@ -112,11 +110,10 @@ class DepthTuner:
     def cheapest(self, k: int, max_leaves_share: float = 1.0) -> OperatingPoint | None:
         """Return the cheapest operating point for k results that reaches the target.
 
-        Return None if no depth that searches up to this share of the leaves reaches the target.
+        Return None if no depth that searches at most this share of the leaves reaches the target.
         """
-        points = [
-            self._point(*sufficient) for sufficient in self._sufficient_depths(k, max_leaves_share)
-        ]
+        depths = self._sufficient_depths(k, max_leaves_share)
+        points = [self._point(depth, recall) for depth, recall in depths]
         return min(points, key=lambda point: point.cost, default=None)
 
     def frontier(self, chosen: Depth) -> list[OperatingPoint]:
@@ -126,21 +123,18 @@ class DepthTuner:
         """
         if not chosen.rescored:
             return []
-        depths: list[Depth] = []
+        depths: dict[Depth, None] = {}  # An ordered set.
         for factor in _FRONTIER_FACTORS:
-            leaves = round(chosen.leaves_searched * factor)
-            leaves = min(max(leaves, 1), self._searcher.design.leaves)
-            rescored = round(chosen.rescored * math.sqrt(factor))
-            rescored = min(max(rescored, chosen.k), self._searcher.size)
-            depth = Depth(chosen.k, leaves, rescored)
-            if depth not in depths:
-                depths.append(depth)
+            leaves = max(round(chosen.leaves_searched * factor), 1)
+            rescored = max(round(chosen.rescored * math.sqrt(factor)), chosen.k)
+            leaves = min(leaves, self._searcher.design.leaves)
+            depths[Depth(chosen.k, leaves, min(rescored, self._searcher.size))] = None
         return [self._point(depth, self._recall(depth).mean) for depth in depths]
 
     def _sufficient_depths(self, k: int, max_leaves_share: float) -> list[tuple[Depth, float]]:
         """Return depths that reach the target, with their recall.
 
-        There is one for each number of rescored candidates, with the fewest leaves that suffice.
+        For each number of rescored candidates, it is the depth with the fewest leaves.
         """
         size, design = self._searcher.size, self._searcher.design
         if design.kind in EXHAUSTIVE:
@@ -169,10 +163,13 @@ class DepthTuner:
     def _fewest_leaves(
         self, k: int, rescored: int, leaf_counts: list[int]
     ) -> tuple[Depth, float] | None:
-        """Find the smallest sufficient leaf count by binary search: recall grows with leaves."""
+        """Find the smallest sufficient leaf count by binary search, as recall grows with leaves.
+
+        Return the depth and its recall, or None if even the largest leaf count is too small.
+        """
         best: tuple[Depth, float] | None = None
         low, high = 0, len(leaf_counts)
-        middle = high - 1  # Check first that any leaf count suffices.
+        middle = high - 1  # The first to be tried is the largest one.
         while low < high:
             depth = Depth(k, leaf_counts[middle], rescored)
             recall = self._sufficient_recall(depth)
@@ -203,7 +200,7 @@ class DepthTuner:
 
 
 def _leaf_counts(leaves: int, max_share: float) -> list[int]:
-    """Return the numbers of leaves to try, ascending; [0] for an index without leaves."""
+    """Return the numbers of leaves to try, ascending; [0] for a searcher without leaves."""
     if not leaves:
         return [0]
     limit = max(1, round(leaves * max_share))

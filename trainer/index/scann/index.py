@@ -15,10 +15,10 @@ from trainer.index.scann.depth_tuning import TuningResult
 from trainer.index.scann.searcher import HASHING, PARTITIONS, QUANTIZED, Depth, search_op
 from trainer.index.scann.tuner import Tuner
 
-# Copies of the vectors at the peak of building: the given one, the searcher's, the tensors that the
-# searcher is serialized into, the variables that are saved, and those made by saving.
+# The number of copies of the vectors at the peak of building: the given one, that of the searcher,
+# its serialized tensors, the variables to save, and temporary copies.
 _COPIES_TO_BUILD = 6.5
-# The variable, and the copy of the searcher.
+# A model server has a variable with the vectors, and the copy of the searcher.
 _COPIES_TO_SERVE = 2
 
 
@@ -59,7 +59,7 @@ class ScannIndex(Index):
         return tf.gather(tf.reshape(self._state.dataset, [self._size, self.dim]), rows)
 
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # ScaNN needs a k of at least 1; surplus columns are dropped below.
+        # ScaNN needs a k of at least 1. For k = 0, the surplus column is dropped below.
         searched_k = tf.clip_by_value(k, 1, self._size)
         leaves_and_rescored = None if self._depths is None else self._depths.lookup(searched_k)
         rows, scores = search_op(
@@ -83,7 +83,7 @@ class ScannBuilder(IndexBuilder):
     """Builds the fastest ScaNN index that reaches the recall target on this machine."""
 
     def __init__(self, kind: str, config: ScannConfig) -> None:
-        """Keep the kind and the settings of the searchers to try."""
+        """Create a builder of searchers of one kind; "auto" tries several kinds."""
         self._kind, self._config = kind, config
 
     def build(
@@ -102,9 +102,9 @@ class ScannBuilder(IndexBuilder):
 
 
 class DepthTable(tf.Module):
-    """Search depth for any k, interpolated linearly between the values of k that were tuned.
+    """The search depth for any k, interpolated linearly between the values of k that were tuned.
 
-    Beyond the largest tuned k, depth grows in steps of that k.
+    Above the largest tuned k, the depth is a multiple of that for the largest tuned k.
     """
 
     def __init__(self, depths: Sequence[Depth], *, size: int, leaves: int) -> None:
@@ -119,7 +119,7 @@ class DepthTable(tf.Module):
         self._table = tf.constant(np.stack([leaves_searched, rescored], axis=1))
 
     def lookup(self, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return leaves searched and candidates rescored, int32 scalars, for k, at least 1."""
+        """Return the leaves searched and candidates rescored for k >= 1; all are int32 scalars."""
         multiple = 1 + (k - 1) // self._largest_k
         depth = self._table[tf.minimum(k, self._largest_k)] * multiple
         return (
@@ -130,7 +130,6 @@ class DepthTable(tf.Module):
 
 
 def _by_k(ks: NDArray[np.int64], values: Sequence[int]) -> NDArray[np.int32]:
-    """Interpolate values for every k from 0 to the largest, int32 [largest + 1]."""
-    interpolated = np.interp(np.arange(ks[-1] + 1), ks, values)
-    rounded_up: NDArray[np.int32] = np.ceil(interpolated).astype(np.int32)
-    return rounded_up
+    """Interpolate values for every k from 0 to the largest one, int32 [largest k + 1]."""
+    interpolated: NDArray[np.float64] = np.interp(np.arange(ks[-1] + 1), ks, values)
+    return np.ceil(interpolated).astype(np.int32)

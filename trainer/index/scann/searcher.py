@@ -1,4 +1,4 @@
-"""Builds ScaNN searchers, and runs them eagerly or in a graph."""
+"""Builds ScaNN searchers, and runs them eagerly or in the graph of a SavedModel."""
 
 import weakref
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ PARTITIONS = "partitions"
 #: Kinds that score every vector, and therefore have no search depth.
 EXHAUSTIVE = (BRUTE_FORCE, QUANTIZED)
 
-# Larger training samples do not improve hash codes or partitions.
+# Sizes of the training samples; larger ones do not improve hash codes or partitions.
 _HASHING_SAMPLE = 100_000
 _PARTITIONS_SAMPLE = 250_000
 _PARTITIONS_SAMPLE_PER_LEAF = 50
@@ -29,14 +29,15 @@ _QUERIES_PER_THREAD = 256
 
 @dataclass(frozen=True)
 class Design:
-    """Kind and parameters of a searcher.
+    """The kind and the parameters of a searcher.
 
     Attributes:
         kind: ``BRUTE_FORCE`` scores every vector, ``QUANTIZED`` scores every vector with 8 bits per
             dimension. ``HASHING`` scores all hash codes and then rescores the best candidates with
             their vectors; ``PARTITIONS`` does so within the partitions nearest to the query.
         leaves: number of partitions; 0 without partitions.
-        dimensions_per_block: dimensions that share one hash code of 4 bits; 0 without hashing.
+        dimensions_per_block: number of dimensions that share one hash code of 4 bits; 0 without
+            hashing.
         anisotropic_threshold: the threshold T of the anisotropic loss (Guo et al.) that hash codes
             are trained with; 0 without hashing.
     """
@@ -57,10 +58,10 @@ class Depth:
 
     Attributes:
         k: number of results.
-        leaves_searched: number of partitions searched, those nearest to the query; 0 for all of an
-            index without partitions.
-        rescored: number of candidates, the best by their hash codes, that are scored again with
-            their vectors; 0 without hashing.
+        leaves_searched: number of partitions to search, those nearest to the query; 0 without
+            partitions.
+        rescored: number of candidates to score again with their vectors, those that are best by
+            their hash codes; 0 without hashing.
     """
 
     k: int
@@ -97,7 +98,7 @@ class Searcher:
                 training_sample_size=min(size, _HASHING_SAMPLE),
             ).reorder(min(100, size))
         self._searcher = builder.build()
-        # TensorFlow keeps the resource alive until it is destroyed explicitly.
+        # TensorFlow frees the memory of the searcher only if its resource is destroyed explicitly.
         weakref.finalize(
             self, tf.raw_ops.DestroyResourceOp, resource=self._searcher.searcher_handle
         ).atexit = False
@@ -134,7 +135,7 @@ def search_op(
 
     Args:
         state: module from :meth:`Searcher.state`.
-        shared_name: name of the searcher in the process that loads the graph.
+        shared_name: name under which all graphs of a process find the same searcher.
         queries: float32 [B, D].
         k: int32 scalar, from 1 to N.
         leaves_and_rescored: number of leaves searched and of candidates rescored, int32 scalars;

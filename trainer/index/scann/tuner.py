@@ -1,7 +1,7 @@
-"""Chooses the design of the searcher: the fastest that reaches the recall target on this machine.
+"""Chooses the searcher that reaches the recall target and is the fastest one on this machine.
 
-Recall is measured against exact answers. The cost of a search is the geometric mean of the latency
-of a single query and of one in a batch of 32. The tuner chooses in this order:
+Recall is measured against exact answers. The cost of a search is the geometric mean of the time for
+a single query and of that for a query in a batch of 32. The tuner chooses in this order:
 
 1. the parameters of hashing, on a sample of the catalogue,
 2. the number of partitions, on a larger sample,
@@ -46,14 +46,15 @@ _MIN_APPROXIMATE_ITEMS = 1_000
 _MAX_SCORE_ALL_ITEMS = 200_000
 _MIN_PARTITIONS_ITEMS = 20_000
 # A hash code has 16 values, and each is learnt from at least one item.
-_MIN_HASHED = 16
-# Dimensions per block and anisotropic threshold, tried on a sample of this many items.
+_MIN_HASHED_ITEMS = 16
+# Pairs of dimensions per block and anisotropic threshold that are tried, on a sample of this size.
 _HASHING_CANDIDATES = ((2, 0.2), (2, 0.1), (2, 0.3), (4, 0.2))
 _HASHING_SAMPLE = 200_000
-# Leaves as multiples of the square root of the number of items, tried on a sample of this size.
+# Numbers of partitions that are tried, as multiples of the square root of the number of items, on a
+# sample of this size.
 _LEAVES_PER_SQRT_ITEMS = (1.0, 2.0, 4.0)
 _PARTITIONS_SAMPLE = 1_000_000
-# Partitions do not pay off if more of them than this have to be searched for k = 100.
+# Partitions do not pay off if a larger share of them has to be searched for k = 100.
 _MAX_LEAVES_SHARE = 0.3
 
 
@@ -80,10 +81,10 @@ class Tuner:
 
         Args:
             vectors: candidate vectors, float32 [N, D].
-            queries: queries to tune with; the target is reached for each kind of them.
-            kind: kind of searcher; "auto" tries those that suit N.
-            config: settings; those that are 0 are tuned.
-            target_recall: from 0 to 1.
+            queries: queries to tune with; the searcher reaches the target for each kind of query.
+            kind: kind of searcher; "auto" tries the kinds that suit the size of the catalogue.
+            config: parameters of the searcher; those that are 0 are tuned.
+            target_recall: the recall@k to reach, from 0 to 1.
             notify: called with progress messages.
 
         Raises:
@@ -118,11 +119,11 @@ class Tuner:
         )
 
     def _choose(self) -> _TriedSearcher:
-        """Return the best searcher at k = 100."""
+        """Return the searcher with the lowest cost at k = 100."""
         best: _TriedSearcher | None = None
         for kind in self._kinds:
             self._notify(f"Trying {kind.replace('_', ' ')}")
-            tried = self._try_partitions() if kind == PARTITIONS else self._try_kind(kind)
+            tried = self._try_partitions() if kind == PARTITIONS else self._try_score_all(kind)
             if tried is None:
                 continue
             best_is_exact = best is not None and best.point.design.kind == BRUTE_FORCE
@@ -139,7 +140,7 @@ class Tuner:
         return best
 
     def _tune_depths(self, depth_tuner: DepthTuner, at_k: OperatingPoint) -> list[OperatingPoint]:
-        """Return the cheapest operating point for each k; ``at_k`` is that for k = 100."""
+        """Return the cheapest operating point for each k, given that for k = 100."""
         if at_k.design.kind in EXHAUSTIVE:
             return [at_k]
         self._notify("Tuning the search depth for other values of k")
@@ -166,12 +167,13 @@ class Tuner:
             return f"exact, and no other kind was {_REQUIRED_SPEEDUP} times as fast"
         return f"the fastest kind with a recall of at least {self._target:g}"
 
-    def _try_kind(self, kind: str) -> _TriedSearcher | None:
+    def _try_score_all(self, kind: str) -> _TriedSearcher | None:
+        """Try a kind that scores the whole catalogue."""
         design = replace(self._hashing, kind=kind, leaves=0) if kind == HASHING else Design(kind)
         return self._try(self._workload, design)
 
     def _try_partitions(self) -> _TriedSearcher | None:
-        """Try the configured number of leaves, or the best of several numbers on a sample."""
+        """Try the configured number of leaves, or the number that is best on a sample."""
         if self._config.leaves:
             return self._try(self._workload, replace(self._hashing, leaves=self._config.leaves))
         sample = self._sample(_PARTITIONS_SAMPLE)
@@ -189,7 +191,7 @@ class Tuner:
 
     @cached_property
     def _hashing(self) -> Design:
-        """The design with the best hashing parameters, found on a sample."""
+        """The design whose hashing parameters are best on a sample."""
         config = self._config
         kind = PARTITIONS if PARTITIONS in self._kinds else HASHING
         sample = self._sample(_HASHING_SAMPLE)
@@ -216,7 +218,7 @@ class Tuner:
         return Workload(self._workload.vectors[rows], self._queries, [self._k])
 
     def _try(self, workload: Workload, design: Design) -> _TriedSearcher | None:
-        """Build a searcher; return None if no depth reaches the target at k = 100."""
+        """Build a searcher and tune it for k = 100; return None if it misses the target."""
         searcher = Searcher(workload.vectors, design)
         max_leaves_share = 1.0 if len(self._kinds) == 1 else _MAX_LEAVES_SHARE
         depth_tuner = DepthTuner(workload, searcher, self._target)
@@ -229,9 +231,9 @@ class Tuner:
 
 
 def _check_size(size: int, kind: str, config: ScannConfig) -> None:
-    if kind in (HASHING, PARTITIONS) and size < _MIN_HASHED:
+    if kind in (HASHING, PARTITIONS) and size < _MIN_HASHED_ITEMS:
         raise IndexTuningError(
-            f"index.kind {kind} needs at least {_MIN_HASHED} items, but there are only {size}"
+            f"index.kind {kind} needs at least {_MIN_HASHED_ITEMS} items, but there are only {size}"
         )
     if config.leaves > size:
         raise IndexTuningError(
