@@ -1,5 +1,6 @@
 """Search-depth tuning: finds the cheapest depth at which a searcher reaches the recall target."""
 
+import bisect
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -96,24 +97,24 @@ class TuningResult:
 
 
 class DepthTuner:
-    """Finds the cheapest search depths at which one searcher reaches a recall target.
-
-    Attributes:
-        best_miss: the highest measured recall that does not reach the target.
-    """
+    """Finds the cheapest search depths at which one searcher reaches a recall target."""
 
     def __init__(self, workload: Workload, searcher: Searcher, target_recall: float) -> None:
         """Prepare to tune ``searcher``, which was built over the vectors of ``workload``."""
         self._workload, self._searcher, self._target = workload, searcher, target_recall
-        self.best_miss = 0.0
+        self._recalls: dict[Depth, RecallEstimate] = {}
+
+    @property
+    def best_recall(self) -> float:
+        """The highest recall that has been measured at any depth."""
+        return max((recall.mean for recall in self._recalls.values()), default=0.0)
 
     def cheapest(self, k: int, max_leaves_share: float = 1.0) -> OperatingPoint | None:
         """Return the cheapest operating point for k results that reaches the target.
 
         Return None if no depth that searches at most this share of the leaves reaches the target.
         """
-        depths = self._sufficient_depths(k, max_leaves_share)
-        points = [self._point(depth, recall) for depth, recall in depths]
+        points = [self._point(depth) for depth in self._sufficient_depths(k, max_leaves_share)]
         return min(points, key=lambda point: point.cost, default=None)
 
     def frontier(self, chosen: Depth) -> list[OperatingPoint]:
@@ -129,22 +130,23 @@ class DepthTuner:
             rescored = max(round(chosen.rescored * math.sqrt(factor)), chosen.k)
             leaves = min(leaves, self._searcher.design.leaves)
             depths[Depth(chosen.k, leaves, min(rescored, self._searcher.size))] = None
-        return [self._point(depth, self._recall(depth).mean) for depth in depths]
+        return [self._point(depth) for depth in depths]
 
-    def _sufficient_depths(self, k: int, max_leaves_share: float) -> list[tuple[Depth, float]]:
-        """Return depths that reach the target, with their recall.
+    def _sufficient_depths(self, k: int, max_leaves_share: float) -> list[Depth]:
+        """Return depths that reach the target.
 
         For each number of rescored candidates, it is the depth with the fewest leaves.
         """
         size, design = self._searcher.size, self._searcher.design
         if design.kind in EXHAUSTIVE:
             depth = Depth(k, 0, 0)
-            recall = self._sufficient_recall(depth)
-            return [] if recall is None else [(depth, recall)]
+            return [depth] if self._is_sufficient(depth) else []
         if k == size:
-            return [(Depth(k, design.leaves, size), 1.0)]
+            everything = Depth(k, design.leaves, size)
+            self._recalls[everything] = RecallEstimate(1.0, 0.0)
+            return [everything]
         leaf_counts = _leaf_counts(design.leaves, max_leaves_share)
-        sufficient: list[tuple[Depth, float]] = []
+        sufficient: list[Depth] = []
         first = 0
         for per_k in _RESCORED_PER_K:
             rescored = min(max(round(per_k * k), _MIN_RESCORED), size)
@@ -153,49 +155,36 @@ class DepthTuner:
                 break
             sufficient.append(fewest)
             # With fewer rescored candidates, at least as many leaves are needed.
-            first = leaf_counts.index(fewest[0].leaves_searched)
+            first = leaf_counts.index(fewest.leaves_searched)
         for per_k in _MORE_RESCORED_PER_K:
             rescored = min(round(per_k * max(k, _MIN_K_FOR_MORE)), size)
             if not sufficient and (fewest := self._fewest_leaves(k, rescored, leaf_counts)):
                 sufficient.append(fewest)
         return sufficient
 
-    def _fewest_leaves(
-        self, k: int, rescored: int, leaf_counts: list[int]
-    ) -> tuple[Depth, float] | None:
-        """Find the smallest sufficient leaf count by binary search, as recall grows with leaves.
+    def _fewest_leaves(self, k: int, rescored: int, leaf_counts: list[int]) -> Depth | None:
+        """Return the sufficient depth with the fewest leaves; None if the most are too few.
 
-        Return the depth and its recall, or None if even the largest leaf count is too small.
+        Recall grows with the number of leaves, so a binary search finds the depth.
         """
-        best: tuple[Depth, float] | None = None
-        low, high = 0, len(leaf_counts)
-        middle = high - 1  # The first to be tried is the largest one.
-        while low < high:
-            depth = Depth(k, leaf_counts[middle], rescored)
-            recall = self._sufficient_recall(depth)
-            if recall is not None:
-                best, high = (depth, recall), middle
-            elif best is None:
-                return None
-            else:
-                low = middle + 1
-            middle = (low + high) // 2
-        return best
+        *depths, deepest = (Depth(k, leaves, rescored) for leaves in leaf_counts)
+        if not self._is_sufficient(deepest):
+            return None
+        return [*depths, deepest][bisect.bisect_left(depths, True, key=self._is_sufficient)]
 
-    def _sufficient_recall(self, depth: Depth) -> float | None:
-        """Return the recall at a depth if it reaches the target, else None."""
-        recall, error = self._recall(depth)
-        if recall - _STANDARD_ERRORS * error >= self._target:
-            return recall
-        self.best_miss = max(self.best_miss, recall)
-        return None
+    def _is_sufficient(self, depth: Depth) -> bool:
+        recall = self._recall(depth)
+        return recall.mean - _STANDARD_ERRORS * recall.standard_error >= self._target
 
     def _recall(self, depth: Depth) -> RecallEstimate:
-        return self._workload.recall(partial(self._searcher.search, depth=depth), depth.k)
+        if depth not in self._recalls:
+            search = partial(self._searcher.search, depth=depth)
+            self._recalls[depth] = self._workload.recall(search, depth.k)
+        return self._recalls[depth]
 
-    def _point(self, depth: Depth, recall: float) -> OperatingPoint:
+    def _point(self, depth: Depth) -> OperatingPoint:
         latency = self._workload.latency(partial(self._searcher.search, depth=depth))
-        searcher = self._searcher
+        searcher, recall = self._searcher, self._recall(depth).mean
         return OperatingPoint(searcher.design, searcher.size, depth, recall, latency)
 
 

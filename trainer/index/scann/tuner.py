@@ -224,7 +224,7 @@ class Tuner:
         depth_tuner = DepthTuner(workload, searcher, self._target)
         point = depth_tuner.cheapest(self._k, max_leaves_share)
         if point is None:
-            self._best_miss = max(self._best_miss, (depth_tuner.best_miss, design.kind))
+            self._best_miss = max(self._best_miss, (depth_tuner.best_recall, design.kind))
             return None
         self._tried.append(point)
         return _TriedSearcher(searcher, point)
