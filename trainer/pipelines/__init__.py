@@ -4,5 +4,5 @@ run               trains a model on interactions
 index             indexes vectors that another program made
 refresh           changes the items of a published version without training
 catalogue_change  adds, updates and removes items of a stored catalogue
-build             tunes the index, exports both models, and connects these steps of a publication
+build             builds the indexes, exports both models, and sets up the publication
 """

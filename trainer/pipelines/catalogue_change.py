@@ -1,4 +1,4 @@
-"""Adds, updates and removes items of a stored catalogue. All other items stay as they are."""
+"""Adds, updates and removes items of a stored catalogue, and leaves all other items unchanged."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ from trainer.model.towers.candidate import Array, take_rows
 
 @dataclass(frozen=True)
 class Counts:
-    """The numbers of items that a change added, updated with new features, and removed."""
+    """The numbers of items that were added, updated with new features, and removed."""
 
     added: int = 0
     updated: int = 0
@@ -25,11 +25,17 @@ class Counts:
 def change(
     stored: StoredTowers, items: Items | None, removed: NDArray[np.object_]
 ) -> tuple[StoredTowers, Counts]:
-    """Return a stored catalogue with ``items`` added or updated and ``removed`` items removed.
+    """Return the catalogue with some items added or updated and others removed.
 
-    An item that exists already keeps its trained vector and its popularity, and gets the new
-    features and, if there is one, the new title. ``items`` have the model's feature columns. Ids in
-    ``removed``, distinct str objects, that do not exist are ignored.
+    Args:
+        stored: the stored catalogue, which is not changed.
+        items: items to add or update, with the feature columns of the model; None for none. An item
+            that exists already keeps its id embedding and its popularity. It gets the new features
+            and, if there is one, the new title.
+        removed: str objects, distinct, the ids of the items to remove. Unknown ids are ignored.
+
+    Returns:
+        The changed catalogue, and the numbers of changed items.
 
     Raises:
         DataError: an item is both updated and removed, or no item or user would be left.
@@ -70,44 +76,47 @@ def _rows(item_ids: NDArray[np.object_], ids: NDArray[np.object_]) -> NDArray[np
 
 
 def _with_items(stored: StoredTowers, items: Items, rows: NDArray[np.int64]) -> StoredTowers:
-    """Return the catalogue with ``items`` put at ``rows``; those with row -1 are appended."""
-    count, new = len(stored.titles), rows < 0
-    targets = np.where(new, count + np.cumsum(new) - 1, rows)
+    """Return the catalogue with ``items`` in place of its ``rows``; row -1 appends an item."""
+    count, is_new = len(stored.titles), rows < 0
+    new_rows = np.where(is_new, count + np.cumsum(is_new) - 1, rows)
     towers = stored.items.take(rows)
-    candidates, history = towers.embed(towers.encoder.encode(items.table))
+    candidate_vectors, history_vectors = towers.embed(towers.encoder.encode(items.table))
 
-    # The old row of each row of the changed catalogue; -1 for appended rows.
-    sources = np.concatenate([np.arange(count), np.full(np.count_nonzero(new), -1)])
+    # The old row of each row of the new catalogue; -1 for appended rows.
+    old_rows = np.concatenate([np.arange(count), np.full(np.count_nonzero(is_new), -1)])
 
-    def put(values: Array, changed: Array, rows: NDArray[np.int64] = targets) -> Array:
-        """Return the array of the changed catalogue, with ``changed`` at ``rows``."""
-        taken = take_rows(values, sources)
-        taken[rows] = changed
+    def updated(values: Array, item_values: Array, rows: NDArray[np.int64] = new_rows) -> Array:
+        """Return an array for the new catalogue, with ``item_values`` at ``rows``."""
+        taken = take_rows(values, old_rows)
+        taken[rows] = item_values
         return taken
 
     servable = stored.servable
-    titles = put(stored.titles, items.ids[new], targets[new])
-    titled = items.titles != None  # noqa: E711  (compares every element)
-    titles[targets[titled]] = items.titles[titled]
+    titles = updated(stored.titles, items.ids[is_new], new_rows[is_new])
+    has_title = pd.notna(items.titles)
+    titles[new_rows[has_title]] = items.titles[has_title]
     query, item_queries = servable.query, servable.item_queries
-    if query.item_vectors is not None and history is not None:
-        # Appended items get the log weight 0.
+    if query.item_vectors is not None and history_vectors is not None:
         query = replace(
             query,
-            item_vectors=put(query.item_vectors, history),
-            item_log_weights=take_rows(query.item_log_weights, sources),
+            item_vectors=updated(query.item_vectors, history_vectors),
+            # An appended item has the log weight 0.
+            item_log_weights=take_rows(query.item_log_weights, old_rows),
         )
     if item_queries is not None:
         # Item queries that were trained on interactions are kept.
         untrained = ~towers.trained
-        scaled = item_to_item.unit_length(candidates[untrained])
-        item_queries = put(item_queries, scaled, targets[untrained])
+        item_queries = updated(
+            item_queries,
+            item_to_item.unit_length(candidate_vectors[untrained]),
+            new_rows[untrained],
+        )
     servable = replace(
         servable,
-        item_ids=put(servable.item_ids, items.ids),
-        popularity=take_rows(servable.popularity, sources),
-        candidate_vectors=put(servable.candidate_vectors, candidates),
+        item_ids=updated(servable.item_ids, items.ids),
+        popularity=take_rows(servable.popularity, old_rows),
+        candidate_vectors=updated(servable.candidate_vectors, candidate_vectors),
         query=query,
         item_queries=item_queries,
     )
-    return replace(stored, servable=servable, titles=titles, items=stored.items.take(sources))
+    return replace(stored, servable=servable, titles=titles, items=stored.items.take(old_rows))

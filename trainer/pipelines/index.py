@@ -29,7 +29,7 @@ def index(
     models_dir: Path,
     console: Console,
 ) -> int:
-    """Publish an index of vectors and return its version.
+    """Publish an index of vectors, and return the number of its version.
 
     The models have only the signatures ``by_vector`` and ``by_item``.
 
@@ -38,10 +38,10 @@ def index(
         item_ids: UTF-8 [N], distinct.
         embeddings: float32 [N, D], in the order of the ids.
         queries: float32 [M, D], typical query vectors. One half tunes the index and the other
-            half measures its recall; fewer than 200 do both. None uses the items' own vectors.
-        settings: the configuration, of which only ``index`` is used.
-        models_dir: where the version is published.
-        console: where progress is printed.
+            half measures its recall; fewer than 200 do both. None uses the vectors of the items.
+        settings: the configuration, of which only the section ``index`` is used.
+        models_dir: the directory to publish the version in.
+        console: shows the progress.
 
     Raises:
         DataError: the numbers of ids, vectors or dimensions do not match.
@@ -86,5 +86,5 @@ def index(
 
 
 def _peak_gib(who: int) -> float:
-    """Return the peak memory of this process or of the largest of its children, in GiB."""
+    """Return the peak memory of this process or of its largest child process, in GiB."""
     return resource.getrusage(who).ru_maxrss / 2**20

@@ -30,11 +30,11 @@ def refresh(
     remove: Path | None = None,
     version: int | None = None,
 ) -> int:
-    """Publish a version with changed items and return its number.
+    """Publish a version with changed items, and return its number.
 
     Args:
-        models_dir: contains the versions.
-        console: where progress is printed.
+        models_dir: the directory of the versions.
+        console: shows the progress.
         items: a file of new items, and of known items with new features. Its columns are
             ``item_id``, optionally ``title``, and every feature that the model uses.
         remove: a file of items to remove, with the column ``item_id``.
@@ -51,10 +51,10 @@ def refresh(
         raise DataError(f"{models_dir} has no version to refresh; train one with `run`")
     directory = store.directory(number)
     new, counts = _changed_catalogue(directory, items, remove, console)
-    mask = retrievable_items(new.servable)
-    if notice := left_out_notice(mask):
+    retrievable = retrievable_items(new.servable)
+    if notice := left_out_notice(retrievable):
         console.print(notice, soft_wrap=True)
-    served = new.keep_items(mask)
+    served = new.keep_items(retrievable)
 
     def write_side_files(staged: Path) -> None:
         stored_towers.save(staged / TOWERS, new)
@@ -76,7 +76,7 @@ def refresh(
 def _changed_catalogue(
     directory: Path, items: Path | None, remove: Path | None, console: Console
 ) -> tuple[StoredTowers, Counts]:
-    """Load a version's catalogue, apply the changes in the files, and print their numbers."""
+    """Load a version's catalogue, and apply and report the changes in the files."""
     old = stored_towers.load(directory / TOWERS)
     columns = [column.name for column in old.items.encoder.columns]
     updates = None if items is None else files.load_items(items, columns)
@@ -96,7 +96,10 @@ def _changed_catalogue(
 def _metrics(
     number: int, directory: Path, new: StoredTowers, served: StoredTowers, counts: Counts
 ) -> dict[str, Any]:
-    """Return the metrics of version ``number``, with the entries that the refresh changed."""
+    """Return the metrics of the refreshed version.
+
+    They are those of version ``number``, except for the entries that the refresh changed.
+    """
     metrics_json = directory / REPORTS / str(number) / METRICS_JSON
     try:
         old = json.loads(metrics_json.read_text(encoding="utf-8"))

@@ -32,10 +32,16 @@ def run(
     log_dir: Path | None = None,
     override_gate: str | None = None,
 ) -> int:
-    """Train, evaluate and publish a model; return its version.
+    """Train, evaluate and publish a model, and return the number of its version.
 
-    TensorBoard's logs are written into ``log_dir``, if given. ``override_gate`` is the reason to
-    publish the version even if its gate fails, or None.
+    Args:
+        dataset: the data set to train on.
+        settings: the configuration.
+        models_dir: the directory to publish the version in.
+        console: shows the progress.
+        log_dir: directory for TensorBoard's logs; None writes no logs.
+        override_gate: the reason to serve the version even if its gate fails; None respects the
+            gate.
 
     Raises:
         DataError: the data cannot be split as the configuration asks.
@@ -51,8 +57,8 @@ def run(
     trained = training.train(dataset, parts.train, settings, console, log_dir)
     servable = _servable(dataset, parts, trained, settings, console)
     measurements = _metrics(dataset, parts, trained, servable, settings, console)
-    mask = retrievable_items(servable)
-    if notice := left_out_notice(mask):
+    retrievable = retrievable_items(servable)
+    if notice := left_out_notice(retrievable):
         console.print(notice, soft_wrap=True)
 
     def write_side_files(directory: Path) -> None:
@@ -63,7 +69,7 @@ def run(
     new = NewVersion(
         source="run",
         settings=settings,
-        servable=keep_items(servable, mask),
+        servable=keep_items(servable, retrievable),
         metrics=measurements,
         write_side_files=write_side_files,
         test_rows=HeldOutRows(dataset, parts),
@@ -74,7 +80,7 @@ def run(
 def _servable(
     dataset: Dataset, parts: Split, trained: TrainedModel, settings: config.Config, console: Console
 ) -> Servable:
-    """Return the data to export: the towers, the known users and their histories."""
+    """Return the data to export, and train item-to-item queries if so configured."""
     known_users = np.flatnonzero(trained.known_users)
     item_queries = None
     if settings.item_to_item.trained:
@@ -106,13 +112,13 @@ def _metrics(
     settings: config.Config,
     console: Console,
 ) -> dict[str, Any]:
-    """Evaluate the model and the baselines; return metrics.json without the index."""
+    """Evaluate the model and the baselines, and return all metrics but those of the index."""
     vectors = servable.candidate_vectors
-    ours = trained.scorer(servable.popularity)
+    scorer = trained.scorer(servable.popularity)
     chosen = baselines.choose(parts.train, len(dataset.user_ids), len(vectors), settings.seed)
     console.print(f"Comparing with {', '.join(chosen.builders)}")
     compared = evaluation.compare(
-        {report.OURS: lambda: ours, **chosen.builders}, parts.train, parts.test, len(vectors)
+        {report.OURS: lambda: scorer, **chosen.builders}, parts.train, parts.test, len(vectors)
     )
     return {
         "dataset": metrics.dataset(dataset, parts),
