@@ -42,10 +42,6 @@ def compute(staged: StagedVersion) -> dict[str, str]:
 def verify(directory: Path, record: VersionRecord) -> int:
     """Compare all files of a version with their checksums, and check the SQLite database.
 
-    Args:
-        directory: the directory of the version.
-        record: the version's record.
-
     Returns:
         The number of files checked.
 

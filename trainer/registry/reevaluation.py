@@ -16,10 +16,6 @@ _STANDARD_ERRORS = 3.0
 def reevaluate(store: Store, version: int) -> dict[str, Any]:
     """Compare a version's checksums, replay its warm-up requests and measure its recall.
 
-    Args:
-        store: the store of the version.
-        version: the version to check.
-
     Returns:
         ``files``, the number of files compared, and the measurements of
         :func:`trainer.probe.stored_version.probe_stored_version`.

@@ -14,13 +14,7 @@ _ROWS_PER_STEP = 4096
 
 
 def resolve(config: Config, dataset: Dataset, rows: Interactions) -> Config:
-    """Return the configuration with a value for every setting that is "auto" or 0.
-
-    Args:
-        config: the configuration of the run.
-        dataset: the users and the items.
-        rows: the training rows.
-    """
+    """Return the configuration with all automatic choices made for these training rows."""
     users, items = len(dataset.user_ids), len(dataset.item_ids)
     training = config.training
     objective = training.objective
