@@ -108,4 +108,4 @@ def history_tensor(rows: list[list[int]], width: int) -> tf.Tensor:
 
 def _histories(lists: list[list[int]]) -> Histories:
     offsets = np.cumsum([0, *map(len, lists)])
-    return Histories(offsets, np.array([item for one in lists for item in one], np.int32))
+    return Histories(offsets, np.array([item for history in lists for item in history], np.int32))

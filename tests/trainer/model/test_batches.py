@@ -25,17 +25,20 @@ LISTS = st.lists(
 
 def _histories(lists: list[list[int]]) -> Histories:
     offsets = np.cumsum([0, *map(len, lists)])
-    return Histories(offsets, np.array([item for one in lists for item in one], np.int32))
+    return Histories(offsets, np.array([item for history in lists for item in history], np.int32))
 
 
 def _batches(lists: list[list[int]], objective: str, **changed: Any) -> Batches:
-    of_batches = {
-        "history_length": changed.pop("history_length", 100),
-        "seed": changed.pop("seed", 1),
-    }
+    history_length, seed = changed.pop("history_length", 100), changed.pop("seed", 1)
     targets = "future" if changed.pop("future", False) else "random"
     config = TrainingConfig(batch_size=3, negatives=5, objective=objective, targets=targets)  # type: ignore[arg-type]
-    return Batches(_histories(lists), ITEMS, replace(config, **changed), **of_batches)
+    return Batches(
+        _histories(lists),
+        ITEMS,
+        replace(config, **changed),
+        history_length=history_length,
+        seed=seed,
+    )
 
 
 def _queries(step: Step) -> list[list[int]]:
@@ -87,7 +90,7 @@ def test_every_item_of_a_user_is_in_the_history_or_a_target(
     batches = _batches(lists, objective, future=future, seed=seed)
     steps = list(batches.epoch())
     assert len(steps) == len(batches)
-    met: Counter[tuple[int, int]] = Counter()
+    counted: Counter[tuple[int, int]] = Counter()
     for step in steps:
         found = _targets(step)
         for row, query in enumerate(_queries(step)):
@@ -95,9 +98,9 @@ def test_every_item_of_a_user_is_in_the_history_or_a_target(
             assert row in {target for target, _ in found}
             order = lists[step.users[row]]
             assert query == [item for item in order if item in query], "oldest first"
-            met.update((int(step.users[row]), item) for item in query)
-        met.update((int(step.users[row]), item) for row, item in found)
-    assert met == Counter(
+            counted.update((int(step.users[row]), item) for item in query)
+        counted.update((int(step.users[row]), item) for row, item in found)
+    assert counted == Counter(
         (user, item) for user, one in enumerate(lists) if len(one) > 1 for item in one
     )
 
@@ -109,8 +112,10 @@ def test_every_row_is_a_target_once_in_batch(
     batches = _batches(lists, "in_batch", future=future, seed=seed)
     steps = list(batches.epoch())
     assert len(steps) == len(batches)
-    met = Counter((int(step.users[row]), item) for step in steps for row, item in _targets(step))
-    assert met == Counter((user, item) for user, one in enumerate(lists) for item in one)
+    counted = Counter(
+        (int(step.users[row]), item) for step in steps for row, item in _targets(step)
+    )
+    assert counted == Counter((user, item) for user, one in enumerate(lists) for item in one)
     for step in steps:
         for row, item in _targets(step):
             user = lists[step.users[row]]
@@ -198,16 +203,16 @@ def test_log_expected_matches_observed_frequencies(negatives_from: str) -> None:
         history_length=100,
         seed=1,
     )
-    met, expected, steps = np.zeros(100), np.zeros(100), 0
+    times, expected, steps = np.zeros(100), np.zeros(100), 0
     for _ in range(30):
         for step in batches.epoch():
-            met[step.candidates] += 1
+            times[step.candidates] += 1
             expected[step.candidates] += np.exp(step.log_expected)
             steps += 1
-    counted = met / steps
-    assert counted.max() - counted.min() > 0.5, "the frequencies must differ"
-    # The formula assumes independent targets, which those of one user are not.
-    np.testing.assert_allclose(counted, expected / np.maximum(met, 1), atol=0.05)
+    observed = times / steps
+    assert observed.max() - observed.min() > 0.5, "the frequencies must differ"
+    # The formula assumes that targets are independent, but those of one user are not.
+    np.testing.assert_allclose(observed, expected / np.maximum(times, 1), atol=0.05)
 
 
 def test_arrays_have_the_declared_types() -> None:

@@ -22,7 +22,7 @@ COLD = [28, 29]
 
 def _histories(lists: list[list[int]]) -> Histories:
     offsets = np.cumsum([0, *map(len, lists)])
-    return Histories(offsets, np.array([item for one in lists for item in one], np.int32))
+    return Histories(offsets, np.array([item for history in lists for item in history], np.int32))
 
 
 def _nearest(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def _features(entities: int, count: int, seed: int) -> sparse.csr_matrix:
 
 def _histories(lists: list[list[int]]) -> Histories:
     offsets = np.cumsum([0, *map(len, lists)])
-    return Histories(offsets, np.array([item for one in lists for item in one], np.int32))
+    return Histories(offsets, np.array([item for history in lists for item in history], np.int32))
 
 
 def _tower(config: ModelConfig, *, user_features: int = 0, item_features: int = 2) -> QueryTower:
@@ -59,11 +59,11 @@ def _batch(histories: Histories, users: np.ndarray) -> dict[str, tf.Tensor]:
 
 
 def test_gradient_of_unit_length_at_zero_is_not_extreme() -> None:
-    nobody = np.zeros(ITEMS, bool)
+    untrained = np.zeros(ITEMS, bool)
     config = ModelConfig(embedding_dim=DIM)
     features = sparse.csr_matrix(np.ones((ITEMS, 1), np.float32))
-    items = CandidateTower(features, nobody, config, seed=1)
-    tower = QueryTower(features, nobody, features, nobody, config, seed=1)
+    items = CandidateTower(features, untrained, config, seed=1)
+    tower = QueryTower(features, untrained, features, untrained, config, seed=1)
     # Feature embeddings and the base start at zero, and this query has no other parts.
     queries = _batch(_histories([[], []]), np.array([0, 1]))
     for layer, argument in ((items, tf.range(2)), (tower, queries)):
@@ -71,14 +71,14 @@ def test_gradient_of_unit_length_at_zero_is_not_extreme() -> None:
             vectors = layer(argument)
             loss = tf.reduce_sum(vectors)
         variables = tape.watched_variables()
-        gradients = [one for one in tape.gradient(loss, variables) if one is not None]
-        largest = max(float(tf.reduce_max(tf.abs(one))) for one in gradients)
+        gradients = [value for value in tape.gradient(loss, variables) if value is not None]
+        largest = max(float(tf.reduce_max(tf.abs(value))) for value in gradients)
         np.testing.assert_array_equal(vectors, np.zeros((2, DIM)))
         assert 0 < largest <= 2
 
 
-def _naive(weights: QueryWeights, history: list[int], user: int | None) -> np.ndarray:
-    """Compute the formula item by item."""
+def _expected_query(weights: QueryWeights, history: list[int], user: int | None) -> np.ndarray:
+    """Return the query embedding, computed item by item."""
     query = weights.base.astype(np.float64).copy()
     if weights.item_vectors is not None:
         newest = history[max(len(history) - weights.history_length, 0) :]
@@ -117,7 +117,7 @@ def test_training_numpy_and_saved_model_agree(
     tower = _tower(config, user_features=user_features)
     weights = tower.trained_weights()
     histories, users = _histories(lists), np.arange(USERS)
-    expected = [_naive(weights, one, user) for user, one in enumerate(lists)]
+    expected = [_expected_query(weights, one, user) for user, one in enumerate(lists)]
     close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
     np.testing.assert_allclose(weights.embed(histories, users), expected, **close)
     # Training cuts histories to their length before the tower sees them.
@@ -127,7 +127,7 @@ def test_training_numpy_and_saved_model_agree(
     queries, known = module.embed(tf.constant(list(USER_IDS)), None)
     np.testing.assert_allclose(queries, expected, **close)
     assert known.numpy().all()
-    alone = [_naive(weights, one, None) for one in lists]
+    alone = [_expected_query(weights, one, None) for one in lists]
     np.testing.assert_allclose(weights.embed(histories), alone, **close)
 
 
@@ -151,7 +151,7 @@ def test_request_history_is_newer_than_the_stored_one(
     asked: list[tuple[int, list[int]]],
     width: int,
 ) -> None:
-    """Here -1 is padding and -2 an unknown id; both may be anywhere, and items may repeat."""
+    """In ``asked``, -1 is padding and -2 an unknown id, and items may occur more than once."""
     weights = _tower(config).trained_weights()
     module = QueryModule(weights, USER_IDS, _histories(stored), IdTable(ITEM_IDS, "items"))
     sent = [history[:width] for _, history in asked]
@@ -170,7 +170,7 @@ def test_request_history_is_newer_than_the_stored_one(
             if item in whole:
                 whole.remove(item)
             whole.append(item)
-        expected.append(_naive(weights, whole, user if user >= 0 else None))
+        expected.append(_expected_query(weights, whole, user if user >= 0 else None))
     np.testing.assert_allclose(queries, expected, rtol=1e-4, atol=1e-4)
     has_items = [any(item >= 0 for item in one) for one in sent]
     assert known.numpy().tolist() == [u >= 0 or h for u, h in zip(users, has_items, strict=True)]

@@ -29,18 +29,13 @@ def _settings(**changed: object) -> list[str]:
 
 
 def _quality(data: Dataset, parts: Split, model: training.TrainedModel) -> evaluation.Quality:
-    scorer = evaluation.dot_product_scorer(
-        model.query_vectors(),
-        model.candidate_vectors,
-        model.known_users,
-        baselines.popularity(parts.train, len(data.item_ids)),
-    )
+    scorer = model.scorer(baselines.popularity(parts.train, len(data.item_ids)))
     return evaluation.evaluate(scorer, parts.train, parts.test)
 
 
 def _dataset(lists: list[list[int]], items: int, features: pd.DataFrame | None = None) -> Dataset:
-    """Return a data set of users with these items, one second apart."""
-    users = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
+    """Return a data set whose user u interacted with ``lists[u]``, one second apart."""
+    users = np.repeat(np.arange(len(lists)), [len(history) for history in lists])
     item_ids = np.array([f"i{item}" for item in range(items)], object)
     return Dataset(
         name="by hand",
@@ -49,14 +44,14 @@ def _dataset(lists: list[list[int]], items: int, features: pd.DataFrame | None =
         titles=item_ids,
         interactions=Interactions(
             users.astype(np.int32),
-            np.array([item for one in lists for item in one], np.int32),
-            np.concatenate([np.arange(len(one)) for one in lists]),
+            np.array([item for history in lists for item in history], np.int32),
+            np.concatenate([np.arange(len(history)) for history in lists]),
         ),
         item_features=features,
     )
 
 
-def _everybody_everything(users: int = 20, items: int = 10) -> Dataset:
+def _all_users_have_all_items(users: int = 20, items: int = 10) -> Dataset:
     return _dataset([list(range(items)) for _ in range(users)], items)
 
 
@@ -94,25 +89,27 @@ def test_training_finds_planted_tastes(
 ) -> None:
     data, parts = planted
     taste, vectors = _taste(data.item_features), learnt.candidate_vectors
-    often = np.argsort(-baselines.popularity(parts.train, 600))[:200]
-    similar = vectors[often] @ vectors[often].T
-    np.fill_diagonal(similar, -np.inf)
-    nearest = often[np.argsort(-similar, axis=1)[:, :5]]
-    assert np.mean(taste[nearest] == taste[often][:, None]) > 0.9, "chance would give 0.2"
+    popular = np.argsort(-baselines.popularity(parts.train, 600))[:200]
+    similarities = vectors[popular] @ vectors[popular].T
+    np.fill_diagonal(similarities, -np.inf)
+    nearest = popular[np.argsort(-similarities, axis=1)[:, :5]]
+    assert np.mean(taste[nearest] == taste[popular][:, None]) > 0.9, "chance would give 0.2"
 
 
 @pytest.fixture(scope="module")
-def popular(planted: tuple[Dataset, Split]) -> evaluation.Quality:
+def popularity_quality(planted: tuple[Dataset, Split]) -> evaluation.Quality:
     data, parts = planted
     scores = baselines.popularity(parts.train, len(data.item_ids))
     return evaluation.evaluate(evaluation.popularity_scorer(scores), parts.train, parts.test)
 
 
 def test_default_configuration_beats_popularity(
-    planted: tuple[Dataset, Split], learnt: training.TrainedModel, popular: evaluation.Quality
+    planted: tuple[Dataset, Split],
+    learnt: training.TrainedModel,
+    popularity_quality: evaluation.Quality,
 ) -> None:
     reached = _quality(*planted, learnt).unseen_items
-    assert reached.top_50 > 1.7 * popular.unseen_items.top_50
+    assert reached.top_50 > 1.7 * popularity_quality.unseen_items.top_50
 
 
 @pytest.mark.parametrize(
@@ -136,10 +133,12 @@ def test_default_configuration_beats_popularity(
             *("model.history_length=0", "model.user_id=true"),
         ),
     ],
-    ids=lambda settings: ",".join(one.partition(".")[2] for one in settings),
+    ids=lambda settings: ",".join(setting.partition(".")[2] for setting in settings),
 )
 def test_every_objective_beats_popularity(
-    settings: tuple[str, ...], planted: tuple[Dataset, Split], popular: evaluation.Quality
+    settings: tuple[str, ...],
+    planted: tuple[Dataset, Split],
+    popularity_quality: evaluation.Quality,
 ) -> None:
     data, parts = planted
     model = _train(
@@ -147,7 +146,7 @@ def test_every_objective_beats_popularity(
         *("training.validation_share=0", *settings),
     )  # fmt: skip
     reached = _quality(data, parts, model).unseen_items
-    assert reached.top_50 > 1.4 * popular.unseen_items.top_50
+    assert reached.top_50 > 1.4 * popularity_quality.unseen_items.top_50
 
 
 def test_metrics_agree_with_factorized_top_k(
@@ -175,15 +174,15 @@ def test_short_history_reveals_the_taste(
 ) -> None:
     data, parts = planted
     taste = _taste(data.item_features)
-    often = np.argsort(-baselines.popularity(parts.train, 600), kind="stable")
-    for one in range(TASTES):
-        items = often[taste[often] == one][[10, 15, 20]]
+    by_popularity = np.argsort(-baselines.popularity(parts.train, 600), kind="stable")
+    for expected in range(TASTES):
+        items = by_popularity[taste[by_popularity] == expected][[10, 15, 20]]
         query = learnt.query.embed(
             histories.from_rows(_dataset([items.tolist()], 600).interactions, 1)
         )
         best = np.argsort(-(query @ learnt.candidate_vectors.T)[0])
         best = best[~np.isin(best, items)][:20]
-        assert np.mean(taste[best] == one) > 0.8, "chance would give 0.2"
+        assert np.mean(taste[best] == expected) > 0.8, "chance would give 0.2"
 
 
 def test_new_item_is_found_by_its_features(planted: tuple[Dataset, Split]) -> None:
@@ -191,10 +190,11 @@ def test_new_item_is_found_by_its_features(planted: tuple[Dataset, Split]) -> No
     item_taste, user_taste = _taste(data.item_features), _taste(data.user_features)
     popularity = baselines.popularity(parts.train, 600)
     # Six items of every taste lose their training rows and become new items.
-    often = np.argsort(-popularity, kind="stable")
-    new = np.concatenate([often[item_taste[often] == one][20:26] for one in range(TASTES)])
+    by_popularity = np.argsort(-popularity, kind="stable")
+    tastes = item_taste[by_popularity]
+    new = np.concatenate([by_popularity[tastes == taste][20:26] for taste in range(TASTES)])
     rows = parts.train.take(~np.isin(parts.train.items, new))
-    shown = {}
+    shares = {}
     for features in ('["taste:category"]', "[]"):
         model = _train(
             data, rows, f"model.item_features={features}", "training.epochs=8",
@@ -202,13 +202,13 @@ def test_new_item_is_found_by_its_features(planted: tuple[Dataset, Split]) -> No
         )  # fmt: skip
         scores = model.query_vectors() @ model.candidate_vectors.T
         rank = (-scores).argsort(axis=1).argsort(axis=1)[:, new]
-        own = user_taste[:, None] == item_taste[new]
-        shown[features] = np.mean(rank[own] < 120), np.mean(rank[~own] < 120)
+        same_taste = user_taste[:, None] == item_taste[new]
+        shares[features] = np.mean(rank[same_taste] < 120), np.mean(rank[~same_taste] < 120)
     # A fifth of the catalogue is among the 120 best.
-    with_features, without = shown.values()
+    with_features, without = shares.values()
     assert with_features[0] > 0.9
     assert with_features[1] < 0.1
-    assert without[0] == pytest.approx(without[1]), "new items without features must all be alike"
+    assert without[0] == pytest.approx(without[1]), "without features, all new items are equal"
 
 
 def test_future_targets_find_a_planted_sequence() -> None:
@@ -229,7 +229,7 @@ def test_future_targets_find_a_planted_sequence() -> None:
         scores[rows.users, rows.items] = -np.inf
         found[targets] = np.mean(scores.argmax(axis=1) == data.interactions.items[last])
     assert found["future"] > 0.9
-    # Without order the item before the first would be an equally good answer.
+    # Without order, the item before the first one would be an equally good answer.
     assert found["random"] < 0.8
 
 
@@ -289,7 +289,7 @@ def test_refit_learns_from_all_rows() -> None:
 
 def test_learning_curve_without_validation_has_only_the_loss() -> None:
     model = _train(
-        _everybody_everything(), _everybody_everything().interactions,
+        _all_users_have_all_items(), _all_users_have_all_items().interactions,
         *_settings(epochs=3, validation_share=0),
     )  # fmt: skip
     assert len(model.curve.loss) == model.curve.best_epoch == 3
@@ -305,15 +305,15 @@ def test_refit_has_its_own_tensorboard_directory(tmp_path: Path) -> None:
     assert found == {tmp_path / "train", tmp_path / "refit" / "train"}
 
 
-ODD = {
+DEGENERATE = {
     "one user": [[0, 1, 2]],
     "two rows": [[0, 1]],
     "users with one row": [[0], [1], [2, 3]],
-    "nobody has what others have": [[0, 1], [2, 3], [4, 5]],
+    "no item in common": [[0, 1], [2, 3], [4, 5]],
 }
 
 
-@pytest.mark.parametrize("lists", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("lists", DEGENERATE.values(), ids=DEGENERATE.keys())
 @pytest.mark.parametrize("objective", ["full_softmax", "sampled_softmax", "in_batch"])
 def test_degenerate_data_can_be_trained_on(lists: list[list[int]], objective: str) -> None:
     # Some items have no rows, and a step is larger than the whole data set.
@@ -352,13 +352,13 @@ def test_users_with_only_validation_rows_are_known_if_their_query_is_not_empty()
     data = replace(
         data, interactions=rows, user_features=pd.DataFrame({"parity": np.arange(30) % 2})
     )
-    for made_of, known in (
+    for query_settings, known in (
         (["model.history_length=0", "model.user_id=true"], 15),
         (["model.history_length=0", 'model.user_features=["parity:category"]'], 30),
         ([], 30),
     ):
         model = _train(
-            data, rows, "split.kind=temporal", "training.refit=false", *made_of,
+            data, rows, "split.kind=temporal", "training.refit=false", *query_settings,
             *_settings(epochs=1, validation_share=0.5, batch_size=8),
         )  # fmt: skip
         assert np.flatnonzero(model.known_users).tolist() == list(range(known))
@@ -376,14 +376,13 @@ def test_too_few_rows_for_validation_print_a_message(capsys: pytest.CaptureFixtu
 
 
 def test_untrainable_data_is_refused() -> None:
-    lonely = _dataset([[0], [0], [0]], 1)
+    one_item = _dataset([[0], [0], [0]], 1)
     with pytest.raises(DataError, match="no user has two different items"):
-        _train(lonely, lonely.interactions)
-    single = _train(
-        *(lonely, lonely.interactions, "training.objective=in_batch", "training.epochs=1")
-    )
-    assert np.isfinite(single.candidate_vectors).all()
-    data = _everybody_everything()
+        _train(one_item, one_item.interactions)
+    settings = ["training.objective=in_batch", "training.epochs=1"]
+    model = _train(one_item, one_item.interactions, *settings)
+    assert np.isfinite(model.candidate_vectors).all()
+    data = _all_users_have_all_items()
     with pytest.raises(DataError, match="queries would be empty"):
         _train(*(data, data.interactions, "model.history_length=0", 'model.user_features=["auto"]'))
     with pytest.raises(DataError, match="the data has no table of items"):
@@ -391,7 +390,7 @@ def test_untrainable_data_is_refused() -> None:
 
 
 def test_diverging_training_names_the_learning_rate() -> None:
-    data = _everybody_everything()
+    data = _all_users_have_all_items()
     with pytest.raises(ConfigError, match=r"lower training\.learning_rate, which is 10"):
         _train(
             *(data, data.interactions),

@@ -19,23 +19,30 @@ ITEMS, USERS = 8, 6
 LISTS = [[0, 1, 2, 3], [3, 4, 0], [5, 6, 7], [1, 2], [4, 0, 7, 6, 2], [0, 5]]
 HISTORIES = Histories(
     np.cumsum([0, *map(len, LISTS)]),
-    np.array([item for one in LISTS for item in one], np.int32),
+    np.array([item for history in LISTS for item in history], np.int32),
 )
 CONFIG = TrainingConfig(batch_size=4, negatives=3, temperature=0.5)
 
 
 def _model(config: TrainingConfig, objective: Any, *, rated: bool = False) -> TwoTowerModel:
-    nothing = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
-    nobody = sparse.csr_matrix((USERS, 0), dtype=np.float32)
+    no_item_features = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
+    no_user_features = sparse.csr_matrix((USERS, 0), dtype=np.float32)
     towers = ModelConfig(embedding_dim=3, user_id=True)
     model = TwoTowerModel(
-        QueryTower(nothing, np.ones(ITEMS, bool), nobody, np.ones(USERS, bool), towers, seed=1),
-        CandidateTower(nothing, np.ones(ITEMS, bool), towers, seed=2),
+        QueryTower(
+            no_item_features,
+            np.ones(ITEMS, bool),
+            no_user_features,
+            np.ones(USERS, bool),
+            towers,
+            seed=1,
+        ),
+        CandidateTower(no_item_features, np.ones(ITEMS, bool), towers, seed=2),
         replace(config, objective=objective),
         items=ITEMS,
         rated=rated,
     )
-    model.compute_loss(_fed(_step(config, objective)))
+    model.compute_loss(_tensors(_step(config, objective)))
     random = np.random.default_rng(3)
     for variable in model.trainable_variables:
         variable.assign(random.normal(size=variable.shape).astype(np.float32))
@@ -49,13 +56,13 @@ def _step(config: TrainingConfig, objective: Any) -> Step:
     return next(iter(batches.epoch()))
 
 
-def _fed(step: Step) -> dict[str, tf.Tensor]:
+def _tensors(step: Step) -> dict[str, tf.Tensor]:
     return {name: tf.constant(array) for name, array in step.arrays().items()}
 
 
 def _scores(model: TwoTowerModel, step: Step, config: TrainingConfig) -> np.ndarray:
     """Return the scores of all queries and candidates from the towers' embeddings, [B, C]."""
-    queries = model.query_tower(_fed(step)).numpy().astype(np.float64)
+    queries = model.query_tower(_tensors(step)).numpy().astype(np.float64)
     candidates = model.candidate_tower(tf.constant(step.candidates, tf.int32)).numpy()
     scores: np.ndarray = queries @ candidates.astype(np.float64).T / config.temperature
     return scores
@@ -71,7 +78,7 @@ def _mean_loss(scores: np.ndarray, step: Step, hardest: int = 0) -> float:
 
 
 def _loss(model: TwoTowerModel, step: Step) -> float:
-    return float(model.compute_loss(_fed(step)))
+    return float(model.compute_loss(_tensors(step)))
 
 
 @pytest.mark.parametrize("changed", [{}, {"kept_weight": 0.3}, {"temperature": 2.0}])
@@ -131,11 +138,18 @@ def test_in_batch_loss_equals_numpy(corrected: bool, removed: bool, hardest: int
 
 
 def test_dropout_applies_only_in_training() -> None:
-    nothing = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
-    nobody = sparse.csr_matrix((USERS, 0), dtype=np.float32)
+    no_item_features = sparse.csr_matrix((ITEMS, 0), dtype=np.float32)
+    no_user_features = sparse.csr_matrix((USERS, 0), dtype=np.float32)
     config = ModelConfig(embedding_dim=3, user_id=True, user_id_dropout=1.0, normalize=False)
-    tower = QueryTower(nothing, np.ones(ITEMS, bool), nobody, np.ones(USERS, bool), config, seed=1)
-    step = _fed(_step(CONFIG, "full_softmax"))
+    tower = QueryTower(
+        no_item_features,
+        np.ones(ITEMS, bool),
+        no_user_features,
+        np.ones(USERS, bool),
+        config,
+        seed=1,
+    )
+    step = _tensors(_step(CONFIG, "full_softmax"))
     own = tower(step) - tower(step, training=True)
     users = tower.trained_weights().user_vectors
     assert users is not None
