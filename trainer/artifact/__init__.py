@@ -7,7 +7,8 @@ servable.py       Servable and VectorServable: the data that a model needs to an
 signatures.py     the signatures of a SavedModel, as TensorFlow modules
 query_module.py   the query tower as a TensorFlow module
 ids.py            the table of ids inside a SavedModel
-saved_model.py    writes a SavedModel, its warm-up requests and its manifest.json
+saved_model.py    writes a SavedModel and its manifest.json
+warmup.py         writes and reads the warm-up requests of a SavedModel
 stored_towers.py  saves and loads the towers that a refresh starts from
 side_files.py     items.csv and seen.sqlite
 """

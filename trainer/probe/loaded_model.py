@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving_contract import VECTOR, K
-from trainer.artifact import saved_model
+from trainer.artifact import warmup
 from trainer.errors import VerificationError
 from trainer.index import kinds
 
@@ -90,7 +90,7 @@ class LoadedModel:
 
     def warmup_requests(self) -> Iterator[tuple[str, Arrays]]:
         """Yield the signature and the inputs, including ``k``, of each warm-up request."""
-        return saved_model.read_warmup(self._directory)
+        return warmup.read(self._directory)
 
     def median_seconds(self, signature: str, inputs: Arrays, batch: int, k: int) -> float:
         """Return the median time of an answer to ``batch`` rows of the inputs, 1 or 32."""

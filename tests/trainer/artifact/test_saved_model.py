@@ -12,7 +12,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving_contract import MODEL_NAMES
 from tests.trainer.artifact.ops import OPS_OF_TENSORFLOW_2_11, ops_of
 from tests.trainer.numpy_oracle import NumpyOracle
-from trainer.artifact import saved_model
+from trainer.artifact import saved_model, warmup
 from trainer.index.exact import ExactIndex
 
 
@@ -21,14 +21,12 @@ def test_every_signature_has_warmup_requests_of_known_ids(name: str, models_dir:
     directory = models_dir / name / "1"
     model = tf.saved_model.load(str(directory))
     shapes = []
-    for signature, inputs in saved_model.read_warmup(directory):
+    for signature, inputs in warmup.read(directory):
         tensors = {name: tf.constant(values) for name, values in inputs.items()}
         answer = model.signatures[signature](**tensors)
         assert answer["known"].numpy().all()
         shapes.append((signature, len(inputs["k"]), int(inputs["k"][0])))
-    expected = [
-        (signature, *shape) for signature in model.signatures for shape in saved_model.WARMUP_SHAPES
-    ]
+    expected = [(signature, *shape) for signature in model.signatures for shape in warmup.SHAPES]
     assert Counter(shapes) == Counter(expected)
 
 

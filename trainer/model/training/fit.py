@@ -111,7 +111,7 @@ class _Training:
         user_features = features.fit(dataset.user_features, model.user_features, "users").encode(
             _table(dataset.user_features, self._user_count)
         )
-        # If users share no weights, nothing is learnt of a user without training rows.
+        # Without histories and features, only users with training rows can be embedded.
         self._embeds_any_user = model.history_length > 0 or user_features.shape[1] > 0
         if not (self._embeds_any_user or model.user_id):
             raise DataError(
