@@ -109,6 +109,7 @@ class Server:
         self._server = make_server(settings.chosen_transport, options)
         depth = settings.max_candidates + MAX_EXCLUSIONS
         self._popular = PopularItems(self._model_server, lambda: self._model_server.version, depth)
+        self._cache: CachingModel | None = None
         self._background: list[asyncio.Task[None]] = []
         self._exporter: Exporter | None = None
         self.port = 0
@@ -177,7 +178,7 @@ class Server:
         )
         model: Model = ObservedModel(batching, observer)
         if settings.cache_size:
-            model = CachingModel(
+            model = self._cache = CachingModel(
                 model,
                 lambda: self._model_server.version,
                 settings.cache_size,
@@ -224,6 +225,8 @@ class Server:
         await self._server.stop(settings.grace_s)
         await self._model_server.close()
         await self._store.close()
+        if self._cache:
+            self._cache.log_hits_and_misses()
         await self._observer.close()
 
 

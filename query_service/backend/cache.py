@@ -1,11 +1,14 @@
 """A cache of rankings, for users who return before their ranking changes."""
 
+import logging
 from collections.abc import Callable
 
 from cachetools import TTLCache
 
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.core.retriever import Model
+
+logger = logging.getLogger(__name__)
 
 _Key = tuple[QueryKind, str, tuple[str, ...], int]
 
@@ -34,13 +37,20 @@ class CachingModel:
         self._current_version = current_version
         self._rankings: TTLCache[_Key, RankedItems] = TTLCache(size, max_age_s)
         self._on_lookup = on_lookup
+        self._hits = self._misses = 0
 
     async def fetch(self, query: Query, depth: int, deadline: float) -> RankedItems:
         """Return the ranking from the cache if possible, otherwise from the model."""
         key = (query.kind, query.id, query.recent, depth)
         ranking = self._rankings.get(key)
         hit = ranking is not None and ranking.version == self._current_version()
+        self._hits += hit
+        self._misses += not hit
         self._on_lookup(hit)
         if ranking is None or not hit:
             ranking = self._rankings[key] = await self._model.fetch(query, depth, deadline)
         return ranking
+
+    def log_hits_and_misses(self) -> None:
+        """Log how many rankings were in the cache and how many were not."""
+        logger.info("cache: %d hits, %d misses", self._hits, self._misses)

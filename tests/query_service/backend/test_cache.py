@@ -1,5 +1,6 @@
 """The cache is off by default. When it is on, the answers are the same with fewer Predicts."""
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,3 +90,14 @@ def test_least_recently_used_ranking_is_dropped(
         _ids(service, user_id=user)
     # Misses: a, b, then c, which replaces b, and b again.
     assert len(model_server.depths) == 4
+
+
+def test_hits_and_misses_are_logged_at_shutdown(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = serve(cache_size=2)
+    with caplog.at_level(logging.INFO):
+        for _ in range(4):
+            _ids(service)
+        service.stop()
+    assert "cache: 3 hits, 1 misses" in caplog.text
