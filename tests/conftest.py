@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,22 +53,18 @@ def ml_100k() -> Path:
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MODELS_DIR with one version of the synthetic data set, published by the command ``run``."""
+    # Tests without a model need no TensorFlow, which takes seconds to import.
+    from tests.trainer.in_process_checks import in_process_checks
+    from trainer.cli.main import main
+
     directory = tmp_path_factory.mktemp("trained") / "models"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "trainer", "run", "--dataset", "synthetic"),
-            *("--models-dir", str(directory), "--set", "training.epochs=2"),
-            *("--set", "training.validation_share=0"),
-            # Otherwise the kind of index would depend on the load of the machine.
-            *("--set", "index.kind=brute_force"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    arguments = ["run", "--dataset", "synthetic", "--models-dir", str(directory)]
+    # With the default, the kind of index would depend on the load of the machine. Tests of the
+    # training cover validation, early stopping and the refit, which are left out here.
+    for setting in ("training.epochs=2", "training.validation_share=0", "index.kind=brute_force"):
+        arguments += ["--set", setting]
+    with in_process_checks():
+        assert main(arguments) == 0
     return directory
 
 

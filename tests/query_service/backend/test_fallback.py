@@ -1,7 +1,6 @@
 """With a fallback, requests get the most popular items while the model server is unavailable."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,29 +110,29 @@ def test_fallback_answers_at_once_while_the_model_server_hangs(
     serve: Serve, popular_only: FakeModelServer, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     """The timeout is the caller's or the service's."""
-    monkeypatch.setattr(circuit_breaker, "FIRST_PAUSE_S", 10.0)
+    monkeypatch.setattr(circuit_breaker, "FIRST_PAUSE_S", 600.0)
     port = free_port()
     service_timeout_s, caller_timeout_s = (0.3, 5.0) if who == "service" else (5.0, 0.3)
     service = serve(fallback="popular", timeout_s=service_timeout_s, metrics_port=port)
     until(lambda: popular_only.remaining_s)
     assert _code(service) is Code.OK, "the ranking has been fetched by now"
     popular_only.delay_s = 5.0
-    for _ in range(circuit_breaker.FAILURE_THRESHOLD):
+    timeouts = 'shortlist_predicts_total{status="DEADLINE_EXCEEDED"}'
+    asked = 0
+    while scrape(port)[timeouts] < circuit_breaker.FAILURE_THRESHOLD:
+        # On a busy machine, the end of the caller may cancel the Predict before its own timeout,
+        # which is no failure of the model server.
         assert _code(service, caller_timeout_s) is Code.DEADLINE_EXCEEDED
-    # The last Predict may end a moment after its caller has.
-    until(lambda: sum(_failed_predicts(port)) == circuit_breaker.FAILURE_THRESHOLD)
-    began = time.monotonic()
+        asked += 1
+        # A Predict may end a moment after its caller has.
+        until(lambda: _failed_predicts(port) == asked)  # noqa: B023
+    before = len(popular_only.remaining_s)
     assert _code(service) is Code.OK
-    assert time.monotonic() - began < 2
-    # On a busy machine, a Predict that ended a few milliseconds late was cancelled.
-    late, cancelled = _failed_predicts(port)
-    assert late > cancelled
+    assert len(popular_only.remaining_s) == before, "the model server was not asked"
     assert scrape(port)["shortlist_fallbacks_total"] == 1
 
 
-def _failed_predicts(port: int) -> tuple[float, float]:
+def _failed_predicts(port: int) -> float:
     samples = scrape(port)
-    return (
-        samples['shortlist_predicts_total{status="DEADLINE_EXCEEDED"}'],
-        samples['shortlist_predicts_total{status="CANCELLED"}'],
-    )
+    statuses = ("DEADLINE_EXCEEDED", "CANCELLED")
+    return sum(samples[f'shortlist_predicts_total{{status="{status}"}}'] for status in statuses)

@@ -321,8 +321,6 @@ def test_unsent_requests_of_too_high_a_rate_are_unfinished(bench: Bench) -> None
     assert results["unfinished"] > 10_000
     assert counted + results["unfinished"] == pytest.approx(50_000, abs=1)
     assert results["tool"]["limited"]
-    # The latency of late requests counts from the due time.
-    assert results["latency_ms"]["max"] > 250
 
 
 def test_progress_adds_the_counts_of_all_processes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,7 @@ def test_model_that_differs_from_its_servable_is_found(
         _check(exported, change(servable))
 
 
+@pytest.mark.usefixtures("fresh_processes")
 def test_fresh_process_returns_measurements_or_the_reason(
     servable: Servable, exported: Path
 ) -> None:

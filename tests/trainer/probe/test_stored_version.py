@@ -35,6 +35,7 @@ def _check(directory: Path) -> dict[str, Any]:
     return dict(answer(Message({"directory": str(directory), "version": 1, "items": ITEMS})).values)
 
 
+@pytest.mark.usefixtures("fresh_processes")
 def test_verify_command_reports_a_sound_version_and_names_a_changed_file(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,7 @@ def publisher(store: Store) -> Publisher:
     return Publisher(store, held_out_rows())
 
 
+@pytest.mark.usefixtures("fresh_processes")
 def test_worse_version_is_kept_and_not_served(publisher: Publisher) -> None:
     assert publisher.publish(publisher.new(0.9)) == 1
     quality = publisher.record(1).checks["quality"]
