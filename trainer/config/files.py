@@ -73,8 +73,12 @@ def change(config: Config, key: str, value: Any) -> Config:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """Return the configuration as nested dicts of values that JSON can hold."""
-    return dataclasses.asdict(config)
+    """Return the configuration as nested dicts, with lists instead of tuples, as JSON has them."""
+
+    def section(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in fields}
+
+    return dataclasses.asdict(config, dict_factory=section)
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

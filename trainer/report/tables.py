@@ -41,14 +41,14 @@ _PER_USER = {
 # Title, definition and columns of the table for each part of a model's quality.
 _QUALITY: dict[str, tuple[str, str, dict[str, str]]] = {
     "unseen_items": (
-        "New to the user (unseen_items)",
+        "Top-k accuracy among unseen items (unseen_items)",
         "The share of test interactions whose item is among the k best of the catalogue, after "
         "the user's training items were removed from the ranking. A test interaction whose item "
         "is also a training item of the same user counts as a miss.",
         _TOP_K,
     ),
     "all_items": (
-        "Whole catalogue (all_items)",
+        "Top-k accuracy in the whole catalogue (all_items)",
         "The same share with the user's training items left in the ranking, where they take the "
         "places of new items. This is the top-k accuracy (FactorizedTopK) of TensorFlow "
         "Recommenders and its tutorials.",
