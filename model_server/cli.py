@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Importing TensorFlow takes seconds, so usage errors are reported first.
+    # Importing TensorFlow takes seconds, so it happens only after usage errors are reported.
     from model_server.server import serve
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -56,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="Serve only this model. Can be repeated. Default: every model in the directory.",
     )
     for field in dataclasses.fields(Settings):
-        # The flags of the fields without metadata are above.
+        # models_dir and models, which have no metadata, were added above.
         if not field.metadata:
             continue
         flag, text = Settings.display_name(field.name), rule_of(field).help

@@ -1,6 +1,6 @@
-"""The errors of the model server, with the codes and messages of TensorFlow Serving.
+"""Exceptions of the model server. Their codes and messages are those of TensorFlow Serving.
 
-ServingError            a request failed; has the status code and message for the caller
+ServingError            a request failed; contains the status code and message for the caller
   InvalidArgument       the request does not fit the model
   NotFound              the model or the version is not available
   FailedPrecondition    the model has no such signature
@@ -11,7 +11,7 @@ ServingError            a request failed; has the status code and message for th
 class ServingError(Exception):
     """A request failed.
 
-    ``code`` is a canonical status code as an int, which is the same in TensorFlow and gRPC.
+    ``code`` is a canonical status code: an int that is the same in TensorFlow and gRPC.
     """
 
     code = 2  # UNKNOWN

@@ -1,7 +1,7 @@
-"""Finds the versions of every model on disk, and keeps the newest working one loaded.
+"""Finds the versions of every model on disk, and keeps the newest working version loaded.
 
-The old version answers until the new one is loaded and warmed up. If the new version cannot be
-loaded, GetModelStatus reports its error and the old one continues to answer.
+The old version answers until a new version is loaded and warmed up. If the new version cannot be
+loaded, GetModelStatus reports the error, and the old version continues to answer.
 """
 
 import enum
@@ -27,7 +27,7 @@ _NOT_MODELS = (CURRENT, REPORTS, VERSIONS)
 
 
 class State(enum.IntEnum):
-    """The states of TensorFlow Serving's ModelVersionStatus, in their usual order."""
+    """The states of TensorFlow Serving's ModelVersionStatus, in the order of a version's life."""
 
     START = 10
     LOADING = 20
@@ -41,10 +41,10 @@ class Version:
     """One version of one model.
 
     Attributes:
-        number: The name of its directory.
+        number: The version number, which is also the name of the version's directory.
         state: The current state.
-        error: The reason why the version could not be loaded.
-        servable: The loaded model while the version is AVAILABLE or UNLOADING.
+        error: The reason why the version could not be loaded; otherwise None.
+        servable: The loaded model while the version is AVAILABLE or UNLOADING; otherwise None.
         in_flight: The number of requests that use the servable.
     """
 
@@ -62,13 +62,13 @@ _Versions: TypeAlias = dict[int, Version]
 class Manager:
     """Keeps the newest working version of every model loaded. Its methods are thread-safe.
 
-    ``poll`` and ``close`` may run in one thread at a time only.
+    ``poll`` and ``close`` must not run at the same time, nor two calls of one of them.
     """
 
     def __init__(
         self, models_dir: Path, names: Sequence[str] = (), *, require_manifest: bool = False
     ) -> None:
-        """Serve the models called ``names``, or all if it is empty. :meth:`poll` loads them."""
+        """Serve the models called ``names``, by default all. :meth:`poll` loads the models."""
         self._models_dir = models_dir
         self._names = tuple(names)
         self._require_manifest = require_manifest
@@ -76,13 +76,13 @@ class Manager:
         self._changed = threading.Condition()
 
     def poll(self) -> None:
-        """Check the disk once: load new versions, unload superseded and deleted ones."""
-        for name in self._names or self._found_names():
+        """Check the disk once: load new versions, and unload superseded and deleted versions."""
+        for name in self._names or self._find_model_names():
             try:
-                # The trainer replaces symbolic links to publish a version. Resolving them once
-                # keeps the search and the load in the same directory.
+                # The trainer publishes a version by replacing symbolic links. Resolving the path
+                # once makes sure that versions are found and loaded in the same directory.
                 base = (self._models_dir / name).resolve(strict=True)
-                found = _found_versions(base)
+                found = _find_versions(base)
             except OSError as error:
                 logger.warning("%s: %s", name, error)
                 continue
@@ -90,7 +90,7 @@ class Manager:
                 self._reconcile(name, base, found)
 
     def ready(self) -> list[str]:
-        """Return ``name/version`` of every model, or an empty list if a model is not served yet."""
+        """Return ``name/version`` for every model, or [] if any model is not served yet."""
         with self._changed:
             served = {name: _newest_available(model) for name, model in self._models.items()}
         if not served.keys() >= set(self._names) or None in served.values():
@@ -98,7 +98,7 @@ class Manager:
         return [f"{name}/{version.number}" for name, version in served.items() if version]
 
     def failures(self) -> list[str]:
-        """Return the load errors of models that have no version to serve."""
+        """Return the load errors of models without an available version."""
         with self._changed:
             return [
                 f"{name}/{version.number}: {version.error.message}"
@@ -121,8 +121,8 @@ class Manager:
             versions = self._models.get(name, {})
             version = _newest_available(versions) if number is None else versions.get(number)
             if version is None or version.state is not State.AVAILABLE or not version.servable:
-                which = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-                raise NotFound(f"Servable not found for request: {which}")
+                requested = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+                raise NotFound(f"Servable not found for request: {requested}")
             version.in_flight += 1
             servable = version.servable
         try:
@@ -133,7 +133,7 @@ class Manager:
                 self._changed.notify_all()
 
     def status(self, name: str, number: int | None = None) -> list[Version]:
-        """Return one version, or all of them with the newest first and ended ones included.
+        """Return version ``number``, or all versions, newest first, including ended versions.
 
         Raises:
             NotFound: The model or the version does not exist.
@@ -149,7 +149,7 @@ class Manager:
             return [versions[number]]
 
     def close(self) -> None:
-        """Unload every version. Requests that are still running fail."""
+        """Unload every version. Requests in flight fail."""
         for versions in self._models.values():
             for version in versions.values():
                 with self._changed:
@@ -163,7 +163,7 @@ class Manager:
         with self._changed:
             versions = self._models.setdefault(name, {})
             for number, version in list(versions.items()):
-                # Forget deleted versions, so that they are loaded if they are created again.
+                # Forget a deleted version, so that it is loaded if its directory returns.
                 if number not in found and version.state is State.END:
                     del versions[number]
         newest = None
@@ -176,14 +176,14 @@ class Manager:
                 newest = known
                 break
         if found and newest is None:
-            # None of them could be loaded, so keep the version that still answers.
+            # No version on disk could be loaded, so keep the version that still answers.
             return
         for version in list(versions.values()):
             if version is not newest and version.state is State.AVAILABLE:
                 self._unload(name, version)
 
     def _load(self, name: str, base: Path, number: int) -> Version:
-        """Load a version. If that fails, the version has the state END and the error."""
+        """Load a version; if loading fails, set its state to END and record the error."""
         version = Version(number, State.LOADING)
         with self._changed:
             self._models[name][number] = version
@@ -194,7 +194,7 @@ class Manager:
         except LoadError as error:
             logger.error("%s/%d cannot be loaded: %s", name, number, error.message)
             with self._changed:
-                # A new object without a traceback, which would keep the loaded data in memory.
+                # Copy the error, because its traceback would keep the loaded data in memory.
                 version.state, version.error = State.END, LoadError(error.message, error.code)
         else:
             with self._changed:
@@ -212,8 +212,8 @@ class Manager:
             servable.close()
         logger.info("%s/%d is unloaded", name, version.number)
 
-    def _found_names(self) -> list[str]:
-        """Return the names of the models on disk, and of those found before."""
+    def _find_model_names(self) -> list[str]:
+        """Return the names of the models that are on disk or were found before."""
         names = set(self._models)
         try:
             for path in self._models_dir.iterdir():
@@ -229,8 +229,8 @@ def _newest_available(versions: _Versions) -> Version | None:
     return max(available, key=lambda version: version.number, default=None)
 
 
-def _found_versions(directory: Path) -> set[int]:
-    """Return the numbers of the versions in the directory of a model."""
+def _find_versions(directory: Path) -> set[int]:
+    """Return the numbers of the versions in a model's directory."""
     with os.scandir(directory) as entries:
         return {
             int(entry.name)

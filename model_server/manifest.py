@@ -18,13 +18,13 @@ _MANIFEST = f"{ASSETS_EXTRA}/{MANIFEST_JSON}"
 def check(directory: Path, *, required: bool = False) -> None:
     """Compare every file of a version with the SHA-256 in its manifest.
 
-    A version without a manifest was not made by the trainer. It passes with a warning, unless a
-    manifest is ``required``. The check finds damaged files. It does not protect against someone
-    who can write to the directory, because they can change the manifest as well.
+    A version without a manifest was not made by the trainer. Such a version passes with a warning,
+    unless a manifest is ``required``. The check finds damaged files. It does not protect against
+    attackers who can write to the directory, because they can change the manifest as well.
 
     Raises:
-        LoadError: A file differs, is missing, is not listed or cannot be read; or the manifest does
-            not list the files; or there is no manifest although it is required.
+        LoadError: A file differs, is missing, is not listed or cannot be read; or the manifest has
+            no valid list of files; or a required manifest is missing.
     """
     try:
         problem = _find_problem(directory, required=required)

@@ -1,4 +1,4 @@
-"""A loaded version of a model: its graph and session, warm-up, and the requests it runs."""
+"""A loaded version of a model: loads a SavedModel, warms it up, and runs its signatures."""
 
 import gc
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ _MAX_WARMUP_RECORDS = 1000
 
 
 class Servable:
-    """A loaded SavedModel. Its session is not shared, so that closing it frees everything.
+    """A loaded SavedModel with its own TensorFlow session, so that :meth:`close` frees all memory.
 
     Attributes:
         signatures: The SignatureDef of each signature, by name.
@@ -31,7 +31,7 @@ class Servable:
             LoadError: The model cannot be loaded, or a warm-up record fails.
         """
         self._graph = tf.Graph()
-        # -1 runs operations on the thread of the request, so small requests take a third less time.
+        # -1 runs operations in the request's own thread: small requests take a third less time.
         config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1)
         self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         self._callables: dict[tuple[str, tuple[str, ...]], Any] = {}
@@ -50,27 +50,27 @@ class Servable:
         except tf.errors.OpError as error:
             self.close()
             raise LoadError(error.message, error.error_code) from error
-        # TensorFlow raises many kinds of errors for damaged files, and none may stop the server.
+        # TensorFlow raises many kinds of exceptions for damaged files; none may stop the server.
         except Exception as error:
             self.close()
             raise LoadError(f"{directory}: {error}") from error
 
     def close(self) -> None:
-        """Free the session. No request may be running."""
+        """Free the session. No request may be in flight."""
         self._callables.clear()
         self._session.close()
-        # The session and the graph are part of a reference cycle. Collecting it now keeps the
-        # memory of old versions from piling up and from being fragmented by newer objects.
+        # The session and the graph are part of a reference cycle. Without this collection, memory
+        # of old versions would accumulate and become fragmented by newer objects.
         del self._session, self._graph
         gc.collect()
 
     def run(
         self, signature_name: str, inputs: Mapping[str, Any], output_filter: Sequence[str]
     ) -> tuple[dict[str, NDArray[Any]], Any]:
-        """Run a signature on TensorProtos, and return arrays by output name and the SignatureDef.
+        """Run a signature on the TensorProtos ``inputs``; an empty name means serving_default.
 
-        An empty ``signature_name`` means ``serving_default``, and an empty ``output_filter`` means
-        all outputs.
+        Return the arrays of the outputs named in ``output_filter``, or of all outputs if it is
+        empty, by output name, and the SignatureDef.
 
         Raises:
             ServingError: The signature is unknown, the request does not fit it, or an operation
@@ -92,7 +92,7 @@ class Servable:
         return dict(zip(outputs, values, strict=True)), signature
 
     def _callable(self, name: str, signature: Any, outputs: Sequence[str]) -> Any:
-        """Return the function that runs a signature, cached because creating it takes time."""
+        """Return the function that runs a signature, from a cache because creating it is slow."""
         key = (name, tuple(outputs))
         if key not in self._callables:
             self._callables[key] = self._session.make_callable(
@@ -117,14 +117,14 @@ class Servable:
 
 
 def _decode_inputs(signature: Any, inputs: Mapping[str, Any]) -> list[NDArray[Any]]:
-    """Return the input arrays in the order of their names."""
+    """Return the arrays of all inputs, sorted by input name."""
     expected, sent = set(signature.inputs), set(inputs)
     if len(sent) != len(expected):
         raise InvalidArgument(
             f"input size does not match signature: {len(sent)}!={len(expected)} "
-            f"len({_braced(sent)}) != len({_braced(expected)}). "
-            f"Sent extra: {_braced(sent - expected)}. "
-            f"Missing but required: {_braced(expected - sent)}."
+            f"len({_in_braces(sent)}) != len({_in_braces(expected)}). "
+            f"Sent extra: {_in_braces(sent - expected)}. "
+            f"Missing but required: {_in_braces(expected - sent)}."
         )
     arrays = []
     for position, alias in enumerate(sorted(expected)):
@@ -132,7 +132,7 @@ def _decode_inputs(signature: Any, inputs: Mapping[str, Any]) -> list[NDArray[An
         if alias not in sent:
             raise InvalidArgument(
                 f"Signature input alias: {alias}(feed name: {info.name}) not found in "
-                f"request's inputs: {_braced(sent)}"
+                f"request's inputs: {_in_braces(sent)}"
             )
         try:
             arrays.append(decode(inputs[alias]))
@@ -153,7 +153,7 @@ def _selected_outputs(signature: Any, output_filter: Sequence[str]) -> list[str]
         if alias not in signature.outputs:
             raise InvalidArgument(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in "
-                f"the set {_braced(signature.outputs)}."
+                f"the set {_in_braces(signature.outputs)}."
             )
         if alias in output_filter[:position]:
             raise InvalidArgument(f"duplicate output tensor alias: {alias}")
@@ -165,5 +165,5 @@ def _dtype_name(dtype: int) -> str:
     return str(types_pb2.DataType.Name(dtype).removeprefix("DT_").lower())
 
 
-def _braced(names: Iterable[str]) -> str:
+def _in_braces(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"

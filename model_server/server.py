@@ -1,4 +1,4 @@
-"""The server process: waits for models, opens the port, polls for versions and shuts down."""
+"""The server process: loads the models, opens the port, polls for new versions, shuts down."""
 
 import gc
 import logging
@@ -33,9 +33,9 @@ class ModelServer:
     """A gRPC server and the thread that polls for new versions.
 
     Attributes:
-        manager: The loaded versions.
+        manager: Holds the loaded versions.
         port: The TCP port, or 0 before the server listens.
-        stopped: Set it to make :meth:`start` return early.
+        stopped: An event; setting it makes :meth:`start` return early.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class ModelServer:
         """Wait until every model is loaded, then open the port.
 
         Raises:
-            StartError: The TLS file is wrong, a model could not be loaded, or the port is in use.
+            StartError: The TLS file is invalid, a model could not be loaded, or the port is in use.
         """
         file = self._settings.ssl_config_file
         credentials = tls.credentials(file) if file else None
@@ -81,7 +81,7 @@ class ModelServer:
         self._poller.start()
 
     def stop(self) -> None:
-        """Refuse new requests, wait for those in flight up to the grace period, and unload."""
+        """Refuse new requests, let those in flight finish within the grace period, and unload."""
         self.stopped.set()
         self._server.stop(self._settings.grace_s).wait()
         if self._poller.is_alive():
@@ -94,7 +94,7 @@ class ModelServer:
             self.manager.poll()
             failures = self.manager.failures()
             if failures:
-                raise StartError("; ".join(failures) + _hint(failures))
+                raise StartError("; ".join(failures) + _scann_hint(failures))
             if self.manager.ready():
                 return
             if time.monotonic() >= next_log_s:
@@ -106,7 +106,7 @@ class ModelServer:
         while not self.stopped.wait(self._settings.poll_interval_s):
             try:
                 self.manager.poll()
-            # A failure, such as an unreadable disk, must not prevent later checks.
+            # An error, such as an unreadable disk, must not prevent later checks.
             except Exception:
                 logger.exception("checking for new versions failed; the next check follows")
 
@@ -117,8 +117,8 @@ def serve(settings: Settings) -> None:
     Raises:
         StartError: See :meth:`ModelServer.start`.
     """
-    # TensorFlow's modules are 350,000 objects that are never freed. A full garbage collection,
-    # during which all requests wait, takes 180 ms with them and 5 ms without them.
+    # TensorFlow's modules consist of 350,000 objects that are never freed. Freezing these objects
+    # shortens a full garbage collection, which blocks all requests, from 180 ms to 5 ms.
     gc.freeze()
     server = ModelServer(settings)
 
@@ -126,21 +126,21 @@ def serve(settings: Settings) -> None:
         # Use another thread, because the interrupted code may hold the lock of the event.
         threading.Thread(target=server.stopped.set).start()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop_soon)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, stop_soon)
     server.start()
     if server.port:
         models = ", ".join(server.manager.ready())
         address = host_port(settings.host, server.port)
         print(f"model server ready on {address}: {models}", flush=True)  # noqa: T201
-        # Python runs signal handlers in this thread. A signal that the kernel delivers to another
-        # one does not end a wait without a timeout.
+        # Python runs signal handlers only in this thread. If the kernel delivers a signal to
+        # another thread, the handler runs when the wait times out.
         while not server.stopped.wait(_SIGNAL_CHECK_INTERVAL_S):
             pass
     server.stop()
 
 
-def _hint(failures: list[str]) -> str:
+def _scann_hint(failures: list[str]) -> str:
     """Return a line of advice if models failed to load because ScaNN is missing, else ""."""
     if any("Scann>" in failure for failure in failures):
         return "\nScaNN is not installed here. Serve the exact index with --model retrieval_exact"

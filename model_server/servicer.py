@@ -24,8 +24,8 @@ _SIGNATURE_DEF = "signature_def"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def _aborting(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a method end its RPC with the status of a ServingError."""
+def _with_grpc_status(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method that raises a ServingError end its RPC with the status of that error."""
 
     @functools.wraps(method)
     def run(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
@@ -39,16 +39,16 @@ def _aborting(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Implements Predict and GetModelMetadata; the other methods are UNIMPLEMENTED."""
+    """Implements Predict and GetModelMetadata; all other methods return UNIMPLEMENTED."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
 
-    @_aborting
+    @_with_grpc_status
     def Predict(  # noqa: N802
         self, request: predict_pb2.PredictRequest, _context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        """Run a signature of a version."""
+        """Run a signature and return its outputs."""
         spec = _checked_spec(request)
         with self._manager.use(spec.name, _version(spec)) as (number, servable):
             outputs, signature = servable.run(
@@ -57,11 +57,11 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             response = predict_pb2.PredictResponse()
             for name, array in outputs.items():
                 encode(array, signature.outputs[name].dtype, response.outputs[name])
-        _fill(response.model_spec, spec.name, number)
+        _set_version(response.model_spec, spec.name, number)
         response.model_spec.signature_name = spec.signature_name or SERVING_DEFAULT
         return response
 
-    @_aborting
+    @_with_grpc_status
     def GetModelMetadata(  # noqa: N802
         self,
         request: get_model_metadata_pb2.GetModelMetadataRequest,
@@ -80,7 +80,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         with self._manager.use(spec.name, _version(spec)) as (number, servable):
             signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
         response.metadata[_SIGNATURE_DEF].Pack(signatures)
-        _fill(response.model_spec, spec.name, number)
+        _set_version(response.model_spec, spec.name, number)
         return response
 
 
@@ -90,7 +90,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
 
-    @_aborting
+    @_with_grpc_status
     def GetModelStatus(  # noqa: N802
         self, request: get_model_status_pb2.GetModelStatusRequest, _context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
@@ -112,7 +112,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def _checked_spec(request: Any) -> Any:
-    """Return the ModelSpec of a request, which has to name a model."""
+    """Return the ModelSpec of a request; raise InvalidArgument if it does not name a model."""
     if not request.HasField("model_spec"):
         raise InvalidArgument("Missing ModelSpec")
     if not request.model_spec.name:
@@ -121,12 +121,12 @@ def _checked_spec(request: Any) -> Any:
 
 
 def _version(spec: Any) -> int | None:
-    """Return the version that a ModelSpec asks for, or None for the newest one."""
+    """Return the version that a ModelSpec asks for, or None for the newest version."""
     if spec.HasField("version_label"):
         raise InvalidArgument(f"Unrecognized servable version label: {spec.version_label}")
     return spec.version.value if spec.HasField("version") else None
 
 
-def _fill(spec: model_pb2.ModelSpec, name: str, number: int) -> None:
+def _set_version(spec: model_pb2.ModelSpec, name: str, number: int) -> None:
     spec.name = name
     spec.version.value = number

@@ -1,4 +1,4 @@
-"""The settings of the model server, each of which is a flag of its command line."""
+"""The settings of the model server. Each setting is a flag of the command line."""
 
 import os
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class Settings(Validated):
     """The validated settings.
 
     Attributes:
-        models_dir: The directory with one subdirectory per model, which has one per version.
-        models: The names of the models to serve; empty for every model in the directory.
+        models_dir: Contains one subdirectory per model, each with one subdirectory per version.
+        models: The names of the models to serve. If empty, all models in the directory are served.
     """
 
     models_dir: Path

@@ -11,10 +11,10 @@ from tensorflow.core.framework import types_pb2
 
 from rpc.varint import encode_varint
 
-#: The largest number of elements in an array that a request can make the server allocate.
+#: The maximum number of elements in an array that a request can make the server allocate.
 MAX_ELEMENTS = 1 << 28
 
-#: The NumPy dtype and the field of the typed values, by the dtype of the TensorProto.
+#: The NumPy dtype and the TensorProto field that holds the values, by dtype of the TensorProto.
 _REPRESENTATIONS: dict[int, tuple[Any, str]] = {
     types_pb2.DT_FLOAT: (np.float32, "float_val"),
     types_pb2.DT_DOUBLE: (np.float64, "double_val"),
@@ -36,8 +36,9 @@ def decode(proto: Message) -> NDArray[Any]:
     """Return the array of a TensorProto.
 
     A non-empty ``tensor_content`` takes precedence and must have the right size. Otherwise the
-    typed values are used. If there are too few, the last one is repeated. If there are none, the
-    array is filled with zeros or empty strings. Surplus values are ignored.
+    values come from the typed field, such as ``float_val``. If the field has too few values, the
+    last value is repeated; if it is empty, the array is filled with zeros or empty strings.
+    Surplus values are ignored.
 
     Raises:
         TensorParsingError: The dtype is not supported, the shape is unknown, negative or too
@@ -67,9 +68,9 @@ def decode(proto: Message) -> NDArray[Any]:
 
 
 def encode(array: NDArray[Any], dtype: int, proto: Any) -> None:
-    """Fill an empty TensorProto with the values of an array as typed values.
+    """Write an array into an empty TensorProto, in the typed field that belongs to ``dtype``.
 
-    ``dtype`` is the dtype of the graph's output, from which the array's dtype can differ.
+    ``dtype`` is the dtype of the graph's output. The dtype of the array can differ from it.
     """
     if dtype not in _REPRESENTATIONS:
         proto.CopyFrom(tf.make_tensor_proto(array))
@@ -78,8 +79,8 @@ def encode(array: NDArray[Any], dtype: int, proto: Any) -> None:
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if dtype == types_pb2.DT_FLOAT and array.size:
-        # The bytes of a packed float field are those of the array. Merging them takes 8 us for
-        # 32 x 400 scores on the machine of the benchmarks; extending float_val takes 820 us.
+        # A packed float field has the same bytes as the array. Merging the bytes of 32 x 400 scores
+        # takes 8 us on the machine used for the benchmarks; extending float_val takes 820 us.
         data = array.astype("<f4", copy=False).tobytes()
         proto.MergeFromString(_FLOAT_VAL + encode_varint(len(data)) + data)
     else:

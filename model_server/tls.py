@@ -1,4 +1,4 @@
-"""Server credentials from TensorFlow Serving's SSLConfig file, which contains PEM text."""
+"""Reads server credentials from an SSLConfig file, which contains PEM text."""
 
 import ssl
 import tempfile
@@ -12,11 +12,11 @@ from tfserving_subset.v1.ssl_config_pb2 import SSLConfig
 
 
 def credentials(file: Path) -> grpc.ServerCredentials:
-    """Return the credentials of the server port.
+    """Return the credentials for the server port.
 
     Raises:
-        UnusableFile: The file cannot be read, or a part of it is wrong. The message names the file
-            and the part, and never contains text of the file, which may be a private key.
+        UnusableFile: The file cannot be read, or a part of it is invalid. The message names the
+            file and the part. It never quotes the file, because the text may be a private key.
     """
     config = _parse(file)
     required = ["server_key", "server_cert"]
@@ -50,10 +50,10 @@ def _parse(file: Path) -> SSLConfig:
 
 
 def _check(file: Path, config: SSLConfig) -> None:
-    """Raise UnusableFile for PEM text that cannot be used. gRPC would only fail to listen."""
+    """Raise UnusableFile for invalid PEM text. gRPC would only report that it cannot listen."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # OpenSSL reads a key from files only. Only the owner can read this temporary file.
+        # OpenSSL reads keys only from files. Only the owner can read this temporary file.
         with tempfile.NamedTemporaryFile("w", encoding="utf-8") as pair:
             pair.write(f"{config.server_key}\n{config.server_cert}\n")
             pair.flush()

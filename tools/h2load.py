@@ -1,9 +1,9 @@
-"""h2load, the load generator of nghttp2: run it and read what it measured.
+"""Runs h2load, the nghttp2 load generator, and reads its measurements.
 
-h2load takes a tenth of the processor time of a client in Python. It counts every HTTP status 200 as
-a success, although the trailers of a gRPC call may report a failure. The number of good answers can
-be computed from the bytes of all DATA frames, because a failed call has none: it is the number of
-bytes divided by the size of one good answer.
+h2load uses a tenth of the processor time of a Python client. It counts every HTTP status 200 as a
+success, although the trailers of a gRPC call may report a failure. Because failed calls have no
+DATA frames, the number of successful calls is the size of all DATA frames divided by the size of
+one successful answer.
 """
 
 import re
@@ -29,14 +29,14 @@ _TRAFFIC = re.compile(r"traffic: .* \((\d+)\) data$", re.MULTILINE)
 
 
 class H2loadError(Exception):
-    """h2load failed; the message has the end of its output."""
+    """h2load failed. The message contains the end of its output."""
 
 
 @dataclass(frozen=True)
 class Request:
     """A POST of ``body`` to ``path``: a gRPC call over HTTP/2, or JSON over HTTP/1.1.
 
-    ``deadline_s`` is the deadline of a gRPC call.
+    If ``deadline_s`` is set, a gRPC call has this deadline.
     """
 
     path: str
@@ -45,11 +45,11 @@ class Request:
     deadline_s: float | None = None
 
     def on_the_wire(self) -> bytes:
-        """Return the body as it is sent: that of a gRPC call begins with a prefix."""
+        """Return the body as it is sent; a gRPC message is preceded by a flag and its length."""
         return self.body if self.http1 else b"\0" + len(self.body).to_bytes(4, "big") + self.body
 
     def options(self) -> list[str]:
-        """Return the options of h2load for protocol and headers."""
+        """Return the h2load options for the protocol and the headers."""
         if self.http1:
             return ["--h1", "-H", "content-type: application/json"]
         options = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
@@ -69,9 +69,9 @@ class Closed:
 
 @dataclass(frozen=True)
 class Schedule:
-    """An open loop: every connection sends a request at each of the given times.
+    """An open loop: every connection sends a request at each of the times ``times_s``.
 
-    At most ``streams`` requests are in flight on a connection.
+    A connection has at most ``streams`` requests in flight.
     """
 
     connections: int
@@ -81,11 +81,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The measurements of one process.
+    """The measurements of one h2load process.
 
     Attributes:
-        calls: a row per request with the columns sent_us, status (of HTTP) and latency_us.
-        data_bytes: bytes in the DATA frames of all answers.
+        calls: one row per request with the columns sent_us, status (the HTTP status), latency_us.
+        data_bytes: total size of the DATA frames of all answers.
     """
 
     calls: pd.DataFrame
@@ -97,10 +97,10 @@ class Measurement:
 
 
 class H2load:
-    """Runs one h2load process per job, all at once; at the end of the block they are killed.
+    """Runs one h2load process per job, all at once, and kills them at the end of the block.
 
     Attributes:
-        processes: the processes, for measuring what they use.
+        processes: the h2load processes, for measuring their processor use and memory.
     """
 
     def __init__(self, address: str, jobs: Sequence[tuple[Request, Closed | Schedule]]) -> None:
@@ -111,19 +111,19 @@ class H2load:
             self._directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             self._running = [self._start(stack, *job) for job in enumerate(self._jobs)]
             self._stack = stack.pop_all()
-        self.processes = [psutil.Process(one.pid) for one in self._running]
+        self.processes = [psutil.Process(process.pid) for process in self._running]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def finish(self) -> list[Measurement]:
-        """Wait until all processes have ended; return what each has measured.
+        """Wait until all processes have ended; return the measurements of each process.
 
         Raises:
-            H2loadError: a process does not end, or did not measure anything.
+            H2loadError: a process did not end in time, or did not measure anything.
         """
-        return [self._result(number, one) for number, one in enumerate(self._running)]
+        return [self._result(number, process) for number, process in enumerate(self._running)]
 
     def _file(self, number: int, suffix: str) -> Path:
         return self._directory / f"{number}.{suffix}"
@@ -132,7 +132,7 @@ class H2load:
         self, stack: ExitStack, number: int, job: tuple[Request, Closed | Schedule]
     ) -> "subprocess.Popen[bytes]":
         request, load = job
-        body, log, script = (self._file(number, one) for one in ("body", "log", "script"))
+        body, log, script = (self._file(number, suffix) for suffix in ("body", "log", "script"))
         body.write_bytes(request.on_the_wire())
         command = ["h2load", "-t", "1", "-c", f"{load.connections}", "-m", f"{load.streams}"]
         command += ["-d", str(body), f"--log-file={log}", *request.options()]
@@ -155,7 +155,7 @@ class H2load:
         try:
             process.wait(duration_s + _EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise H2loadError("h2load does not end") from None
+            raise H2loadError("h2load did not end in time") from None
         output = self._file(number, "out").read_text(encoding="utf-8", errors="replace")
         requests, traffic = _REQUESTS.search(output), _TRAFFIC.search(output)
         log = self._file(number, "log")
@@ -168,5 +168,5 @@ class H2load:
 
 
 def installed() -> bool:
-    """Tell whether h2load is on the PATH."""
+    """Return True if h2load is on the PATH."""
     return shutil.which("h2load") is not None

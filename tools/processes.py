@@ -1,4 +1,4 @@
-"""Server processes: start one, wait until it is ready, signal it, and stop it."""
+"""Server processes: starting a server, waiting until it is ready, signalling and stopping it."""
 
 import contextlib
 import multiprocessing
@@ -24,7 +24,7 @@ _POLL_INTERVAL_S = 0.002
 
 
 class ProcessError(Exception):
-    """A process did not become ready, or did not end, in time."""
+    """A process ended too early, or did not become ready or end in time."""
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
@@ -33,26 +33,26 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of child processes, which import the modules of this checkout."""
+    """Return an environment in which child processes import the modules of this checkout."""
     path = [str(ROOT), str(ROOT / "proto"), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def fresh_process() -> ProcessPoolExecutor:
-    """Return a pool of one process, which shares no state with this one."""
+    """Return a pool of one new process, which shares no state with the calling process."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free at the moment."""
+    """Return a TCP port that is free on 127.0.0.1 at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 
 
 def printed_address(output: str) -> str | None:
-    """Return the HOST:PORT of a "ready on HOST:PORT" line, or None without such a line."""
-    found = _READY.search(output)
-    return found[1] if found else None
+    """Return the address from a "ready on HOST:PORT" line, or None if there is no such line."""
+    match = _READY.search(output)
+    return match[1] if match else None
 
 
 class Server:
@@ -60,10 +60,10 @@ class Server:
 
     Attributes:
         address: HOST:PORT at which the server listens.
-        popen: the process of the current start.
-        process: the same process for psutil.
-        log: the file that the current start writes its output to; None if it goes to a pipe.
-        start_s: seconds from the start until the server was ready.
+        popen: the current process; every start replaces it.
+        process: the current process as a psutil object.
+        log: the file that contains the output of the current process; None if a pipe receives it.
+        startup_s: seconds from the last start until the server was ready.
     """
 
     def __init__(
@@ -77,13 +77,14 @@ class Server:
         """Start a server and wait until it is ready.
 
         Args:
-            command: the program and its arguments. If it ends with ``--port 0``, a server that is
-                started again listens on the port that it had before.
-            log: where stdout and stderr are written; every start after the first one has a number
-                added to the name. Without it, stdout is a pipe that the caller reads from
-                ``popen.stdout`` after the ready line, and stderr is inherited.
-            ready: returns the address once it finds it in the output.
-            restart_nice: the nice value of the process when it is started again.
+            command: the program and its arguments. If the command ends with ``--port 0``, a
+                restarted server listens on the same port as before.
+            log: the file for stdout and stderr; each restart adds a number to the file name.
+                Without a log, stdout is a pipe: after the ready line, the caller reads
+                ``popen.stdout``. stderr is inherited.
+            ready: takes the output so far; returns HOST:PORT once the server is ready, until then
+                None.
+            restart_nice: the nice value of the process after a restart.
 
         Raises:
             ProcessError: the process ended, or was not ready in time.
@@ -101,7 +102,7 @@ class Server:
             ProcessError: the process ended, or was not ready in time.
         """
         self._starts += 1
-        begun = time.perf_counter()
+        start = time.perf_counter()
         with contextlib.ExitStack() as stack:
             output: int | IO[bytes] = subprocess.PIPE
             if self._first_log:
@@ -117,7 +118,7 @@ class Server:
                 stdout=output,
                 stderr=output if self.log else None,
                 text=True,
-                # Ctrl-C interrupts the parent alone, which stops its servers in order.
+                # Ctrl-C interrupts only the parent, which then stops its servers in order.
                 start_new_session=True,
             )
         self.process = psutil.Process(self.popen.pid)
@@ -128,17 +129,17 @@ class Server:
         except BaseException:
             self.stop()
             raise
-        self.start_s = time.perf_counter() - begun
+        self.startup_s = time.perf_counter() - start
         if self._command[-2:] == ["--port", "0"]:
             self._command[-1] = self.address.rpartition(":")[2]
 
     @property
     def running(self) -> bool:
-        """Tell whether the process has not ended."""
+        """Whether the process has not ended yet."""
         return self.popen.poll() is None
 
     def output(self) -> str:
-        """Return what the current start has written to its log so far."""
+        """Return what the current process has written to its log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log else ""
 
     def kill(self) -> None:
@@ -158,19 +159,19 @@ class Server:
         """Send SIGTERM; return the exit status and the seconds until the process ended.
 
         Raises:
-            ProcessError: the process does not end in time.
+            ProcessError: the process did not end in time.
         """
-        begun = time.perf_counter()
+        start = time.perf_counter()
         self.popen.terminate()
         try:
-            return self.popen.wait(STOP_TIMEOUT_S), time.perf_counter() - begun
+            return self.popen.wait(STOP_TIMEOUT_S), time.perf_counter() - start
         except subprocess.TimeoutExpired:
             raise ProcessError(
-                f"{self._command} has not ended within {STOP_TIMEOUT_S} s after SIGTERM"
+                f"{' '.join(self._command)} did not end within {STOP_TIMEOUT_S} s after SIGTERM"
             ) from None
 
     def stop(self) -> None:
-        """Terminate the process; afterwards neither it nor any of its children is running.
+        """Terminate the process and make sure that none of its children keeps running.
 
         Raises:
             ProcessError: the process had to be killed, because it did not end in time.
@@ -198,9 +199,9 @@ class Server:
     def _wait_until_ready(self) -> str:
         if self.log is None:
             return self._read_until_ready()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         while not (address := self._ready(self.output())):
-            if not self.running or time.perf_counter() - begun > START_TIMEOUT_S:
+            if not self.running or time.perf_counter() - start > START_TIMEOUT_S:
                 raise self._start_error(self.output())
             time.sleep(_POLL_INTERVAL_S)
         return address
@@ -216,13 +217,13 @@ class Server:
 
     def _start_error(self, output: str) -> ProcessError:
         state = "is not ready" if self.running else f"ended with status {self.popen.returncode}"
-        last = "\n".join(output.strip().splitlines()[-8:])
-        return ProcessError(f"{' '.join(self._command)} {state}; its last output:\n{last}")
+        last_lines = "\n".join(output.strip().splitlines()[-8:])
+        return ProcessError(f"{' '.join(self._command)} {state}; its last output:\n{last_lines}")
 
 
 def _set_nice(process: psutil.Process, nice: int) -> None:
     process.nice(nice)
-    # With autogroup scheduling, Linux compares nice values within a session only; the session's
-    # group has a nice value of its own.
+    # With autogroup scheduling, Linux compares the nice values of processes only within a session,
+    # and the whole session has a nice value of its own.
     with contextlib.suppress(OSError):
         Path(f"/proc/{process.pid}/autogroup").write_text(f"{nice}", encoding="ascii")

@@ -1,4 +1,4 @@
-"""Processor use and memory of processes, their children included."""
+"""Processor use and memory of processes and their descendants."""
 
 import contextlib
 import threading
@@ -11,20 +11,20 @@ MIB = 1024**2
 
 
 def memory_mib(process: psutil.Process) -> list[float]:
-    """Return the resident memory of a process and of each descendant; nothing if it has ended."""
+    """Return the resident MiB of a process and of each descendant; [] if the process has ended."""
     sizes = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        for one in [process, *process.children(recursive=True)]:
+        for member in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                sizes.append(one.memory_info().rss / MIB)
+                sizes.append(member.memory_info().rss / MIB)
     return sizes
 
 
 class MemoryLog:
-    """Samples the resident memory of processes at an interval, for the time of a block.
+    """Samples the resident memory of processes at a fixed interval until its block ends.
 
     Attributes:
-        samples: MiB by name of the process, one number per interval.
+        samples: for each process name, the MiB of the process and its descendants at each interval.
     """
 
     def __init__(self, interval_s: float, **processes: psutil.Process) -> None:
@@ -48,27 +48,27 @@ class MemoryLog:
 
 
 class CoreMeter:
-    """Measures the use of the machine's cores from its construction until :meth:`read`."""
+    """Measures how many of the machine's cores are in use, from its creation to :meth:`read`."""
 
     def __init__(self) -> None:
-        self._begun_at, self._machine_s, self._own_s = _clocks()
+        self._start, self._machine_s, self._own_s = _clocks()
 
     def read(self) -> tuple[float, float]:
-        """Return the cores in use on average, and those of them that other programs used.
+        """Return the average number of cores in use in total, and by other programs.
 
-        Other programs are all but this process and its descendants.
+        Other programs are all programs except this process and its descendants.
         """
         now, machine_s, own_s = _clocks()
-        wall_s, used_s = now - self._begun_at, machine_s - self._machine_s
+        wall_s, used_s = now - self._start, machine_s - self._machine_s
         return used_s / wall_s, max(0.0, used_s - (own_s - self._own_s)) / wall_s
 
 
 def _clocks() -> tuple[float, float, float]:
-    """Return the time, and the processor seconds of the machine and of this process tree."""
+    """Return the time, and the processor seconds used by the machine and by this process tree."""
     times = psutil.cpu_times()
     idle_s = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "guest", 0.0)
     own_s = 0.0
-    for one in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            own_s += sum(one.cpu_times()[:2])
+            own_s += sum(process.cpu_times()[:2])
     return time.perf_counter(), sum(times) - idle_s, own_s

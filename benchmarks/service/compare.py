@@ -213,6 +213,6 @@ def measure_starts(deployment: Deployment) -> list[float]:
     seconds = []
     for _ in range(_STARTS):
         server = deployment.start_query_service("start")
-        seconds.append(server.start_s)
+        seconds.append(server.startup_s)
         server.stop()
     return seconds
