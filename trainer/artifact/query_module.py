@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from trainer.artifact.ids import IdTable
 from trainer.data.histories import Histories
-from trainer.model.towers.query import QueryWeights, bucket, pool
+from trainer.model.towers.query import QueryWeights, age_buckets_tf, pool
 
 
 class QueryModule(tf.Module):
@@ -88,7 +88,7 @@ class QueryModule(tf.Module):
         ends = tf.cast(tf.gather(histories.row_splits, rows + 1), tf.int32)
         ages = ends - 1 - tf.range(tf.size(items))
         log_weights = tf.gather(self._item_log_weights, items) + tf.gather(
-            self._age_log_weights, bucket(ages)
+            self._age_log_weights, age_buckets_tf(ages)
         )
         log_weights = tf.where(ages < self._history_length, log_weights, float("-inf"))
         vectors = tf.gather(self._item_vectors, items)

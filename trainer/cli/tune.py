@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         settings,
         console,
         metric=arguments.metric,
-        seconds=arguments.budget_minutes * 60,
-        trials=arguments.trials,
+        budget_s=arguments.budget_minutes * 60,
+        max_trials=arguments.trials,
         output=arguments.output,
     )
     console.print(f"Wrote {arguments.output}. To train with it:", markup=False)

@@ -41,7 +41,7 @@ class Histories:
         """Return the position, in these histories, of the user of each item, int64 [N]."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
 
-    def ages(self) -> NDArray[np.int64]:
+    def newer_counts(self) -> NDArray[np.int64]:
         """Return how many of the same user's items are newer than each item, int64 [N]."""
         return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
 
@@ -52,7 +52,7 @@ class Histories:
 
     def newest(self, length: int) -> "Histories":
         """Return the ``length`` newest items of every user."""
-        return self.keep(self.ages() < length)
+        return self.keep(self.newer_counts() < length)
 
     def _select(
         self, offsets: NDArray[np.int64], selection: NDArray[np.int64] | NDArray[np.bool_]

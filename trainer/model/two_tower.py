@@ -30,7 +30,7 @@ class TwoTowerModel(tfrs.Model):
         Args:
             query_tower: embeds queries.
             candidate_tower: embeds candidates.
-            config: settings without automatic choices; see :mod:`trainer.model.training.defaults`.
+            config: settings with all automatic choices made, from :func:`training.defaults.resolve`.
             items: the number of items in the catalogue.
             rated: True if the training rows have ratings.
         """
@@ -54,10 +54,10 @@ class TwoTowerModel(tfrs.Model):
             self._rating_scale = self.add_weight("rating_scale", (), initializer="ones")
 
     def compute_loss(self, features: Batch, training: bool = False) -> tf.Tensor:
-        """Return the loss of the arrays of a :class:`trainer.model.training.batches.Step`.
+        """Return the loss for the arrays of a :class:`trainer.model.training.batches.Step`.
 
-        With the in_batch objective, it is the sum over the targets, as in the retrieval task of
-        TensorFlow Recommenders. With the other objectives, it is the weighted mean.
+        With the in_batch objective, the loss is the sum over the targets, as in the TensorFlow
+        Recommenders retrieval task. With the other objectives, it is the weighted mean.
         """
         queries = self.query_tower(features, training=training)
         candidates = self.candidate_tower(features["candidates"], training=training)
@@ -80,9 +80,9 @@ class TwoTowerModel(tfrs.Model):
     def _softmax_loss(
         self, features: Batch, queries: tf.Tensor, candidates: tf.Tensor
     ) -> tf.Tensor:
-        """Return the mean softmax loss of the targets, each against all candidates.
+        """Return the weighted mean of the softmax losses of the targets over all candidates.
 
-        The logQ correction lowers the scores of items that are often among the candidates: Yi et
+        The logQ correction lowers the scores of items that are often candidates: Yi et
         al., "Sampling-bias-corrected neural modeling for large corpus item recommendations" (RecSys
         2019).
         """
@@ -97,7 +97,7 @@ class TwoTowerModel(tfrs.Model):
         return tf.reduce_sum((normalizers - target_scores) * weights) / tf.reduce_sum(weights)
 
     def _rating_loss(self, features: Batch, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Return the squared error of predicted ratings, a sum or a mean like the other loss."""
+        """Return the squared error of predicted ratings, summed or averaged like the retrieval loss."""
         columns = features["target_columns"]
         products = tf.gather(queries, features["target_rows"]) * tf.gather(candidates, columns)
         item_means = tf.gather(self._item_ratings, tf.gather(features["candidates"], columns))
@@ -111,9 +111,9 @@ class TwoTowerModel(tfrs.Model):
 
 
 def _log_sum_exp(scores: tf.Tensor, hardest: int) -> tf.Tensor:
-    """Reduce over the ``hardest`` candidates, those with the highest scores: [B, C] -> [B].
+    """Return the log-sum-exp of each query's ``hardest`` highest scores: [B, C] -> [B].
 
-    If ``hardest`` is 0, reduce over all candidates.
+    If ``hardest`` is 0, all scores count.
     """
     if hardest:
         scores = tf.math.top_k(scores, tf.minimum(hardest, tf.shape(scores)[1]), sorted=False)[0]

@@ -1,12 +1,12 @@
 """Hyperparameter search: trains with many settings and writes the best ones to a file.
 
 Every trial is evaluated on validation rows, which are held out of the training rows; test rows are
-never used. The search ends after a time budget, a number of trials, or an interrupt.
+never used. The search ends after a time budget, a number of trials or an interrupt.
 
-pipeline    splits the data, trains and evaluates trials, and writes the result
+pipeline    splits the data, runs and evaluates trials, and writes the best settings
 search      runs trials until a limit is reached
 space       the settings that are searched, and their bounds
-terminal    shows progress and the best trials
+terminal    prints progress and the best trials
 """
 
 from collections.abc import Callable, Mapping

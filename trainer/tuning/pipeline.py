@@ -20,7 +20,7 @@ from trainer.evaluation import Quality, baselines, evaluate
 from trainer.model import training
 from trainer.model.training.defaults import resolve
 from trainer.tuning import METRICS, search, space, terminal
-from trainer.tuning.search import TimeLeft, TrialFailed
+from trainer.tuning.search import HasTimeLeft, TrialFailed
 
 _VALIDATION_SHARE = 0.1
 
@@ -31,24 +31,24 @@ def tune(
     console: Console,
     *,
     metric: str,
-    seconds: float,
-    trials: int | None,
+    budget_s: float,
+    max_trials: int | None,
     output: Path,
 ) -> config.Config:
     """Search for better settings, write the best configuration to a file and return it.
 
-    The rows are split as ``run`` splits them, and the test rows are put aside. Part of the training
-    rows is held out in the same way to evaluate the trials. Trials do not stop early, because the
-    number of epochs is one of the searched settings. For this reason ``training.validation_share``
-    is 0 in the configuration that is written.
+    The rows are split as ``run`` splits them, and the test rows are not used. To evaluate trials,
+    part of the training rows is held out in the same way. Trials do not stop early, because the
+    number of epochs is one of the searched settings. The file therefore sets
+    ``training.validation_share`` to 0.
 
     Args:
         dataset: the interactions and features.
         settings: the starting configuration.
-        console: where progress is printed.
+        console: where progress is shown.
         metric: the name in ``METRICS`` of the metric to maximize.
-        seconds: no trial and no epoch begins later than this.
-        trials: the largest number of trials; None for no limit.
+        budget_s: the time budget in seconds. No trial or epoch starts after it has run out.
+        max_trials: the maximum number of trials; None for no limit.
         output: the file for the best configuration, written after every trial that finishes.
 
     Raises:
@@ -56,7 +56,7 @@ def tune(
         TuningError: no trial finished.
         OSError: the file cannot be written.
     """
-    # Create the directory before the search, so that an error is reported at once.
+    # Create the directory before the search, so that an error is reported immediately.
     output.parent.mkdir(parents=True, exist_ok=True)
     dataset, parts = _without_test_rows(dataset, settings)
     console.print(
@@ -65,35 +65,35 @@ def tune(
         markup=False,
         soft_wrap=True,
     )
-    start = config.change(settings, "training.validation_share", 0.0)
-    start = resolve(start, dataset, parts.train)
+    base = config.change(settings, "training.validation_share", 0.0)
+    base = resolve(base, dataset, parts.train)
     columns = () if dataset.item_features is None else dataset.item_features.columns
-    uses_features = len(columns) > 0 and len(start.model.item_features) > 0
-    bounds = space.distributions(start, item_features=uses_features)
+    uses_features = len(columns) > 0 and len(base.model.item_features) > 0
+    bounds = space.distributions(base, item_features=uses_features)
     objective = Objective(dataset, parts, METRICS[metric])
     started = time.monotonic()
 
-    def run_trial(parameters: Mapping[str, Any], time_left: TimeLeft) -> float:
-        return objective(space.with_parameters(start, parameters), time_left)
+    def run_trial(parameters: Mapping[str, Any], has_time_left: HasTimeLeft) -> float:
+        return objective(space.with_parameters(base, parameters), has_time_left)
 
     def best(study: optuna.Study) -> config.Config:
-        return space.with_parameters(start, search.finished_trials(study)[0].params)
+        return space.with_parameters(base, search.finished_trials(study)[0].params)
 
     def after_trial(study: optuna.Study) -> None:
         terminal.show_trial(status, study)
-        # Write after every trial, so that a killed process leaves the best result so far.
+        # Write after every trial, so that killing the process does not lose the best result.
         if search.finished_trials(study):
             comments = _comments(dataset, metric, study, time.monotonic() - started)
             config.write(output, best(study), comments)
 
-    console.print(f"The search ends at {datetime.now() + timedelta(seconds=seconds):%H:%M:%S}")
+    console.print(f"The search ends at {datetime.now() + timedelta(seconds=budget_s):%H:%M:%S}")
     with console.status("trial 1") as status:
         study = search.search(
             run_trial,
             bounds,
-            space.starting_point(start, bounds),
-            seconds=seconds,
-            trials=trials,
+            space.starting_point(base, bounds),
+            budget_s=budget_s,
+            max_trials=max_trials,
             seed=settings.seed,
             after_trial=after_trial,
         )
@@ -102,7 +102,7 @@ def tune(
 
 
 def _without_test_rows(dataset: Dataset, settings: config.Config) -> tuple[Dataset, Split]:
-    """Return the data set with only its training rows, and their split for the trials."""
+    """Return the data set with only the rows to train on, and the split to evaluate trials on."""
     kind, share = settings.split.kind, settings.split.test_share
     train = split.split(dataset.interactions, kind, share, settings.seed).train
     # Training uses seed + 1 to hold out rows for early stopping.
@@ -117,17 +117,17 @@ class Objective:
     Attributes:
         dataset: the users, the items and their features.
         parts: the training rows, and the validation rows as ``test``.
-        metric: returns the metric to maximize from all metrics of a model.
+        metric: returns the metric to maximize, given all metrics of a model.
     """
 
     dataset: Dataset
     parts: Split
     metric: Callable[[Quality], float]
 
-    def __call__(self, settings: config.Config, time_left: TimeLeft) -> float:
+    def __call__(self, settings: config.Config, has_time_left: HasTimeLeft) -> float:
         """Train for all epochs of ``settings``, without validation, and return the metric.
 
-        Training stops if ``time_left``, which is called after every epoch, returns False.
+        Training stops if ``has_time_left``, which is called after every epoch, returns False.
 
         Raises:
             TrialFailed: the time budget ends before the last epoch, memory runs out, or training
@@ -140,12 +140,12 @@ class Objective:
                 self.parts.train,
                 settings,
                 Console(quiet=True),
-                # A loss that is not finite never recovers, so the trial need not go on.
-                should_continue=lambda loss: math.isfinite(loss) and time_left(),
+                # Training never recovers from a loss that is not finite.
+                should_continue=lambda loss: math.isfinite(loss) and has_time_left(),
             )
-            done, epochs = len(model.curve.loss), settings.training.epochs
-            if done < epochs:
-                raise TrialFailed(f"the time budget ended after {done} of {epochs} epochs")
+            finished, epochs = len(model.curve.loss), settings.training.epochs
+            if finished < epochs:
+                raise TrialFailed(f"the time budget ended after {finished} of {epochs} epochs")
             popularity = baselines.popularity(self.parts.train, len(self.dataset.item_ids))
             scorer = model.scorer(popularity)
             return self.metric(evaluate(scorer, self.parts.train, self.parts.test))
@@ -159,7 +159,7 @@ class Objective:
 
 
 def _comments(dataset: Dataset, metric: str, study: optuna.Study, seconds: float) -> list[str]:
-    """Return the comments at the top of the written file: how its settings were found."""
+    """Return the comments for the top of the output file, which say how its settings were found."""
     best, first = search.finished_trials(study)[0], study.trials[0].value
     return [
         f"Found by python -m trainer tune on {dataset.name}: the highest {metric} on "

@@ -1,8 +1,9 @@
 """Defines the settings that are searched, and their bounds.
 
 A share is searched over its whole range. Every other setting is searched on a logarithmic scale
-between its starting value divided and multiplied by a factor, because the starting configuration
-fits the data better than fixed bounds could. The bounds never exceed the setting's own range.
+from its starting value divided by a factor to that value multiplied by the factor, because the
+starting configuration fits the data better than fixed bounds could. The bounds never exceed the
+valid range of the setting.
 """
 
 from collections.abc import Mapping
@@ -16,17 +17,17 @@ from config_fields import rule_of
 from trainer import config
 from trainer.config import Config
 
-# Enough digits to tell two trials apart, and few enough to read in a file.
+# Enough digits to distinguish trials, and few enough to be readable in a file.
 _SIGNIFICANT_DIGITS = 3
 
-# The settings that are searched, each with the factor of its bounds; None for a share.
+# The searched settings with the factor that determines their bounds; None for a share.
 _FACTORS = {
     "model.embedding_dim": 2,
     "model.history_exponent": None,
     "model.item_id_dropout": None,
     "training.temperature": 4,
     "training.learning_rate": 5,
-    # A small factor, because the time of a trial is proportional to its epochs.
+    # A small factor, because the duration of a trial is proportional to its epochs.
     "training.epochs": 2,
     "training.batch_size": 4,
     "training.kept_weight": None,
@@ -34,46 +35,46 @@ _FACTORS = {
 }
 
 
-def distributions(start: Config, *, item_features: bool) -> dict[str, BaseDistribution]:
+def distributions(base: Config, *, item_features: bool) -> dict[str, BaseDistribution]:
     """Return the bounds of the settings to search, without those that would have no effect.
 
     Args:
-        start: the starting configuration, with all automatic choices made.
-        item_features: True if the model uses features of items.
+        base: the starting configuration, with all automatic choices made.
+        item_features: True if the model uses item features.
 
     Returns:
-        The bounds of each setting, by its key ``section.name``.
+        The bounds of each setting, keyed by ``section.name``.
     """
-    objective = start.training.objective
+    objective = base.training.objective
     used = {
-        "model.history_exponent": start.model.history_length > 0,
+        "model.history_exponent": base.model.history_length > 0,
         "model.item_id_dropout": item_features,
         "training.kept_weight": objective != "in_batch",
         # 0 negatives cannot be searched on a logarithmic scale.
-        "training.negatives": objective != "full_softmax" and start.training.negatives > 0,
+        "training.negatives": objective != "full_softmax" and base.training.negatives > 0,
     }
-    return {key: _bounds(start, key) for key in _FACTORS if used.get(key, True)}
+    return {key: _bounds(base, key) for key in _FACTORS if used.get(key, True)}
 
 
-def starting_point(start: Config, bounds: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """Return the values that the searched settings have in ``start``."""
-    return {key: _value(start, key) for key in bounds}
+def starting_point(base: Config, bounds: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Return the values that the searched settings have in ``base``."""
+    return {key: _value(base, key) for key in bounds}
 
 
-def with_parameters(start: Config, parameters: Mapping[str, Any]) -> Config:
-    """Return ``start`` with the parameters of a trial, rounded to three significant digits."""
-    changed = start
+def with_parameters(base: Config, parameters: Mapping[str, Any]) -> Config:
+    """Return ``base`` with the parameters of a trial, rounded to three significant digits."""
+    changed = base
     for key, value in parameters.items():
         # A starting value is not rounded: the first trial has exactly the starting configuration.
-        if value != _value(start, key):
+        if value != _value(base, key):
             changed = config.change(changed, key, _rounded(value))
     return changed
 
 
-def _bounds(start: Config, key: str) -> BaseDistribution:
+def _bounds(base: Config, key: str) -> BaseDistribution:
     section, _, name = key.partition(".")
-    rule = {field.name: rule_of(field) for field in fields(getattr(start, section))}[name]
-    factor, value = _FACTORS[key], _value(start, key)
+    rule = {field.name: rule_of(field) for field in fields(getattr(base, section))}[name]
+    factor, value = _FACTORS[key], _value(base, key)
     if factor is None:
         return FloatDistribution(rule.low, rule.high)
     low, high = max(rule.low, value / factor), min(rule.high, value * factor)
@@ -82,8 +83,8 @@ def _bounds(start: Config, key: str) -> BaseDistribution:
     return FloatDistribution(low, high, log=True)
 
 
-def _value(start: Config, key: str) -> Any:
-    return attrgetter(key)(start)
+def _value(base: Config, key: str) -> Any:
+    return attrgetter(key)(base)
 
 
 def _rounded(value: float) -> float:

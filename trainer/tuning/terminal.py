@@ -1,4 +1,4 @@
-"""Shows a search on the terminal: each trial as it ends, and a table of the best trials."""
+"""Prints the result of each trial as it ends, and a table of the best trials."""
 
 import optuna
 from rich.console import Console
@@ -12,7 +12,7 @@ _MIN_TRIALS_FOR_IMPORTANCE = 5
 
 
 def show_trial(status: Status, study: optuna.Study) -> None:
-    """Print the result of the last trial, and show the next and the best one in ``status``."""
+    """Print the result of the last trial, and show the next and the best trial in ``status``."""
     best, last = finished_trials(study)[:1], study.get_trials(deepcopy=False)[-1]
     result = failure_reason(last) if last.value is None else f"{last.value:.4f}"
     status.console.print(f"trial {last.number + 1}: {result}", markup=False)
@@ -23,7 +23,7 @@ def show_trial(status: Status, study: optuna.Study) -> None:
 
 
 def show_best_trials(console: Console, study: optuna.Study, metric: str) -> None:
-    """Print the best trials side by side, with the importance of each setting."""
+    """Print the best trials side by side, with the importance of each searched setting."""
     best = finished_trials(study)[:_TRIALS_SHOWN]
     importances = _importances(study)
     table = Table(title="Best trials", title_justify="left")
@@ -45,7 +45,7 @@ def _format(value: float) -> str:
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
-    """Return the importance of each setting, summing to 1; empty if there are too few trials."""
+    """Return the importances of the settings, which sum to 1; {} if there are too few trials."""
     if len(finished_trials(study)) < _MIN_TRIALS_FOR_IMPORTANCE:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()

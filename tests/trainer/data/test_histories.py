@@ -56,7 +56,8 @@ def test_take_rows_and_ages_equal_those_of_lists(rows: list[Row], taken: list[in
     found = histories.from_rows(_interactions(rows), USERS).take(np.array(taken))
     assert _lists(found) == expected
     assert found.rows().tolist() == [row for row, one in enumerate(expected) for _ in one]
-    assert found.ages().tolist() == [age for one in expected for age in reversed(range(len(one)))]
+    ages = [age for one in expected for age in reversed(range(len(one)))]
+    assert found.newer_counts().tolist() == ages
 
 
 @given(rows=ROWS, length=st.integers(0, 8), data=st.data())

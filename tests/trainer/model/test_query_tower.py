@@ -54,7 +54,7 @@ def _batch(histories: Histories, users: np.ndarray) -> dict[str, tf.Tensor]:
         "users": tf.constant(users, tf.int32),
         "history_items": tf.constant(histories.items),
         "history_rows": tf.constant(histories.rows(), tf.int32),
-        "history_ages": tf.constant(histories.ages(), tf.int32),
+        "history_ages": tf.constant(histories.newer_counts(), tf.int32),
     }
 
 
@@ -213,7 +213,7 @@ def test_tensorflow_and_numpy_agree_on_age_buckets() -> None:
     buckets = query_tower.age_buckets(ages)
     assert buckets[[0, 1, 2, 3, 6, 7, 14, 15]].tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
     assert buckets[[32_766, 32_767, 100_000]].tolist() == [14, 15, 15]
-    assert np.array_equal(query_tower.bucket(tf.constant(ages, tf.int32)), buckets)
+    assert np.array_equal(query_tower.age_buckets_tf(tf.constant(ages, tf.int32)), buckets)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])

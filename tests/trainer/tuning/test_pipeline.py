@@ -53,8 +53,8 @@ def _tune(
         settings,
         console or Console(quiet=True),
         metric="top_10",
-        seconds=seconds,
-        trials=trials,
+        budget_s=seconds,
+        max_trials=trials,
         output=output,
     )
 

@@ -35,8 +35,8 @@ def _search(
 
     return search.search(
         *(run_trial, SEARCHED, {"x": 0.9}),
-        seconds=seconds,
-        trials=trials,
+        budget_s=seconds,
+        max_trials=trials,
         seed=1,
         after_trial=([] if studies is None else studies).append,
         clock=clock,

@@ -19,8 +19,8 @@ class CandidateTower(tf.keras.Model):
     """The trainable candidate tower of N items.
 
     An item's embedding is the sum of its id embedding and its feature embeddings, scaled to length
-    1 if so configured. Items without training rows have features only, and their embeddings are
-    then scaled down.
+    1 if so configured. Only features represent an item without training rows, and its
+    embedding is scaled down.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class CandidateTower(tf.keras.Model):
         Args:
             features: float32 [N, F]; F may be 0.
             trained: bool [N], True for items with training rows.
-            config: the configuration of the towers.
-            seed: the seed of the initial weights.
+            config: the tower settings.
+            seed: seeds the initial weights.
         """
         super().__init__(name="candidate_tower")
         self._embedding = EntityEmbedding(
@@ -45,7 +45,7 @@ class CandidateTower(tf.keras.Model):
             features,
             trained,
             seed=seed,
-            # Without features nothing would represent an item whose id is dropped.
+            # Without features, nothing would represent an item whose id is dropped.
             id_dropout=config.item_id_dropout if features.shape[1] else 0.0,
             name="items",
         )
@@ -65,7 +65,7 @@ class CandidateTower(tf.keras.Model):
         return self._embedding.trained_weights()
 
     def assign(self, weights: EntityWeights) -> None:
-        """Replace the weights with those of another tower of the same N items."""
+        """Replace the weights with those of another tower for the same N items."""
         self._embedding.assign(weights)
 
 
@@ -74,11 +74,11 @@ class ItemTowers:
     """The weights and features that determine the embeddings of a catalogue of N items.
 
     Attributes:
-        encoder: encodes columns of items as features.
+        encoder: encodes item columns as features.
         trained: bool [N], True for items with training rows.
-        candidate: weights of the candidate tower.
-        history: weights of the items of histories in the query tower; None without histories.
-        config: the configuration of the towers.
+        candidate: the weights of the candidate tower.
+        history: the weights that embed history items in the query tower; None without histories.
+        config: the tower settings.
     """
 
     encoder: FeatureEncoder
@@ -88,7 +88,7 @@ class ItemTowers:
     config: ModelConfig
 
     def take(self, rows: NDArray[np.integer]) -> "ItemTowers":
-        """Return the towers of the M items at ``rows``, int [M], where -1 stands for a new item."""
+        """Return the towers for the M items at ``rows``, int [M], where -1 is a new item."""
         candidate = replace(self.candidate, ids=take_rows(self.candidate.ids, rows))
         history = self.history and replace(self.history, ids=take_rows(self.history.ids, rows))
         return replace(
@@ -98,14 +98,14 @@ class ItemTowers:
     def embed(
         self, features: sparse.csr_matrix
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Embed all items with new features, using the same layers as training.
+        """Embed all items, given their current features, with the layers used in training.
 
         Args:
             features: float32 [N, F], as returned by ``encoder``.
 
         Returns:
-            The embeddings as candidates and as items of histories, float32 [N, D] each. The latter
-            are None if the query tower has no histories.
+            The candidate embeddings and the history-item embeddings, as two float32 [N, D] arrays.
+            The second is None if the query tower uses no histories.
         """
         tower = CandidateTower(features, self.trained, self.config, seed=0)
         tower.assign(self.candidate)

@@ -1,4 +1,4 @@
-"""Embeds entities (users or items) by their ids and features."""
+"""Embeds entities (users or items) by id and features."""
 
 from dataclasses import dataclass
 
@@ -43,8 +43,8 @@ class EntityEmbedding(tf.keras.layers.Layer):
             dim: D, the number of dimensions.
             features: float32 [N, F]; F may be 0.
             trained: bool [N], True for entities with training rows.
-            seed: seed of the initial id embeddings.
-            id_dropout: share of the entities whose id embedding is left out of a training step,
+            seed: seeds the initial id embeddings.
+            id_dropout: the share of the entities whose id embedding is left out of a training step,
                 so that their features learn to represent them (Volkovs et al., "DropoutNet",
                 NIPS 2017).
             name: the name of the layer.
@@ -56,7 +56,7 @@ class EntityEmbedding(tf.keras.layers.Layer):
             initializer=tf.keras.initializers.RandomUniform(-0.05, 0.05, seed=seed),
         )
         self._has_features = features.shape[1] > 0
-        # Start at zero, so that features without training rows have no effect.
+        # Start at zero, so that a feature without training rows has no effect.
         self._feature_vectors = self.add_weight(
             "features", (features.shape[1], dim), initializer="zeros", trainable=self._has_features
         )

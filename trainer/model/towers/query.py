@@ -1,12 +1,12 @@
-"""The query tower, which embeds users by their history, id and features.
+"""The query tower, which embeds users by history, id and features.
 
 A query is ``base + pool(history) + user``, scaled to length 1 if so configured. ``pool`` is the
-weighted sum of the embeddings of the history's items, where an item's weight depends on the item
-and on its age, and both parts are learnt. ``user`` is the sum of the user's id embedding and
-feature embeddings. Each part can be switched off by the configuration.
+weighted sum of the embeddings of the history's items. The weight of an item is learnt, and depends
+on the item and its age, which is the number of newer items. ``user`` is the sum of the user's id
+embedding and feature embeddings. The configuration can switch off the history and the user.
 
 Training and the exported models share the TensorFlow function :func:`pool`. Evaluation and the
-check of exported models use the NumPy implementation in :class:`QueryWeights`.
+probe of exported models use the NumPy implementation in :class:`QueryWeights`.
 """
 
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ from trainer.model.towers.embedding import EntityEmbedding, EntityWeights, embed
 
 Batch = dict[str, tf.Tensor]
 
-#: The number of ranges of ages that have a weight each: 0, 1 to 2, 3 to 6, 7 to 14, and so on.
-#: The last range has no upper end.
+#: The number of age ranges, each of which has a weight: 0, 1 to 2, 3 to 6, 7 to 14, and so on. The
+#: last range has no upper end.
 AGE_BUCKETS = 16
 
 
@@ -34,13 +34,13 @@ class QueryWeights:
 
     Attributes:
         base: float32 [D], added to every query.
-        item_vectors: float32 [N, D], embeddings of the items of histories; None if queries do not
-            depend on histories.
-        item_log_weights: float32 [N], logarithms of the items' weights.
-        age_log_weights: float32 [AGE_BUCKETS], logarithms of the weights of ages.
+        item_vectors: float32 [N, D], the embeddings of history items; None if queries do not depend
+            on histories.
+        item_log_weights: float32 [N], logarithms of the item weights.
+        age_log_weights: float32 [AGE_BUCKETS], logarithms of the age weights.
         exponent: the exponent of :func:`pool`.
-        history_length: number of newest items that are pooled.
-        user_vectors: float32 [U, D], the part of each user; None without user ids and features.
+        history_length: the maximum number of newest items that are pooled.
+        user_vectors: float32 [U, D], the term ``user``; None without user ids and features.
         normalize: True if queries are scaled to length 1.
     """
 
@@ -60,7 +60,7 @@ class QueryWeights:
 
         Args:
             histories: the histories of the B queries.
-            users: int [B], the users whose histories they are; None for unknown users.
+            users: int [B], the user of each history; None if the users are unknown.
         """
         count = len(histories.offsets) - 1
         queries = np.tile(self.base, (count, 1))
@@ -73,7 +73,7 @@ class QueryWeights:
         return queries.astype(np.float32)
 
     def of_users(self, users: NDArray[np.integer]) -> "QueryWeights":
-        """Return the weights for ``users`` only, int [B], in that order."""
+        """Return these weights for only the given users, int [B], in that order."""
         if self.user_vectors is None:
             return self
         return replace(self, user_vectors=self.user_vectors[users])
@@ -81,7 +81,7 @@ class QueryWeights:
     def _pooled(self, histories: Histories) -> NDArray[np.float32]:
         """Compute :func:`pool` with a sparse matrix product: B histories -> float32 [B, D]."""
         assert self.item_vectors is not None
-        buckets = age_buckets(histories.ages())
+        buckets = age_buckets(histories.newer_counts())
         weights = np.exp(self.item_log_weights[histories.items] + self.age_log_weights[buckets])
         matrix = sparse.csr_matrix(
             (weights, histories.items, histories.offsets),
@@ -112,8 +112,8 @@ class QueryTower(tf.keras.Model):
             trained_items: bool [N], True for items with training rows.
             user_features: float32 [U, G]; G may be 0.
             trained_users: bool [U], True for users with training rows.
-            config: the configuration of the towers.
-            seed: the seed of the initial weights.
+            config: the tower settings.
+            seed: seeds the initial weights.
         """
         super().__init__(name="query_tower")
         self._config = config
@@ -169,14 +169,14 @@ class QueryTower(tf.keras.Model):
         )
 
     def item_weights(self) -> EntityWeights | None:
-        """Return the learnt weights of the items of histories; None without histories."""
+        """Return the learnt weights that embed history items; None without histories."""
         return None if self._items is None else self._items.trained_weights()
 
     def _pooled(self, item_embedding: EntityEmbedding, batch: Batch) -> tf.Tensor:
-        # Items that are in several histories are embedded only once.
+        # An item in several histories is embedded only once.
         items, positions = tf.unique(batch["history_items"])
         item_log_weights = tf.gather(tf.gather(self._item_log_weights, items), positions)
-        age_log_weights = tf.gather(self._age_log_weights, bucket(batch["history_ages"]))
+        age_log_weights = tf.gather(self._age_log_weights, age_buckets_tf(batch["history_ages"]))
         return pool(
             tf.gather(item_embedding(items), positions),
             item_log_weights + age_log_weights,
@@ -186,7 +186,7 @@ class QueryTower(tf.keras.Model):
         )
 
     def _history_weight(self, name: str, size: int) -> tf.Variable:
-        """Create a vector of zeros that is trained if queries depend on histories."""
+        """Create a weight vector of zeros, which is trained only if queries depend on histories."""
         return self.add_weight(
             name, (size,), initializer="zeros", trainable=self._items is not None
         )
@@ -198,7 +198,7 @@ def age_buckets(ages: NDArray[np.integer]) -> NDArray[np.int32]:
     return np.minimum(buckets, AGE_BUCKETS - 1)
 
 
-def bucket(ages: tf.Tensor) -> tf.Tensor:
+def age_buckets_tf(ages: tf.Tensor) -> tf.Tensor:
     """Compute :func:`age_buckets` in TensorFlow: int32 [N] -> int32 [N]."""
     # Adding 1.5 instead of 1 keeps rounding errors of the logarithm from changing the bucket.
     exact = tf.math.log(tf.cast(ages, tf.float32) + 1.5) / tf.math.log(2.0)
@@ -206,22 +206,22 @@ def bucket(ages: tf.Tensor) -> tf.Tensor:
 
 
 def pool(
-    vectors: tf.Tensor, log_weights: tf.Tensor, rows: tf.Tensor, queries: Any, exponent: float
+    vectors: tf.Tensor, log_weights: tf.Tensor, rows: tf.Tensor, query_count: Any, exponent: float
 ) -> tf.Tensor:
     """Divide the weighted sum of each query's vectors by the total weight ** ``exponent``.
 
     Args:
-        vectors: float32 [N, D], the embeddings of all items of all histories.
-        log_weights: float32 [N], the logarithms of the weights.
-        rows: int32 [N], ascending: the query of each item.
-        queries: int32 scalar, the number of queries B.
-        exponent: 0 for a sum, 1 for a mean. In between, longer histories have longer vectors, but
-            less than in proportion to their length.
+        vectors: float32 [N, D], the embeddings of all items in all histories.
+        log_weights: float32 [N], the logarithm of each item's weight.
+        rows: int32 [N], the query of each item, ascending.
+        query_count: int32 scalar, B.
+        exponent: 0 for a sum, 1 for a mean. In between, a longer history has a longer vector, but
+            less than in proportion.
 
     Returns:
         float32 [B, D]; zeros for an empty history.
     """
     weights = tf.exp(log_weights)
-    total = tf.math.unsorted_segment_sum(weights, rows, queries)
-    summed = tf.math.unsorted_segment_sum(vectors * weights[:, None], rows, queries)
+    total = tf.math.unsorted_segment_sum(weights, rows, query_count)
+    summed = tf.math.unsorted_segment_sum(vectors * weights[:, None], rows, query_count)
     return summed / tf.pow(tf.maximum(total, 1e-9), exponent)[:, None]

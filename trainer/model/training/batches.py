@@ -1,14 +1,15 @@
 """Turns histories into training steps, which are arrays of queries, targets and candidates.
 
-A step is made in one of two ways:
+A step is built in one of two ways:
 
 By user  The items of each user are divided into a history, which is the query, and targets, which
          share that query and one set of candidates.
 By row   Every query has one target, and the targets of the other rows are its negatives, as in the
          in-batch softmax of TensorFlow Recommenders.
 
-With *random* targets, the history is a random share of the other items. With *future* targets, it
-is the items that are older than the targets. A target of full weight is never part of its query.
+With *random* targets, the history is a random share of the other items. With *future* targets, the
+history contains the items older than the targets. A target is part of its own query only in steps
+by user, and only if ``training.kept_weight`` is above 0.
 """
 
 import math
@@ -21,12 +22,12 @@ from numpy.typing import NDArray
 from trainer.config import TrainingConfig
 from trainer.data.histories import Histories
 
-# With random targets, the smallest and the largest share of a user's items that are the history.
+# The range of the share of a user's items that become the history, with random targets.
 _KEPT_SHARE = (0.1, 0.9)
-# With future targets, the smallest and the largest share of a user's items that are targets.
+# The range of the share of a user's items that become targets, with future targets.
 _FUTURE_SHARE = (0.05, 0.5)
 
-#: Types of the arrays of a step, which all have one dimension.
+#: The dtypes of the arrays of a step, all one-dimensional, by name.
 DTYPES: dict[str, type[np.generic]] = {
     "users": np.int32,
     "history_items": np.int32,
@@ -50,11 +51,11 @@ class Step:
         histories: the histories of the B queries.
         target_rows: int [T], the query of each target.
         target_columns: int [T], the position of each target among the candidates.
-        target_weights: float [T].
+        target_weights: float [T], the weight of each target in the loss.
         target_ratings: float [T]; zeros without ratings.
         candidates: int [C], positions in the catalogue.
-        log_expected: float [C], the logarithm of how often each item is expected to be among the
-            candidates of a step.
+        log_expected: float [C], the logarithm of how often each candidate is expected to occur in
+            a step.
     """
 
     users: NDArray[np.integer]
@@ -67,17 +68,17 @@ class Step:
     log_expected: NDArray[np.floating]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return the model's input by name, with the types of :data:`DTYPES`."""
+        """Return the model inputs by name, with the dtypes in :data:`DTYPES`."""
         values = vars(self) | {
             "history_items": self.histories.items,
             "history_rows": self.histories.rows(),
-            "history_ages": self.histories.ages(),
+            "history_ages": self.histories.newer_counts(),
         }
         return {name: values[name].astype(dtype) for name, dtype in DTYPES.items()}
 
 
 class Batches:
-    """Makes the training steps of each epoch, in a new order every time."""
+    """Generates the training steps of each epoch, in a new order every time."""
 
     def __init__(
         self,
@@ -92,28 +93,28 @@ class Batches:
 
         Args:
             histories: the training rows of all users.
-            items: the number of items in the catalogue, N.
-            config: settings without automatic choices; see :mod:`trainer.model.training.defaults`.
-            history_length: the number of newest items of a history that make up a query.
-            seed: the seed of all random choices.
+            items: the number of items in the catalogue.
+            config: settings with all automatic choices made, from :func:`training.defaults.resolve`.
+            history_length: the maximum number of newest items of a history that form a query.
+            seed: seeds all random choices.
         """
         self._histories = histories
         self._config = config
         self._by_row = config.objective == "in_batch"
-        self._future = config.targets == "future"
+        self._has_future_targets = config.targets == "future"
         self._history_length = history_length
-        self._random = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed)
         counts = np.bincount(histories.items, minlength=items)
         self._is_trained = counts > 0
-        # The share of each item in the training rows.
+        # Each item's share of the training rows.
         self._row_share = counts / max(counts.sum(), 1)
-        # Negatives are drawn from this array, and an item is drawn with this probability.
+        # The array to draw negatives from, and the probability that a draw returns each item.
         self._negatives_pool: NDArray[np.integer] = histories.items
         self._draw_probability = self._row_share
         if config.negatives_from == "uniform":
             self._negatives_pool = np.flatnonzero(self._is_trained)
             self._draw_probability = self._is_trained / max(len(self._negatives_pool), 1)
-        # A step by row has a query for each row, and a step by user one for each user.
+        # Steps by row have a query for each row; steps by user have a query for each user.
         all_rows, users = np.arange(len(histories.items)), np.flatnonzero(histories.lengths > 1)
         self._examples = all_rows if self._by_row else users
 
@@ -123,7 +124,7 @@ class Batches:
 
     def epoch(self) -> Iterator[Step]:
         """Yield the steps of one epoch."""
-        order = self._random.permutation(self._examples)
+        order = self._rng.permutation(self._examples)
         for start in range(0, len(order), self._config.batch_size):
             chosen = order[start : start + self._config.batch_size]
             yield self._step_by_row(chosen) if self._by_row else self._step_by_user(chosen)
@@ -132,19 +133,19 @@ class Batches:
         """Divide the items of each of ``users`` into a history and targets."""
         histories = self._histories.take(users)
         rows, lengths = histories.rows(), histories.lengths
-        if self._future:
-            share = self._random.uniform(*_FUTURE_SHARE, len(users))
+        if self._has_future_targets:
+            share = self._rng.uniform(*_FUTURE_SHARE, len(users))
             target_counts = np.clip((lengths * share).astype(np.int64), 1, lengths - 1)
-            kept = histories.ages() >= target_counts[rows]
+            kept = histories.newer_counts() >= target_counts[rows]
         else:
-            share = self._random.uniform(*_KEPT_SHARE, len(users))
-            kept = self._random.random(len(rows)) < share[rows]
+            share = self._rng.uniform(*_KEPT_SHARE, len(users))
+            kept = self._rng.random(len(rows)) < share[rows]
             # Every user needs at least one target.
-            all_kept = np.flatnonzero(np.bincount(rows[~kept], minlength=len(users)) == 0)
-            position = self._random.integers(lengths[all_kept])
-            kept[histories.offsets[all_kept] + position] = False
-        # Past items are not valid predictions of what comes next.
-        kept_weight = 0.0 if self._future else self._config.kept_weight
+            without_target = np.flatnonzero(np.bincount(rows[~kept], minlength=len(users)) == 0)
+            positions = self._rng.integers(lengths[without_target])
+            kept[histories.offsets[without_target] + positions] = False
+        # With future targets, the items of the history are not valid targets.
+        kept_weight = 0.0 if self._has_future_targets else self._config.kept_weight
         weights = np.where(kept, kept_weight, 1.0)
         is_target = weights > 0
         candidates, columns, log_expected = self._candidates(histories.items[is_target])
@@ -160,20 +161,20 @@ class Batches:
         )
 
     def _step_by_row(self, positions: NDArray[np.int64]) -> Step:
-        """Make one query for each target, given the ``positions`` of targets in the histories."""
+        """Build one query for each target; ``positions`` locate the targets in the histories."""
         histories = self._histories
         users = np.searchsorted(histories.offsets, positions, side="right") - 1
         targets = histories.items[positions]
         queries = Histories(np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32))
         if self._history_length:
             queries = histories.take(users)
-            if self._future:
+            if self._has_future_targets:
                 target_ages = histories.offsets[1:][users] - 1 - positions
-                queries = queries.keep(queries.ages() > target_ages[queries.rows()])
+                queries = queries.keep(queries.newer_counts() > target_ages[queries.rows()])
             else:
                 queries = queries.keep(queries.items != targets[queries.rows()])
             queries = queries.newest(self._history_length)
-        negatives = self._negatives()
+        negatives = self._draw_negatives()
         expected = [self._row_share[targets], self._draw_probability[negatives]]
         target_numbers = np.arange(len(positions))
         return Step(
@@ -190,9 +191,9 @@ class Batches:
     def _candidates(
         self, targets: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return the candidates, the column of each target among them, and ``log_expected``.
+        """Return the candidates, the target positions among the candidates, and ``log_expected``.
 
-        The candidates are all items with training rows, or the targets and a sample of the others.
+        The candidates are all items with training rows, or the targets and sampled other items.
         Every item is a candidate at most once.
         """
         is_candidate = self._is_trained
@@ -200,21 +201,21 @@ class Batches:
         if self._config.objective == "sampled_softmax":
             is_candidate = np.zeros(len(is_candidate), bool)
             is_candidate[targets] = True
-            is_candidate[self._negatives()] = True
-            # The probability that an item is neither a target nor drawn as a negative.
+            is_candidate[self._draw_negatives()] = True
+            # The log probability that an item is neither a target nor drawn as a negative.
             log_absent = len(targets) * np.log1p(-np.minimum(self._row_share, 0.5))
             log_absent += self._config.negatives * np.log1p(
                 -np.minimum(self._draw_probability, 0.5)
             )
             log_expected = np.log(np.maximum(-np.expm1(log_absent), 1e-9))
         candidates = np.flatnonzero(is_candidate)
-        column = np.cumsum(is_candidate) - 1
-        return candidates, column[targets], log_expected[candidates]
+        columns = np.cumsum(is_candidate) - 1
+        return candidates, columns[targets], log_expected[candidates]
 
-    def _negatives(self) -> NDArray[np.int64]:
+    def _draw_negatives(self) -> NDArray[np.int64]:
         """Draw items that have training rows, with replacement."""
         pool = self._negatives_pool
-        drawn = self._random.integers(len(pool), size=self._config.negatives)
+        drawn = self._rng.integers(len(pool), size=self._config.negatives)
         return pool[drawn].astype(np.int64)
 
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class ProgressBar(tf.keras.callbacks.Callback):
-    """One progress bar for all epochs, with the epoch, the loss and the remaining time."""
+    """A progress bar across all epochs that shows the epoch, the loss and the remaining time."""
 
     def __init__(self, console: Console, epochs: int, steps: int) -> None:
         super().__init__()
@@ -24,8 +24,8 @@ class ProgressBar(tf.keras.callbacks.Callback):
         self._bar.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        # Stop after an error as well, because a live bar would garble its message.
+    def __exit__(self, *exc_info: object) -> None:
+        # Stop after an exception as well: a running bar would garble the error message.
         self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: object) -> None:  # noqa: ARG002
@@ -33,7 +33,7 @@ class ProgressBar(tf.keras.callbacks.Callback):
         self._bar.advance(self._task)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Show the loss and the validation result."""
+        """Show the loss and the validation metric."""
         description = f"epoch {epoch + 1}/{self._epochs}, loss {logs['total_loss']:,.3f}"
         if "validation" in logs:
             description += f", validation {logs['validation']:.4f}"
@@ -41,32 +41,32 @@ class ProgressBar(tf.keras.callbacks.Callback):
 
 
 class EarlyStopping(tf.keras.callbacks.Callback):
-    """Ends training when validation stops improving, and restores the best epoch.
+    """Ends training when the validation metric stalls, and restores the best epoch's weights.
 
     Attributes:
-        values: the metric of every epoch so far.
+        metric_by_epoch: the validation metric of every epoch so far.
     """
 
     def __init__(self, measure: Callable[[], float], patience: int) -> None:
         """Create the callback.
 
         Args:
-            measure: returns the metric of the current model, where higher is better.
+            measure: returns the validation metric of the current weights; higher is better.
             patience: the number of epochs without improvement after which training ends.
         """
         super().__init__()
         self._measure, self._patience = measure, patience
-        self.values: list[float] = []
+        self.metric_by_epoch: list[float] = []
         self._best_weights: list[NDArray[np.float32]] = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Measure the model, keep the best weights, and end training if patience is exhausted."""
-        self.values.append(self._measure())
-        logs["validation"] = self.values[-1]
-        best = int(np.argmax(self.values))
-        if best == epoch:
+        self.metric_by_epoch.append(self._measure())
+        logs["validation"] = self.metric_by_epoch[-1]
+        best_epoch = int(np.argmax(self.metric_by_epoch))
+        if best_epoch == epoch:
             self._best_weights = self.model.get_weights()
-        elif epoch - best >= self._patience:
+        elif epoch - best_epoch >= self._patience:
             self.model.stop_training = True
 
     def on_train_end(self, logs: object) -> None:  # noqa: ARG002
@@ -74,7 +74,7 @@ class EarlyStopping(tf.keras.callbacks.Callback):
         self.model.set_weights(self._best_weights)
 
 
-class StopOnRequest(tf.keras.callbacks.Callback):
+class StopUnless(tf.keras.callbacks.Callback):
     """Ends training when ``should_continue``, called with the loss of each epoch, returns False."""
 
     def __init__(self, should_continue: Callable[[float], bool]) -> None:
@@ -82,6 +82,6 @@ class StopOnRequest(tf.keras.callbacks.Callback):
         self._should_continue = should_continue
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
-        """Ask whether to continue."""
+        """Stop training unless ``should_continue`` returns True for the loss."""
         if not self._should_continue(logs["total_loss"]):
             self.model.stop_training = True

@@ -23,12 +23,12 @@ from trainer.model.towers.embedding import embed_all
 from trainer.model.towers.query import QueryTower
 from trainer.model.training import defaults
 from trainer.model.training.batches import DTYPES, Batches
-from trainer.model.training.callbacks import EarlyStopping, ProgressBar, StopOnRequest
+from trainer.model.training.callbacks import EarlyStopping, ProgressBar, StopUnless
 from trainer.model.training.trained import LearningCurve, TrainedModel
 from trainer.model.two_tower import TwoTowerModel
 
 _PREFETCHED_STEPS = 4
-# Bounds the time of validation, which ranks the catalogue for every user in every epoch.
+# Limits validation time: every epoch ranks the catalogue for each validation user.
 _MAX_VALIDATION_USERS = 5_000
 
 
@@ -40,7 +40,7 @@ def train(
     log_dir: Path | None = None,
     should_continue: Callable[[float], bool] | None = None,
 ) -> TrainedModel:
-    """Train on ``rows``. Users without training rows stay unknown to the model.
+    """Train a model on ``rows``. Users without training rows stay unknown to the model.
 
     If rows are held out for validation, training stops early. It is then repeated on all rows for
     the best number of epochs, unless ``training.refit`` is false.
@@ -49,9 +49,9 @@ def train(
         dataset: the users, the items and their features; its interactions are not used.
         rows: the training rows.
         config: the configuration of the run.
-        console: shows the progress.
-        log_dir: directory for TensorBoard's logs; None writes no logs.
-        should_continue: called with the loss of every epoch; training ends when it returns False.
+        console: where progress is shown.
+        log_dir: the directory for TensorBoard logs; None writes no logs.
+        should_continue: called with the loss of every epoch; training ends if it returns False.
 
     Raises:
         DataError: the configuration names columns that do not exist, queries would be empty, or no
@@ -67,7 +67,7 @@ def train(
     curve = training.fit(settings.epochs, validation_rows, log_dir, should_continue)
     if parts and settings.refit:
         console.print(f"Training again on all rows, for {curve.best_epoch} epochs")
-        # A separate directory, because TensorBoard would draw both trainings as one line.
+        # In a shared directory, TensorBoard would draw both training runs as one line.
         refit_log_dir = log_dir / "refit" if log_dir else None
         training = _Training(dataset, rows, config, console)
         training.fit(curve.best_epoch, None, refit_log_dir, should_continue)
@@ -79,12 +79,12 @@ def train(
 def _split_off_validation(rows: Interactions, config: Config, console: Console) -> Split | None:
     """Return the rows to learn from as ``train``, and rows of at most 5,000 users as ``test``.
 
-    The method of the split is that of the test rows. If there are too few rows, print a message
-    and return None.
+    The rows are split by the same method as the test rows. If there are too few rows, print a
+    message and return None.
     """
     share = config.training.validation_share
     try:
-        # This seed differs from that of the test split, which would repeat the same random order.
+        # The seed of the test split would repeat its random order, so use a different seed.
         parts = split.split(rows, config.split.kind, share, config.seed + 1)
         test = parts.test.of_sampled_users(_MAX_VALIDATION_USERS, config.seed)
         return replace(parts, test=test)
@@ -94,7 +94,7 @@ def _split_off_validation(rows: Interactions, config: Config, console: Console) 
 
 
 class _Training:
-    """One training of a two-tower model, from its initial weights."""
+    """Trains a two-tower model from its initial weights."""
 
     def __init__(
         self, dataset: Dataset, rows: Interactions, config: Config, console: Console
@@ -136,8 +136,8 @@ class _Training:
             items=self._item_count,
             rated=rows.ratings is not None,
         )
-        self._targets = 0
-        self._seconds = 0.0
+        self._target_count = 0
+        self._fit_seconds = 0.0
 
     def fit(
         self,
@@ -146,7 +146,7 @@ class _Training:
         log_dir: Path | None,
         should_continue: Callable[[float], bool] | None,
     ) -> LearningCurve:
-        """Train for ``epochs`` epochs, or fewer if early stopping or the caller ends training."""
+        """Train for ``epochs`` epochs, unless early stopping or ``should_continue`` ends it."""
         config = self._config.training
         batches = Batches(
             self._histories,
@@ -167,10 +167,10 @@ class _Training:
             early_stopping = EarlyStopping(
                 partial(self._validate, validation_rows), config.patience
             )
-            validation = early_stopping.values
+            validation = early_stopping.metric_by_epoch
             callbacks.append(early_stopping)
         if should_continue is not None:
-            callbacks.append(StopOnRequest(should_continue))
+            callbacks.append(StopUnless(should_continue))
         if log_dir is not None:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(log_dir)))
         started = time.perf_counter()
@@ -178,7 +178,7 @@ class _Training:
             history = self._model.fit(
                 self._tensors(batches), epochs=epochs, callbacks=[*callbacks, bar], verbose=0
             )
-        self._seconds = time.perf_counter() - started
+        self._fit_seconds = time.perf_counter() - started
         losses = [float(loss) for loss in history.history["total_loss"]]
         if not np.isfinite(losses).all():
             raise ConfigError(
@@ -190,7 +190,7 @@ class _Training:
     def trained(
         self, known_histories: Histories, curve: LearningCurve, seconds: float
     ) -> TrainedModel:
-        """Return the current model, with ``known_histories`` to compute queries from."""
+        """Return the trained model, which computes queries from ``known_histories``."""
         known_users = known_histories.lengths > 0 if self._embeds_any_user else self._known_users
         return TrainedModel(
             query=self._model.query_tower.trained_weights(),
@@ -207,14 +207,14 @@ class _Training:
             config=self._config,
             curve=curve,
             seconds=seconds,
-            interactions_per_second=self._targets / max(self._seconds, 1e-9),
+            interactions_per_second=self._target_count / max(self._fit_seconds, 1e-9),
         )
 
     def _candidate_vectors(self) -> NDArray[np.float32]:
         return embed_all(self._model.candidate_tower, self._item_count)
 
     def _validate(self, rows: Interactions) -> float:
-        """Return unseen_items.top_100 of the current model on ``rows``."""
+        """Return the unseen_items.top_100 of the current weights on ``rows``."""
         query = self._model.query_tower.trained_weights()
         scorer = dot_product_scorer(
             query.embed(self._histories, np.arange(self._user_count)),
@@ -225,11 +225,11 @@ class _Training:
         return evaluate(scorer, self._rows, rows).unseen_items.top_100
 
     def _tensors(self, batches: Batches) -> tf.data.Dataset:
-        """Return the steps as a tf.data.Dataset, which prepares them while the model is fitted."""
+        """Return the steps as a tf.data.Dataset that prepares steps while the model trains."""
 
         def steps() -> Iterator[dict[str, NDArray[np.generic]]]:
             for step in batches.epoch():
-                self._targets += len(step.target_rows)
+                self._target_count += len(step.target_rows)
                 yield step.arrays()
 
         signature = {name: tf.TensorSpec([None], dtype) for name, dtype in DTYPES.items()}
@@ -240,15 +240,15 @@ class _Training:
 
 
 def _optimizer(config: TrainingConfig, steps: int) -> tf.keras.optimizers.Optimizer:
-    kind = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
+    optimizers = {"adagrad": tf.keras.optimizers.Adagrad, "adam": tf.keras.optimizers.Adam}
     rate = config.learning_rate
     if config.learning_rate_decay:
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps)
-    return kind[config.optimizer](rate)
+    return optimizers[config.optimizer](rate)
 
 
 def _standardized(rows: Interactions) -> Interactions:
-    """Shift and scale ratings to mean 0 and variance 1, so that their scale does not matter."""
+    """Shift and scale ratings to mean 0 and variance 1, so that the rating scale has no effect."""
     if rows.ratings is None:
         return rows
     spread = float(rows.ratings.std())
@@ -257,5 +257,5 @@ def _standardized(rows: Interactions) -> Interactions:
 
 
 def _table(table: pd.DataFrame | None, rows: int) -> pd.DataFrame:
-    """Return the table, or one without columns."""
+    """Return ``table``, or a table of ``rows`` rows without columns if it is None."""
     return pd.DataFrame(index=range(rows)) if table is None else table

@@ -14,10 +14,10 @@ from trainer.model.towers.query import QueryWeights
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Loss and validation result by epoch.
+    """The loss and the validation metric of every epoch.
 
     Attributes:
-        loss: the loss that Keras reports for each epoch, which is that of its last step.
+        loss: the loss that Keras reports for each epoch: the loss of the epoch's last step.
         validation: unseen_items.top_100 on the validation rows; empty without validation.
     """
 
@@ -26,7 +26,7 @@ class LearningCurve:
 
     @property
     def best_epoch(self) -> int:
-        """The number of the best epoch, counted from 1; the last one without validation."""
+        """The best epoch, counted from 1. Without validation, it is the last epoch."""
         return int(np.argmax(self.validation)) + 1 if self.validation else len(self.loss)
 
 
@@ -36,14 +36,14 @@ class TrainedModel:
 
     Attributes:
         query: the weights of the query tower.
-        candidate_vectors: float32 [items, D].
+        candidate_vectors: float32 [items, D], the candidate embeddings.
         histories: the histories of all users, from which queries are computed.
         known_users: bool [users], True for users whose query is based on training rows.
-        items: the weights that embed items which are added or changed later.
+        items: the weights that embed items added or changed later.
         config: the configuration of the run, with all automatic choices made.
-        curve: loss and validation result by epoch.
-        seconds: wall time of the training, including a second training on all rows.
-        interactions_per_second: number of targets scored against candidates per second.
+        curve: the loss and the validation metric of every epoch.
+        seconds: the duration of training, including the second training on all rows.
+        interactions_per_second: the number of targets per second in the last training.
     """
 
     query: QueryWeights
