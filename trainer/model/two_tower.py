@@ -30,7 +30,7 @@ class TwoTowerModel(tfrs.Model):
         Args:
             query_tower: embeds queries.
             candidate_tower: embeds candidates.
-            config: settings with all automatic choices made, from :func:`training.defaults.resolve`.
+            config: the settings, with all automatic choices made (:func:`defaults.resolve`).
             items: the number of items in the catalogue.
             rated: True if the training rows have ratings.
         """
@@ -97,7 +97,7 @@ class TwoTowerModel(tfrs.Model):
         return tf.reduce_sum((normalizers - target_scores) * weights) / tf.reduce_sum(weights)
 
     def _rating_loss(self, features: Batch, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Return the squared error of predicted ratings, summed or averaged like the retrieval loss."""
+        """Return the squared error of predicted ratings, reduced like the retrieval loss."""
         columns = features["target_columns"]
         products = tf.gather(queries, features["target_rows"]) * tf.gather(candidates, columns)
         item_means = tf.gather(self._item_ratings, tf.gather(features["candidates"], columns))

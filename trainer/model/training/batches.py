@@ -94,7 +94,7 @@ class Batches:
         Args:
             histories: the training rows of all users.
             items: the number of items in the catalogue.
-            config: settings with all automatic choices made, from :func:`training.defaults.resolve`.
+            config: the settings, with all automatic choices made (:func:`defaults.resolve`).
             history_length: the maximum number of newest items of a history that form a query.
             seed: seeds all random choices.
         """
