@@ -1,14 +1,13 @@
-"""Measurements of Shortlist beside its peers, and of what it survives.
+"""Benchmarks that compare Shortlist with alternatives, and chaos tests.
 
-Each subject has a package, which runs as a command. README.md has the results and the commands
-that make them.
+The first five packages run as commands. README.md lists the commands and their results.
 
-index      search speed at equal recall, beside other approximate nearest neighbor libraries
-service    the query service beside other ways to serve candidates
-quality    recall of the trained model on MovieLens 100K, beside baselines
-training   training throughput, beside the TensorFlow Recommenders tutorial
+index      search speed at equal recall, compared with other nearest neighbour libraries
+service    the query service, compared with other servers of candidates
+quality    recall of the trained model on MovieLens 100K, compared with baselines
+training   training throughput, compared with the TensorFlow Recommenders tutorial
 chaos      failures injected under load
-reporting  command lines, tables and JSON files of all benchmarks
-serving    model servers and query services that benchmarks start, and bare calls to them
-vectors    clustered vectors with their exact neighbours, which index and service share
+reporting  command lines, tables and JSON files, for all benchmarks
+serving    starts model servers and query services, and calls them directly
+vectors    random clustered vectors with their exact neighbours, for index and service
 """

@@ -18,15 +18,15 @@ from rich.table import Table
 
 
 def argument_parser(module: str, docstring: str | None) -> argparse.ArgumentParser:
-    """Return a parser for ``python -m module``, described by the first line of its docstring."""
+    """Return a parser for ``python -m module`` with the docstring's first line as description."""
     description = (docstring or "").partition("\n")[0]
     return argparse.ArgumentParser(prog=f"python -m {module}", description=description)
 
 
 def add_option(parser: argparse.ArgumentParser, name: str, default: Any, text: str) -> None:
-    """Add an option of the type of its default, which its help ends with.
+    """Add an option with the help ``text``, the default, and the type of the default.
 
-    If the default is a list, the option takes one or more values.
+    If the default is a list, the option takes one or more values of its element type.
     """
     is_list = isinstance(default, list)
     shown = " ".join(map(str, default)) if is_list else default
@@ -45,20 +45,20 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def console() -> Console:
-    """Return a console, which is wide enough for the tables if the output goes to a file."""
+    """Return a console that is wide enough for the tables even if the output goes to a file."""
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
 def table(title: str, *columns: str) -> Table:
-    """Return an empty table; all columns except for the first two are aligned to the right."""
-    made = Table(title=title)
+    """Return an empty table whose columns, except for the first two, are right-aligned."""
+    output = Table(title=title)
     for number, name in enumerate(columns):
-        made.add_column(name, justify="right" if number > 1 else "left")
-    return made
+        output.add_column(name, justify="right" if number > 1 else "left")
+    return output
 
 
 def write_json(arguments: argparse.Namespace, packages: Iterable[str], **results: Any) -> None:
-    """Write machine, options and results of a run to the file of ``--json``, if there is one."""
+    """Write the machine, the options and the results of a run to the ``--json`` file, if given."""
     if arguments.json:
         options = {name: str(value) for name, value in vars(arguments).items()}
         content = {"machine": machine(*packages), "options": options, **results}
@@ -66,7 +66,7 @@ def write_json(arguments: argparse.Namespace, packages: Iterable[str], **results
 
 
 def machine(*packages: str) -> str:
-    """Return cores, processor, and the versions of those packages that are installed, as text."""
+    """Describe the cores, the processor, and the versions of Python and installed packages."""
     versions = [f"Python {platform.python_version()}"]
     for package in packages:
         try:
@@ -76,16 +76,16 @@ def machine(*packages: str) -> str:
     cpu = platform.machine()
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        cpu = next((one.split(": ")[1] for one in lines if one.startswith("model name")), cpu)
+        cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), cpu)
     return f"{os.cpu_count()} cores, {cpu}; {', '.join(versions)}"
 
 
 def percentile(values: ArrayLike, percent: float) -> float:
-    """Return the nearest rank: the smallest value that ``percent`` of the values do not exceed."""
+    """Return the smallest value that ``percent`` % of the values do not exceed (nearest rank)."""
     return float(np.percentile(np.asarray(values, float), percent, method="inverted_cdf"))
 
 
 def median_and_range(values: Sequence[float], digits: int) -> str:
-    """Return "median (lowest-highest)"."""
+    """Return the text "median (lowest-highest)"."""
     median, lowest, highest = statistics.median(values), min(values), max(values)
     return f"{median:,.{digits}f} ({lowest:,.{digits}f}-{highest:,.{digits}f})"

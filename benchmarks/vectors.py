@@ -1,9 +1,8 @@
-"""Draw clustered vectors and find their exact neighbours, block by block.
+"""Draws random clustered vectors and finds their exact neighbours, block by block.
 
-Cluster centres are Gaussian. A vector is a centre, each as likely as any other, plus Gaussian
-noise, and is scaled to length 1. Queries are drawn in the same way and are not among the vectors.
-Vectors are float32 and depend on their shape alone: a larger set begins with the vectors of a
-smaller one with the same clusters.
+Cluster centres are Gaussian. Each vector is a randomly chosen centre plus Gaussian noise, scaled to
+length 1. Queries are drawn in the same way and are not among the vectors. The vectors depend only
+on the `Shape`: a larger set begins with the vectors of a smaller set that has the same clusters.
 """
 
 from collections.abc import Iterator
@@ -15,28 +14,28 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 
-#: The files that ``write`` makes.
+#: The files that :func:`write` creates.
 VECTORS, IDS, TUNING, QUERIES, TRUTH = (
     f"{name}.npy" for name in ("vectors", "ids", "tuning", "queries", "truth")
 )
-#: The number of exact neighbours of every query.
+#: The number of exact neighbours per query.
 K = 100
 
 _BLOCK = 65_536
-#: Streams of random numbers, which are independent of one another.
+#: Numbers of independent random streams.
 _VECTORS_STREAM, _TUNING_STREAM, _QUERIES_STREAM = range(3)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of a set of vectors.
+    """The parameters from which a set of vectors is drawn.
 
     Attributes:
-        vectors: number of vectors.
-        dims: dimensions of the vectors.
-        clusters: number of clusters; 0 means one per 1,000 vectors.
-        noise: standard deviation around a centre; that of the centres is 1.
-        queries: number of queries to measure with, and of queries to tune with.
+        vectors: the number of vectors.
+        dims: the number of dimensions.
+        clusters: the number of clusters; 0 means one per 1,000 vectors.
+        noise: the standard deviation around a centre. The centres have a standard deviation of 1.
+        queries: the number of queries for measuring, and also of queries for tuning.
     """
 
     vectors: int
@@ -49,9 +48,12 @@ class Shape:
 def clustered(
     shape: Shape, count: int | None = None, stream: int = _VECTORS_STREAM
 ) -> Iterator[Vectors]:
-    """Yield ``count`` vectors in blocks float32 [at most 65,536, D]; streams are independent."""
+    """Yield ``count`` unit-length vectors in blocks, float32 [at most 65,536, D].
+
+    Each ``stream`` has vectors of its own.
+    """
     clusters = shape.clusters or max(1, shape.vectors // 1_000)
-    # Drawn as float32, so that there is no copy in double precision.
+    # Drawing float32 numbers avoids a copy in double precision.
     centres = np.random.default_rng(0).standard_normal((clusters, shape.dims), np.float32)
     count = shape.vectors if count is None else count
     for number, start in enumerate(range(0, count, _BLOCK)):
@@ -65,7 +67,7 @@ def clustered(
 
 
 def neighbours(vectors: Vectors, queries: Vectors, k: int = K) -> NDArray[np.int64]:
-    """Return the rows int64 [Q, k] of the highest dot products, best first."""
+    """Return, for each query, the rows of the k highest dot products, best first: int64 [Q, k]."""
     scores = np.empty((len(queries), 0), np.float32)
     rows = np.empty((len(queries), 0), np.int64)
     for start in range(0, len(vectors), _BLOCK):
@@ -73,21 +75,21 @@ def neighbours(vectors: Vectors, queries: Vectors, k: int = K) -> NDArray[np.int
         best = _highest(block, k)
         scores = np.hstack([scores, np.take_along_axis(block, best, 1)])
         rows = np.hstack([rows, best + start])
-        kept = _highest(scores, k)
-        scores, rows = np.take_along_axis(scores, kept, 1), np.take_along_axis(rows, kept, 1)
+        best = _highest(scores, k)
+        scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(rows, order, 1)
 
 
 def _highest(scores: Vectors, k: int) -> NDArray[np.int64]:
-    """Return the columns [Q, k] of the k highest scores of every row, in any order."""
+    """Return the columns of the k highest scores in each row, in any order: int64 [Q, k]."""
     if scores.shape[1] <= k:
         return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
     return np.argpartition(scores, -k, axis=1)[:, -k:]
 
 
 def write(shape: Shape, directory: Path) -> None:
-    """Write vectors, ids, both sets of queries, and the neighbours of ``queries.npy``."""
+    """Write the vectors, their ids, both sets of queries, and the neighbours of ``QUERIES``."""
     directory.mkdir(parents=True, exist_ok=True)
     vectors = np.lib.format.open_memmap(
         directory / VECTORS, "w+", np.float32, (shape.vectors, shape.dims)

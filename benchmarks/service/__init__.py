@@ -1,15 +1,16 @@
-"""The query service beside other ways to serve candidates: `python -m benchmarks.service`.
+"""Compares Shortlist with other servers of candidates: `python -m benchmarks.service`.
 
-All peers run at the same time, and h2load asks one after another for the same candidates, in
-interleaved rounds. Recall, rate, latency and the cost of exclusions are compared.
+All servers, called peers, run at the same time. In interleaved rounds, h2load sends the same
+requests to one peer after another. Recall, rate, latency and the cost of exclusions are compared.
+A kind of request is, for example, "plain" or "100 excluded"; `catalogue` lists all kinds.
 
 compare     starts all peers and measures them in rounds
-peers       the peers: how each is started and asked, and how its answers are read
+peers       how each peer is started and called, and how its answers are read
 chroma      Chroma as a peer
-servers     server processes of the peers
-deployment  the model server and the query service
+servers     the server processes of the other peers, except for Shortlist
+deployment  starts the model server, the query service and the peers' servers
 load        measures one peer under load
-results     a table for each question, and ours relative to the others
-catalogue   drawn vectors, ids, and the questions
-model       publishes a model of drawn vectors
+results     one table per kind of request, and a summary relative to the other peers
+catalogue   items and users with random vectors, and the kinds of requests
+model       publishes a model with random vectors
 """

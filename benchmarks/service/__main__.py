@@ -1,10 +1,10 @@
-"""Measure the query service beside other ways to serve candidates.
+"""Compare the query service with other ways to serve candidates.
 
-Bare gRPC echoes in Python, a naive service on the same model server, FastAPI with the index in its
-own process, Chroma, and ours are asked by h2load for 100 candidates of one user, with and without
-100 exclusions. All servers run all the time; they are measured one after another, in each round in
-another order. This needs h2load and the extra `benchmarks`; a peer that is not installed is left
-out.
+h2load requests 100 candidates for one user, with and without 100 exclusions, from Python gRPC
+echoes, a naive service that calls the same model server, FastAPI with the index in its own process,
+Chroma, and Shortlist. All servers run all the time and are measured one after another, in a
+different order in each round. h2load and the extra `benchmarks` must be installed. A peer that is
+not installed is left out.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import reporting
 from benchmarks.service import compare
 from benchmarks.service.load import CONNECTIONS
-from benchmarks.service.results import disturbances, summarise, tables
+from benchmarks.service.results import describe_disturbances, summarise, tables
 from tools import h2load
 from tools.processes import ROOT
 
@@ -29,20 +29,20 @@ def parse_arguments() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = reporting.argument_parser("benchmarks.service", __doc__)
     add = partial(reporting.add_option, parser)
-    add("--concurrency", [1, 8, 32, 128], "Numbers of requests in flight")
-    add("--rounds", 5, "Measurements of every case")
-    add("--seconds", 3.0, "Seconds of one measurement, after 1 s of warm-up")
+    add("--concurrency", [1, 8, 32, 128], "Numbers of requests in flight to measure with")
+    add("--rounds", 5, "How many times to measure each peer and load")
+    add("--seconds", 3.0, "Seconds per measurement, after 1 s of warm-up")
     add("--work-dir", ROOT / "build" / "service-benchmark", "Directory for all files")
-    text = "Directory with models of an earlier run, instead of new ones."
+    text = "Use the models from an earlier run in this directory instead of making new ones."
     parser.add_argument("--models-dir", type=Path, help=text)
-    text = "More options of `query_service serve`, as one text."
+    text = "Additional options of `query_service serve`, as one argument."
     parser.add_argument("--serve-args", default="", help=text)
     names, text = tuple(compare.all_peers()), "Peers to measure (default: all)."
     parser.add_argument("--peers", nargs="+", choices=names, default=names, help=text)
     reporting.add_json(parser)
     arguments = parser.parse_args()
-    if any(one > CONNECTIONS and one % CONNECTIONS for one in arguments.concurrency):
-        parser.error(f"--concurrency above {CONNECTIONS} must be a multiple of it")
+    if any(number > CONNECTIONS and number % CONNECTIONS for number in arguments.concurrency):
+        parser.error(f"--concurrency above {CONNECTIONS} must be a multiple of {CONNECTIONS}")
     if not h2load.installed():
         parser.error(h2load.INSTALL_HINT)
     arguments.work_dir = arguments.work_dir.resolve()
@@ -51,20 +51,21 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure; print the tables, and write the JSON file."""
+    """Run the benchmark, print the tables, and write the JSON file."""
     arguments = parse_arguments()
-    # As with Ctrl-C, the servers are stopped on the way out.
+    # SIGTERM ends the program like Ctrl-C, so that all servers are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = reporting.console()
     results = compare.run(arguments, console)
     summary = summarise(results, arguments.concurrency)
     for table in tables(results, summary):
         console.print(table)
-    done = subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=False)
+    version = subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=False)
     console.print(
-        f"{reporting.machine(*_PACKAGES)}, {done.stdout.strip()}\n"
-        f"{arguments.rounds} rounds of {arguments.seconds} s; {len(results.errors)} failed\n"
-        f"{disturbances(results)}"
+        f"{reporting.machine(*_PACKAGES)}, {version.stdout.strip()}\n"
+        f"{arguments.rounds} rounds, {arguments.seconds} s per measurement; "
+        f"{len(results.errors)} measurements failed\n"
+        f"{describe_disturbances(results)}"
     )
     reporting.write_json(
         arguments,

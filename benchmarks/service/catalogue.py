@@ -1,4 +1,4 @@
-"""The catalogue of the comparison: drawn vectors, ids, and the questions."""
+"""The catalogue of the service benchmark: ids and random vectors of items and users, requests."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,18 +13,19 @@ from serving_contract import RETRIEVAL, SEEN_QUERY, SEEN_SQLITE
 from tools.processes import fresh_process
 
 DIMS = 32
-HEAVY_USERS = 100
-HEAVY_SEEN = 5_000
-#: Heavy users from this one on have seen random items, those before it their nearest items.
+#: The first ``HEAVY_USERS`` users have seen ``HEAVY_SEEN`` items each.
+HEAVY_USERS, HEAVY_SEEN = 100, 5_000
+#: Users before this number have seen the items nearest to them, other heavy users random items.
 FIRST_SCATTERED = 50
-#: Other users have seen ``SEEN`` of the ``SEEN_AMONG`` items nearest to them.
+#: Each other user has seen ``SEEN`` of the ``SEEN_AMONG`` items nearest to the user.
 SEEN, SEEN_AMONG = 100, 200
 DATASET = "drawn vectors"
 ITEM_PREFIX = "item-"
-#: The names of the questions.
+#: Kinds of requests: no exclusions, 100 item ids to exclude, and a heavy user without exclude_seen.
 PLAIN, EXCLUDED, NONE_SEEN = "plain", "100 excluded", "none seen"
+#: With exclude_seen, for a user who has seen the 5,000 nearest items, or 5,000 random items.
 NEAREST_SEEN, SCATTERED_SEEN = "5,000 nearest seen", "5,000 scattered seen"
-#: The random stream of the users' vectors.
+#: The random stream from which the user vectors are drawn.
 _USERS_STREAM = 3
 _RECALL_USERS = 200
 
@@ -35,12 +36,15 @@ def user_ids(count: int) -> list[str]:
 
 
 def item_ids(count: int, prefix: str = ITEM_PREFIX) -> list[str]:
-    """Return item ids as long as those of a big catalogue."""
+    """Return item ids that are as long as in a big catalogue."""
     return [f"{prefix}{n:08d}" for n in range(count)]
 
 
 def draw_vectors(items: int, users: int) -> tuple[vectors.Vectors, vectors.Vectors]:
-    """Return float32 vectors [items, D] and [users, D], drawn from the same clusters."""
+    """Draw item vectors float32 [items, D] and user vectors float32 [users, D].
+
+    Both are drawn from the same clusters.
+    """
     shape = vectors.Shape(items, DIMS, noise=0.8)
     return (
         np.concatenate(list(vectors.clustered(shape))),
@@ -49,15 +53,15 @@ def draw_vectors(items: int, users: int) -> tuple[vectors.Vectors, vectors.Vecto
 
 
 @dataclass(frozen=True)
-class Question:
+class UserRequest:
     """A request for the 100 best candidates for one user.
 
     Attributes:
         user_id: the user.
-        vector: the user's vector, for peers that are asked by vector.
-        exclude: item ids that the request excludes.
-        exclude_seen: whether the service has to exclude what the user has seen.
-        excluded: item ids that must not be in the answer.
+        vector: the user's vector, for peers that search by vector.
+        exclude: item ids that the request lists as exclusions.
+        exclude_seen: whether the service must exclude the items that the user has seen.
+        excluded: item ids that must not be in the answer, for either reason.
     """
 
     user_id: str
@@ -68,24 +72,24 @@ class Question:
 
 
 class Catalogue:
-    """The model that `ensure_model` published in a directory.
+    """The items and users of the model that `ensure_model` published in ``models_dir``.
 
     Attributes:
-        models_dir: the directory.
+        models_dir: the directory of the model.
         item_ids: the ids of all items.
-        item_vectors: their vectors, float32 [items, D].
+        item_vectors: the vectors of all items, float32 [items, D].
     """
 
     def __init__(self, models_dir: Path) -> None:
-        """Draw the vectors of the model again.
+        """Draw the vectors again from which the model was made.
 
         Raises:
-            ValueError: the directory has a model of other vectors.
+            ValueError: the model in the directory was not made by this benchmark.
         """
         dataset = serving.published_dataset(models_dir)
         if dataset["name"] != DATASET:
             raise ValueError(
-                f"{models_dir} has a model of other vectors; use a directory of this benchmark"
+                f"the model in {models_dir} was not made by this benchmark; use another directory"
             )
         users = HEAVY_USERS + _RECALL_USERS
         self.models_dir = models_dir
@@ -93,23 +97,23 @@ class Catalogue:
         self.item_vectors, self._user_vectors = draw_vectors(dataset["items"], users)
         self._user_ids = user_ids(users)
 
-    def question(self, name: str) -> Question:
-        """Return the question of one of the names above."""
-        if name == PLAIN:
+    def user_request(self, kind: str) -> UserRequest:
+        """Return the request of a kind, such as ``PLAIN``."""
+        if kind == PLAIN:
             return self._plain(HEAVY_USERS)
-        if name == NONE_SEEN:
+        if kind == NONE_SEEN:
             return self._plain(0)
-        if name == EXCLUDED:
+        if kind == EXCLUDED:
             [nearest] = self._neighbours(slice(HEAVY_USERS, HEAVY_USERS + 1), SEEN_AMONG)
             exclude = tuple(np.random.default_rng(1).choice(nearest, SEEN, replace=False).tolist())
             return replace(self._plain(HEAVY_USERS), exclude=exclude, excluded=frozenset(exclude))
-        user = self._plain(0 if name == NEAREST_SEEN else FIRST_SCATTERED)
+        user = self._plain(0 if kind == NEAREST_SEEN else FIRST_SCATTERED)
         with closing(sqlite3.connect(self.models_dir / SEEN_SQLITE)) as store:
             seen = frozenset(row[0] for row in store.execute(SEEN_QUERY, (user.user_id,)))
         return replace(user, exclude_seen=True, excluded=seen)
 
-    def questions_with_answers(self) -> Iterator[tuple[Question, list[str]]]:
-        """Yield the questions that recall is measured with, and the exact 100 best items."""
+    def requests_with_answers(self) -> Iterator[tuple[UserRequest, list[str]]]:
+        """Yield each request for measuring recall, with the ids of the exact 100 best items."""
         for number, nearest in enumerate(self._neighbours(slice(HEAVY_USERS, None)), HEAVY_USERS):
             yield self._plain(number), nearest
 
@@ -117,14 +121,14 @@ class Catalogue:
         rows = vectors.neighbours(self.item_vectors, self._user_vectors[users], k)
         return [[self.item_ids[row] for row in nearest] for nearest in rows]
 
-    def _plain(self, number: int) -> Question:
-        return Question(self._user_ids[number], tuple(map(float, self._user_vectors[number])))
+    def _plain(self, number: int) -> UserRequest:
+        return UserRequest(self._user_ids[number], tuple(map(float, self._user_vectors[number])))
 
 
 def ensure_model(
     models_dir: Path, items: int = 200_000, users: int = 20_000, prefix: str = ITEM_PREFIX
 ) -> Path:
-    """Publish a model of that size, unless the directory has one; return the directory."""
+    """Publish a model of this size unless the directory has a model; return the directory."""
     if not (models_dir / RETRIEVAL).exists():
         with fresh_process() as process:
             process.submit(_publish, models_dir, items, users, prefix).result()
@@ -132,7 +136,7 @@ def ensure_model(
 
 
 def _publish(models_dir: Path, items: int, users: int, prefix: str) -> None:
-    # TensorFlow would disturb the load that the calling process makes afterwards.
+    # Runs in another process, because TensorFlow in this one would disturb the measurements.
     from benchmarks.service.model import publish
 
     publish(models_dir, items, users, prefix)

@@ -1,11 +1,11 @@
-"""Chroma as a peer: its own server, which is asked over HTTP with the user's vector."""
+"""Chroma as a peer: its server is queried over HTTP with the user's vector."""
 
 import json
 import shutil
 import sys
 from typing import Any
 
-from benchmarks.service.catalogue import Question
+from benchmarks.service.catalogue import UserRequest
 from benchmarks.service.deployment import Deployment
 from benchmarks.service.peers import JsonPeer
 from benchmarks.vectors import K
@@ -13,15 +13,14 @@ from tools.h2load import Request
 from tools.processes import free_port
 
 _COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
-#: Items added in one call, below Chroma's limit.
+#: The number of items that one call adds, which is below Chroma's limit.
 _BATCH = 5_000
 
 
 class Chroma(JsonPeer):
     """A vector database with its default settings, whose caller knows the user's vector.
 
-    If items are excluded, it is asked for as many more results, and the caller drops those that
-    are excluded.
+    With n exclusions, the caller requests n more results and drops the excluded ones.
     """
 
     def start(self, deployment: Deployment) -> None:
@@ -40,25 +39,25 @@ class Chroma(JsonPeer):
         collection = self._post("", {"name": "items", "configuration": configuration})
         self._path = f"/{collection['id']}"
         catalogue = deployment.catalogue
-        for first in range(0, len(catalogue.item_ids), _BATCH):
-            rows = slice(first, first + _BATCH)
+        for start in range(0, len(catalogue.item_ids), _BATCH):
+            rows = slice(start, start + _BATCH)
             embeddings = catalogue.item_vectors[rows].tolist()
             items = {"ids": catalogue.item_ids[rows], "embeddings": embeddings}
             self._post(f"{self._path}/add", items)
 
-    def request(self, question: Question) -> Request:
+    def request(self, user_request: UserRequest) -> Request:
         body = {
-            "query_embeddings": [question.vector],
-            "n_results": K + len(question.exclude),
+            "query_embeddings": [user_request.vector],
+            "n_results": K + len(user_request.exclude),
             "include": ["distances"],
         }
         path = f"{_COLLECTIONS}{self._path}/query"
         return Request(path, json.dumps(body).encode(), http1=True)
 
-    def read(self, body: bytes, question: Question) -> list[str]:
-        # Dropping the excluded items is not part of the measurement.
+    def read(self, body: bytes, user_request: UserRequest) -> list[str]:
+        # The measurement does not include the time for dropping excluded items.
         ids: list[str] = json.loads(body)["ids"][0]
-        return [one for one in ids if one not in question.exclude][:K]
+        return [item_id for item_id in ids if item_id not in user_request.exclude][:K]
 
     def _post(self, path: str, body: object) -> dict[str, Any]:
         answer = self.call(Request(_COLLECTIONS + path, json.dumps(body).encode(), http1=True))

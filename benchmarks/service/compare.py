@@ -41,7 +41,7 @@ from benchmarks.service.results import BATCH, OURS, PREDICT, SEEN_CONCURRENCIES,
 from tools.h2load import H2loadError
 from tools.processes import ProcessError
 
-#: Seconds between two measurements, so that the work of the last one ends.
+#: Seconds between two measurements, so that the servers finish the work of the first.
 _PAUSE_S = 0.2
 _BATCH_CONCURRENCIES = (1, 4)
 _STARTS = 5
@@ -50,18 +50,18 @@ _ERRORS = (MeasurementError, H2loadError, ProcessError, psutil.Error)
 
 @dataclass(frozen=True)
 class Case:
-    """One case that is measured in every round."""
+    """A peer, a kind of request and a load, which are measured once in every round."""
 
     peer: str
-    question: str
+    request_kind: str
     load: Load
 
     def __str__(self) -> str:
-        return f"{self.peer}, {self.question}, load {self.load}"
+        return f"{self.peer}, {self.request_kind}, load {self.load}"
 
 
 def all_peers() -> dict[str, Peer]:
-    """Return all peers by name, ours last."""
+    """Return all peers by name; Shortlist is the last."""
     return {
         "echo-aio": peers.Echo("echo-aio"),
         "echo-threads": peers.Echo("echo-threads"),
@@ -74,7 +74,7 @@ def all_peers() -> dict[str, Peer]:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> Results:
-    """Start all peers, measure them, and stop them."""
+    """Start the peers that ``arguments`` select, measure them, and stop them."""
     models_dir = arguments.models_dir or ensure_model(arguments.work_dir / "models")
     catalogue = Catalogue(models_dir.resolve())
     with ExitStack() as stack:
@@ -83,21 +83,21 @@ def run(arguments: argparse.Namespace, console: Console) -> Results:
         running, recall = start_peers(deployment, arguments.peers, console)
         rounds = Rounds(running, catalogue, arguments, console)
         rounds.measure(list(plan(running, arguments.concurrency)))
-        start_s: list[float] = []
+        startup_s: list[float] = []
         worker_mib: list[float] = []
         ours = running.get(OURS)
         if isinstance(ours, peers.Shortlist):
             if highest := rounds.highest_rate(OURS, PLAIN):
                 rounds.measure([Case(OURS, PLAIN, Load(CONNECTIONS, rate=highest / 2))])
             worker_mib = [ours.largest_worker_mib()]
-            start_s = measure_starts(deployment)
-    return Results(rounds.samples(), recall, rounds.errors, start_s, worker_mib)
+            startup_s = measure_starts(deployment)
+    return Results(rounds.samples(), recall, rounds.errors, startup_s, worker_mib)
 
 
 def start_peers(
     deployment: Deployment, names: Sequence[str], console: Console
 ) -> tuple[dict[str, Peer], dict[str, float]]:
-    """Return the peers that run by name, and the recall of those that search."""
+    """Start peers; return the running peers by name, and the recall of peers that search."""
     running: dict[str, Peer] = {}
     recall: dict[str, float] = {}
     for name, peer in all_peers().items():
@@ -111,7 +111,7 @@ def start_peers(
             console.print(f"[red]{name} is left out, because it failed[/]\n{escape(str(error))}")
             continue
         running[name] = peer
-        console.print(f"{name} runs")
+        console.print(f"{name} is running")
     if ours := running.get(OURS):
         running |= {PREDICT: peers.BarePredict(), BATCH: peers.Batch(ours)}
         running[PREDICT].start(deployment)
@@ -119,13 +119,13 @@ def start_peers(
 
 
 def plan(running: Mapping[str, Peer], concurrencies: Sequence[int]) -> Iterator[Case]:
-    """Yield all cases of a round."""
+    """Yield all cases that every round measures."""
     for name in running:
         if name in (PREDICT, BATCH):
             continue
         for concurrency in concurrencies:
-            for question in (PLAIN, EXCLUDED):
-                yield Case(name, question, Load(concurrency))
+            for request_kind in (PLAIN, EXCLUDED):
+                yield Case(name, request_kind, Load(concurrency))
     if OURS not in running:
         return
     for name in (PREDICT, OURS):
@@ -133,15 +133,15 @@ def plan(running: Mapping[str, Peer], concurrencies: Sequence[int]) -> Iterator[
     for concurrency in _BATCH_CONCURRENCIES:
         yield Case(BATCH, PLAIN, Load(concurrency))
     for concurrency in SEEN_CONCURRENCIES:
-        for question in (NONE_SEEN, NEAREST_SEEN, SCATTERED_SEEN):
-            yield Case(OURS, question, Load(concurrency))
+        for request_kind in (NONE_SEEN, NEAREST_SEEN, SCATTERED_SEEN):
+            yield Case(OURS, request_kind, Load(concurrency))
 
 
 class Rounds:
     """Measures cases in rounds, each round in a different order.
 
     Attributes:
-        errors: errors of single measurements, which have no sample.
+        errors: one message for each measurement that failed and therefore has no sample.
     """
 
     def __init__(
@@ -171,48 +171,48 @@ class Rounds:
             self._console.print(f"round {number + 1} of {rounds}: {len(cases)} cases")
 
     def samples(self) -> pd.DataFrame:
-        """Return all samples in the order of their cases; see :class:`Results`."""
+        """Return the table ``Results.samples``, with the cases in the order of :meth:`measure`."""
         rows = [
-            (case.peer, case.question, str(case.load), number, *astuple(sample))
+            (case.peer, case.request_kind, str(case.load), number, *astuple(sample))
             for case, by_round in self._samples.items()
             for number, sample in by_round.items()
         ]
-        figures = [figure.name for figure in fields(Sample)]
-        return pd.DataFrame(rows, columns=["peer", "question", "load", "round", *figures])
+        columns = ["peer", "request_kind", "load", "round", *(one.name for one in fields(Sample))]
+        return pd.DataFrame(rows, columns=columns)
 
-    def highest_rate(self, peer: str, question: str) -> float:
-        """Return the highest median rate over all loads; 0 if nothing was measured."""
+    def highest_rate(self, peer: str, request_kind: str) -> float:
+        """Return the highest of the median rates of all loads, or 0 without any samples."""
         medians = [
             statistics.median(sample.rate for sample in by_round.values())
             for case, by_round in self._samples.items()
-            if (case.peer, case.question) == (peer, question) and by_round
+            if (case.peer, case.request_kind) == (peer, request_kind) and by_round
         ]
         return max(medians, default=0.0)
 
     def _measure(self, case: Case) -> Sample:
-        """Check one answer, then measure.
+        """Send one request and check the answer; then measure the case.
 
         Raises:
             MeasurementError: the answer is wrong, or there were errors under load.
         """
         peer, seconds = self._running[case.peer], self._arguments.seconds
-        question = self._catalogue.question(case.question)
-        answer_bytes = peer.check(question)
-        request = peer.request(question)
+        user_request = self._catalogue.user_request(case.request_kind)
+        answer_bytes = peer.check(user_request)
+        request = peer.request(user_request)
         if not case.load.in_python:
             return measure_with_h2load(peer.address, request, case.load, seconds, answer_bytes)
         with grpc.insecure_channel(peer.address) as channel:
             call = serving.method(channel, request.path)
             return measure_with_python(
-                lambda: peer.read(call(request.body, timeout=30), question), seconds
+                lambda: peer.read(call(request.body, timeout=30), user_request), seconds
             )
 
 
 def measure_starts(deployment: Deployment) -> list[float]:
-    """Return the seconds from the start of a query service until it is ready, several times."""
-    seconds = []
+    """Start a query service several times; return the seconds until it was ready, per start."""
+    startup_s = []
     for _ in range(_STARTS):
         server = deployment.start_query_service("start")
-        seconds.append(server.startup_s)
+        startup_s.append(server.startup_s)
         server.stop()
-    return seconds
+    return startup_s

@@ -1,4 +1,4 @@
-"""The servers of the comparison: one model server, the query service, and those of the peers."""
+"""Starts the servers of the benchmark: the model server, the query service, the peers' servers."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,14 +15,14 @@ class Deployment:
     """Starts servers, which are stopped when ``stack`` is closed.
 
     Attributes:
-        catalogue: the items and users that the servers are asked about.
-        work: directory for logs and indexes.
+        catalogue: the items and users in the requests.
+        work: the directory for logs and indexes.
     """
 
     def __init__(
         self, catalogue: Catalogue, work: Path, stack: ExitStack, serve_options: Sequence[str]
     ) -> None:
-        """``serve_options`` are more options of ``query_service serve``."""
+        """``serve_options`` are additional options of ``query_service serve``."""
         self.catalogue, self.work = catalogue, work
         self._stack, self._serve_options = stack, serve_options
 
@@ -32,21 +32,21 @@ class Deployment:
         command: Sequence[str],
         ready: Callable[[str], str | None] = printed_address,
     ) -> Server:
-        """Start a server with a log of that name; see :class:`Server` for ``ready``."""
+        """Start a server whose log has this name; :class:`Server` describes ``ready``."""
         return self._stack.enter_context(Server(command, log=self._log(name), ready=ready))
 
     def start_peer(self, name: str, *arguments: str) -> Server:
-        """Start a server of ``benchmarks.service.servers``."""
+        """Start one of the servers in ``benchmarks.service.servers``."""
         return self.start(name, python_module("benchmarks.service.servers", name, *arguments))
 
     @cached_property
     def model_server(self) -> Server:
-        """The model server, which all peers that need one share."""
+        """The model server that all peers without an index of their own share."""
         server = serving.start_model_server(self.catalogue.models_dir, self._log("model-server"))
         return self._stack.enter_context(server)
 
     def start_query_service(self, name: str = "shortlist") -> Server:
-        """Start a query service with the seen store."""
+        """Start a query service with the model's seen store."""
         store = ("--seen-store", f"sqlite:{self.catalogue.models_dir / SEEN_SQLITE}")
         server = serving.start_query_service(
             self._log(name), [self.model_server], *store, *self._serve_options

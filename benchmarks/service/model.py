@@ -1,10 +1,10 @@
-"""Publish a model of drawn vectors, as if it had been trained.
+"""Publishes a model with random vectors, as if it had been trained.
 
-Items and users are vectors of `benchmarks.vectors`, drawn from the same clusters. The trainer's own
-code tunes, builds, verifies and publishes the index, with a recall@100 of at least .95. In
-seen.sqlite, the users ``heavy-0`` to ``heavy-49`` have seen the 5,000 items nearest to them, which
-is the hardest case for exclusions; ``heavy-50`` to ``heavy-99`` have seen 5,000 random items, and
-every other user 100 of the nearest 200.
+`benchmarks.vectors` draws the item and user vectors from the same clusters. The trainer's own code
+tunes, builds, verifies and publishes the index, with a recall@100 of at least .95. In seen.sqlite,
+the users ``heavy-0`` to ``heavy-49`` have seen the 5,000 items nearest to them, which is the
+hardest case for exclusions. ``heavy-50`` to ``heavy-99`` have seen 5,000 random items. Every other
+user has seen 100 of the nearest 200 items.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ from trainer.report import metrics
 
 
 def publish(models_dir: Path, items: int, users: int, item_prefix: str) -> None:
-    """Publish a model; ``item_prefix`` is how its item ids begin."""
+    """Publish a model whose item ids begin with ``item_prefix``."""
     item_vectors, user_vectors = draw_vectors(items, users)
     ids = np.array(item_ids(items, item_prefix), object)
     servable = _servable(ids, user_ids(users), item_vectors, user_vectors)
@@ -76,7 +76,7 @@ def publish(models_dir: Path, items: int, users: int, item_prefix: str) -> None:
 def _servable(
     ids: NDArray[np.object_], users: list[str], items: vectors.Vectors, queries: vectors.Vectors
 ) -> Servable:
-    """Return a model whose query tower looks up the vector of the user and does nothing else."""
+    """Return a model whose query tower only looks up the user's vector."""
     return Servable(
         candidate_vectors=items,
         item_ids=ids,
@@ -97,7 +97,7 @@ def _servable(
 
 
 def _seen_items(items: vectors.Vectors, users: vectors.Vectors) -> dict[int, NDArray[np.int64]]:
-    """Draw the rows of the items that each user has seen."""
+    """Draw the items that each user has seen; return the rows of the items by user number."""
     random = np.random.default_rng(0)
     seen = dict(enumerate(vectors.neighbours(items, users[:FIRST_SCATTERED], HEAVY_SEEN)))
     for number in range(FIRST_SCATTERED, HEAVY_USERS):

@@ -1,4 +1,7 @@
-"""The results of the comparison: a table for each question, and a summary."""
+"""Results of the service benchmark, which compares Shortlist with other servers.
+
+There is one table per kind of request, and a summary.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,48 +16,56 @@ from benchmarks.service.catalogue import EXCLUDED, NEAREST_SEEN, NONE_SEEN, PLAI
 from benchmarks.service.load import Load
 from benchmarks.service.peers import BATCH_USERS
 
+#: Names of peers: the query service, the model server called directly, and BatchRetrieve calls.
 OURS, PREDICT, BATCH = "shortlist", "bare Predict", f"BatchRetrieve of {BATCH_USERS}"
-#: The numbers of requests in flight at which excluding seen items is measured.
+#: Requests with ``exclude_seen`` are measured with these numbers of requests in flight.
 SEEN_CONCURRENCIES = (1, 8)
-_WITHOUT_MODEL_SERVER = ("fastapi", "chroma")
-#: Cores in use by other programs from which on a measurement is not to be trusted.
-_DISTURBED_CORES = 0.2
-#: A peer, a question and a load.
-_Case = tuple[str, str, object]
+#: Peers that search the index in their own process.
+_SINGLE_PROCESS_PEERS = ("fastapi", "chroma")
+#: A measurement is suspect if other programs used more than this many cores.
+_MAX_OTHER_CORES = 0.2
+#: The arguments of :meth:`Results.find`: a peer, a kind of request, and a load.
+_Case = tuple[str, str, int | Load]
 
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a run.
+    """The results of one run of the benchmark.
 
     Attributes:
-        samples: a row for each measurement, with the columns peer, question, load, round, and
-            those of :class:`benchmarks.service.load.Sample`.
+        samples: one row per measurement, with the columns peer, request_kind, load and round, and
+            the fields of :class:`benchmarks.service.load.Sample`.
         recall: recall@100 by peer.
-        errors: errors of single measurements.
-        start_s: seconds until the query service was ready, for several starts.
-        worker_mib: resident memory of the largest worker of the query service after the rounds.
+        errors: one message for each measurement that failed.
+        startup_s: seconds until the query service was ready, one value per start.
+        worker_mib: resident memory of the query service's largest worker after the last round;
+            empty if the query service was not measured.
     """
 
     samples: pd.DataFrame
     recall: dict[str, float]
     errors: list[str]
-    start_s: list[float]
+    startup_s: list[float]
     worker_mib: list[float]
 
-    def find(self, peer: str, question: str, load: object, figure: str = "rate") -> "pd.Series":
-        """Return a figure of one case by round; empty if the case was not measured."""
-        found = self.samples[
+    def find(
+        self, peer: str, request_kind: str, load: int | Load, column: str = "rate"
+    ) -> "pd.Series":
+        """Return one column of the matching samples, indexed by round; empty without samples.
+
+        An int is the number of requests that h2load keeps in flight.
+        """
+        matching = self.samples[
             (self.samples.peer == peer)
-            & (self.samples.question == question)
+            & (self.samples.request_kind == request_kind)
             & (self.samples.load == str(load))
         ]
-        return found.set_index("round")[figure]
+        return matching.set_index("round")[column]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the summary, with a value for each round."""
+    """One line of the summary, with one value per round, or per start of the query service."""
 
     name: str
     unit: str
@@ -65,10 +76,10 @@ class Line:
 
 
 def tables(results: Results, lines: Sequence[Line]) -> Iterator[Table]:
-    """Yield a table per question with all peers and loads, then the summary."""
+    """Yield one table per kind of request, with all peers and loads, and then the summary."""
     columns = ("peer", "load", "recall", "req/s", "p50 ms", "p99 ms", "cores")
-    for question, rows in results.samples.groupby("question", sort=False):
-        table = reporting.table(f"{question}: median (min-max)", *columns)
+    for request_kind, rows in results.samples.groupby("request_kind", sort=False):
+        table = reporting.table(f"{request_kind}: median (min-max)", *columns)
         for (peer, load), samples in rows.groupby(["peer", "load"], sort=False):
             table.add_row(
                 str(peer),
@@ -86,53 +97,56 @@ def tables(results: Results, lines: Sequence[Line]) -> Iterator[Table]:
     yield table
 
 
-def disturbances(results: Results) -> str:
-    """Return the number of measurements during which other programs were busy."""
-    count = int((results.samples.other_cores > _DISTURBED_CORES).sum())
+def describe_disturbances(results: Results) -> str:
+    """Return a sentence with the number of measurements that other programs disturbed."""
+    count = int((results.samples.other_cores > _MAX_OTHER_CORES).sum())
     return (
-        f"{count} of {len(results.samples)} measurements: other programs used more than "
-        f"{_DISTURBED_CORES} of a core"
+        f"During {count} of {len(results.samples)} measurements, other programs used more than "
+        f"{_MAX_OTHER_CORES} of a core."
     )
 
 
 def summarise(results: Results, concurrencies: Sequence[int]) -> list[Line]:
-    """Return ours relative to the others; ratios are taken within each round."""
+    """Return the summary: Shortlist relative to the other peers, and its other figures.
+
+    Each ratio is that of two measurements of the same round.
+    """
     lines = (
-        *_against_others(results, concurrencies),
-        *_other_loads(results),
+        *_ratios_to_peers(results, concurrencies),
+        *_open_loop_and_batches(results),
         *_cost_of_exclusions(results, concurrencies),
-        Line("start of the query service", "s", results.start_s),
-        Line("largest resident memory of a worker", "MiB", results.worker_mib),
+        Line("startup time of the query service", "s", results.startup_s),
+        Line("resident memory of the largest worker", "MiB", results.worker_mib),
     )
     return [line for line in lines if line.values]
 
 
-def _ratio(results: Results, name: str, ours: _Case, other: _Case, figure: str = "rate") -> Line:
-    """Return a figure of ours divided by that of another case, for each round that has both."""
-    ratios = results.find(*ours, figure) / results.find(*other, figure)
+def _ratio(results: Results, name: str, ours: _Case, other: _Case, column: str = "rate") -> Line:
+    """Return ``column`` of the case ``ours`` divided by that of ``other``, per round with both."""
+    ratios = results.find(*ours, column) / results.find(*other, column)
     return Line(name, "x", ratios.dropna().tolist())
 
 
-def _against_others(results: Results, concurrencies: Sequence[int]) -> Iterator[Line]:
+def _ratios_to_peers(results: Results, concurrencies: Sequence[int]) -> Iterator[Line]:
     highest = max(concurrencies)
     for peer in ("echo-aio", "echo-threads", "echo-core", "naive"):
-        name = f"req/s at {highest}, against {peer}"
+        name = f"req/s with {highest} in flight, relative to {peer}"
         yield _ratio(results, name, (OURS, PLAIN, highest), (peer, PLAIN, highest))
     for load in concurrencies:
-        rates = {peer: results.find(peer, PLAIN, load).median() for peer in _WITHOUT_MODEL_SERVER}
+        rates = {peer: results.find(peer, PLAIN, load).median() for peer in _SINGLE_PROCESS_PEERS}
         best = max(rates, key=lambda peer: 0.0 if math.isnan(rates[peer]) else rates[peer])
-        name = f"req/s at {load}, against {best}"
+        name = f"req/s with {load} in flight, relative to {best}"
         yield _ratio(results, name, (OURS, PLAIN, load), (best, PLAIN, load))
-    name = "p50 at 1, against one bare Predict, both from Python"
+    name = "p50 with 1 in flight, relative to a bare Predict, both called from Python"
     python = Load(1, in_python=True)
     yield _ratio(results, name, (OURS, PLAIN, python), (PREDICT, PLAIN, python), "p50_ms")
 
 
-def _other_loads(results: Results) -> Iterator[Line]:
+def _open_loop_and_batches(results: Results) -> Iterator[Line]:
     open_loop = results.samples[results.samples.load.str.endswith("/s")]
-    for figure, unit in (("rate", "answers/s"), ("p50_ms", "ms"), ("p99_ms", "ms")):
-        name = f"{figure.removesuffix('_ms')} at half of the highest rate"
-        yield Line(name, unit, open_loop[figure].tolist())
+    for column, unit in (("rate", "answers/s"), ("p50_ms", "ms"), ("p99_ms", "ms")):
+        name = f"{column.removesuffix('_ms')} at half of {OURS}'s highest rate"
+        yield Line(name, unit, open_loop[column].tolist())
     batches = results.samples[results.samples.peer == BATCH]
     for load, samples in batches.groupby("load"):
         yield Line(f"{BATCH}, {load} in flight", "users/s", (BATCH_USERS * samples.rate).tolist())
@@ -140,10 +154,10 @@ def _other_loads(results: Results) -> Iterator[Line]:
 
 def _cost_of_exclusions(results: Results, concurrencies: Sequence[int]) -> Iterator[Line]:
     for load in concurrencies:
-        name = f"req/s at {load}, 100 exclusions against none"
+        name = f"req/s with {load} in flight, 100 exclusions relative to none"
         yield _ratio(results, name, (OURS, EXCLUDED, load), (OURS, PLAIN, load))
-    for question in (SCATTERED_SEEN, NEAREST_SEEN):
+    for request_kind in (SCATTERED_SEEN, NEAREST_SEEN):
         for load in SEEN_CONCURRENCIES:
-            name = f"p50 at {load}, {question} against none"
-            ours, without = (OURS, question, load), (OURS, NONE_SEEN, load)
+            name = f"p50 with {load} in flight, {request_kind} relative to {NONE_SEEN}"
+            ours, without = (OURS, request_kind, load), (OURS, NONE_SEEN, load)
             yield _ratio(results, name, ours, without, "p50_ms")

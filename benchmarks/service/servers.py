@@ -1,4 +1,4 @@
-"""Server processes of the peers.
+"""The servers that Shortlist is compared with, except for Chroma's. Each is started by a command:
 
     python -m benchmarks.service.servers echo-aio
     python -m benchmarks.service.servers echo-threads
@@ -6,7 +6,7 @@
     python -m benchmarks.service.servers naive MODEL_SERVER
     python -m benchmarks.service.servers fastapi SAVED_MODEL
 
-Each prints "NAME ready on HOST:PORT" once it answers, and serves until it is terminated.
+A server prints "NAME ready on HOST:PORT" once it accepts requests, and runs until it is terminated.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from serving_contract import BY_USER, ITEM_ID, SCORE, USER_ID
 from tfserving_subset.v1 import prediction_pb2 as tfs
 
-#: The number of threads in gRPC's tutorial.
+#: The same number of threads as in gRPC's tutorial.
 _THREADS = 10
 
-#: The answer of the echo servers, which gRPC serialises for each call.
+#: The answer that the echo servers always send. gRPC serialises it again for each call.
 _ECHO = pb.RetrieveResponse(
     candidates=[
         pb.Candidate(item_id=f"item-{1999 * n:08d}", score=0.9 - n / 1000) for n in range(100)
@@ -42,7 +42,7 @@ _ECHO = pb.RetrieveResponse(
 
 
 class EchoAio(pb_grpc.RetrievalServiceServicer):
-    """An echo on asyncio, without a model."""
+    """An echo server on asyncio, which answers without a model."""
 
     async def Retrieve(  # noqa: N802
         self, request: pb.RetrieveRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -53,7 +53,7 @@ class EchoAio(pb_grpc.RetrievalServiceServicer):
 
 
 class EchoThreads(pb_grpc.RetrievalServiceServicer):
-    """An echo on threads."""
+    """An echo server on threads, which answers without a model."""
 
     def Retrieve(  # noqa: N802
         self, request: pb.RetrieveRequest, context: grpc.ServicerContext
@@ -64,7 +64,7 @@ class EchoThreads(pb_grpc.RetrievalServiceServicer):
 
 
 class Naive(pb_grpc.RetrievalServiceServicer):
-    """A service as in a tutorial: one Predict per request, and the answer built row by row."""
+    """A service as in a tutorial: one Predict per request, and an answer built row by row."""
 
     def __init__(self, model_server: str) -> None:
         self._predict = grpc.aio.insecure_channel(model_server).unary_unary(
@@ -76,7 +76,7 @@ class Naive(pb_grpc.RetrievalServiceServicer):
     async def Retrieve(  # noqa: N802
         self, request: pb.RetrieveRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RetrieveResponse:
-        """Ask for as many more candidates as there are exclusions, and drop the excluded ones."""
+        """Request one more candidate per exclusion, and drop the excluded candidates."""
         excluded = set(request.exclude_item_ids)
         user = serving.tensor(tfs.DT_STRING, 1, string_val=[request.user_id.encode()])
         predict = serving.predict_request(
@@ -95,8 +95,10 @@ class Naive(pb_grpc.RetrievalServiceServicer):
         return answer
 
 
-async def _serve_aio(name: str, servicer: Any, make: Callable[[], Any] = grpc.aio.server) -> None:
-    server = make()
+async def _serve_aio(
+    name: str, servicer: Any, make_server: Callable[[], Any] = grpc.aio.server
+) -> None:
+    server = make_server()
     pb_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -105,7 +107,7 @@ async def _serve_aio(name: str, servicer: Any, make: Callable[[], Any] = grpc.ai
 
 
 async def _serve_naive(model_server: str) -> None:
-    # The channel has to be made inside the event loop.
+    # Naive creates its channel, which must happen inside the event loop.
     await _serve_aio("naive", Naive(model_server))
 
 
@@ -139,11 +141,11 @@ def _serve_fastapi(model: Path) -> None:
         excluded = set(query.exclude)
         depth = 100 + len(excluded)
         found = by_user(user_id=tf.constant([query.user_id]), k=tf.constant([depth]))
-        item_ids = (one.decode() for one in found[ITEM_ID].numpy()[0])
+        item_ids = (item_id.decode() for item_id in found[ITEM_ID].numpy()[0])
         pairs = zip(item_ids, found[SCORE].numpy()[0].tolist(), strict=True)
         kept = [(item_id, score) for item_id, score in pairs if item_id not in excluded]
         candidates = [{"item_id": item_id, "score": score} for item_id, score in kept[:100]]
-        # Serialised here, because FastAPI would validate a declared model field by field.
+        # Serialised here, because FastAPI would validate a declared response field by field.
         return Response(orjson.dumps({"candidates": candidates}), media_type="application/json")
 
     app = FastAPI()
