@@ -56,7 +56,7 @@ def _assert_answers(
         assert answer["score"].numpy()[row].tolist() == scores
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     items=st.sampled_from([1, 2, 30]),
     parts=st.sampled_from([(True, True, True), (True, False, False), (False, True, False)]),

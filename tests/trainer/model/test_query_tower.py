@@ -105,7 +105,7 @@ CONFIGS = st.builds(
 HISTORY = st.lists(st.integers(0, ITEMS - 1), unique=True, max_size=ITEMS)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     config=CONFIGS,
     user_features=st.sampled_from([0, 3]),
@@ -131,7 +131,7 @@ def test_training_numpy_and_saved_model_agree(
     np.testing.assert_allclose(weights.embed(histories), alone, **close)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     config=CONFIGS,
     stored=st.lists(HISTORY, min_size=USERS, max_size=USERS),

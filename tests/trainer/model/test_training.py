@@ -248,7 +248,7 @@ def test_same_seed_gives_the_same_model() -> None:
 def test_users_without_training_rows_stay_unknown() -> None:
     data = synthetic.load(users=50, items=80, interactions=800, seed=1)
     rows = data.interactions
-    model = _train(data, rows.take(rows.users != 7), "training.epochs=1")
+    model = _train(data, rows.take(rows.users != 7), *_settings(epochs=1, validation_share=0))
     assert np.flatnonzero(~model.known_users).tolist() == [7]
 
 
