@@ -33,8 +33,7 @@ def write(directory: Path, metrics: Mapping[str, Any]) -> None:
     directory.mkdir()
     text = json.dumps(metrics, indent=2) + "\n"
     (directory / METRICS_JSON).write_text(text, encoding="utf-8")
-    # JSON turns tuples into lists, and the page must be the one that the file leads to.
-    (directory / REPORT_HTML).write_text(html(json.loads(text)), encoding="utf-8")
+    (directory / REPORT_HTML).write_text(html(metrics), encoding="utf-8")
 
 
 def show(console: Console, metrics: Mapping[str, Any]) -> None:
