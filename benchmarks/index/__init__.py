@@ -1,11 +1,12 @@
-"""The search speed of the index beside other libraries at equal recall.
+"""Compares the search speed of Shortlist's index with that of other libraries at equal recall.
 
-Run it with `python -m benchmarks.index`. Every index is built on the same vectors, its search
-settings are tried, and the fastest that reach the target recall are measured in rounds.
+Run the comparison with `python -m benchmarks.index`. All indexes, called peers, are built on the
+same vectors. The benchmark tries many search settings of each peer, and measures the fastest that
+reach the target recall in rounds.
 
-compare       builds every index, tries its settings, and measures them in rounds
-peers         ours, the ScaNN layer of TensorFlow Recommenders, hnswlib, Faiss, the exact product
-process       the code that runs in the process of one peer
-results       search settings, their measurements, and the table of all peers
-first_answer  the latency of the first answer of a model server, and its memory
+compare             builds every index, tries its settings, and measures in rounds
+peers               Shortlist's index, TensorFlow Recommenders' ScaNN layer, hnswlib, Faiss, exact
+process             the functions that run in a peer's process
+results             search settings with their measurements, and the table of all peers
+cold_start_latency  first-request latency of a freshly started model server, and its memory
 """

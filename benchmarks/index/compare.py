@@ -1,4 +1,4 @@
-"""Builds every index, tries its search settings, and measures them in rounds."""
+"""Builds every index, tries its search settings, and measures the best settings in rounds."""
 
 import argparse
 import random
@@ -18,9 +18,10 @@ from benchmarks.index.process import LOADS
 from benchmarks.index.results import Measured, Point
 from tools.processes import fresh_process
 
-#: Seconds between two measurements, so that threads that wait actively go to sleep.
+#: Seconds between two measurements, so that spinning threads of the last library go to sleep.
 _PAUSE_S = 0.1
-#: Settings are raised until this recall is reached, or until two of them add less than this.
+#: Ever more exact settings are tried until recall reaches the first number, or until two settings
+#: in a row together add less recall than the second number.
 _ENOUGH_RECALL, _MIN_GAIN = 0.998, 0.0005
 _SWEEP_S = 0.2
 
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> list[Measured]:
 
 
 def names(peers: list[str], targets: list[float]) -> Iterator[str]:
-    """Yield the names of the indexes to build, ours once per target."""
+    """Yield the names of the indexes to build: Shortlist's index is built once per target."""
     for peer in peers:
         yield from [f"{OURS}{target}" for target in targets] if peer == "ours" else [peer]
 
@@ -73,13 +74,13 @@ def build(name: str, data: Path, index: Path) -> Measured:
             measured.build_peak_mib = pool.submit(process.build, name, data, index).result()
         measured.build_seconds = time.perf_counter() - started
     loaded = peer.loaded_files(data, index)
-    files = [loaded] if loaded.is_file() else [one for one in loaded.rglob("*") if one.is_file()]
+    files = [loaded] if loaded.is_file() else [path for path in loaded.rglob("*") if path.is_file()]
     measured.size_mib = sum(file.stat().st_size for file in files) / 1024**2
     return measured
 
 
 def sweep(pool: ProcessPoolExecutor, name: str, size: int) -> list[Point]:
-    """Measure recall and speed of a peer's settings, from fast to exact."""
+    """Measure recall and speed with each setting of a peer, from the fastest to the most exact."""
     points = []
     for ladder in make_peer(name).ladders(size):
         climbed: list[Point] = []
@@ -105,11 +106,11 @@ def measure(
     arguments: argparse.Namespace,
     console: Console,
 ) -> None:
-    """Measure the contenders of all peers in rounds, each round in a different order."""
+    """Measure the chosen settings of all peers in rounds, each round in a different order."""
     cases = [
         (workers[measured.name], point, load)
         for measured in results
-        for point in measured.contenders(arguments.targets)
+        for point in measured.fastest_points(arguments.targets)
         for load in LOADS
     ]
     for number in range(arguments.rounds):

@@ -1,4 +1,4 @@
-"""The indexes that are compared: ours, and those of other libraries."""
+"""The indexes that are compared: Shortlist's index, and indexes from other libraries."""
 
 import math
 import os
@@ -19,17 +19,17 @@ CORES = os.cpu_count() or 1
 
 
 class Peer(ABC):
-    """One index, with the choices that are made when it is built."""
+    """An index of one library, including the parameters that it is built with."""
 
     def ladders(self, size: int) -> list[list[Setting]]:
-        """Return lists of search settings to try, each from the fastest to the most exact.
+        """Return lists of search settings to try, each list from the fastest to the most exact.
 
-        ``size`` is the number of vectors.
+        ``size`` is the number of vectors in the index.
         """
         return [[{}]]
 
     def build(self, data: Path, index: Path) -> None:  # noqa: B027
-        """Build the index of the vectors in ``data``, in the empty directory ``index``."""
+        """Build an index of the vectors in ``data``, and write it into the directory ``index``."""
 
     def loaded_files(self, data: Path, index: Path) -> Path:
         """Return the file or directory that :meth:`load` reads."""
@@ -37,22 +37,22 @@ class Peer(ABC):
 
     @abstractmethod
     def load(self, data: Path, index: Path) -> None:
-        """Load the index that :meth:`build` made."""
+        """Load the index that :meth:`build` wrote."""
 
     def use(self, setting: Setting, threads: int) -> None:  # noqa: B027
-        """Use a search setting from now on; called in every thread that searches."""
+        """Use a search setting from now on. Every searching thread must call this method."""
 
     @abstractmethod
     def search(self, queries: Queries) -> Any:
-        """Return the library's own answer to queries float32 [B, D]. This is what is timed."""
+        """Return the library's own answer to queries float32 [B, D]. This call is timed."""
 
     @abstractmethod
     def rows(self, answer: Any) -> Rows:
-        """Return the rows int64 [B, K] of the vectors in an answer."""
+        """Return the row numbers of the vectors in an answer, int64 [B, K]."""
 
 
 class Hnswlib(Peer):
-    """hnswlib, the implementation of HNSW graphs by their authors, with M = 16.
+    """HNSW graphs with M = 16, as implemented by the authors of the method in hnswlib.
 
     Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
     hierarchical navigable small world graphs" (TPAMI 2018).
@@ -92,7 +92,7 @@ class Hnswlib(Peer):
 
 
 class Faiss(Peer):
-    """Faiss' fast scan: inverted lists of 4-bit product codes, the best ones rescored exactly.
+    """Faiss' fast scan: inverted lists with 4-bit product codes; exact scores for the best vectors.
 
     Andre et al., "Quicker ADC" (TPAMI 2019); the index factory string is IVFx,PQyx4fs,RFlat.
     """
@@ -101,7 +101,7 @@ class Faiss(Peer):
 
     @staticmethod
     def lists(size: int) -> int:
-        """Return the power of two nearest to 4 sqrt(N), the smallest number that Faiss advises."""
+        """Return the number of lists: the power of two nearest to 4 sqrt(N), Faiss' minimum."""
         return int(2 ** round(math.log2(4 * math.sqrt(size))))
 
     def ladders(self, size: int) -> list[list[Setting]]:
@@ -117,23 +117,23 @@ class Faiss(Peer):
 
         vectors = np.load(data / VECTORS)
         size, dims = vectors.shape
-        # As in ScaNN, two dimensions share a code.
+        # As in ScaNN, one code represents two dimensions.
         description = f"IVF{self.lists(size)},PQ{dims // 2}x4fs,RFlat"
-        made = faiss.index_factory(dims, description, faiss.METRIC_INNER_PRODUCT)
-        made.train(vectors)
-        made.add(vectors)
-        faiss.write_index(made, str(index / self._FILE))
+        built = faiss.index_factory(dims, description, faiss.METRIC_INNER_PRODUCT)
+        built.train(vectors)
+        built.add(vectors)
+        faiss.write_index(built, str(index / self._FILE))
 
     def load(self, data: Path, index: Path) -> None:
         import faiss
 
         self._faiss = faiss
-        # Kept because the other one is a view of it.
+        # self._lists is a view of self._refined, which must therefore be kept.
         self._refined = faiss.read_index(str(index / self._FILE))
         self._lists = faiss.downcast_index(self._refined.base_index)
 
     def use(self, setting: Setting, threads: int) -> None:
-        # OpenMP has a number of threads for each calling thread.
+        # OpenMP keeps a separate number of threads for each calling thread.
         self._faiss.omp_set_num_threads(threads)
         self._lists.nprobe = int(setting["nprobe"])
         self._refined.k_factor = float(setting["k_factor"])
@@ -146,13 +146,13 @@ class Faiss(Peer):
 
 
 class SavedModel(Peer):
-    """A SavedModel that is called through a signature and answers with string ids."""
+    """A SavedModel that is called through a signature and returns string ids."""
 
     signature, query, answer = "serving_default", "queries", "ids"
 
     def load(self, data: Path, index: Path) -> None:
         tf = _tensorflow()
-        # Kept because it owns the variables.
+        # The loaded object owns the variables, so it must be kept.
         self._loaded = tf.saved_model.load(str(self.loaded_files(data, index)))
         self._search = self._loaded.signatures[self.signature]
         self._constant = tf.constant
@@ -181,7 +181,7 @@ class Ours(SavedModel):
     def build(self, data: Path, index: Path) -> None:
         from trainer.cli.main import main
 
-        # The command tunes with other queries than those measured.
+        # The command tunes the index with queries that are not used for the measurements.
         arguments = ["index", "--embeddings", str(data / VECTORS), "--ids", str(data / IDS)]
         arguments += ["--queries", str(data / TUNING), "--models-dir", str(index)]
         if main([*arguments, "--set", f"index.target_recall={self._target}"]):
@@ -219,7 +219,7 @@ class Tfrs(SavedModel):
 
 
 class Exact(Peer):
-    """The exact index: one matrix product and its top k, in TensorFlow. Nothing is built."""
+    """Exact search in TensorFlow: one matrix product and its top k. There is no index to build."""
 
     def loaded_files(self, data: Path, index: Path) -> Path:
         return data / VECTORS
@@ -252,16 +252,17 @@ def _tensorflow() -> Any:
     return tf
 
 
-#: The peers that are built without a target recall, by name.
+#: The peers that are built only once, not once per target recall, by name.
 PEERS: dict[str, type[Peer]] = {
     "tfrs": Tfrs,
     "hnswlib-16": Hnswlib,
     "faiss": Faiss,
     "exact": Exact,
 }
+#: The names of Shortlist's indexes are this prefix and the target recall, as in "ours-0.95".
 OURS = "ours-"
 
 
 def make_peer(name: str) -> Peer:
-    """Return the peer with a name of ``PEERS``, or one such as "ours-0.95"."""
+    """Return the peer with this name, which is a key of ``PEERS`` or begins with ``OURS``."""
     return Ours(float(name.removeprefix(OURS))) if name.startswith(OURS) else PEERS[name]()

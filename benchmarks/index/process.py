@@ -1,7 +1,7 @@
-"""The code that runs in the process of one peer, so that the memory of each peer is measured alone.
+"""The functions that run in a peer's own process, so that its memory can be measured separately.
 
-Each function is called in a process pool of one worker. ``load`` is called first, and the loaded
-peer stays in the worker.
+Each function is called in a process pool with one worker. ``load`` must be called before a peer is
+measured; the loaded peer stays in the worker.
 """
 
 import itertools
@@ -23,12 +23,12 @@ _WARM_UP_CALLS = 3
 
 @dataclass(frozen=True)
 class Load:
-    """The way in which queries are sent.
+    """How queries are sent to an index.
 
     Attributes:
-        batch: queries per call.
-        callers: threads that call at the same time.
-        threads: threads that the library may use for one call.
+        batch: the number of queries per call.
+        callers: the number of threads that call at the same time.
+        threads: the number of threads that the library may use for one call.
     """
 
     batch: int
@@ -42,22 +42,22 @@ class Load:
 LOADS = (Load(1, 1, 1), Load(32, 1, CORES), Load(32, CORES, 1))
 
 
-_loaded: Peer
+_peer: Peer
 _queries: NDArray[np.float32]
 _neighbours: NDArray[np.int64]
 
 
 def build(name: str, data: Path, index: Path) -> float:
-    """Build the index of a peer; return the peak memory of this process in MiB."""
+    """Build a peer's index; return the peak memory of this process in MiB."""
     make_peer(name).build(data, index)
     return peak_mib()
 
 
 def load(name: str, data: Path, index: Path) -> None:
-    """Load the index of a peer."""
-    global _loaded, _queries, _neighbours
-    _loaded = make_peer(name)
-    _loaded.load(data, index)
+    """Load a peer's index, and the queries with their exact neighbours."""
+    global _peer, _queries, _neighbours
+    _peer = make_peer(name)
+    _peer.load(data, index)
     _queries, _neighbours = np.load(data / QUERIES), np.load(data / TRUTH)
 
 
@@ -67,17 +67,17 @@ def peak_mib() -> float:
 
 
 def recall(setting: Setting) -> tuple[float, float]:
-    """Return recall@100 on the queries for choosing a setting, and on those for reporting.
+    """Return recall@100 on the queries for choosing a setting, and on the queries for reporting.
 
-    It is the share of the 100 exact neighbours that were returned, compared by id. The even
-    queries are for choosing, the odd ones for reporting.
+    Recall@100 is the share of the 100 exact neighbours that the index returns. Queries with even
+    numbers are for choosing, queries with odd numbers for reporting.
     """
-    _loaded.use(setting, CORES)
+    _peer.use(setting, CORES)
     shares = [
         len(set(found.tolist()) & set(true.tolist())) / K
         for start in range(0, len(_queries), 32)
         for found, true in zip(
-            _loaded.rows(_loaded.search(_queries[start : start + 32])),
+            _peer.rows(_peer.search(_queries[start : start + 32])),
             _neighbours[start : start + 32],
             strict=True,
         )
@@ -86,7 +86,7 @@ def recall(setting: Setting) -> tuple[float, float]:
 
 
 def time_searches(setting: Setting, load: Load, seconds: float) -> float:
-    """Return queries per second, measured for some seconds after a warm-up."""
+    """Return queries per second, measured for ``seconds`` after a warm-up."""
     batches = [
         np.ascontiguousarray(_queries[start : start + load.batch])
         for start in range(0, len(_queries) - load.batch + 1, load.batch)
@@ -94,18 +94,18 @@ def time_searches(setting: Setting, load: Load, seconds: float) -> float:
     all_are_warm = threading.Barrier(load.callers)
 
     def call(caller: int) -> float:
-        """Return the queries per second of one caller."""
-        _loaded.use(setting, load.threads)
+        """Return the queries per second of one calling thread."""
+        _peer.use(setting, load.threads)
         first = caller * len(batches) // load.callers
         queries = itertools.cycle(batches[first:] + batches[:first])
         for _ in range(_WARM_UP_CALLS):
-            _loaded.search(next(queries))
+            _peer.search(next(queries))
         all_are_warm.wait(60)
-        calls, begun = 0, time.perf_counter()
-        while (now := time.perf_counter()) < begun + seconds:
-            _loaded.search(next(queries))
+        calls, start = 0, time.perf_counter()
+        while (now := time.perf_counter()) < start + seconds:
+            _peer.search(next(queries))
             calls += 1
-        return calls * load.batch / (now - begun)
+        return calls * load.batch / (now - start)
 
     with ThreadPoolExecutor(load.callers) as pool:
         return sum(pool.map(call, range(load.callers)))

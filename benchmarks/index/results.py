@@ -1,4 +1,4 @@
-"""The results of the comparison: search settings of every peer, their measurements, the table."""
+"""Results of the index benchmark: measurements of each peer's search settings, and the table."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from benchmarks import reporting
 from benchmarks.index.peers import OURS, Setting
 from benchmarks.index.process import LOADS
 
-#: The number of settings per target that the rounds measure.
-_CONTENDERS = 4
+#: The number of search settings per peer and target that the rounds measure.
+_POINTS_PER_TARGET = 4
 
 
 @dataclass
@@ -20,10 +20,10 @@ class Point:
 
     Attributes:
         setting: the search setting.
-        tuning_recall: recall on the queries for choosing.
+        tuning_recall: recall on the queries for choosing a setting.
         recall: recall on the queries for reporting.
-        sweep: queries per second in the sweep, by load.
-        rates: queries per second in every round, by load.
+        sweep: queries per second in a short first measurement of all settings, by load.
+        rates: queries per second by load, one value per round; empty if not measured in rounds.
     """
 
     setting: Setting
@@ -33,17 +33,17 @@ class Point:
     rates: dict[str, list[float]] = field(default_factory=dict)
 
     def sweep_speed(self) -> float:
-        """Return queries per second in the sweep, as the geometric mean over all loads."""
+        """Return the geometric mean over all loads of the queries per second in ``sweep``."""
         return statistics.geometric_mean(self.sweep.values())
 
     def speed(self) -> float:
-        """Return queries per second in the rounds, as the geometric mean over all loads."""
+        """Return the geometric mean over all loads of the median queries per second."""
         return statistics.geometric_mean(map(statistics.median, self.rates.values()))
 
 
 @dataclass
 class Measured:
-    """All results of one peer; times in seconds, sizes in MiB."""
+    """All results of one peer: build time, peak memory, disk size, and measured search settings."""
 
     name: str
     build_seconds: float = 0.0
@@ -54,35 +54,36 @@ class Measured:
 
     @property
     def target(self) -> float | None:
-        """The recall that the index was tuned for when it was built, which only ours is."""
+        """The target recall that Shortlist's index was built for; None for other peers."""
         return float(self.name.removeprefix(OURS)) if self.name.startswith(OURS) else None
 
     @property
     def fixed(self) -> bool:
-        """Tell whether the peer has a single setting, so that its recall cannot be chosen."""
+        """Whether the peer has a single search setting, so that its recall cannot be chosen."""
         return self.target is None and not self.points[0].setting
 
-    def contenders(self, targets: Sequence[float]) -> list[Point]:
-        """Return the settings that the rounds measure: for each target, those fastest to try."""
+    def fastest_points(self, targets: Sequence[float]) -> list[Point]:
+        """Return the points to measure in rounds: for each target, the fastest in the sweep."""
         if len(self.points) == 1:
             return self.points
         chosen: list[Point] = []
         for target in targets:
-            reaching = (one for one in self.points if one.tuning_recall >= target)
-            fastest = sorted(reaching, key=Point.sweep_speed, reverse=True)[:_CONTENDERS]
-            chosen += [one for one in fastest if one not in chosen]
+            reaching = (point for point in self.points if point.tuning_recall >= target)
+            fastest = sorted(reaching, key=Point.sweep_speed, reverse=True)[:_POINTS_PER_TARGET]
+            chosen += [point for point in fastest if point not in chosen]
         return chosen
 
     def at(self, target: float) -> Point | None:
-        """Return the fastest setting that reaches the target on the queries for choosing."""
+        """Return the fastest point that reaches the target on the queries for choosing, or None."""
         if self.target is not None:
-            # It was tuned when it was built, and its recall is reported as it is.
+            # Shortlist's index was tuned for one target when it was built.
             return self.points[0] if self.target == target else None
-        reaching = (one for one in self.points if one.rates and one.tuning_recall >= target)
+        measured = (point for point in self.points if point.rates)
+        reaching = (point for point in measured if point.tuning_recall >= target)
         return max(reaching, key=Point.speed, default=None)
 
     def cells(self, point: Point) -> list[str]:
-        """Return the cells of a table row, from the name on."""
+        """Return the cells of a table row, except for the target in the first column."""
         sizes = (self.build_seconds, self.build_peak_mib, self.serve_peak_mib, self.size_mib)
         return [
             self.name,
@@ -94,7 +95,7 @@ class Measured:
 
 
 def table(results: list[Measured], targets: list[float]) -> Table:
-    """Return the table of all peers at every target; those with one setting come first."""
+    """Return the table of all peers at every target. Peers with a single setting come first."""
     sizes = ("build s", "build MiB", "serve MiB", "disk MiB")
     columns = ("recall@100", "index", "setting", "recall", *map(str, LOADS), *sizes)
     rows = reporting.table("queries/s: median (min-max)", *columns)

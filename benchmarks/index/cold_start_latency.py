@@ -1,8 +1,9 @@
-"""Measure the first answer of a model server after its start, and the memory it takes.
+"""Measure how long a freshly started model server takes to answer its first request.
 
-Starts the project's own model server on MODELS_DIR, which `python -m trainer index` has published,
-and calls ``by_vector`` with k = 100, once and then 300 times more. The client is warm, because it
-has asked for a model that does not exist. Prints medians over the starts and their range.
+The command also measures the server's memory. The server serves an index that `python -m trainer
+index` has published. A request for an unknown model warms up the client. Then the command sends one
+request with k = 100 to the signature ``by_vector``, and 300 more. It prints the median and the
+range over several starts.
 """
 
 import contextlib
@@ -23,28 +24,28 @@ _LATER_CALLS = 300
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = reporting.argument_parser("benchmarks.index.first_answer", __doc__)
+    """Measure several starts and print the results."""
+    parser = reporting.argument_parser("benchmarks.index.cold_start_latency", __doc__)
     parser.add_argument("models_dir", type=Path, help="Directory with published models.")
-    reporting.add_option(parser, "--starts", 5, "Starts of the model server")
+    reporting.add_option(parser, "--starts", 5, "How many times to start the model server")
     arguments = parser.parse_args()
-    starts = [measure(arguments.models_dir.resolve()) for _ in range(arguments.starts)]
+    measurements = [measure(arguments.models_dir.resolve()) for _ in range(arguments.starts)]
     for name, values in (
-        ("first answer, ms", [first for first, _, _ in starts]),
-        ("median of the later answers, ms", [later for _, later, _ in starts]),
-        ("first answer relative to that median", [first / later for first, later, _ in starts]),
-        ("resident memory of the model server, GB", [memory for _, _, memory in starts]),
+        ("first-request latency, ms", [first for first, _, _ in measurements]),
+        ("median latency of later requests, ms", [later for _, later, _ in measurements]),
+        ("ratio of the two latencies", [first / later for first, later, _ in measurements]),
+        ("resident memory of the model server, GB", [memory for _, _, memory in measurements]),
     ):
         print(f"{name:42} {reporting.median_and_range(values, 2)}")
 
 
 def measure(models_dir: Path) -> tuple[float, float, float]:
-    """Return the first answer and the median of the later ones in ms, and the memory in GB."""
+    """Return the first-request latency and the median of later latencies in ms, and the GB used."""
     dims = serving.published_dataset(models_dir)["dimensions"]
     vector = np.random.default_rng(0).normal(size=dims)
     vector /= np.linalg.norm(vector)
     query = {VECTOR: serving.tensor(tfs.DT_FLOAT, 1, dims, float_val=vector)}
-    request, unknown = (
+    request, warm_up_request = (
         serving.predict_request(BY_VECTOR, query, 100, model).SerializeToString()
         for model in (RETRIEVAL, "unknown")
     )
@@ -55,14 +56,14 @@ def measure(models_dir: Path) -> tuple[float, float, float]:
     ):
         predict = serving.method(channel, serving.PREDICT)
         with contextlib.suppress(grpc.RpcError):
-            predict(unknown, timeout=5)
-        times_ms = []
+            predict(warm_up_request, timeout=5)
+        latencies_ms = []
         for _ in range(1 + _LATER_CALLS):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             predict(request, timeout=60)
-            times_ms.append((time.perf_counter() - begun) * 1e3)
+            latencies_ms.append((time.perf_counter() - start) * 1e3)
         memory_gb = sum(memory_mib(server.process)) * MIB / 1e9
-        return times_ms[0], statistics.median(times_ms[1:]), memory_gb
+        return latencies_ms[0], statistics.median(latencies_ms[1:]), memory_gb
 
 
 if __name__ == "__main__":
