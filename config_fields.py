@@ -2,7 +2,7 @@
 
     @dataclass(frozen=True)
     class TrainingConfig(Validated):
-        epochs: int = setting(50, "Largest number of passes over the rows.", low=1, high=10_000)
+        epochs: int = setting(50, "Maximum number of passes over the rows.", low=1, high=10_000)
 
     TrainingConfig(epochs=-1)   # ValueError: epochs must be from 1 to 10000, not -1
 
@@ -21,15 +21,15 @@ _MAX_SHOWN_CHARACTERS = 200
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The values that a setting can have, and what it means.
+    """The description of a setting, and its valid values.
 
     Attributes:
-        help: One or more sentences for people, with the unit.
+        help: One or more sentences for users, including the unit.
         low: The smallest valid number.
         high: The largest valid number.
-        above: The number that every valid number is larger than.
-        choices: The only valid strings, or () if any string is valid. The choices of a field of a
-            ``Literal`` type are the values of the type.
+        above: An exclusive lower bound: every valid number is greater.
+        choices: The only valid strings, or () if any string is valid. The choices of a
+            ``Literal`` field are the values of its type.
         required: True if an empty string is invalid.
     """
 
@@ -47,7 +47,7 @@ def setting(default: Any, help: str, **rule: Any) -> Any:  # noqa: A002
 
 
 def rule_of(field: "dataclasses.Field[Any]") -> Rule:
-    """Return the rule of a field that was made by :func:`setting`."""
+    """Return the rule of a field that was created by :func:`setting`."""
     rule: Rule = field.metadata[_METADATA_KEY]
     return rule
 
@@ -56,12 +56,12 @@ class Validated:
     """Base class of frozen dataclasses whose fields are checked when an object is created.
 
     Fields may be ``int``, ``float``, ``bool``, ``str``, ``tuple[str, ...]``, a ``Literal`` of
-    strings, or another class. Numbers must be finite. A float field also takes an int, and a tuple
-    field a list, and the value is converted.
+    strings, or another class. Numbers must be finite. A float field also accepts
+    an int, and a tuple field a list; these are converted.
 
     Raises:
         ValueError: A value has the wrong type, is out of range or is not one of the choices. The
-            message gives the field, the valid values and the value.
+            message names the field, the valid values and the invalid one.
     """
 
     def __post_init__(self) -> None:
@@ -71,10 +71,10 @@ class Validated:
             rule = field.metadata.get(_METADATA_KEY, Rule(""))
             value = getattr(self, field.name)
             try:
-                checked = _checked(value, types[field.name], rule)
+                validated = _validated(value, types[field.name], rule)
             except ValueError as error:
                 raise ValueError(f"{self.display_name(field.name)} {error}") from None
-            object.__setattr__(self, field.name, checked)
+            object.__setattr__(self, field.name, validated)
 
     @classmethod
     def display_name(cls, field_name: str) -> str:
@@ -85,7 +85,7 @@ class Validated:
 def read_text(field: "dataclasses.Field[Any]", text: str) -> Any:
     """Convert the text from a command line or an environment variable to a field's type.
 
-    A bool is yes, true, 1, no, false or 0. The values of a tuple are separated by commas.
+    A bool is written yes, true, 1, no, false or 0, and a tuple as values separated by commas.
 
     Raises:
         ValueError: The text cannot be converted. The range is not checked here.
@@ -104,7 +104,7 @@ def read_text(field: "dataclasses.Field[Any]", text: str) -> Any:
 
 
 def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return ``; did you mean 'epochs'?`` for a misspelt name, or "" if no known one is similar."""
+    """Return ``; did you mean 'epochs'?`` for a misspelt name, or "" if none is similar."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {prefix + matches[0]!r}?" if matches else ""
 
@@ -121,7 +121,7 @@ def shown(value: object) -> str:
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _checked(value: Any, kind: Any, rule: Rule) -> Any:
+def _validated(value: Any, kind: Any, rule: Rule) -> Any:
     """Return ``value`` as an object of type ``kind``. Raise ValueError if it breaks the rule."""
     choices = rule.choices
     if get_origin(kind) is Literal:
@@ -129,7 +129,7 @@ def _checked(value: Any, kind: Any, rule: Rule) -> Any:
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple) or not all(type(part) is str for part in value):
             raise ValueError(f'must be a list of strings, like ["a", "b"], not {shown(value)}')
-        return tuple(_checked(part, str, rule) for part in value)
+        return tuple(_validated(part, str, rule) for part in value)
     if kind not in _TYPE_NAMES:
         if not isinstance(value, kind):
             raise ValueError(f"must be of type {kind.__name__}, not {shown(value)}")

@@ -1,9 +1,9 @@
-"""The names that trainer, model server and query service share.
+"""The names that the trainer, the model server and the query service share.
 
 They are the names of signatures, tensors and files under MODELS_DIR. Other programs rely on them,
 so names may be added, but never removed or renamed. This module uses the standard library only.
 
-Signatures (B: batch size, K: the largest ``k`` of the batch, D: dimensions of the embeddings):
+Signatures (B: batch size, K: largest ``k`` in the batch, H: history width, D: embedding size):
 
 =============================  ==================================  ==========================
 signature                      inputs                              outputs
@@ -57,10 +57,10 @@ KNOWN: Final = "known"
 #: Pads rows that have fewer results, or a shorter history, than the longest row of the batch.
 FILLER_ITEM_ID: Final = ""
 
-#: The largest ``k`` that a signature accepts. It answers a larger one with INVALID_ARGUMENT.
+#: The largest ``k`` that a signature accepts. A larger ``k`` fails with INVALID_ARGUMENT.
 MAX_K: Final = 1_000_000
 
-#: The longest id, in bytes of UTF-8, that trainer and query service accept.
+#: The maximum size of an id in UTF-8, in both the trainer and the query service.
 MAX_ID_BYTES: Final = 256
 
 # Names of models in models.config and in requests.
@@ -85,10 +85,10 @@ CURRENT: Final = "current"
 ASSETS_EXTRA: Final = "assets.extra"
 WARMUP_REQUESTS: Final = "tf_serving_warmup_requests"
 MANIFEST_JSON: Final = "manifest.json"
-#: The entry of manifest.json with the hexadecimal SHA-256 of each other file, by relative path.
+#: The manifest.json entry that maps the path of each other file to its SHA-256 in hexadecimal.
 MANIFEST_FILES: Final = "files"
 
-#: The schema of seen.sqlite. WITHOUT ROWID stores the rows in the index of the primary key alone.
+#: The schema of seen.sqlite. WITHOUT ROWID stores each row only once, in the primary key index.
 SEEN_SCHEMA: Final = """
 CREATE TABLE seen (
     user_id TEXT NOT NULL,

@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def example_ids(items_csv: Path) -> tuple[str, str]:
-    """Return the ids of a user and an item: of MovieLens, or of the synthetic data set."""
+    """Return a user id and an item id from the data set, which is MovieLens or synthetic."""
     if "Star Wars (1977)" in items_csv.read_text(encoding="utf-8"):
         return "42", "50"
     return "u42", "i50"
@@ -76,7 +76,7 @@ def title(text: str) -> None:
 
 
 def run(module: str, *arguments: str) -> None:
-    """Run a command of the project, and exit with its status if it fails."""
+    """Run one of the project's commands, and exit with its status if it fails."""
     print(f"$ python -m {module} {' '.join(arguments)}", flush=True)
     command = python_module(module, *arguments)
     status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
@@ -85,7 +85,7 @@ def run(module: str, *arguments: str) -> None:
 
 
 def serve(module: str, *arguments: str) -> Server:
-    """Start a server, which the end of a ``with`` block stops. Exit if it does not start."""
+    """Start a server for a ``with`` block, which stops it at the end. Exit if it cannot start."""
     print(f"$ python -m {module} {' '.join(arguments)}", flush=True)
     try:
         server = Server(python_module(module, *arguments))

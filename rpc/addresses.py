@@ -17,17 +17,17 @@ def host_port(host: str, port: int) -> str:
 def grpc_target(addresses: str) -> str:
     """Return the gRPC target for ``HOST:PORT``, or for several addresses separated by commas.
 
-    gRPC resolves one name per channel. A host name stands for all of its IP addresses, so several
-    addresses must be IP addresses of one family.
+    A channel resolves one name, which may stand for many IP addresses. A list of addresses must
+    therefore consist of IP addresses of one family.
 
     Raises:
-        ValueError: Several addresses that are not ``IP:PORT`` of one family.
+        ValueError: There are several addresses, and they are not all ``IP:PORT`` of one family.
     """
     if "," not in addresses:
         return addresses
-    each = [address.strip() for address in addresses.split(",")]
+    parts = [address.strip() for address in addresses.split(",")]
     try:
-        families = {ipaddress.ip_address(_host(address)).version for address in each}
+        families = {ipaddress.ip_address(_host(part)).version for part in parts}
     except ValueError:
         families = set()
     if len(families) != 1:
@@ -35,7 +35,7 @@ def grpc_target(addresses: str) -> str:
             f"several addresses must be IP addresses of one family, IP:PORT,IP:PORT, not "
             f"{addresses!r}; or use one host name that resolves to all of them"
         )
-    return f"ipv{families.pop()}:{','.join(each)}"
+    return f"ipv{families.pop()}:{','.join(parts)}"
 
 
 def check_exposure(
@@ -43,10 +43,10 @@ def check_exposure(
 ) -> None:
     """Refuse to listen on a public address without TLS and without tokens.
 
-    Log a warning if only one of the two is configured and callers are not fully protected.
+    Log a warning if there is no TLS, or if callers need neither a token nor a certificate.
 
     Raises:
-        StartError: The address is public and nothing protects it, or the host does not resolve.
+        StartError: The address is public with neither TLS nor tokens, or the host does not resolve.
     """
     try:
         if is_loopback(host):

@@ -14,8 +14,8 @@ from rpc.pem import read_certificates, read_file, read_pair
 if TYPE_CHECKING:
     import grpc
 
-#: The name, environment variable and help of each option. The variables differ from those of the
-#: server, because both may be set in a container whose health check calls its own server.
+#: The name, environment variable and help of each option. A client's variables differ from the
+#: server's, because both are set in a container whose health check calls its own server.
 _OPTIONS = (
     ("--token-file", "SHORTLIST_TOKEN_FILE", "Send the token in this file."),
     (
@@ -24,7 +24,7 @@ _OPTIONS = (
         "Use TLS, and trust the authorities in this PEM file.",
     ),
     ("--tls-cert", "SHORTLIST_CLIENT_TLS_CERT", "Present the certificate in this PEM file."),
-    ("--tls-key", "SHORTLIST_CLIENT_TLS_KEY", "The private key of --tls-cert, a PEM file."),
+    ("--tls-key", "SHORTLIST_CLIENT_TLS_KEY", "The private key for --tls-cert, in a PEM file."),
     (
         "--tls-name",
         "SHORTLIST_CLIENT_TLS_NAME",
@@ -39,7 +39,7 @@ class Credentials:
 
     Attributes:
         token: The token to send with each call; None to send none.
-        root_certificates: The authorities to trust, in PEM; None to call without TLS.
+        root_certificates: The authorities to trust, in PEM; None to connect without TLS.
         certificate_chain: The certificate to present, in PEM.
         private_key: The private key of ``certificate_chain``, in PEM.
         server_name: The name in the service's certificate, if it differs from the host that the
@@ -54,7 +54,7 @@ class Credentials:
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to a command. Each takes its default from an environment variable."""
+    """Add the options to a command. Environment variables set their defaults."""
     for option, variable, text in _OPTIONS:
         command.add_argument(
             option,
@@ -68,8 +68,7 @@ def read(parsed: argparse.Namespace) -> Credentials:
     """Return the credentials in the files that the options name.
 
     Raises:
-        UnusableFile: A file cannot be used, or another option is missing without which an option
-            has no effect.
+        UnusableFile: A file cannot be used, or an option is given without one that it requires.
     """
     token = None
     if parsed.token_file:
@@ -107,5 +106,5 @@ def open_channel(
 
 
 def call_metadata(credentials: Credentials) -> tuple[tuple[str, str], ...]:
-    """Return the metadata to send with each call, which holds the token if there is one."""
+    """Return the metadata to send with each call: the token, or nothing if there is none."""
     return (("authorization", f"Bearer {credentials.token}"),) if credentials.token else ()

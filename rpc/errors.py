@@ -5,7 +5,7 @@ CallRefused           a call is not admitted; the message is for the caller
   RateLimited         the caller has used up its rate limit
 
 StartError            the server cannot start; the message is for the operator
-  UnusableFile        a certificate, key or token file is missing or wrong
+  UnusableFile        a certificate, key or token file is missing or invalid
 """
 
 
@@ -14,7 +14,7 @@ class CallRefused(Exception):
 
 
 class Unauthenticated(CallRefused):
-    """The call has no valid token. The message does not say what is wrong with it."""
+    """The call has no valid token. The message does not say what is wrong with the token."""
 
 
 class RateLimited(CallRefused):
@@ -30,4 +30,4 @@ class StartError(Exception):
 
 
 class UnusableFile(StartError):
-    """A certificate, key or token file is missing or wrong. The message names the file."""
+    """A certificate, key or token file is missing or invalid. The message names the file."""

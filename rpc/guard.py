@@ -1,4 +1,4 @@
-"""Admits or refuses calls by their token and rate limit, and reloads the token file."""
+"""Admits or refuses calls based on their token and rate limit, and reloads the token file."""
 
 import asyncio
 import logging
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from rpc import tokens
 from rpc.errors import RateLimited, Unauthenticated, UnusableFile
 from rpc.pem import read_file
-from rpc.tokens import Key
+from rpc.tokens import TokenEntry
 
 logger = logging.getLogger(__name__)
 
-#: The token file is read this often, so a removed token stays valid for about this long at most.
-INTERVAL_S = 1.0
+#: The token file is read this often, so a removed token is refused after about this time at most.
+RELOAD_INTERVAL_S = 1.0
 
 _HEADER = "authorization"
 _SCHEME = "bearer"
@@ -23,10 +23,10 @@ _HEADERS_PER_TOKEN = 4
 
 
 class RateLimit:
-    """A rate limit that lets the requests of one second arrive in one burst.
+    """A rate limit that allows one second's worth of requests to arrive in one burst.
 
-    It is a token bucket (https://en.wikipedia.org/wiki/Token_bucket) that holds the requests of one
-    second, but at least one request even at a rate below 1.
+    It is a token bucket (https://en.wikipedia.org/wiki/Token_bucket) whose capacity is one second's
+    worth of requests, and never less than one.
     """
 
     def __init__(self, requests_per_s: float, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -47,21 +47,21 @@ class RateLimit:
         return 0.0
 
     def charge(self, requests: int) -> None:
-        """Take more requests, even if fewer are left. Later requests wait until they are repaid."""
+        """Deduct more requests. A negative balance must be made up before the next is admitted."""
         self._left -= requests
 
 
 class Caller:
-    """A caller with a valid token, and its rate limit.
+    """A caller in the token file, and the state of its rate limit.
 
     Attributes:
-        key: The caller's entry in the token file.
+        entry: The caller's entry in the token file.
         refused_calls: The number of calls refused since the last log line about them.
     """
 
-    def __init__(self, key: Key, workers: int) -> None:
-        self.key = key
-        self._limit = RateLimit(key.requests_per_s / workers) if key.requests_per_s else None
+    def __init__(self, entry: TokenEntry, workers: int) -> None:
+        self.entry = entry
+        self._limit = RateLimit(entry.requests_per_s / workers) if entry.requests_per_s else None
         self.refused_calls = 0
 
     def take(self) -> None:
@@ -72,13 +72,11 @@ class Caller:
         """
         if self._limit and (wait_s := self._limit.take()):
             self.refused_calls += 1
-            raise RateLimited(
-                f"{self.key.name} is limited to {self.key.requests_per_s:g} requests per second",
-                wait_s,
-            )
+            name, rate = self.entry.name, self.entry.requests_per_s
+            raise RateLimited(f"{name} is limited to {rate:g} requests per second", wait_s)
 
     def charge(self, requests: int) -> None:
-        """Count further requests in a call that has been admitted."""
+        """Count the other requests of a batch whose call has been admitted."""
         if self._limit:
             self._limit.charge(requests)
 
@@ -96,11 +94,11 @@ class Guard:
         self._workers = workers
         self._data = read_file(path)
         self._last_error = ""
-        self._refused = 0
-        self._callers: dict[Key, Caller] = {}
-        # A cache by the whole header value. Without it, hashing a token and comparing it with all
-        # keys would be most of the cost of admitting a call.
-        self._by_header: dict[str | bytes, Caller] = {}
+        self._unauthenticated_calls = 0
+        self._callers: dict[TokenEntry, Caller] = {}
+        # Caches callers by the full header value. Without the cache, hashing a token and comparing
+        # the hash with all entries would be most of the cost of admitting a call.
+        self._callers_by_header: dict[str | bytes, Caller] = {}
         self._use(tokens.parse(self._data, path))
 
     def admit(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
@@ -112,12 +110,12 @@ class Guard:
         """
         for name, value in metadata:
             if name == _HEADER:
-                caller = self._by_header.get(value) or self._look_up(value)
+                caller = self._callers_by_header.get(value) or self._look_up(value)
                 if caller:
                     caller.take()
                     return caller
                 break
-        self._refused += 1
+        self._unauthenticated_calls += 1
         raise Unauthenticated(
             "a valid token is required in the metadata, as authorization: Bearer TOKEN"
         )
@@ -125,9 +123,9 @@ class Guard:
     async def watch(self) -> None:
         """Reload the file and log refusals once per interval until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(RELOAD_INTERVAL_S)
             await self.reload()
-            self._log_refused()
+            self._log_refusals()
 
     async def reload(self) -> None:
         """Use the tokens that are now in the file, or keep the previous ones if it is invalid."""
@@ -137,37 +135,38 @@ class Guard:
             if data == self._data:
                 self._last_error = ""
                 return
-            keys = tokens.parse(data, self._path)
+            entries = tokens.parse(data, self._path)
         except UnusableFile as error:
             if str(error) != self._last_error:
                 self._last_error = str(error)
-                logger.error("the previous tokens stay valid: %s", error)
+                logger.error("cannot reload the tokens, so the previous ones stay valid: %s", error)
             return
         self._data = data
         self._last_error = ""
-        self._use(keys)
-        logger.info("loaded the tokens of %s", ", ".join(key.name for key in keys))
+        self._use(entries)
+        logger.info("loaded the tokens of %s", ", ".join(entry.name for entry in entries))
 
-    def _log_refused(self) -> None:
-        """Log one line per kind of refusal, however many calls were refused."""
-        if self._refused:
-            logger.warning("%d calls without a valid token were refused", self._refused)
-            self._refused = 0
-        for key, caller in self._callers.items():
+    def _log_refusals(self) -> None:
+        """Log one line for calls without a valid token, and one per caller over its limit."""
+        if count := self._unauthenticated_calls:
+            logger.warning("%d calls without a valid token were refused", count)
+            self._unauthenticated_calls = 0
+        for entry, caller in self._callers.items():
             if caller.refused_calls:
                 logger.warning(
-                    "%d calls of %s were refused: its limit is %g requests per second",
+                    "%d calls from %s were refused: its limit is %g requests per second",
                     caller.refused_calls,
-                    key.name,
-                    key.requests_per_s,
+                    entry.name,
+                    entry.requests_per_s,
                 )
                 caller.refused_calls = 0
 
-    def _use(self, keys: list[Key]) -> None:
-        """Admit the callers with these keys from now on, and no others."""
-        # Callers that are still in the file keep the state of their rate limits.
-        self._callers = {key: self._callers.get(key) or Caller(key, self._workers) for key in keys}
-        self._by_header = {}
+    def _use(self, entries: list[TokenEntry]) -> None:
+        """Admit the callers with these entries from now on, and no others."""
+        # Callers whose entries are unchanged keep the state of their rate limits.
+        old = self._callers
+        self._callers = {entry: old.get(entry) or Caller(entry, self._workers) for entry in entries}
+        self._callers_by_header = {}
 
     def _look_up(self, header: str | bytes) -> Caller | None:
         """Return the caller whose token is in an authorization header, or None."""
@@ -176,10 +175,10 @@ class Guard:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != _SCHEME:
             return None
-        key = tokens.find_key(self._callers, token.strip())
-        if key is None:
+        entry = tokens.find_entry(self._callers, token.strip())
+        if entry is None:
             return None
-        if len(self._by_header) >= _HEADERS_PER_TOKEN * len(self._callers):
-            self._by_header.clear()
-        self._by_header[header] = self._callers[key]
-        return self._callers[key]
+        if len(self._callers_by_header) >= _HEADERS_PER_TOKEN * len(self._callers):
+            self._callers_by_header.clear()
+        self._callers_by_header[header] = self._callers[entry]
+        return self._callers[entry]

@@ -9,13 +9,13 @@ from rpc.errors import UnusableFile
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """The paths of the PEM files of one side of a connection. An empty path means no file.
+    """The paths of the PEM files for one side of a connection. An empty path means no file.
 
     Attributes:
         cert: The certificate chain to present.
         key: The private key of ``cert``.
-        ca: The authorities whose certificates to trust. A server that has them requires a
-            certificate of each caller; a channel needs them for TLS.
+        ca: The authorities to trust. If this is set, a server requires a certificate from each
+            caller, and a channel uses TLS.
     """
 
     cert: str = ""
@@ -54,7 +54,7 @@ def read_pair(certificate_path: str, key_path: str) -> tuple[bytes, bytes]:
 
     Raises:
         UnusableFile: A file cannot be read, the key does not belong to the certificate, or a file
-            changed in the meantime, so that we would return other data than we checked.
+            changed while it was being checked.
     """
     pair = read_certificates(certificate_path), read_file(key_path)
     try:

@@ -11,13 +11,13 @@ from rpc.status import CODES, abort, refusal_status
 
 
 def add_reflection(server: Any, services: Sequence[str], guard: Guard | None) -> None:
-    """Add reflection of ``services``, and of reflection itself, to a server."""
+    """Add the reflection service to a server. It describes ``services`` and itself."""
     servicer = _GuardedServicer([*services, reflection.SERVICE_NAME], guard)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
 
 
 class _GuardedServicer(reflection_pb2_grpc.ServerReflectionServicer):
-    """Passes the requests that the guard admits on to the servicer of grpcio."""
+    """Passes admitted requests on to grpcio's own servicer."""
 
     def __init__(self, services: Sequence[str], guard: Guard | None) -> None:
         self._servicer: Any = reflection.aio.ReflectionServicer(services)
@@ -26,13 +26,15 @@ class _GuardedServicer(reflection_pb2_grpc.ServerReflectionServicer):
     async def ServerReflectionInfo(  # noqa: N802
         self, request_iterator: AsyncIterable[Any], context: Any
     ) -> AsyncIterable[Any]:
-        admitted = self._admitted(request_iterator, context)
-        async for answer in self._servicer.ServerReflectionInfo(admitted, context):
+        requests = self._admitted_requests(request_iterator, context)
+        async for answer in self._servicer.ServerReflectionInfo(requests, context):
             yield answer
 
-    async def _admitted(self, requests: AsyncIterable[Any], context: Any) -> AsyncIterable[Any]:
-        """Yield the messages, each of which counts as a request for the rate limit."""
-        # The first message is admitted before it is read.
+    async def _admitted_requests(
+        self, requests: AsyncIterable[Any], context: Any
+    ) -> AsyncIterable[Any]:
+        """Yield the requests, each of which counts against the caller's rate limit."""
+        # The first request is admitted before it is read.
         await self._admit(context)
         is_admitted = True
         async for request in requests:

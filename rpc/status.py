@@ -40,6 +40,6 @@ async def abort(context: Any, code: grpc.StatusCode, final: status_pb2.Status) -
     """End a call with the status ``final``, whose code is ``code``. Always raises AbortError."""
     if final.details:
         await context.abort_with_status(rpc_status.to_status(final))
-    # This takes a third of the time, which matters when an overloaded server refuses many calls.
+    # abort() takes a third of the time, which matters when an overloaded server refuses many calls.
     await context.abort(code, final.message)
     raise AssertionError("abort() raises")

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
-    """Return the credentials of a server, or None if there is no certificate and so no TLS.
+    """Return the credentials for a server, or None, meaning no TLS, without a certificate.
 
     The files are read again for every new connection, so that it uses their current content. If
     that is invalid, the last valid content stays in use.
@@ -31,7 +31,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
 
 
 def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials | None:
-    """Return the credentials of a channel, or None if there are no authorities and so no TLS.
+    """Return the credentials for a channel, or None, meaning no TLS, without authorities.
 
     Raises:
         UnusableFile: A file cannot be used.
@@ -50,7 +50,7 @@ class _ReloadingFiles:
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._paths = [path for path in (files.cert, files.key, files.ca) if path]
-        # gRPC calls changed_configuration() from threads of its own.
+        # gRPC calls changed_configuration() from its own threads.
         self._lock = threading.Lock()
         self._last_valid = self._read()
         self._last_warning = ""

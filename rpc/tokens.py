@@ -25,7 +25,7 @@ _TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Key:
+class TokenEntry:
     """A caller's name, the SHA-256 of its token, and its rate limit, which is None if unlimited."""
 
     name: str
@@ -34,7 +34,7 @@ class Key:
 
 
 def new_token(name: str) -> tuple[str, str]:
-    """Return a random token for the caller ``name``, and the lines for the token file.
+    """Return a random token for the caller ``name``, and the lines to add to the token file.
 
     Raises:
         ValueError: The name has characters other than letters, digits, ``_`` and ``-``.
@@ -50,47 +50,45 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def find_key(keys: Iterable[Key], token: str) -> Key | None:
-    """Return the key of a token, or None. Every key is compared, each in constant time."""
+def find_entry(entries: Iterable[TokenEntry], token: str) -> TokenEntry | None:
+    """Return the entry for a token, or None. Every entry is compared, each in constant time."""
     token_digest = digest(token)
     match = None
-    for key in keys:
-        if hmac.compare_digest(key.digest, token_digest):
-            match = key
+    for entry in entries:
+        if hmac.compare_digest(entry.digest, token_digest):
+            match = entry
     return match
 
 
-def parse(data: bytes, path: str) -> list[Key]:
-    """Return the keys in a token file.
+def parse(data: bytes, path: str) -> list[TokenEntry]:
+    """Return the entries of a token file.
 
     Raises:
-        UnusableFile: The file is malformed, or holds no key.
+        UnusableFile: The file is malformed or empty.
     """
     try:
         tables = tomllib.loads(data.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UnusableFile(f"{path}: {error}") from error
-    keys = [_key(name, table, path) for name, table in tables.items()]
-    if not keys:
+    entries = [_parse_entry(name, table, path) for name, table in tables.items()]
+    if not entries:
         raise UnusableFile(f"{path}: the file holds no token")
-    names = {key.digest: key.name for key in keys}
-    for key in keys:
-        if names[key.digest] != key.name:
+    names = {entry.digest: entry.name for entry in entries}
+    for entry in entries:
+        if names[entry.digest] != entry.name:
             raise UnusableFile(
-                f"{path}: [{key.name}] and [{names[key.digest]}] have the same token"
+                f"{path}: [{entry.name}] and [{names[entry.digest]}] have the same token"
             )
-    return keys
+    return entries
 
 
-def _key(name: str, table: Any, path: str) -> Key:
-    """Return one caller's key. Errors never show a value, because it may be a misplaced token."""
+def _parse_entry(name: str, table: Any, path: str) -> TokenEntry:
+    """Return one caller's entry. Errors never show a value, because it may be a misplaced token."""
     where = f"{path}: [{name}]"
     if not isinstance(table, dict):
         raise UnusableFile(f"{path}: {name} must be a table, [{name}]")
     if unknown := set(table) - {_DIGEST, _RATE}:
-        raise UnusableFile(
-            f"{where}: unknown setting {min(unknown)}; known are {_DIGEST} and {_RATE}"
-        )
+        raise UnusableFile(f"{where}: unknown setting {min(unknown)}; use {_DIGEST} and {_RATE}")
     sha256, rate = table.get(_DIGEST), table.get(_RATE)
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
         raise UnusableFile(f"{where}: {_DIGEST} must be 64 hexadecimal digits")
@@ -98,4 +96,4 @@ def _key(name: str, table: Any, path: str) -> Key:
         not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf
     ):
         raise UnusableFile(f"{where}: {_RATE} must be a number greater than 0")
-    return Key(name, bytes.fromhex(sha256), rate)
+    return TokenEntry(name, bytes.fromhex(sha256), rate)

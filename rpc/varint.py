@@ -1,6 +1,6 @@
 """Encodes and decodes protobuf's variable-length integers.
 
-Each byte holds seven bits, the lowest first, and its highest bit says that another byte follows
+Each byte holds seven bits, lowest bits first; its highest bit says whether another byte follows
 (https://protobuf.dev/programming-guides/encoding/#varints). The protobuf library has no public
 functions for this.
 """

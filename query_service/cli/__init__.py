@@ -5,12 +5,12 @@ status. Nothing here imports gRPC at import time, because ``serve`` forks its wo
 load it.
 
 main.py        the table of commands, and the dispatch
-options.py     options of all commands that call a running service
+options.py     the options shared by commands that call a running service
 serve.py       serve
 ask.py         ask
 health.py      health
 bench.py       bench
 seen.py        seen
-seen_files.py  the files that ``seen import`` reads
+seen_files.py  reads the files that ``seen import`` accepts
 token.py       token
 """

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ID",
-        help="With --user: an item of a recent interaction. Repeat this option, newest item last.",
+        help="With --user: a recent item of this user. Repeat this option, with the newest last.",
     )
     parser.add_argument(
         "-k",

@@ -1,4 +1,4 @@
-"""The ``bench`` command: puts load on a running query service and measures its answers."""
+"""The ``bench`` command: sends load to a running query service and measures it."""
 
 import argparse
 import math
@@ -14,7 +14,7 @@ _MIN_SECONDS = _MIN_RATE = 0.001
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the load and of the service."""
+    """Add the options for the load and for the service."""
     ids = parser.add_mutually_exclusive_group(required=True)
     ids.add_argument(
         "--users",
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_number(float, _MIN_RATE),
         metavar="R",
         help="Open loop: send R requests per second at fixed times, however many are in flight. "
-        "Latency counts from the time at which a request was due.",
+        "Latency is measured from the time at which a request was due.",
     )
     for flag, kind, low, default, text in (
         ("--duration", float, _MIN_SECONDS, 10.0, "Measure for this many seconds."),
@@ -96,7 +96,7 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _number(kind: type[float], low: float) -> Callable[[str], float]:
-    """Return a function that parses numbers from ``low`` to one million for argparse."""
+    """Return an argparse type for numbers from ``low`` to one million."""
 
     def parse(text: str) -> float:
         try:

@@ -16,10 +16,10 @@ def run(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     try:
-        caller = credentials.read(parsed)
+        client_credentials = credentials.read(parsed)
     except UnusableFile as error:
         return fail(str(error))
-    with credentials.open_channel(parsed.address, caller) as channel:
+    with credentials.open_channel(parsed.address, client_credentials) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=parsed.timeout_s)

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+    """Return the parser for all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m query_service", description="The query service and its tools."
     )

@@ -1,4 +1,4 @@
-"""The options of commands that call a running service, and the way they report errors."""
+"""The options and the error output of commands that call a running service."""
 
 import argparse
 import sys

@@ -17,9 +17,9 @@ from query_service.stores.base import Store
 #: The number of pairs to record at a time. Larger batches would delay running services.
 _BATCH_SIZE = 1_000
 
-_NOT_ERASED = (
-    "This command does not change the trainer's data, other stored versions or backups. If the "
-    "trainer's data contains the user, the next publication restores these items."
+_FORGET_NOTICE = (
+    "This command does not change the trainer's data, versions other than the served one, or "
+    "backups. If the trainer's data contains the user, the next publication restores these items."
 )
 
 #: Runs an action of the command and returns its exit status.
@@ -42,20 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         subparser.set_defaults(action=action)
         return subparser
 
-    importing = add_action(
-        "import", _import, "Record all user-item pairs in a file. An import may be repeated."
+    import_parser = add_action(
+        "import", _import, "Record all pairs in a file. Importing the same file again is harmless."
     )
-    importing.add_argument(
+    import_parser.add_argument(
         "file",
         type=Path,
         help="A CSV file with the columns user_id and item_id, or the trainer's seen.sqlite.",
     )
-    adding = add_action("add", _add, "Record that a user has seen items.")
-    showing = add_action("show", _show, "Print the items that a user has seen, one id per line.")
-    forgetting = add_action("forget", _forget, "Erase everything that the store has on a user.")
-    for subparser in (adding, showing, forgetting):
+    add_parser = add_action("add", _add, "Record that a user has seen items.")
+    show_parser = add_action("show", _show, "Print the ids of the items that a user has seen.")
+    forget_parser = add_action("forget", _forget, "Erase all of a user's seen items.")
+    for subparser in (add_parser, show_parser, forget_parser):
         subparser.add_argument("user", help="Id of the user.")
-    adding.add_argument("items", nargs="+", metavar="item", help="Id of an item.")
+    add_parser.add_argument("items", nargs="+", metavar="item", help="Id of an item.")
 
 
 def run(parsed: argparse.Namespace, _parser: argparse.ArgumentParser) -> int:
@@ -107,7 +107,7 @@ async def _show(store: Store, parsed: argparse.Namespace) -> int:
     sys.stdout.buffer.write(b"".join(item_id + b"\n" for item_id in item_ids))
     sys.stdout.buffer.flush()
     if not item_ids:
-        _report("the store has no items of this user")
+        _report("the store has no seen items for this user")
     return 0
 
 
@@ -116,10 +116,10 @@ async def _forget(store: Store, parsed: argparse.Namespace) -> int:
     outcomes = await store.forget(parsed.user)
     for place, count, failure in outcomes:
         _report(f"{place}: " + (f"not erased: {failure}" if failure else f"erased {count:,} items"))
-    _report(_NOT_ERASED)
+    _report(_FORGET_NOTICE)
     return 1 if any(outcome.failure for outcome in outcomes) else 0
 
 
 def _report(text: str) -> None:
-    """Print a message on standard error, apart from the item ids on standard output."""
+    """Print a message to standard error, because standard output is for item ids only."""
     sys.stderr.write(f"{text}\n")

@@ -40,7 +40,7 @@ def check_id(name: str, value: str) -> None:
     """Check that an id has 1 to 256 bytes of UTF-8.
 
     Raises:
-        InvalidInput: It does not. The message begins with ``name``.
+        InvalidInput: The id is empty, too long or not UTF-8. The message begins with ``name``.
     """
     try:
         size_bytes = len(value.encode())
@@ -51,16 +51,16 @@ def check_id(name: str, value: str) -> None:
 
 
 def _read_csv(path: Path, file: BinaryIO) -> Iterator[Pair]:
-    # utf-8-sig skips a byte order mark, which is not part of the first column's name.
+    # utf-8-sig skips a byte order mark, which would become part of the first column's name.
     rows = csv.DictReader(codecs.iterdecode(file, "utf-8-sig"), strict=True)
     try:
         for column in _COLUMNS:
             if column not in (rows.fieldnames or ()):
                 raise InvalidInput(f"{path}, line 1: there is no column {column}")
         for row in rows:
-            place = f"{path}, line {rows.line_num}"
+            location = f"{path}, line {rows.line_num}"
             # In a row that is too short, the missing values are None.
-            yield _checked(place, row["user_id"] or "", row["item_id"] or "")
+            yield _validated_pair(location, row["user_id"] or "", row["item_id"] or "")
     except csv.Error as error:
         raise InvalidInput(f"{path}, line {rows.reader.line_num}: {error}") from error
     except UnicodeDecodeError as error:
@@ -73,13 +73,13 @@ def _read_sqlite(path: Path) -> Iterator[Pair]:
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             for user_id, item_id in connection.execute("SELECT user_id, item_id FROM seen"):
-                yield _checked(str(path), user_id, item_id)
+                yield _validated_pair(str(path), user_id, item_id)
     except sqlite3.Error as error:
         raise InvalidInput(f"{path}: {error}") from error
 
 
-def _checked(place: str, user_id: str, item_id: str) -> Pair:
-    """Return a pair after checking its ids. Error messages begin with ``place``."""
-    check_id(f"{place}: user_id", user_id)
-    check_id(f"{place}: item_id", item_id)
+def _validated_pair(location: str, user_id: str, item_id: str) -> Pair:
+    """Return a pair after checking its ids. Error messages begin with ``location``."""
+    check_id(f"{location}: user_id", user_id)
+    check_id(f"{location}: item_id", item_id)
     return user_id, item_id

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for setting in fields(Settings):
         variable = f"SHORTLIST_{setting.name.upper()}"
         default_text = "none" if setting.default == "" else setting.default
-        # The flag of a bool may have no value, which means True.
+        # A bool flag without a value means True.
         optional: dict[str, Any] = {"nargs": "?", "const": True} if setting.default is False else {}
         parser.add_argument(
             Settings.display_name(setting.name),
@@ -61,7 +61,7 @@ def run(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _reader(setting: "Field[Any]") -> Callable[[str], Any]:
-    """Return a function that converts text to the type of a setting for argparse."""
+    """Return an argparse type that converts text to the type of a setting."""
 
     def read(text: str) -> Any:
         if setting.name == "workers" and text == "auto":
@@ -106,7 +106,7 @@ def _serve(settings: Settings) -> int:
         return 0
     extra_sockets: list[socket.socket] = []
     if settings.metrics_port:
-        # Reserve the port of the metrics, too, so that no other program takes it.
+        # Reserve the metrics port, too, so that no other program takes it.
         extra_sockets, _ = reserve(settings.metrics_host, settings.metrics_port)
     return supervise(
         count,

@@ -6,7 +6,7 @@ from rpc import tokens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the caller's name."""
+    """Add the argument for the caller's name."""
     parser.add_argument(
         "name", metavar="NAME", help="Name of the caller: letters, digits, _ and -."
     )

@@ -19,8 +19,8 @@ def test_keys_are_read_from_the_file() -> None:
     web, batch = tokens.parse(text.encode(), "tokens.toml")
     assert (web.name, web.digest, web.requests_per_s) == ("web", tokens.digest(_TOKEN), 5)
     assert (batch.name, batch.requests_per_s) == ("batch", None)
-    assert tokens.find_key([web, batch], "another") is batch
-    assert tokens.find_key([web, batch], "unknown") is None
+    assert tokens.find_entry([web, batch], "another") is batch
+    assert tokens.find_entry([web, batch], "unknown") is None
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_keys_are_read_from_the_file() -> None:
         ("[web]\ntoken_sha256 = 1", "[web]: token_sha256 must be 64 hexadecimal digits"),
         (
             '[web]\ntoken = "secret"',
-            "[web]: unknown setting token; known are token_sha256 and requests_per_s",
+            "[web]: unknown setting token; use token_sha256 and requests_per_s",
         ),
         (table("web", _TOKEN, -1), "[web]: requests_per_s must be a number greater than 0"),
         (table("web", _TOKEN) + "requests_per_s = 0", "[web]: requests_per_s must be a number"),
@@ -57,7 +57,7 @@ def test_new_tokens_are_random_and_fit_the_file() -> None:
     assert len(token) >= 43
     assert tokens.new_token("web")[0] != token
     [key] = tokens.parse(lines.encode(), "tokens.toml")
-    assert tokens.find_key([key], token) is key
+    assert tokens.find_entry([key], token) is key
 
 
 def test_names_of_callers_are_restricted() -> None:

@@ -23,7 +23,7 @@ from retrieval.v1 import interaction_service_pb2, interaction_service_pb2_grpc
 from retrieval.v1 import retrieval_service_pb2 as pb
 from retrieval.v1 import retrieval_service_pb2_grpc as pb_grpc
 from rpc import tokens
-from rpc.guard import INTERVAL_S
+from rpc.guard import RELOAD_INTERVAL_S
 from tests.conftest import running
 from tests.query_service.conftest import TRANSPORTS, FakeModelServer, Service
 from tests.rpc.test_tokens import table
@@ -204,7 +204,7 @@ def test_log_has_counts_but_neither_tokens_nor_ids(
 
 def test_refusals_are_logged_once_per_second(guarded: Service, caplog: Any) -> None:
     began = time.monotonic()
-    while time.monotonic() < began + 2.2 * INTERVAL_S:
+    while time.monotonic() < began + 2.2 * RELOAD_INTERVAL_S:
         _refusal(lambda: _ask(guarded, "nothing"))
     lines = [record for record in caplog.records if "without a valid token" in record.getMessage()]
     assert 1 <= len(lines) <= 3
@@ -233,7 +233,7 @@ def test_caller_over_its_rate_limit_is_refused_with_retry_info(
         time.sleep(wait_s)
         assert client.for_user("u1").model_version == 7
     # One line per second, instead of one per request.
-    until(lambda: "1 calls of web were refused: its limit is 5 requests per second" in caplog.text)
+    until(lambda: "calls from web were refused: its limit is 5 requests per second" in caplog.text)
     assert "request failed" not in caplog.text
 
 
