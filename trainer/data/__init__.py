@@ -1,8 +1,8 @@
 """Data sets: interactions of users with items, and the features of both.
 
-Readers turn files, a download or a random generator into one :class:`types.Dataset`, in which
-users and items are integers. Splits hold rows out, histories group rows by user, and features
-encode the columns of users and items. Problems in the data raise ``DataError``, whose message names
+Readers turn files, a download or random numbers into a :class:`types.Dataset`, in which users and
+items are integers. Splits hold rows out, histories group rows by user, and features encode the
+columns of users and items. Problems in the data raise ``DataError``, whose message names
 the file, the line and the column.
 
 source       chooses among the readers
@@ -12,7 +12,7 @@ csv_reader   reads the lines of a CSV file; refuses a wrong number of fields and
 builder      builds a data set from tables; refuses invalid ids, timestamps and ratings
 movielens    downloads and reads MovieLens 100K
 synthetic    generates a data set with known structure
-vectors      reads embeddings that were made elsewhere
+vectors      reads embeddings from other programs
 types        Dataset, Interactions, Split
 split        holds rows out for evaluation
 histories    the items of each user in time order

@@ -1,7 +1,7 @@
 """Builds a data set from tables of interactions, items and users.
 
-Ids, timestamps and ratings are validated here, whatever kind of file they come from. The syntax of
-the files is checked by the modules that read them.
+This module validates ids, timestamps and ratings, regardless of the file format. The modules that
+read files check the syntax.
 """
 
 import math
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from serving_contract import MAX_ID_BYTES
 from trainer.data.columns import seconds_since_epoch
-from trainer.data.tables import place
+from trainer.data.tables import location
 from trainer.data.types import Dataset, Interactions
 from trainer.errors import DataError
 
@@ -47,7 +47,7 @@ class Table:
             value = self.frame[column].iloc[row]
             text = str(value)[:_MAX_SHOWN_CHARACTERS]
             problem = "but it is missing" if pd.isna(value) else f"not {text!r}"
-            raise DataError(f"{place(self.path, row)}, column {column}: {rule}, {problem}")
+            raise DataError(f"{location(self.path, row)}, column {column}: {rule}, {problem}")
 
 
 def build(name: str, rows: Table, items: Table | None, users: Table | None) -> Dataset:
@@ -106,14 +106,14 @@ def read_distinct_ids(table: Table, column: str) -> pd.Series:
         row = int(np.argmax(duplicate))
         first = int(np.argmax(ids == ids[row]))
         raise DataError(
-            f"{place(table.path, row)}, column {column}: {ids[row]!r} is already in "
-            f"{place(table.path, first).rpartition(', ')[2]}; every id may occur only once"
+            f"{location(table.path, row)}, column {column}: {ids[row]!r} is already in "
+            f"{location(table.path, first).rpartition(', ')[2]}; every id may occur only once"
         )
     return ids
 
 
 def titles(features: pd.DataFrame, default: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return the column ``title`` as strings, with values of ``default`` where there is none."""
+    """Return the column ``title`` as strings, with ``default`` in place of missing titles."""
     if "title" not in features:
         return default
     column = features["title"]
@@ -141,13 +141,13 @@ def _size_bytes(text: str) -> int:
 
 
 def _entities(
-    column: str, table: Table | None, in_rows: pd.Series
+    column: str, table: Table | None, row_ids: pd.Series
 ) -> tuple[NDArray[np.object_], pd.DataFrame | None]:
-    """Return the ids of a table, followed by those that only interactions have, and the features.
+    """Return the ids of a table and then all other ids of the interactions, and the features.
 
-    An id that only interactions have gets a row of missing features.
+    An id that is not in the table gets a row of missing features.
     """
-    from_rows = pd.Index(in_rows.unique(), dtype=object)
+    from_rows = pd.Index(row_ids.unique(), dtype=object)
     if table is None:
         return from_rows.to_numpy(object), None
     from_table = pd.Index(read_distinct_ids(table, column), dtype=object)
@@ -172,7 +172,7 @@ def _timestamps(rows: Table) -> NDArray[np.int64]:
 
 def _ratings(rows: Table) -> NDArray[np.float32]:
     """Return the column ``rating`` as numbers."""
-    with np.errstate(over="ignore"):  # Numbers that overflow to infinity are reported below.
+    with np.errstate(over="ignore"):  # Overflow to infinity is reported below.
         ratings = pd.to_numeric(rows.frame["rating"], errors="coerce").to_numpy(np.float32)
     rule = "a rating must be a finite number (leave the column out if you have no ratings)"
     rows.require(np.isfinite(ratings), "rating", rule)

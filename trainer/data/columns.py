@@ -1,4 +1,4 @@
-"""Kinds of feature columns, each of which learns how to encode the values of a table's column.
+"""The kinds of feature columns. Each kind learns from a table column how to encode its values.
 
 A new kind is a subclass of :class:`Column` and an entry in :data:`KINDS`.
 """
@@ -18,11 +18,11 @@ from scipy import sparse
 
 _TAG_SEPARATOR = "|"
 _WORD = re.compile(r"\w+", re.UNICODE)
-# A category, tag or word of a single entity says no more than the entity's id does.
+# A category, tag or word that only one entity has says no more than the entity's id.
 _MIN_COUNT = 2
 _MAX_VOCABULARY = 20_000
 _NUMBER_OF_BUCKETS = 20
-# The types of a list in a Parquet file's column, or in a table that was built by hand.
+# The types that lists have in Parquet columns and in tables built by Python code.
 _LIST_TYPES = (list, tuple, np.ndarray)
 
 
@@ -30,8 +30,8 @@ _LIST_TYPES = (list, tuple, np.ndarray)
 class Column(ABC):
     """One column of a table, encoded as ``size`` features.
 
-    A subclass is a frozen dataclass. Its fields are what it learnt from the table: numbers,
-    strings or tuples of them, which are stored with a version as JSON.
+    A subclass is a frozen dataclass. Its fields hold what it learnt from the table, as numbers,
+    strings, or tuples of numbers or strings. They are stored with a version as JSON.
 
     Attributes:
         name: the name of the column.
@@ -65,12 +65,12 @@ class Column(ABC):
         """Encode N values as float32 [N, size]. Unknown and missing values become rows of zeros."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the column as values that JSON can hold."""
+        """Return the column as JSON-serializable values."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore a column from :meth:`as_dict`, ignoring values that this kind does not have."""
+        """Restore a column from :meth:`as_dict`, ignoring keys that this kind does not have."""
         state: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             value = values[field.name]
@@ -125,12 +125,12 @@ class NumberColumn(Column):
 
 @dataclass(frozen=True)
 class _TokenColumn(Column):
-    """Base class of the kinds that split a value into tokens, and have a feature for each token.
+    """Base class for kinds that split a value into tokens, with one feature for each token.
 
-    A value with n tokens has n features of 1 / sqrt(n), so that its length is 1.
+    A value with n tokens has n features of 1 / sqrt(n), so that its feature vector has length 1.
 
     Attributes:
-        vocabulary: the most frequent tokens, which are the features, sorted.
+        vocabulary: the most frequent tokens, in alphabetical order; each is a feature.
     """
 
     vocabulary: tuple[str, ...]
@@ -166,7 +166,7 @@ class _TokenColumn(Column):
 
 @dataclass(frozen=True)
 class TagsColumn(_TokenColumn):
-    """Lists of tags, or texts with tags that are separated by ``|``."""
+    """Lists of tags, or texts that contain tags separated by ``|``."""
 
     kind = "tags"
 
@@ -182,13 +182,13 @@ class TagsColumn(_TokenColumn):
 
 @dataclass(frozen=True)
 class CategoryColumn(_TokenColumn):
-    """Values that are one category each."""
+    """Values of which each is one category."""
 
     kind = "category"
 
     @classmethod
     def recognises(cls, values: pd.Series, texts: list[str]) -> bool:  # noqa: ARG003
-        # If values hardly ever recur, only their words can be compared.
+        # Values that rarely recur are not categories; they may still share words.
         return len(set(texts)) <= max(2, len(texts) / 2)
 
     @classmethod
@@ -212,7 +212,7 @@ class TextColumn(_TokenColumn):
         return sorted(set(_WORD.findall(_joined(value, " ").casefold())))
 
 
-#: All kinds by name. A column whose kind is not given has the first kind that recognises it.
+#: All kinds by name. A column whose kind is not given gets the first kind that recognises it.
 KINDS: Mapping[str, type[Column]] = {
     column.kind: column for column in (NumberColumn, TagsColumn, CategoryColumn, TextColumn)
 }
@@ -227,14 +227,14 @@ def fit(name: str, values: pd.Series, kind: str | None) -> Column | None:
 
 
 def seconds_since_epoch(dates: pd.Series) -> NDArray[np.float64]:
-    """Return datetimes in whole seconds since the epoch; NaN for a missing one."""
+    """Return dates as whole seconds since the epoch; NaN for a missing date."""
     # Seconds, because nanoseconds overflow in the year 2262.
     times = dates.dt.as_unit("s").to_numpy("datetime64[s]")
     return np.where(np.isnat(times), np.nan, times.astype(np.int64))
 
 
 def _numbers(values: pd.Series) -> NDArray[np.float64]:
-    """Return each value as a number, dates in seconds since the epoch; NaN if it is neither."""
+    """Return numbers as they are, dates as seconds since the epoch, and other values as NaN."""
     if pd.api.types.is_datetime64_any_dtype(values):
         return seconds_since_epoch(values)
     return np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
@@ -245,7 +245,7 @@ def _has_lists(values: pd.Series) -> bool:
 
 
 def _is_missing(value: object) -> bool:
-    # A list is never missing. For a list, pandas would return an answer for each element.
+    # A list is never missing. For a list, pandas.isna would return a result for each element.
     return not isinstance(value, _LIST_TYPES) and (bool(pd.isna(value)) or str(value) == "")  # type: ignore[call-overload]
 
 

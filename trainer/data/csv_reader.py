@@ -1,8 +1,8 @@
-"""Reads CSV files with Arrow, and names the line of a problem.
+"""Reads CSV files with Arrow, and reports the line of a problem.
 
-It refuses a line with the wrong number of fields, an overlong line, a quote that is never closed, a
-file without rows and a header that is not UTF-8. A file is read in blocks, so that an endless line
-or quoted value takes no more memory than one block.
+The reader refuses a line with the wrong number of fields, an overlong line, a quote that is never
+closed, a file without rows and a header that is not UTF-8. A file is read in blocks, so that an
+endless line or quoted value takes no more memory than one block.
 """
 
 import codecs
@@ -29,11 +29,11 @@ _MAX_SHOWN_CHARACTERS = 200
 def read(path: Path, choose: Callable[[Sequence[str]], list[str]]) -> pa.Table:
     """Read columns of a CSV file as strings, exactly as they are in the file.
 
-    The strings may contain bytes that are not UTF-8, which the caller has to check.
+    The caller must check that the strings are valid UTF-8.
 
     Args:
         path: the file.
-        choose: returns the names of the columns to read, given those in the header.
+        choose: returns the names of the columns to read, given all names in the header.
 
     Raises:
         DataError: the file is malformed; the message names the line.
@@ -50,7 +50,7 @@ def read(path: Path, choose: Callable[[Sequence[str]], list[str]]) -> pa.Table:
         with pyarrow.csv.open_csv(path, read_options, parse_options) as reader:
             all_names = reader.schema.names
         names = choose(all_names)
-        # Read bytes instead of text, so that the caller can report where they are not UTF-8.
+        # Read bytes instead of text, so that the caller can report which value is not UTF-8.
         convert_options = pyarrow.csv.ConvertOptions(
             include_columns=list(dict.fromkeys([*names, all_names[-1]])),
             column_types=dict.fromkeys(all_names, pa.binary()),
@@ -63,16 +63,16 @@ def read(path: Path, choose: Callable[[Sequence[str]], list[str]]) -> pa.Table:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line 1: the header is not UTF-8: {error}") from error
     except pa.ArrowInvalid as error:
-        raise _translated(path, str(error), sum(map(len, batches))) from error
+        raise _data_error(path, str(error), sum(map(len, batches))) from error
     if _last_quote_is_open(path, last_value):
         last_record = sum(map(len, batches)) + 1
-        raise DataError(f'{place(path, last_record)}: a quote (") is never closed')
+        raise DataError(f'{location(path, last_record)}: a quote (") is never closed')
     as_text = pyarrow.compute.CastOptions.unsafe(pa.string())
     table = pa.Table.from_batches(batches, schema)
     return pa.table([column.cast(options=as_text) for column in table.columns], names=names)
 
 
-def place(path: Path, record: int) -> str:
+def location(path: Path, record: int) -> str:
     """Return the file and the line in which a record begins; record 1 is the header."""
     records = previous_line = 0
     try:
@@ -90,10 +90,10 @@ def place(path: Path, record: int) -> str:
 
 
 def _last_quote_is_open(path: Path, last_value: bytes) -> bool:
-    """Return True if the file ends within quotes, which Arrow accepts silently.
+    """Return True if the file ends inside a quoted value, which Arrow accepts silently.
 
-    Arrow takes the rest of the file as the last value, so the file ends with a quote and that
-    value, instead of a closing quote.
+    Arrow then returns the rest of the file as the last value, so the file ends with an opening
+    quote and that value.
     """
     if not last_value.strip(b'"'):
         return False
@@ -103,11 +103,11 @@ def _last_quote_is_open(path: Path, last_value: bytes) -> bool:
         return file.read() == quoted
 
 
-def _translated(path: Path, message: str, rows: int) -> DataError:
-    """Translate the message of an error that Arrow raised after it had read ``rows`` rows."""
+def _data_error(path: Path, message: str, rows: int) -> DataError:
+    """Return the DataError for the message of an Arrow error after ``rows`` rows were read."""
     if "straddling" in message:
         return DataError(
-            f"{place(path, rows + 1)}: it is followed by a line of more than "
+            f"{location(path, rows + 1)}: this line is followed by a line of more than "
             f'{MAX_LINE_BYTES:,} bytes, or by a quote (") that is never closed'
         )
     if "mpty CSV file" in message:
@@ -122,4 +122,4 @@ def _translated(path: Path, message: str, rows: int) -> DataError:
     record, problem = int(row_error[1]), row_error[2][:_MAX_SHOWN_CHARACTERS]
     if width := _ARROW_WIDTH_ERROR.match(problem):
         problem = f"expected {width[1]} values as in the header, but found {width[2]}"
-    return DataError(f"{place(path, record)}: {problem}")
+    return DataError(f"{location(path, record)}: {problem}")

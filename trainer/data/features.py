@@ -1,8 +1,7 @@
-"""Encodes columns of users or items as sparse rows, so that unseen ids can be embedded.
+"""Encodes user or item columns as sparse rows, so that ids without training rows can be embedded.
 
-Every column becomes a block of the F features: see :mod:`trainer.data.columns` for the kinds. The
-features of one column have at most the length 1 for each entity, so that no column outweighs
-another.
+Every column becomes a block of the F features, as its kind in :mod:`trainer.data.columns` defines.
+An entity's features in one block have at most length 1, so that no column outweighs another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +40,7 @@ class FeatureEncoder:
         return sparse.hstack(blocks, format="csr", dtype=np.float32)
 
     def as_list(self) -> list[dict[str, Any]]:
-        """Return the columns as values that JSON can hold."""
+        """Return the columns as JSON-serializable values."""
         return [column.as_dict() for column in self.columns]
 
     @classmethod
@@ -80,14 +79,14 @@ def fit(table: pd.DataFrame | None, specs: Sequence[str], entities: str) -> Feat
 def _kinds_by_column(
     table: pd.DataFrame, specs: Sequence[str], entities: str, setting: str
 ) -> dict[str, str | None]:
-    """Return the kind of each column in ``specs``; None if it is to be guessed."""
+    """Return the kind of each column in ``specs``; None means that the kind is guessed."""
     names = [str(name) for name in table.columns]
     kinds: dict[str, str | None] = dict.fromkeys(names) if AUTO in specs else {}
     for spec in specs:
         if spec == AUTO:
             continue
         name, kind = spec, None
-        # The name of a column may itself have a colon.
+        # The name of a column may contain a colon.
         if ":" in spec and spec not in table:
             name, _, kind = spec.rpartition(":")
         if name not in table:

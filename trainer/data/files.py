@@ -1,6 +1,6 @@
 """Reads the user's own interactions, items and users from CSV or Parquet files.
 
-This module knows which columns the files have. :mod:`trainer.data.tables` reads a file of either
+This module names the columns of the files. :mod:`trainer.data.tables` reads a file of either
 format, :mod:`trainer.data.csv_reader` refuses malformed lines, and :mod:`trainer.data.builder`
 checks the values.
 """
@@ -27,14 +27,14 @@ def load(interactions: Path, items: Path | None = None, users: Path | None = Non
     Args:
         interactions: columns ``user_id``, ``item_id``, optionally ``timestamp`` (seconds since the
             epoch or a date) and ``rating`` (a number). Other columns are ignored.
-        items: columns ``item_id``, optionally ``title``, and features. The catalogue consists of
-            these items and of those of the interactions.
+        items: columns ``item_id``, optionally ``title``, and features. The catalogue contains
+            these items and all items in ``interactions``.
         users: column ``user_id``, and features.
 
     Raises:
         DataError: a file cannot be read; a column is missing; an id is empty, longer than 256
-            bytes, or occurs twice in ``items`` or ``users``. The message names file, line and
-            column.
+            bytes, or occurs twice in ``items`` or ``users``. The message names the file,
+            the line and the column.
     """
     rows = tables.read(interactions, ["user_id", "item_id"], ["timestamp", "rating"])
     if not len(rows):

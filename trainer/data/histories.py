@@ -38,7 +38,7 @@ class Histories:
         return self._select(offsets, np.arange(offsets[-1]) + np.repeat(shifts, lengths))
 
     def rows(self) -> NDArray[np.int64]:
-        """Return the position, in these histories, of the user of each item, int64 [N]."""
+        """Return the position of each item's user among these histories, int64 [N]."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.lengths)
 
     def newer_counts(self) -> NDArray[np.int64]:
@@ -51,7 +51,7 @@ class Histories:
         return self._select(kept_before[self.offsets], kept)
 
     def newest(self, length: int) -> "Histories":
-        """Return the ``length`` newest items of every user."""
+        """Return the histories with only the ``length`` newest items of every user."""
         return self.keep(self.newer_counts() < length)
 
     def _select(
@@ -64,12 +64,12 @@ class Histories:
 def from_rows(rows: Interactions, users: int) -> Histories:
     """Group interactions by user.
 
-    If a user interacted with an item more than once, only the newest row counts. Rows of the same
-    second, or without timestamps, stay in the given order.
+    If a user interacted with an item more than once, only the newest row counts. Rows with
+    the same timestamp, or without timestamps, stay in the given order.
 
     Args:
         rows: the interactions, in any order.
-        users: the number of users; those without interactions have an empty history.
+        users: the number of users. A user without interactions has an empty history.
     """
     times = np.zeros(len(rows), np.int64) if rows.timestamps is None else rows.timestamps
     order = np.lexsort((times, rows.users))

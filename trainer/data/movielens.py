@@ -19,7 +19,7 @@ SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 
 _FILES = ("u.data", "u.item", "u.user")
 _CONNECT_TIMEOUT_S = 10
-#: Ten times the size of the largest file of the data set.
+#: Ten times the size of the largest file in the data set.
 _MAX_FILE_BYTES = 20_000_000
 _GENRES = [
     *("unknown", "action", "adventure", "animation", "childrens", "comedy", "crime"),
@@ -69,16 +69,16 @@ def load(
 
 def _item_features(items: pd.DataFrame) -> pd.DataFrame:
     """Return the id, the title, the year of release and the genres of every item."""
-    # The file has a column of flags for each genre.
+    # The file has a column of zeros and ones for each genre.
     genres = [
-        "|".join(genre for genre, has in zip(_GENRES, row, strict=True) if has == "1")
+        "|".join(genre for genre, flag in zip(_GENRES, row, strict=True) if flag == "1")
         for row in items[_GENRES].itertuples(index=False)
     ]
     return items[["item_id", "title"]].assign(year=items["date"].str[-4:], genres=genres)
 
 
 def _download(directory: Path, url: str, sha256: str) -> None:
-    # Imported here because it is needed only once.
+    # Imported here, because only a download needs it.
     import pooch
 
     try:
@@ -90,7 +90,7 @@ def _download(directory: Path, url: str, sha256: str) -> None:
             downloader=pooch.HTTPDownloader(progressbar=True, timeout=_CONNECT_TIMEOUT_S),
             processor=pooch.Unzip(extract_dir="."),
         )
-    # OSError means that there is no network or no such page, ValueError that the checksum differs.
+    # OSError: no network or no such page. ValueError: wrong checksum.
     except (OSError, ValueError) as error:
         raise DataUnavailable(
             f"MovieLens 100K could not be downloaded from {url}: {error}\n"
@@ -104,7 +104,7 @@ def _table(path: Path, separator: str, columns: list[str]) -> Table:
         text = file.read(_MAX_FILE_BYTES + 1)
     if len(text) > _MAX_FILE_BYTES:
         raise DataError(
-            f"{path} has more than {_MAX_FILE_BYTES:,} bytes, so it is not a file of MovieLens 100K"
+            f"{path} has more than {_MAX_FILE_BYTES:,} bytes, so it is not a MovieLens 100K file"
         )
     # splitlines() would also split at characters that occur in titles.
     lines = [line.split(separator) for line in text.removesuffix("\n").split("\n")]

@@ -15,12 +15,12 @@ def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split
 
     Args:
         rows: the interactions to split.
-        kind: the method, which chooses one of the functions below.
+        kind: the method, implemented by one of the functions below.
         test_share: the share of the rows to hold out, between 0 and 1.
         seed: the seed of a random split. The other kinds are deterministic.
 
     Raises:
-        DataError: a temporal split needs timestamps that the rows lack, or one side would be empty.
+        DataError: a temporal split needs timestamps that the rows lack, or one part would be empty.
     """
     if kind == "random":
         result = random_split(rows, test_share, seed)
@@ -38,16 +38,16 @@ def split(rows: Interactions, kind: Kind, test_share: float, seed: int) -> Split
 
 
 def random_split(rows: Interactions, test_share: float, seed: int) -> Split:
-    """Hold out random rows, as the tutorial does with 20,000 rows of MovieLens 100K."""
+    """Hold out random rows, as the TensorFlow Recommenders tutorial does."""
     order = np.random.default_rng(seed).permutation(len(rows))
     test, train = np.split(order, [round(len(rows) * test_share)])
     return Split(f"random, seed {seed}", rows.take(train), rows.take(test))
 
 
 def temporal_split(rows: Interactions, test_share: float) -> Split:
-    """Hold out all rows from some point in time onwards, which are about ``test_share`` of all.
+    """Hold out all rows from a point in time onwards, about ``test_share`` of all rows.
 
-    Rows of the same second are all on the same side.
+    Rows with the same timestamp are never separated.
     """
     times = _timestamps(rows)
     ordered = np.sort(times)
@@ -58,16 +58,16 @@ def temporal_split(rows: Interactions, test_share: float) -> Split:
 def temporal_per_user_split(rows: Interactions, test_share: float) -> Split:
     """Hold out the last ``test_share`` of every user's rows, rounded down.
 
-    Rows of the same second stay in the given order.
+    Rows with the same timestamp stay in the given order.
     """
     order = np.lexsort((_timestamps(rows), rows.users))
     users = rows.users[order]
     counts = np.bincount(users)
     starts = np.cumsum(counts) - counts
-    position = np.arange(len(users)) - starts[users]
+    positions = np.arange(len(users)) - starts[users]
     kept = counts - np.floor(counts * test_share).astype(np.int64)
     held_out = np.zeros(len(rows), bool)
-    held_out[order] = position >= kept[users]
+    held_out[order] = positions >= kept[users]
     return Split("temporal_per_user", rows.take(~held_out), rows.take(held_out))
 
 

@@ -7,11 +7,10 @@ from trainer.data.types import Dataset, Interactions
 
 NAME = "synthetic"
 
-# An item of the user's own taste is this many times as likely to be drawn as an equally popular
-# item of another taste.
+# An item of the user's taste is drawn this many times as often as an equally popular other item.
 _TASTE_LIFT = 20.0
 _POPULARITY_EXPONENT = 0.8
-_START = 1_700_000_000
+_FIRST_TIMESTAMP = 1_700_000_000
 _YEAR_S = 365 * 24 * 3600
 
 
@@ -27,8 +26,8 @@ def load(
 
     Each user and each item belongs to one taste, which is stored in the feature column ``taste``.
     The popularity of items follows Zipf's law. Each user interacts with distinct items, which are
-    drawn with probabilities proportional to their popularity, and 20 times as often if they belong
-    to the user's taste. Users have different numbers of rows, at least two, and each user starts at
+    drawn with probabilities proportional to their popularity, multiplied by 20 for items of the
+    user's taste. Users have different numbers of rows, at least two, and each user starts at
     a random time within one year.
 
     Args:
@@ -39,37 +38,37 @@ def load(
         seed: the same seed gives the same data.
     """
     rng = np.random.default_rng(seed)
-    user_taste = rng.integers(tastes, size=users)
-    item_taste = rng.integers(tastes, size=items)
+    user_tastes = rng.integers(tastes, size=users)
+    item_tastes = rng.integers(tastes, size=items)
     popularity = (1.0 + rng.permutation(items)) ** -_POPULARITY_EXPONENT
     activity = rng.lognormal(sigma=0.8, size=users)
     counts = np.clip(interactions * activity / activity.sum(), 2, items // 2).astype(np.int64)
 
     chosen = []
     for user in range(users):
-        weight = popularity * np.where(item_taste == user_taste[user], _TASTE_LIFT, 1.0)
+        weights = popularity * np.where(item_tastes == user_tastes[user], _TASTE_LIFT, 1.0)
         # The items with the largest keys are a weighted sample without replacement (Efraimidis and
         # Spirakis, 2006).
-        keys = np.log(rng.random(items)) / weight
-        best = np.argpartition(-keys, counts[user])[: counts[user]]
-        chosen.append(best[np.argsort(-keys[best])])
+        keys = np.log(rng.random(items)) / weights
+        drawn = np.argpartition(-keys, counts[user])[: counts[user]]
+        chosen.append(drawn[np.argsort(-keys[drawn])])
     row_users = np.repeat(np.arange(users), counts)
     starts = rng.integers(_YEAR_S, size=users)
     gaps = rng.integers(30, 3600, size=len(row_users))
     elapsed = np.cumsum(gaps)
     first_rows = np.repeat(np.cumsum(counts) - counts, counts)
-    times = _START + starts[row_users] + elapsed - elapsed[first_rows]
+    times = _FIRST_TIMESTAMP + starts[row_users] + elapsed - elapsed[first_rows]
     order = np.argsort(times, kind="stable")
     return Dataset(
         name=NAME,
         user_ids=np.array([f"u{number}" for number in range(users)], object),
         item_ids=np.array([f"i{number}" for number in range(items)], object),
-        titles=np.array([f"Item {i} (taste {t})" for i, t in enumerate(item_taste)], object),
+        titles=np.array([f"Item {i} (taste {t})" for i, t in enumerate(item_tastes)], object),
         interactions=Interactions(
             row_users[order].astype(np.int32),
             np.concatenate(chosen)[order].astype(np.int32),
             times[order].astype(np.int64),
         ),
-        user_features=pd.DataFrame({"taste": user_taste}),
-        item_features=pd.DataFrame({"taste": item_taste}),
+        user_features=pd.DataFrame({"taste": user_tastes}),
+        item_features=pd.DataFrame({"taste": item_tastes}),
     )

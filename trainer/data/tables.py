@@ -1,6 +1,6 @@
 """Reads tables from untrusted CSV and Parquet files, and checks their columns, types and encoding.
 
-Reading a file either returns a table or raises a :class:`DataError` that names the place of the
+Reading a file either returns a table or raises a :class:`DataError` that names the location of the
 problem. :mod:`trainer.data.csv_reader` checks the lines of CSV files.
 """
 
@@ -16,7 +16,7 @@ import pyarrow.parquet
 from trainer.data import csv_reader
 from trainer.errors import DataError
 
-# Names of types in error messages, and the functions that recognise them.
+# The names of types in error messages, with the functions that recognise each type.
 _TYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
     "numbers": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
@@ -27,7 +27,7 @@ _TYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "dates": (pa.types.is_timestamp, pa.types.is_date),
     "booleans": (pa.types.is_boolean,),
 }
-# Valid types of the columns that have a fixed meaning. Feature columns may have any type.
+# The valid types of columns that have a fixed meaning. Feature columns may have any type.
 _VALID_TYPES = {
     "user_id": ("text", "numbers", "bytes"),
     "item_id": ("text", "numbers", "bytes"),
@@ -84,7 +84,7 @@ def read_arrow(
         else:
             with pyarrow.parquet.ParquetFile(path) as file:
                 table = file.read(columns=choose(file.schema_arrow.names))
-            # Metadata for pandas is as untrusted as the rest of the file, and not needed.
+            # The pandas metadata is not needed, and as untrusted as the rest of the file.
             table = table.replace_schema_metadata()
         table = _with_plain_types(table, path)
         _check_utf8(table, path)
@@ -93,7 +93,7 @@ def read_arrow(
 
 @contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of NumPy, Arrow and the operating system into DataError."""
+    """Turn errors from NumPy, Arrow and the operating system into DataError."""
     try:
         yield
     except FileNotFoundError as error:
@@ -103,10 +103,10 @@ def file_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {message}") from error
 
 
-def place(path: Path, row: int) -> str:
-    """Return where row number ``row``, counted from 0, is in a file: ``clicks.csv, line 2``."""
+def location(path: Path, row: int) -> str:
+    """Return the location of a row, counted from 0, like ``clicks.csv, line 2``."""
     if path.suffix == ".csv":
-        return csv_reader.place(path, row + 2)
+        return csv_reader.location(path, row + 2)
     if path.suffix == ".npy":
         return f"{path}, index {row}"
     return f"{path}, {'row' if path.suffix == '.parquet' else 'line'} {row + 1}"
@@ -130,7 +130,7 @@ def _chosen_columns(
 
 
 def _with_plain_types(table: pa.Table, path: Path) -> pa.Table:
-    """Replace dictionaries by their values, and times by whole seconds; check all types."""
+    """Check all types. Replace dictionaries with their values, and times with whole seconds."""
     for number, (name, kind) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
         column = table.column(number)
         if pa.types.is_dictionary(kind):
@@ -154,14 +154,14 @@ def _is_one_of(kind: pa.DataType, *names: str) -> bool:
 
 
 def _check_utf8(table: pa.Table, path: Path) -> None:
-    """Raise DataError for the first text that is not UTF-8; Arrow's readers do not check it."""
+    """Raise DataError for the first text that is not UTF-8, which Arrow's readers accept."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         start = 0
         for chunk in column.chunks:
             if not _is_valid(chunk):
                 row = next(i for i in range(len(chunk)) if not _is_valid(chunk.slice(i, 1)))
                 raise DataError(
-                    f"{place(path, start + row)}, column {name}: the text is not UTF-8; "
+                    f"{location(path, start + row)}, column {name}: the text is not UTF-8; "
                     "save the file as UTF-8"
                 )
             start += len(chunk)

@@ -27,13 +27,13 @@ class Interactions:
         return len(self.users)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Interactions":
-        """Return the interactions at ``rows``: positions in any order, or a mask bool [N]."""
+        """Return the interactions at ``rows``: positions in any order, or a bool [N] mask."""
         timestamps = None if self.timestamps is None else self.timestamps[rows]
         ratings = None if self.ratings is None else self.ratings[rows]
         return Interactions(self.users[rows], self.items[rows], timestamps, ratings)
 
     def of_sampled_users(self, limit: int, seed: int) -> "Interactions":
-        """Return the rows of a random sample of ``limit`` users, or all if there are fewer."""
+        """Return the rows of a random sample of ``limit`` users, or all rows of fewer users."""
         users = np.unique(self.users)
         if len(users) <= limit:
             return self
@@ -46,7 +46,7 @@ class Dataset:
     """A catalogue of I items, U users and their interactions.
 
     Attributes:
-        name: the name of the data set in reports and manifests.
+        name: the name of the data set, for reports and manifests.
         user_ids: str objects [U], distinct.
         item_ids: str objects [I], distinct: the whole catalogue, including items without
             interactions.

@@ -1,4 +1,4 @@
-"""Reads embeddings that were made elsewhere: vectors of items, their ids, and queries."""
+"""Reads embeddings from other programs: item vectors, item ids and query vectors."""
 
 from pathlib import Path
 from tokenize import TokenError
@@ -41,15 +41,15 @@ def load(path: Path) -> NDArray[np.float32]:
             f"{path} must hold a two-dimensional array of numbers, one row per vector, "
             f"not {vectors.dtype} {list(vectors.shape)}"
         )
-    with np.errstate(over="ignore"):  # Numbers that overflow to infinity are reported below.
+    with np.errstate(over="ignore"):  # Overflow to infinity is reported below.
         float_vectors = np.ascontiguousarray(vectors, np.float32)
     for start in range(0, len(float_vectors), _CHUNK_ROWS):
         chunk = float_vectors[start : start + _CHUNK_ROWS]
-        # The squared length is finite only if every number is.
+        # The squared length of a vector is finite only if all of its numbers are finite.
         finite = np.isfinite(np.einsum("nd,nd->n", chunk, chunk))
         if not finite.all():
             raise DataError(
-                f"{tables.place(path, start + int(np.argmin(finite)))}: the vector has a number "
+                f"{tables.location(path, start + int(np.argmin(finite)))}: the vector has a number "
                 "that is not finite or is too large"
             )
     return float_vectors
@@ -69,13 +69,13 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
     sizes = pa.compute.binary_length(ids).fill_null(0).to_numpy()
     if not len(ids):
         raise DataError(f"{path} has no ids")
-    # NumPy's byte strings drop zero bytes at their end.
+    # NumPy byte strings drop trailing zero bytes.
     ends_in_zero = pa.compute.ends_with(ids, pattern=b"\0").fill_null(False)
-    bad = (sizes == 0) | (sizes > MAX_ID_BYTES) | ends_in_zero.to_numpy(zero_copy_only=False)
-    if bad.any():
+    invalid = (sizes == 0) | (sizes > MAX_ID_BYTES) | ends_in_zero.to_numpy(zero_copy_only=False)
+    if invalid.any():
         raise DataError(
-            f"{tables.place(path, int(np.argmax(bad)))}: an id must be text of 1 to {MAX_ID_BYTES} "
-            "bytes that does not end in a zero byte"
+            f"{tables.location(path, int(np.argmax(invalid)))}: an id must be text of 1 to "
+            f"{MAX_ID_BYTES} bytes that does not end in a zero byte"
         )
     if len(ids.unique()) < len(ids):
         counts = ids.value_counts()
@@ -90,11 +90,11 @@ def load_ids(path: Path) -> NDArray[np.bytes_]:
 
 
 def _load_numpy(path: Path) -> NDArray[np.generic]:
-    """Map a .npy file into memory, because it is read once and in order."""
+    """Memory-map a .npy file, because the file is read once and in order."""
     try:
         with np.errstate(over="ignore"):
             array: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")
-    # The header is a Python literal, so a malformed one raises the errors of Python's parser.
+    # The header is a Python literal, so a malformed header raises errors from Python's parser.
     except (
         TokenError,
         SyntaxError,
@@ -134,8 +134,8 @@ def _load_lists(path: Path) -> NDArray[np.generic]:
             raise DataError(f"{path} has more than one column {name!r}")
         column = file.read(columns=[name])[0].combine_chunks()
     lengths = pa.compute.list_value_length(column)
-    low, high = pa.compute.min_max(lengths).values()
-    if column.null_count or low != high:
+    shortest, longest = pa.compute.min_max(lengths).values()
+    if column.null_count or shortest != longest:
         raise DataError(
             f"{path}, column {name}: all vectors must have the same number of dimensions"
         )

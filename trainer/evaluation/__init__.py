@@ -1,12 +1,12 @@
 """Measures the quality of candidates on test rows, exactly and over the whole catalogue.
 
-The metrics have three definitions, whose figures cannot be compared with one another:
+There are three kinds of metrics, whose values cannot be compared with one another:
 
 ``all_items.top_k``
-    Share of the test interactions whose item is among the k best of the whole catalogue. The
-    user's training items stay in the ranking, as in FactorizedTopK of TensorFlow Recommenders.
+    The share of test interactions whose item is among the k best of the whole catalogue. The
+    user's training items stay in the ranking, as in TensorFlow Recommenders' FactorizedTopK.
 ``unseen_items.top_k``
-    The same, with the user's training items removed from the ranking. A test interaction whose
+    The same share with the user's training items removed from the ranking. A test interaction whose
     item is also a training item of its user counts as a miss.
 ``per_user.recall_at_k``, ``per_user.ndcg_at_k``
     Means over users, with training items removed: see :class:`PerUser`.

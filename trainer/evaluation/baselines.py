@@ -20,10 +20,10 @@ from threadpoolctl import threadpool_limits
 from trainer.data.types import Interactions
 from trainer.evaluation import Scorer, popularity_scorer
 
-# Item-kNN and EASE hold a number for every pair of items, which is 2 GB at this limit.
-_MAX_ITEMS_SQUARED = 20_000
-# Above this limit iALS takes longer than an evaluation should.
-_MAX_ROWS_FACTORIZED = 5_000_000
+# Item-kNN and EASE store a number for every pair of items, about 2 GB at this limit.
+_MAX_PAIRWISE_ITEMS = 20_000
+# With more training rows than this, iALS is too slow for an evaluation.
+_MAX_IALS_ROWS = 5_000_000
 _STRIPE_COLUMNS = 1024
 
 
@@ -32,8 +32,8 @@ class Baselines:
     """The baselines to compare a model with.
 
     Attributes:
-        builders: for the name of each baseline, a function that builds its scorer.
-        left_out: for the name of each baseline that is left out, the reason.
+        builders: maps the name of each baseline to a function that builds its scorer.
+        left_out: maps the name of each baseline that is left out to the reason.
     """
 
     builders: dict[str, Callable[[], Scorer]]
@@ -60,13 +60,11 @@ def choose(train: Interactions, users: int, items: int, seed: int) -> Baselines:
         "iALS": lambda: ials(matrix(), seed=seed),
     }
     left_out: dict[str, str] = {}
-    if items > _MAX_ITEMS_SQUARED:
-        reason = f"left out above {_MAX_ITEMS_SQUARED:,} items, because it compares all pairs"
+    if items > _MAX_PAIRWISE_ITEMS:
+        reason = f"left out above {_MAX_PAIRWISE_ITEMS:,} items, because it compares all pairs"
         left_out |= {"item-kNN": reason, "EASE": reason}
-    if len(train) > _MAX_ROWS_FACTORIZED:
-        left_out["iALS"] = (
-            f"left out above {_MAX_ROWS_FACTORIZED:,} training rows, because it is slow"
-        )
+    if len(train) > _MAX_IALS_ROWS:
+        left_out["iALS"] = f"left out above {_MAX_IALS_ROWS:,} training rows, because it is slow"
     elif reason := _ials_unavailable():
         left_out["iALS"] = f"left out, because its library cannot be loaded: {reason}"
     return Baselines(
@@ -98,8 +96,8 @@ def item_knn(matrix: sparse.csr_matrix, *, neighbours: int = 50) -> Scorer:
 
     Args:
         matrix: the training interactions, [users, items].
-        neighbours: the number of most similar items that count for every item, and all items that
-            are as similar as the last of them. 0 counts all items.
+        neighbours: the number of most similar items that count for each item. Items tied with the
+            last of these count as well. 0 counts all items.
 
     With 20, 30, 50, 70, 100 and all neighbours, unseen_items.top_100 on the validation rows was
     .505, .516, .525, .519, .508 and .493.
@@ -116,7 +114,7 @@ def item_knn(matrix: sparse.csr_matrix, *, neighbours: int = 50) -> Scorer:
 
 
 def ease(matrix: sparse.csr_matrix, *, l2: float = 400.0) -> Scorer:
-    """Return a scorer that computes scores as X B, where X is the matrix of interactions.
+    """Return a scorer that computes scores as X B, where X is the interaction matrix.
 
     B minimises |X - X B|^2 + l2 |B|^2 and has a zero diagonal. With P = (X'X + l2 I)^-1, its other
     elements are B_ij = -P_ij / P_jj (Steck, "Embarrassingly shallow autoencoders for sparse data",
@@ -169,15 +167,15 @@ def ials(
     .605, .608, .607, .609 (with regularization 0.1) and .589. With 32 or 128 factors, or 8 or 30
     iterations, it was within .009 of these values.
     """
-    rows_each = [matrix.nnz / max(1, np.count_nonzero(matrix.sum(axis=axis))) for axis in (0, 1)]
+    mean_rows = [matrix.nnz / max(1, np.count_nonzero(matrix.sum(axis=axis))) for axis in (0, 1)]
     # Imported here because the import is slow.
     from implicit.cpu.als import AlternatingLeastSquares
 
-    # The library has one thread per core already; threads within BLAS would only compete.
+    # The library already runs one thread per core; BLAS threads would only compete with them.
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=factors,
-            regularization=regularization * alpha * float(np.sqrt(np.prod(rows_each))),
+            regularization=regularization * alpha * float(np.sqrt(np.prod(mean_rows))),
             alpha=alpha,
             iterations=iterations,
             random_state=seed,

@@ -17,7 +17,7 @@ _USER_SLICES = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """The metrics of several models; all figures are keyed by the name of the model.
+    """The metrics of several models, by model name.
 
     Attributes:
         quality: the metrics on all test rows.
@@ -78,7 +78,7 @@ class Slices:
     def means(self, values: Mapping[str, NDArray[np.bool_]]) -> list[dict[str, Any]]:
         """Return ``{"label", "rows", "top_100": {model: mean}}`` for every slice that has rows.
 
-        ``values`` maps the names of models to arrays, bool [test rows].
+        ``values`` maps model names to bool [test rows] arrays.
         """
         return [
             {
@@ -97,12 +97,12 @@ def by_item_popularity(train: Interactions, test: Interactions, items: int) -> S
     """Divide the catalogue into ten equal parts, the most popular first.
 
     Items are sorted by descending number of training rows, with ties in catalogue order. Item
-    n of that order is in part floor(10 n / items).
+    n in that order is in part floor(10 n / items).
     """
     counts = np.bincount(train.items, minlength=items)
-    part = np.empty(items, np.int64)
-    part[np.argsort(-counts, kind="stable")] = np.arange(items) * _ITEM_SLICES // items
-    return Slices(_labels(part, counts, _ITEM_SLICES), part[test.items])
+    parts = np.empty(items, np.int64)
+    parts[np.argsort(-counts, kind="stable")] = np.arange(items) * _ITEM_SLICES // items
+    return Slices(_labels(parts, counts, _ITEM_SLICES), parts[test.items])
 
 
 def by_user_history(train: Interactions, test: Interactions) -> Slices:
@@ -115,15 +115,15 @@ def by_user_history(train: Interactions, test: Interactions) -> Slices:
     counts_by_user = np.bincount(train.users, minlength=int(users[-1]) + 1)
     counts = counts_by_user[users]
     bounds = np.quantile(counts, np.arange(1, _USER_SLICES) / _USER_SLICES)
-    part = np.searchsorted(bounds, counts, side="left")
-    return Slices(_labels(part, counts, _USER_SLICES), part[of_row])
+    parts = np.searchsorted(bounds, counts, side="left")
+    return Slices(_labels(parts, counts, _USER_SLICES), parts[of_row])
 
 
-def _labels(part: NDArray[np.int64], counts: NDArray[np.int64], parts: int) -> list[str]:
-    """Return the smallest and largest number of training rows in each part, like ``19 to 20``."""
+def _labels(parts: NDArray[np.int64], counts: NDArray[np.int64], part_count: int) -> list[str]:
+    """Return the range of the training-row counts in each part, like ``19 to 20``."""
     labels = []
-    for number in range(parts):
-        inside = counts[part == number]
+    for part in range(part_count):
+        inside = counts[parts == part]
         low, high = (inside.min(), inside.max()) if len(inside) else (0, 0)
         labels.append(f"{low:,}" if low == high else f"{low:,} to {high:,}")
     return labels

@@ -13,7 +13,7 @@ TOP_KS = (1, 5, 10, 50, 100)
 
 @dataclass(frozen=True)
 class TopK:
-    """The share of the test interactions whose item is among the k best, for several k."""
+    """The share of test interactions whose item is among the k best, for several k."""
 
     top_1: float
     top_5: float
@@ -80,15 +80,15 @@ def _top_k(ranks: NDArray[np.int64]) -> TopK:
 def _per_user(ranking: Ranking, test: Interactions) -> PerUser:
     # Repeated rows count as one test item.
     _, distinct = np.unique(np.stack([test.users, test.items]), axis=1, return_index=True)
-    _, user, counts = np.unique(test.users[distinct], return_inverse=True, return_counts=True)
+    _, users, counts = np.unique(test.users[distinct], return_inverse=True, return_counts=True)
     ranks = ranking.unseen_items[distinct]
 
     def recall(k: int) -> float:
-        return float(np.mean(np.bincount(user, weights=ranks < k) / counts))
+        return float(np.mean(np.bincount(users, weights=ranks < k) / counts))
 
     def ndcg(k: int) -> float:
-        gain = np.where(ranks < k, 1 / np.log2(ranks + 2), 0.0)
+        gains = np.where(ranks < k, 1 / np.log2(ranks + 2), 0.0)
         best_possible = np.cumsum(1 / np.log2(np.arange(k) + 2))
-        return float(np.mean(np.bincount(user, gain) / best_possible[np.minimum(counts, k) - 1]))
+        return float(np.mean(np.bincount(users, gains) / best_possible[np.minimum(counts, k) - 1]))
 
     return PerUser(recall(10), recall(100), ndcg(10), ndcg(100))

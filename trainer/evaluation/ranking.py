@@ -11,10 +11,10 @@ from trainer.data.types import Interactions
 #: A function that scores the whole catalogue for a batch of users: int32 [B] -> float32 [B, items].
 Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
-#: The number of best items that a ranking holds. No metric looks further down.
+#: The number of best items in a ranking. No metric needs more.
 DEPTH = 100
 
-# The largest number of scores in memory, which are 128 MB of float32. It limits the batch of users.
+# The maximum number of scores in memory: 128 MB of float32. This limits the users per batch.
 _MAX_SCORES = 32_000_000
 
 
@@ -96,7 +96,7 @@ def dot_product_scorer(
         query_vectors: float32 [users, D].
         candidate_vectors: float32 [items, D]. An item whose vector is zero is never recommended:
             its score is -inf.
-        known: bool [users], true for a user whose query vector can be used.
+        known: bool [users], True for users that are ranked by their query vectors.
         popularity: float32 [items].
     """
     retrievable = candidate_vectors.any(axis=1)
@@ -117,19 +117,19 @@ def popularity_scorer(popularity: NDArray[np.float32]) -> Scorer:
 def best_items(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Return the items with the highest scores.
 
-    If two items have the same score, the one that comes first in the catalogue is the better one.
+    If two items have the same score, the one that comes first in the catalogue ranks higher.
 
     Args:
         scores: float32 [B, items].
-        count: the number of items to return; a small catalogue has fewer.
+        count: the number of items to return. Fewer are returned if the catalogue is smaller.
 
     Returns:
         int64 [B, min(count, items)], positions in the catalogue, best first. Items with a score of
         NaN or -inf are replaced by -1.
     """
     count = min(count, scores.shape[1])
-    # Sort by integers, whose upper half is made from the bits of the score and whose lower half is
-    # the position. The bits of positive floats are in the order of the floats, and those of
+    # Sort by integers with the bits of the score in the upper half, and the position in the lower
+    # half. The bits of positive floats are in the order of the floats, and those of
     # negative floats in the opposite order. Adding 0 turns -0 into 0.
     bits = (np.where(np.isnan(scores), -np.inf, scores) + np.float32(0)).view(np.int32)
     descending = np.where(bits < 0, bits & 0x7FFFFFFF, ~bits).astype(np.int64)
@@ -162,6 +162,6 @@ def _pairs(
     """
     first, last = np.searchsorted(rows.users, [batch[0], batch[-1] + 1])
     users, items = rows.users[first:last], rows.items[first:last]
-    position = np.searchsorted(batch, users)
-    inside = batch[position] == users
-    return position[inside], items[inside]
+    positions = np.searchsorted(batch, users)
+    inside = batch[positions] == users
+    return positions[inside], items[inside]

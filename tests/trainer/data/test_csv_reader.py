@@ -42,9 +42,9 @@ GOOD = b"user_id,item_id\n1,2\n"
         (b"user_id,item_id,other\n1,2,3\n" + b'1,2,"3\n4,5,6\n', 'line 3: a quote (") is never'),
         (
             GOOD + b"1,2\n" * 99 + b"1," + b"x" * 3_000_000,
-            "line 101: it is followed by a line of more",
+            "line 101: this line is followed by a line of more",
         ),
-        (GOOD + b'1,"' + b"x\n" * 2_000_000, "line 2: it is followed by a line of more"),
+        (GOOD + b'1,"' + b"x\n" * 2_000_000, "line 2: this line is followed by a line of more"),
         (GOOD + b"1," + b"x" * 257, "line 3, column item_id: an id must be text of 1 to 256 bytes"),
         (GOOD + b'1,""\n', "line 3, column item_id: an id must be text of 1 to 256 bytes, not ''"),
         (b"user_id,item_id,timestamp\n1,2,nan\n", "line 2, column timestamp"),
