@@ -17,7 +17,7 @@ cli/            the commands
 server.py       assembles and runs the service
 grpc_server.py  chooses the gRPC server
 settings.py     the settings of ``serve``
-client.py       the client for Python
+client.py       the Python client
 errors.py       the exceptions
 heartbeat.py    a file that shows that the service is SERVING
 """

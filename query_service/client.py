@@ -1,4 +1,4 @@
-"""A blocking client of the query service for Python, with plain values instead of messages."""
+"""A blocking Python client for the query service, with plain values instead of messages."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Answer:
 
     Attributes:
         candidates: The candidates, best first.
-        personal: True if the model ranked them for this query; False if they are the most popular
+        personal: True if the model ranked the candidates for this query; False if they are popular
             items, because the model does not know the user or is unavailable.
         model_version: The version of the model that answered.
     """
@@ -56,7 +56,7 @@ class RetrievalClient:
 
         Args:
             address: HOST:PORT of the service.
-            timeout_s: The longest time in seconds to wait for an answer.
+            timeout_s: The maximum time in seconds to wait for an answer.
             token: The token to send with each call. Without TLS it is sent as plain text.
             root_certificates: The authorities to trust, in PEM. If set, the client uses TLS.
             certificate_chain: The client's certificate in PEM, if the service requires one.
@@ -70,7 +70,7 @@ class RetrievalClient:
         self._metadata = call_metadata(credentials)
         self._channel = open_channel(address, credentials)
         self._stub = pb_grpc.RetrievalServiceStub(self._channel)
-        self._interactions = interaction_service_pb2_grpc.InteractionServiceStub(self._channel)
+        self._interaction_stub = interaction_service_pb2_grpc.InteractionServiceStub(self._channel)
 
     def for_user(
         self,
@@ -85,7 +85,7 @@ class RetrievalClient:
 
         Args:
             user_id: The user.
-            k: The largest number of candidates, or 0 for the server's default.
+            k: The maximum number of candidates, or 0 for the server's default.
             recent: The items of the user's last interactions, newest last.
             exclude_seen: Leave out what the user has seen.
             exclude: Ids of items to leave out.
@@ -107,7 +107,7 @@ class RetrievalClient:
 
         Args:
             item_id: The item.
-            k: The largest number of candidates, or 0 for the server's default.
+            k: The maximum number of candidates, or 0 for the server's default.
             viewer_id: Leave out what this user has seen.
             exclude: Ids of items to leave out.
         """
@@ -125,7 +125,7 @@ class RetrievalClient:
         """Record that users have seen items.
 
         Args:
-            interactions: 1 to 1,000 pairs of user id and item id.
+            interactions: 1 to 1,000 (user id, item id) pairs.
 
         Returns:
             The number of pairs that had not been recorded before. A failed call may be repeated.
@@ -133,7 +133,7 @@ class RetrievalClient:
         request = interaction_service_pb2.RecordInteractionsRequest()
         for user_id, item_id in interactions:
             request.interactions.add(user_id=user_id, item_id=item_id)
-        response = self._interactions.RecordInteractions(
+        response = self._interaction_stub.RecordInteractions(
             request, timeout=self._timeout_s, metadata=self._metadata
         )
         return int(response.new_interactions)

@@ -1,6 +1,6 @@
 """The exceptions of the query service.
 
-A RetrievalError ends one request. Only ``query_service.api`` knows its status code. A StartError
+A RetrievalError ends one request. Only ``query_service.api`` maps it to a status code. A StartError
 means that the service cannot start. An UnusableFile is one kind of StartError.
 """
 
@@ -22,7 +22,7 @@ class InvalidRequest(RetrievalError):
 
 
 class UnknownQuery(RetrievalError):
-    """The model does not know the item or, if the service is configured to fail then, the user."""
+    """The model does not know the item, or the user if --unknown-user is not-found."""
 
 
 class ModelServerUnavailable(RetrievalError):
@@ -30,7 +30,7 @@ class ModelServerUnavailable(RetrievalError):
 
 
 class SignatureMissing(RetrievalError):
-    """The model has no signature of this name, for example because it is an older model."""
+    """The model lacks the signature that a query needs, for example because the model is old."""
 
 
 class SeenStoreUnavailable(RetrievalError):

@@ -22,7 +22,7 @@ def make_server(transport: str, options: Sequence[tuple[str, Any]]) -> Any:
     Args:
         transport: ``fast`` for the fast transport, ``aio`` for grpc.aio, or ``auto`` for the fast
             transport if it has been tested with the installed grpcio, else for grpc.aio.
-        options: The channel arguments of the server.
+        options: The gRPC channel arguments for the server.
 
     Raises:
         StartError: ``transport`` is ``fast``, which does not work with the installed grpcio.

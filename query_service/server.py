@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The largest request message. A request with 10,000 exclusions of 256 bytes takes 2.6 MB. A batch
-#: of 256 such requests would not fit, but real batches are much smaller.
+#: The maximum size of a request message. A request with 10,000 exclusions of 256 bytes has 2.6 MB.
+#: A batch of 256 such requests would not fit, but real batches are much smaller.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
-#: gRPC core cancels calls once this many are waiting to be picked up, and by default some of them
-#: from 1,000 on. We pick up every call and answer RESOURCE_EXHAUSTED instead.
+#: gRPC core cancels calls if this many are waiting to be accepted; by default, it cancels some if
+#: 1,000 are waiting. We accept every call and answer RESOURCE_EXHAUSTED instead.
 _MAX_PENDING_CALLS = 1_000_000
 
 _SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -65,17 +65,17 @@ class Server:
     def __init__(
         self, settings: Settings, *, samples: SharedSamples | None = None, worker: int = 0
     ) -> None:
-        """Create the parts. Must be called in a running event loop.
+        """Create the parts of the service. Must be called in a running event loop.
 
         Args:
             settings: The settings of the service.
-            samples: The metrics of all workers that share the ports; None if there is only one.
+            samples: The shared metrics of all workers; None if there is only one worker.
             worker: The number of this worker, from 0.
 
         Raises:
             StartError: The trace exporter is unknown, the transport does not work, or a
                 certificate, key or token file cannot be used.
-            ValueError: The kind of seen store is unknown.
+            ValueError: The name of the seen store is invalid.
         """
         self._settings = settings
         self._credentials = server_credentials(settings.tls_files)
@@ -141,7 +141,7 @@ class Server:
             background.append(self._popular.run())
         if self._guard:
             background.append(self._guard.watch())
-        self._background = [asyncio.create_task(work) for work in background]
+        self._background = [asyncio.create_task(coroutine) for coroutine in background]
 
     def _add_services(self) -> None:
         """Add the methods of all services to the gRPC server."""
@@ -219,7 +219,7 @@ class Server:
         for task in self._background:
             task.cancel()
         await asyncio.wait(self._background)
-        # Another service may take the port while this one drains.
+        # Another instance may take the metrics port while this one drains.
         if self._exporter:
             self._exporter.close()
         await self._server.stop(settings.grace_s)

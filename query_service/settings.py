@@ -42,13 +42,13 @@ class Settings(Validated):
         f"Where the items that users have seen are stored: {FORMS}.",
     )
     timeout_s: float = setting(
-        1.0, "Longest time in seconds that a request may take, whatever its deadline.", above=0
+        1.0, "Maximum duration of a request in seconds, even if its deadline is later.", above=0
     )
     default_candidates: int = setting(
         100, "Number of candidates to return if a request sets max_candidates to 0.", low=1
     )
     max_candidates: int = setting(
-        1000, "Largest number of candidates that a request may ask for.", low=1, high=MAX_K
+        1000, "Maximum number of candidates that a request may ask for.", low=1, high=MAX_K
     )
     unknown_user: str = setting(
         "popularity",
@@ -75,19 +75,17 @@ class Settings(Validated):
     )
     grace_s: float = setting(
         10.0,
-        "After the time of --lame-duck-s, wait at most this many seconds for requests in flight.",
+        "After --lame-duck-s seconds, wait at most this many more for requests in flight.",
         low=0,
     )
     cache_size: int = setting(
         0, "Number of model server answers to keep in a cache. 0 switches the cache off.", low=0
     )
-    cache_age_s: float = setting(
-        60.0, "Longest time in seconds to keep an answer in the cache.", above=0
-    )
+    cache_age_s: float = setting(60.0, "Maximum age of a cached answer in seconds.", above=0)
     transport: str = setting(
         "auto",
-        "The gRPC server to use: fast stands on grpcio's private API; aio is grpc.aio, which "
-        "handles about half the request rate; auto is fast if that has been tested with the "
+        "The gRPC server to use: fast uses grpcio's private API; aio is grpc.aio, which "
+        "handles about half the request rate; auto chooses fast if it has been tested with the "
         "installed grpcio, else aio.",
         choices=TRANSPORTS,
     )
@@ -102,9 +100,9 @@ class Settings(Validated):
     tls_cert: str = setting(
         "", "Serve over TLS with the certificate in this PEM file. Needs --tls-key."
     )
-    tls_key: str = setting("", "The private key of --tls-cert, a PEM file.")
+    tls_key: str = setting("", "The private key for --tls-cert, in a PEM file.")
     tls_client_ca: str = setting(
-        "", "Require callers to present a certificate of the authorities in this PEM file."
+        "", "Require callers to present a certificate from an authority in this PEM file."
     )
     tokens: str = setting("", "Require callers to send one of the tokens in this TOML file.")
     insecure: bool = setting(
@@ -116,7 +114,7 @@ class Settings(Validated):
     model_server_cert: str = setting(
         "", "Present the certificate in this PEM file to the model server."
     )
-    model_server_key: str = setting("", "The private key of --model-server-cert, a PEM file.")
+    model_server_key: str = setting("", "The private key for --model-server-cert, in a PEM file.")
     model_server_name: str = setting(
         "", "Expect this name in the model server's certificate instead of its host."
     )
@@ -139,7 +137,7 @@ class Settings(Validated):
     )
     slow_ms: float = setting(
         500.0,
-        "Log requests that take this many milliseconds or longer. 0 logs none of them.",
+        "Log requests that take this many milliseconds or longer. 0 switches this off.",
         low=0,
     )
 
@@ -185,10 +183,10 @@ class Settings(Validated):
 
     @property
     def tls_files(self) -> TlsFiles:
-        """The TLS files of the port that callers use."""
+        """The TLS files for the port that callers use."""
         return TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     @property
     def model_server_tls_files(self) -> TlsFiles:
-        """The TLS files of the channel to the model server."""
+        """The TLS files for the channel to the model server."""
         return TlsFiles(self.model_server_cert, self.model_server_key, self.model_server_ca)

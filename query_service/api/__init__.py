@@ -3,9 +3,9 @@
 This package validates requests, turns them into queries of ``query_service.core``, and encodes the
 answers. Only it knows the gRPC status codes of our errors.
 
-methods.py               the steps of every method: checks the token and the rate limit, refuses
+methods.py               runs every method: checks the token and the rate limit, refuses
                          calls while too many requests are in flight, parses, maps errors
-statuses.py              status codes and details of our errors
+statuses.py              the status code and the details of each error
 retrieval_servicer.py    retrieval.v1.RetrievalService
 interaction_servicer.py  retrieval.v1.InteractionService
 wire.py                  limits on large messages, checked before they are parsed

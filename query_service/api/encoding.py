@@ -1,6 +1,6 @@
 """Encodes candidates as the bytes of a RetrieveResponse, without creating message objects.
 
-This takes half the time of creating them, and encoding is half of the cost of a request.
+This takes half as long as creating the objects, and encoding is half the cost of a request.
 In the wire format (https://protobuf.dev/programming-guides/encoding/), a candidate is a header that
 depends only on the length of the item id, followed by the id and the score. protobuf itself makes
 the headers, and a test compares our bytes with protobuf's.
@@ -17,14 +17,13 @@ from serving_contract import MAX_ID_BYTES
 
 _ORIGINS = {Source.MODEL: pb.ORIGIN_MODEL, Source.POPULARITY: pb.ORIGIN_POPULARITY}
 
-#: The tag of Candidate.score, which is field 2 and has four bytes, and the score in little-endian
-#: order.
+#: The tag of Candidate.score (field 2, four bytes), and the layout of tag and score together.
 _SCORE_TAG = 0x15
 _SCORE = struct.Struct("<Bf")
 
 
 def _header(length: int) -> bytes:
-    """Return the bytes that come before an item id of ``length`` bytes."""
+    """Return the bytes of a candidate that come before an item id of ``length`` bytes."""
     candidate = pb.Candidate(item_id="x" * length, score=1.0)
     data = pb.RetrieveResponse(candidates=[candidate]).SerializeToString()
     return data[: len(data) - length - _SCORE.size]
@@ -51,6 +50,6 @@ def encode_response(candidates: Candidates) -> bytes:
 
 @functools.lru_cache(maxsize=16)
 def _other_fields(source: Source, version: int) -> bytes:
-    """Return the bytes of the other fields, which depend only on the source and the version."""
+    """Return the bytes of all fields except the candidates."""
     fields = pb.RetrieveResponse(origin=_ORIGINS[source], model_version=version)
     return fields.SerializeToString()

@@ -41,7 +41,7 @@ class InteractionServicer:
 
 
 def _pairs(request: pb.RecordInteractionsRequest) -> list[Pair]:
-    """Return pairs of user id and item id. Raises InvalidRequest for the first invalid field."""
+    """Return (user id, item id) pairs. Raises InvalidRequest for the first invalid field."""
     count = len(request.interactions)
     if not 1 <= count <= MAX_INTERACTIONS:
         raise InvalidRequest(

@@ -55,8 +55,8 @@ class Method(Generic[Request]):
 class UnaryHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]
     """A gRPC handler that maps request bytes to response bytes.
 
-    ``refusal`` returns the status with which to refuse the next call, or None to admit it. Our own
-    server calls it before it reads a request. grpc.aio does not, so ``unary_unary`` checks as well.
+    ``refusal`` returns the status with which to refuse the next call, or None to admit it. The fast
+    transport calls it before it reads a request. grpc.aio does not, so ``unary_unary`` checks, too.
     """
 
     unary_unary: Callable[[bytes, Any], Awaitable[bytes]]
@@ -68,7 +68,7 @@ class UnaryHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]
 
 
 class Methods:
-    """Makes gRPC handlers of methods. All handlers share one limit of requests in flight."""
+    """Creates gRPC handlers for methods. All handlers share one limit on requests in flight."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The gRPC status codes and error details of our errors."""
+"""The gRPC status code and error details of each of our errors."""
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2

@@ -19,7 +19,7 @@ _SHORT_LENGTH = MAX_ID_BYTES // 4
 
 @dataclass(frozen=True)
 class Limits:
-    """The default and the largest number of candidates of a request."""
+    """The default and the maximum number of candidates per request."""
 
     default_candidates: int = 100
     max_candidates: int = 1000

@@ -16,7 +16,7 @@ from rpc.varint import read_varint
 
 #: Messages up to this size are parsed unchecked, which takes at most 20 MB and about 50 ms.
 LARGE_BYTES = 256 * 1024
-#: The number of further fields that a message may have: those that are not repeated, and those that
+#: The number of other fields that a message may have: fields that are not repeated, and fields that
 #: only newer clients know.
 _OTHER_FIELDS = 100
 _MAX_REQUEST_FIELDS = MAX_EXCLUSIONS + MAX_RECENT_ITEMS + _OTHER_FIELDS

@@ -4,7 +4,7 @@ The core fetches the ranking of one query at a time. The cache answers repeated 
 combines the others into Predict calls, the circuit breaker fails early while the model server does
 not answer, and the client sends the calls.
 
-cache.py            keeps rankings for users who return
+cache.py            keeps rankings for repeated queries
 batching.py         combines queries into batches, and refuses those that would wait too long
 batch.py            one batch while its Predict is in flight
 circuit_breaker.py  CircuitBreaker: opens the circuit to a model server that does not answer

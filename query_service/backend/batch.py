@@ -108,7 +108,7 @@ class Batch:
                 pending[0].query.kind,
                 [entry.query for entry in pending],
                 [entry.depth for entry in pending],
-                # The batching model fails queries whose deadline is earlier.
+                # BatchingModel fails each query whose own deadline is earlier.
                 max(entry.deadline for entry in pending),
             )
         except ModelServerFault as error:
@@ -139,12 +139,12 @@ class Batch:
             if faults >= _MAX_FAULTS and not any_succeeded:
                 entry.fail(_copy_of(error))
                 continue
-            failure = await self._send([entry])
-            if failure is None:
+            entry_error = await self._send([entry])
+            if entry_error is None:
                 any_succeeded = True
             # A query that ran out of time says nothing about the others.
-            elif not isinstance(failure, OutOfTime):
-                error = failure
+            elif not isinstance(entry_error, OutOfTime):
+                error = entry_error
                 faults += 1
 
 

@@ -1,7 +1,7 @@
 """Request batching: queries that arrive while a Predict is in flight share the next one.
 
 Batching does not wait for a timer. A query that arrives while nothing is in flight is sent at once,
-together with those of the same iteration of the event loop. Under load, queries accumulate while a
+together with the others of the same event loop iteration. Under load, queries accumulate while a
 Predict is in flight, so that batches grow with the load and each query costs less.
 
 Only queries of similar cost share a batch: those of one kind, whose depths differ by less than a
@@ -16,9 +16,9 @@ from query_service.backend.batch import Batch, BatchModel, PendingQuery
 from query_service.core.query import Query, QueryKind, RankedItems
 from query_service.errors import OutOfTime, Overloaded
 
-#: The largest number of queries in one Predict.
+#: The maximum number of queries in one Predict.
 MAX_QUERIES = 256
-#: The largest number of ranked items in the response to one Predict, which is then about 3 MB.
+#: The maximum number of ranked items in the response to one Predict, which is then about 3 MB.
 MAX_RANKED_ITEMS = 131_072
 #: Queries of all depths up to this one may share a batch, because they cost next to nothing.
 _SHALLOW = 64
@@ -41,7 +41,7 @@ class BatchingModel:
 
         Args:
             model: Ranks the batches.
-            max_in_flight: The largest number of Predict calls in flight for each queue.
+            max_in_flight: The maximum number of Predict calls in flight for each queue.
             check: Called for each query; raises RetrievalError if no query may be sent now.
             on_queue_change: Called with the change in the number of queries that wait in a queue.
         """

@@ -28,7 +28,7 @@ class CachingModel:
         max_age_s: float,
         on_lookup: Callable[[bool], None] = lambda _hit: None,
     ) -> None:
-        """Keep up to ``size`` rankings, and drop the least recently used one first.
+        """Keep up to ``size`` rankings for ``max_age_s``, dropping the least recently used first.
 
         ``current_version`` returns the version of the model, or None if it is not known yet.
         ``on_lookup`` is called for each lookup, with True if the ranking was in the cache.

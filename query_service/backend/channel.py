@@ -47,7 +47,7 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # Detect a machine that vanished: ping after 10 s of silence, give up 2 s later. Pings are sent
-    # only during calls, which servers allow.
+    # only during calls, because servers reject other pings.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
 )

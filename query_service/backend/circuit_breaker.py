@@ -22,8 +22,8 @@ FAILURE_THRESHOLD = 5
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 1.0
 #: A timeout counts as a failure only if the Predict had at least this much time, because a shorter
-#: one says little about the server. It also counts if the server has been silent for this long
-#: since the last failure: queries that waited for a hanging Predict have little time left.
+#: timeout says little about the server. It also counts if the server has been silent for this
+#: long since the last failure: queries that waited for a hanging Predict have little time left.
 MIN_COUNTED_TIMEOUT_S = 0.1
 
 
@@ -97,7 +97,7 @@ class CircuitBreaker:
             self._record_failure()
 
     def _record_failure(self) -> None:
-        """Count a failure, and open the circuit if it is one too many."""
+        """Count a failure, and open the circuit after too many in a row."""
         self._failures += 1
         self._failed_at = asyncio.get_running_loop().time()
         if not self._is_open:

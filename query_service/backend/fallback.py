@@ -14,11 +14,11 @@ logger = logging.getLogger(__name__)
 #: A user id that no model knows, so that the model answers with the most popular items.
 _UNKNOWN_USER = "\0nobody"
 _TIMEOUT_S = 2.0
-_INTERVAL_S = 0.5
+_POLL_INTERVAL_S = 0.5
 
 
 class PopularItems:
-    """Keeps the popularity ranking of the latest version of the model.
+    """Keeps the popularity ranking of the latest model version.
 
     Attributes:
         ranking: The most popular items; None until the model has returned them.
@@ -42,7 +42,7 @@ class PopularItems:
         while True:
             with contextlib.suppress(RetrievalError):
                 await self.update()
-            await asyncio.sleep(_INTERVAL_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
 
     async def update(self) -> None:
         """Fetch the ranking if the model has a new version.

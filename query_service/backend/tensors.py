@@ -112,7 +112,7 @@ def _check_utf8(item_ids: Sequence[bytes]) -> None:
 def decode_numbers(content: bytes, typecode: str) -> list[float]:
     """Return the numbers in a ``tensor_content``. Raises ValueError if its length is wrong.
 
-    ``typecode`` is one of :mod:`array`.
+    ``typecode`` is a type code of :mod:`array`, such as ``f``.
     """
     values: array.array[float] = array.array(typecode)
     values.frombytes(content)

@@ -44,12 +44,12 @@ _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
     # The server is shutting down.
     grpc.StatusCode.CANCELLED: ModelServerUnavailable,
 }
-#: The largest number of characters to keep of the model server's message.
+#: The number of characters after which a message from the model server is cut off.
 _MAX_DETAILS = 500
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...] | None
-#: Takes a signature, the queries and their depths. Returns a context manager that is entered around
-#: the Predict and yields the metadata to send with it.
+#: Takes a signature, the queries and their depths. Returns a context manager that surrounds the
+#: Predict call and yields the metadata to send with the call.
 ObservePredict: TypeAlias = Callable[
     [str, Sequence[Query], Sequence[int]], AbstractContextManager[Metadata]
 ]
@@ -75,7 +75,7 @@ class TfServingClient:
         server_name: str = "",
         observe_predict: ObservePredict = _unobserved,
     ) -> None:
-        """Create a client of one model. Must be called in a running event loop.
+        """Create a client for one model. Must be called in a running event loop.
 
         ``addresses``, ``credentials`` and ``server_name`` are those of
         :func:`query_service.backend.channel.open_channel`.
@@ -189,7 +189,7 @@ class TfServingClient:
 
 
 def _retrieval_error(error: grpc.aio.AioRpcError) -> RetrievalError:
-    """Return the exception for a status of the model server."""
+    """Return the exception for a status from the model server."""
     code, details = error.code(), (error.details() or "")[:_MAX_DETAILS]
     # FAILED_PRECONDITION has other causes as well.
     if code is grpc.StatusCode.FAILED_PRECONDITION and "Serving signature key" in details:

@@ -12,8 +12,8 @@ from typing import Protocol, TypeAlias, TypeVar
 from query_service.core.query import Query, QueryKind
 from query_service.errors import OutOfTime
 
-#: If a filter rejects more items than this, the retriever looks up the fetched candidates in it
-#: instead of listing everything that it rejects.
+#: If a filter rejects more items than this, the retriever asks which of the fetched candidates it
+#: rejects, instead of asking for a list of all rejected items.
 MAX_LISTED_ITEMS = 1_000
 _NO_ITEMS: frozenset[bytes] = frozenset()
 
@@ -26,8 +26,8 @@ class ItemFilter(Protocol):
     async def list_rejected(self, limit: int | None) -> Set[bytes] | None:
         """Return the ids of all items that this filter rejects.
 
-        Return None if they cannot be listed, or if there are more than about ``limit`` of them
-        and listing them would take longer than looking up candidates.
+        Return None if the items cannot be listed, or if there are more than about ``limit`` and
+        listing them would take longer than looking up candidates.
         """
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
@@ -80,8 +80,8 @@ class ListedItems:
 class SeenItems:
     """Rejects the items that a user has seen.
 
-    Both methods raise OutOfTime when ``loop.time()`` is ``deadline``, and SeenStoreUnavailable if
-    the store cannot be read.
+    Both methods raise OutOfTime when ``loop.time()`` reaches ``deadline``, and SeenStoreUnavailable
+    if the store cannot be read.
     """
 
     def __init__(self, store: SeenStore, user_id: str, deadline: float) -> None:
@@ -90,11 +90,11 @@ class SeenItems:
         self._deadline = deadline
 
     async def list_rejected(self, limit: int | None) -> Set[bytes] | None:
-        """Read the user's seen items."""
+        """Return the user's seen items, or None if they exceed about ``limit``."""
         return await self._before_deadline(self._store.seen(self._user_id, limit))
 
     async def find_rejected(self, candidates: Sequence[bytes]) -> Set[bytes]:
-        """Look up candidates in the user's seen items."""
+        """Return the candidates that the user has seen."""
         return await self._before_deadline(self._store.seen_among(self._user_id, candidates))
 
     async def _before_deadline(self, read: Awaitable[T]) -> T:
@@ -116,14 +116,14 @@ def query_item(query: Query, _deadline: float) -> ItemFilter | None:
 
 
 def recent_items(query: Query, _deadline: float) -> ItemFilter | None:
-    """Return a filter that rejects recent items as seen. The store may not have them yet."""
+    """Return a filter that rejects recent items, which the seen store may not have yet."""
     if query.exclude_seen_by is None or not query.recent:
         return None
     return ListedItems({item_id.encode() for item_id in query.recent})
 
 
 def seen_items(store: SeenStore) -> FilterFactory:
-    """Return the factory of filters that reject the seen items in a store."""
+    """Return a factory of filters that reject a user's seen items, as the store has them."""
 
     def make(query: Query, deadline: float) -> ItemFilter | None:
         user_id = query.exclude_seen_by
@@ -153,7 +153,7 @@ class Eligibility:
         for make in factories:
             item_filter = make(query, deadline)
             if isinstance(item_filter, ListedItems):
-                # Most queries have only filters of this kind, so that they never await one.
+                # Most queries have only filters of this kind, and so await none of them.
                 self._add(item_filter.item_ids)
             elif item_filter is not None:
                 self.unlisted_filters.append(item_filter)

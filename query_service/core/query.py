@@ -1,6 +1,6 @@
 """The value objects of the retrieval core.
 
-Item ids are UTF-8 bytes, as in both wire formats, so that the service never has to decode them.
+Item ids are UTF-8 bytes, as on the wire, so that the service never has to decode them.
 """
 
 import enum
@@ -29,7 +29,7 @@ class Query(NamedTuple):
     Attributes:
         kind: The kind of input that candidates are retrieved for.
         id: The user id, or the item id if ``kind`` is ITEM.
-        max_candidates: The number of candidates wanted, at least 1.
+        max_candidates: The number of candidates to return, at least 1.
         recent: The user's latest items, newest last, without duplicates; USER_AND_RECENT only.
         excluded: Ids of items that must not be returned.
         exclude_seen_by: The user whose seen items must not be returned, or None.
@@ -69,8 +69,8 @@ class Candidates(NamedTuple):
         source: The ranking that the items come from.
         version: The version of the model.
         excluded: The number of item ids that the filters of the query listed as rejected.
-        fetches: The number of fetches from the model, more than one if too few items passed the
-            filters at first.
+        fetches: The number of fetches from the model, more than one if too few items of the
+            first fetch passed the filters.
         fallback: True if the popularity ranking replaces the answer of an unavailable model.
     """
 

@@ -19,7 +19,7 @@ _FILLER = FILLER_ITEM_ID.encode()
 _FIRST_MARGIN = 100
 #: The second fetch asks for at least this many candidates, unless fewer are certainly enough.
 _SECOND_DEPTH = 8_192
-#: Each further fetch asks for this many times as many candidates as the one before it.
+#: Each later fetch asks for this many times as many candidates as the previous one.
 _DEPTH_FACTOR = 4
 
 
@@ -52,8 +52,8 @@ class Retriever:
         Args:
             model: Ranks the catalogue.
             filters: The factories that create the filters of each query.
-            popular_for_unknown_users: Answer queries of users that the model does not know with
-                the most popular items, instead of raising UnknownQuery.
+            popular_for_unknown_users: Answer queries for users that the model does not know
+                with the most popular items, instead of raising UnknownQuery.
             popular_items: Returns the most popular items, which answer every query while the model
                 is unavailable, or None if there is no such fallback.
         """
@@ -154,7 +154,7 @@ def _first_accepted(
     distinct = set(item_ids)
     if len(distinct) == len(item_ids) and _FILLER not in distinct:
         return item_ids, scores
-    # Rankings rarely have filler or duplicates among their best items, so this may be slower.
+    # Rankings rarely have filler or duplicates among their best items, so this path may be slower.
     score_by_id: dict[bytes, float] = {}
     for item_id, score in zip(ranking.item_ids, ranking.scores, strict=True):
         if item_id != _FILLER and item_id not in rejected:

@@ -20,19 +20,20 @@ from query_service.stores.redis_pipeline import Command, PipeliningClient
 
 KEY_PREFIX = "shortlist:seen:"
 
-#: The time limit of a call in seconds. It includes waiting for the previous round trip.
+#: The time limit of a call in seconds. It includes the wait for the round trip in progress, because
+#: all calls share one connection.
 TIMEOUT_S = 0.5
 _CONNECT_TIMEOUT_S = 0.25
 #: A connection that was idle for this many seconds is tested with a PING before it is used.
 _HEALTH_CHECK_S = 10
 
-#: The scripts return all items as one value, because redis-py needs 3 us to parse each item of a
-#: list, in the event loop that all requests share. The separator does not occur in UTF-8.
-_READ_UP_TO = """
+#: The scripts join all items into one value. redis-py takes 3 us per list item to parse a reply,
+#: and would block the shared event loop meanwhile. The separator does not occur in UTF-8.
+_READ_SEEN_SCRIPT = """
 if redis.call('SCARD', KEYS[1]) > tonumber(ARGV[1]) then return false end
 return table.concat(redis.call('SMEMBERS', KEYS[1]), '\\255')
 """
-_READ_AMONG = """
+_FILTER_SEEN_SCRIPT = """
 local found = {}
 for _, item in ipairs(ARGV) do
     if redis.call('SISMEMBER', KEYS[1], item) == 1 then found[#found + 1] = item end
@@ -51,9 +52,9 @@ class RedisSeenStore:
     """Reads and writes sets in Redis."""
 
     def __init__(self, url: str) -> None:
-        """Prepare a connection to ``redis://...`` or ``rediss://...``, which opens on first use.
+        """Prepare a connection to a Redis URL, which opens on first use.
 
-        The URL may contain options of redis-py.
+        The URL may contain redis-py options.
 
         Raises:
             ValueError: The URL is not valid, or has an option that redis-py does not know.
@@ -71,23 +72,24 @@ class RedisSeenStore:
         Raises:
             SeenStoreUnavailable: Redis is unavailable, slow, or answers with an error.
         """
-        joined = await self._eval(_READ_UP_TO, user_id, sys.maxsize if limit is None else limit)
+        max_items = sys.maxsize if limit is None else limit
+        joined = await self._eval(_READ_SEEN_SCRIPT, user_id, max_items)
         return None if joined is None else _split(joined)
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
-        """Return the subset of ``item_ids`` that the user has seen. Raises like :meth:`seen`."""
-        return _split(await self._eval(_READ_AMONG, user_id, *item_ids))
+        """Return those ``item_ids`` that the user has seen. Raises what :meth:`seen` raises."""
+        return _split(await self._eval(_FILTER_SEEN_SCRIPT, user_id, *item_ids))
 
     async def record(self, pairs: Sequence[Pair]) -> int:
-        """Add pairs, and return how many of them are new. Raises like :meth:`seen`."""
-        items: dict[str, list[str]] = defaultdict(list)
+        """Add pairs, and return the number of new ones. Raises what :meth:`seen` raises."""
+        items_by_user: dict[str, list[str]] = defaultdict(list)
         for user_id, item_id in pairs:
-            items[user_id].append(item_id)
-        commands = [("SADD", _key(user_id), *item_ids) for user_id, item_ids in items.items()]
+            items_by_user[user_id].append(item_id)
+        commands = [("SADD", _key(user_id), *ids) for user_id, ids in items_by_user.items()]
         return sum(await self._call(commands, "seen items cannot be recorded"))
 
     async def forget(self, user_id: str) -> list[Erased]:
-        """Erase all items of a user. Raises like :meth:`seen`."""
+        """Erase all of a user's items. Raises what :meth:`seen` raises."""
         key = _key(user_id)
         commands: list[Command] = [("SCARD", key), ("UNLINK", key)]
         count, _ = await self._call(commands, "seen items cannot be erased")
@@ -98,17 +100,17 @@ class RedisSeenStore:
         await self._client.close()
 
     async def _eval(self, script: str, user_id: str, *values: bytes | int) -> Any:
-        """Return the value of a script that reads a user's set."""
+        """Run a script on a user's set, and return its value."""
         command: Command = ("EVAL", script, 1, _key(user_id), *values)
         [value] = await self._call([command], "seen items cannot be read")
         return value
 
-    async def _call(self, commands: Sequence[Command], failure: str) -> list[Any]:
-        """Return the answers to commands. Error messages begin with ``failure``."""
+    async def _call(self, commands: Sequence[Command], message_prefix: str) -> list[Any]:
+        """Send commands and return their answers. Errors begin with ``message_prefix``."""
         try:
             return await self._client.call(commands)
         except SeenStoreUnavailable as error:
-            raise SeenStoreUnavailable(f"{failure}: {error}") from error
+            raise SeenStoreUnavailable(f"{message_prefix}: {error}") from error
 
 
 def _split(joined: bytes) -> frozenset[bytes]:
@@ -131,7 +133,7 @@ def _pool(url: str) -> ConnectionPool:
             protocol=2,
         )
         pool.connection_kwargs["decode_responses"] = False
-        # Make a connection, which checks the options. It is not opened.
+        # Create a connection without opening it, which checks the options.
         pool.connection_class(**pool.connection_kwargs)
     # Hide the original messages, because they may contain a part of the password.
     except (TypeError, ValueError, exceptions.RedisError):
@@ -143,4 +145,4 @@ def _key(user_id: str) -> str:
     return KEY_PREFIX + user_id
 
 
-open_store = RedisSeenStore
+open_store = RedisSeenStore  # Called by stores.open_store().

@@ -19,7 +19,7 @@ from query_service.errors import SeenStoreUnavailable
 logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL_S = 0.25
-#: A round trip takes no further call once it has this many commands.
+#: A round trip accepts no more calls once it has this many commands.
 _MAX_COMMANDS = 64
 
 #: The name of a command, followed by its arguments.
@@ -134,7 +134,7 @@ class PipeliningClient:
                 reason = _reason(error)
                 if reason != self._failure:
                     logger.warning(
-                        "seen store: %s; calls that need it fail until it is back", reason
+                        "seen store: %s; requests for seen items fail until it is back", reason
                     )
                 self._failure = reason
                 _fail(self._waiting, reason)

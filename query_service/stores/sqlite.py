@@ -21,15 +21,15 @@ from query_service.stores.base import Erased, Pair
 from serving_contract import SEEN_QUERY, SEEN_SCHEMA
 
 _READ_TIMEOUT_S = 0.5
-#: This is longer than the transactions of other processes, which take milliseconds.
+#: Writers wait this long for transactions of other processes, which take milliseconds.
 _WRITE_TIMEOUT_S = 5.0
 #: Joins all items into one value, or NULL if there are none, because returning rows takes three
 #: times as long. The separator is a byte that does not occur in UTF-8.
 _SELECT_JOINED = "SELECT group_concat(item_id, CAST(x'FF' AS TEXT))"
 _SEPARATOR = b"\xff"
-_READ_UP_TO = f"{_SELECT_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
+_SELECT_SEEN = f"{_SELECT_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
 _NO_LIMIT = -1
-_READ_AMONG = f"{_SELECT_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
+_SELECT_SEEN_AMONG = f"{_SELECT_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
 #: SQLite accepts 32,766 values in a statement.
 _MAX_VALUES = 30_000
 _NO_ITEMS: frozenset[bytes] = frozenset()
@@ -43,9 +43,9 @@ def open_store(name: str) -> "SqliteSeenStore":
     Raises:
         ValueError: The name has another form.
     """
-    path, mark, option = name.removeprefix("sqlite:").partition("?")
+    path, question_mark, option = name.removeprefix("sqlite:").partition("?")
     key, _, recorded = option.partition("=")
-    if not path or (mark and (key != "recorded" or not recorded)):
+    if not path or (question_mark and (key != "recorded" or not recorded)):
         raise ValueError("--seen-store: not a valid name; use sqlite:PATH[?recorded=PATH]")
     return SqliteSeenStore(Path(path), Path(recorded) if recorded else None)
 
@@ -58,7 +58,7 @@ class SqliteSeenStore:
         recorded = recorded or path.with_name(f"{path.name}-recorded")
         self._path = path
         self._published_file = _File(path, "ro", _READ_TIMEOUT_S)
-        # The mode allows writing, because SQLite writes files next to a WAL file to read it.
+        # SQLite needs write access even to read a file in WAL mode, because it writes side files.
         self._recorded_file = _File(recorded, "rw", _READ_TIMEOUT_S)
         self._recorder = _Recorder(recorded, "rw", _WRITE_TIMEOUT_S)
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="seen-store")
@@ -71,17 +71,18 @@ class SqliteSeenStore:
             SeenStoreUnavailable: The trainer's file is missing, or a file is not a seen store.
         """
         if limit is None:
-            return await self._read(_READ_UP_TO, user_id, _NO_LIMIT)
+            return await self._read(_SELECT_SEEN, user_id, _NO_LIMIT)
         # The limit applies to each file, because it bounds the cost of reading.
-        item_ids = await self._read(_READ_UP_TO, user_id, limit + 1)
+        item_ids = await self._read(_SELECT_SEEN, user_id, limit + 1)
         return item_ids if len(item_ids) <= limit else None
 
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
-        """Return the subset of ``item_ids`` that the user has seen. Raises like :meth:`seen`."""
+        """Return those ``item_ids`` that the user has seen. Raises what :meth:`seen` raises."""
         seen = _NO_ITEMS
         for start in range(0, len(item_ids), _MAX_VALUES):
             chunk = [item_id.decode() for item_id in item_ids[start : start + _MAX_VALUES]]
-            seen |= await self._read(_READ_AMONG % ",".join("?" * len(chunk)), user_id, *chunk)
+            statement = _SELECT_SEEN_AMONG % ",".join("?" * len(chunk))
+            seen |= await self._read(statement, user_id, *chunk)
         return seen
 
     async def record(self, pairs: Sequence[Pair]) -> int:
@@ -129,7 +130,7 @@ class SqliteSeenStore:
 
 
 class _File:
-    """Opens a file on first use, and reopens it after it has been replaced."""
+    """An SQLite file that is opened on first use, and reopened after it has been replaced."""
 
     def __init__(self, path: Path, mode: str, timeout_s: float) -> None:
         self.path = path
@@ -164,7 +165,7 @@ class _File:
 
 
 class _Recorder(_File):
-    """Writes the file of recorded items, which the first pairs create."""
+    """Writes the file of recorded items, which it creates for the first pairs."""
 
     def add(self, pairs: Sequence[Pair]) -> int:
         """Add all of the pairs or none, and return how many are new.
@@ -191,12 +192,12 @@ class _Recorder(_File):
         return erased
 
 
-async def _run(thread: ThreadPoolExecutor, function: Callable[[], T], failure: str) -> T:
-    """Return what a function returns in a thread. Error messages begin with ``failure``."""
+async def _run(thread: ThreadPoolExecutor, function: Callable[[], T], prefix: str) -> T:
+    """Return what a function returns in a thread. Error messages begin with ``prefix``."""
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, function)
     except (OSError, sqlite3.Error) as error:
-        raise SeenStoreUnavailable(f"{failure}: {error}") from error
+        raise SeenStoreUnavailable(f"{prefix}: {error}") from error
 
 
 def _erase_from(path: Path, erase_items: Callable[[], int]) -> Erased:

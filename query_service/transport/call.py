@@ -45,7 +45,7 @@ class Call:
     """One call, from its request to its status.
 
     It has the methods of ``grpc.aio.ServicerContext`` that our handlers use. The pending operation
-    that reports the end of the call refers to the object, which therefore lives until then.
+    that reports the end of the call refers to this object, which therefore lives until then.
     """
 
     def __init__(self, event: Any, handler: Handler) -> None:
@@ -73,7 +73,7 @@ class Call:
             else:
                 self._receive(self._on_request)
 
-    # The context of handlers.
+    # The methods that handlers call on their context.
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the caller's deadline, or None if there is none."""
@@ -185,7 +185,7 @@ class Call:
         )
 
     def _take_initial_metadata(self) -> tuple[Any, ...]:
-        """Return the operation that sends the initial metadata, or () if it was sent."""
+        """Return the operation that sends the initial metadata, or () if it was sent before."""
         if self._initial_metadata_sent:
             return ()
         self._initial_metadata_sent = True

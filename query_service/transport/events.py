@@ -15,7 +15,7 @@ from grpc._cython.cygrpc import CompletionQueue, CompletionType
 
 logger = logging.getLogger(__name__)
 
-#: A callback that is passed to core when an operation starts, and called with the event of its end.
+#: A callback for one operation. It is called with the event that reports the operation's end.
 Tag = Callable[[Any], None]
 
 _TIMEOUT = CompletionType.queue_timeout
@@ -23,7 +23,7 @@ _SHUTDOWN = CompletionType.queue_shutdown
 _DO_NOT_WAIT = 0
 #: The number of events to handle before the loop's other work gets its turn. It doubles while
 #: events are left over, because an overloaded server has to refuse calls as they arrive. Otherwise
-#: they would wait here until their deadlines.
+#: the calls would wait here until their deadlines.
 _MIN_EVENTS, _MAX_EVENTS = 256, 4096
 
 

@@ -12,7 +12,7 @@ from query_service.transport.call import Call, Handler
 from query_service.transport.events import EventQueue
 
 #: The number of calls that core may accept before the loop requests more. At shutdown, core cancels
-#: accepted calls that the loop has not requested. This number is high enough to leave hardly any.
+#: accepted calls that the loop has not requested. With this number, there are hardly any.
 _REQUESTED_CALLS = 256
 
 
