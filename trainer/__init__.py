@@ -2,7 +2,7 @@
 
 The data flows through the packages in this order: ``data`` reads interactions, ``model`` trains two
 towers on them, ``evaluation`` measures their quality, ``index`` builds a search index, ``artifact``
-exports both as SavedModels, ``probe`` checks the exported models, and ``registry`` publishes them.
+exports SavedModels, ``probe`` checks the exported models, and ``registry`` publishes them.
 
 cli         one module per command
 config      the settings of a run
@@ -16,7 +16,7 @@ probe       checks of exported models
 registry    versions on disk
 pipelines   the steps of run, index and refresh
 report      the report of a run
-errors      the tree of exceptions
+errors      the exceptions that commands report
 """
 
 from trainer import legacy_keras

@@ -1,4 +1,4 @@
-"""The errors that the trainer's commands report to their users.
+"""The errors that the trainer's commands report to users.
 
 TrainerError
 ├── ConfigError            a setting is unknown or has an invalid value

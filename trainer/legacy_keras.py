@@ -1,4 +1,4 @@
-"""Selects Keras 2, which TensorFlow Recommenders needs; TensorFlow 2.16 and later bring Keras 3.
+"""Selects Keras 2, which TensorFlow Recommenders needs; TensorFlow 2.16 and later use Keras 3.
 
 ``tf.keras`` is Keras 2 (package ``tf-keras``) only if TF_USE_LEGACY_KERAS was set before
 ``tf.keras`` was first used. Importing ``trainer`` calls :func:`require` before TensorFlow is

@@ -1,6 +1,6 @@
 """The trainer's command line, ``python -m trainer COMMAND``.
 
-Every command is a module of its name with a ``HELP`` sentence, ``add_arguments(parser)`` and
+Every command has a module of the same name with a ``HELP`` sentence, ``add_arguments(parser)`` and
 ``run(arguments, console)``, which raises TrainerError or OSError if it fails. TensorFlow takes
 seconds to import, so commands import it in ``run``, after checking everything that can be mistyped.
 

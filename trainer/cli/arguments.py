@@ -52,7 +52,7 @@ def positive_float(text: str) -> float:
 
 
 def nonempty(text: str) -> str:
-    """Strip a text and require that it is not blank."""
+    """Return ``text`` without surrounding blanks; refuse a blank text."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return text.strip()

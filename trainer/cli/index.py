@@ -9,7 +9,7 @@ from trainer.cli.arguments import add_file, add_models_dir, add_set
 from trainer.data import vectors
 from trainer.errors import ConfigError
 
-HELP = "Publish an index of vectors that another program made."
+HELP = "Publish an index of vectors from another program."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     if other := [text for text in arguments.set if not text.startswith("index.")]:
-        raise ConfigError(f"{other[0]}: this command has only settings that begin with 'index.'")
+        raise ConfigError(f"{other[0]}: this command takes only settings that begin with 'index.'")
     settings = config.load(settings=arguments.set)
     item_ids = vectors.load_ids(arguments.ids)
     embeddings = vectors.load(arguments.embeddings)

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return 0, or 1 after printing an error to standard error."""
+    """Run a command. Return 0, or print an error to standard error and return 1."""
     parsed = parser().parse_args(arguments)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:

@@ -15,7 +15,7 @@ _DEFAULT_PRESET = "default"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments for data and configuration."""
+    """Add the arguments for the training data and the configuration."""
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument(
         "--dataset",
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed",
         type=int,
         metavar="N",
-        help="Set the seed of all random choices, instead of the configuration's.",
+        help="Use this seed for all random choices, instead of the configured seed.",
     )
 
 
@@ -82,7 +82,7 @@ def load(arguments: argparse.Namespace, console: Console) -> tuple[Dataset, conf
         data_dir=arguments.data_dir,
         notify=lambda text: console.print(text, markup=False),
     )
-    # A file of interactions may have the name of a preset by coincidence.
+    # A file of interactions may coincidentally have the name of a preset.
     is_named = arguments.dataset is not None
     if arguments.config is None and is_named and dataset.name in config.PRESETS:
         settings = config.load(dataset.name, arguments.set, arguments.seed)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--files-only",
         action="store_true",
-        help="Only compare the files with their checksums, which does not need TensorFlow.",
+        help="Only compare the files with their checksums. This does not need TensorFlow.",
     )
 
 

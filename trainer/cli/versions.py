@@ -17,9 +17,7 @@ HELP = "List the published versions with their gate results, and mark the one th
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_dir(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="Print JSON for programs instead of a table."
-    )
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:

@@ -1,11 +1,11 @@
 """The typed, frozen configuration of a run.
 
 A configuration starts from a preset, can be changed by a TOML file and by ``--set``, and cannot
-hold an invalid value. Versions on disk keep the configuration that they were trained with.
+hold an invalid value. A version on disk keeps the configuration that it was trained with.
 
 sections    the settings, each with a default, a range and a description
-presets     configurations with a name
-files       reads presets, TOML files and ``--set`` changes; writes a TOML file
+presets     named configurations
+files       reads presets, TOML files and ``--set`` changes; writes TOML files
 """
 
 from trainer.config.files import as_dict, change, from_dict, load, write

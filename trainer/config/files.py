@@ -25,23 +25,23 @@ Section = TypeVar("Section")
 
 _DEFAULT_PRESET = "default"
 _MAX_FILE_BYTES = 1_000_000
-# ``section.key`` has one dot. The parts after a second dot stay together, which bounds the nesting.
+# ``section.key`` has one dot. Splitting a key at two dots at most limits the nesting of sections.
 _MAX_DOTS = 2
 
 
 def load(
     source: str = _DEFAULT_PRESET, settings: Iterable[str] = (), seed: int | None = None
 ) -> Config:
-    """Return the configuration that a command line asks for.
+    """Return the configuration that a command line specifies.
 
     Args:
         source: the name of a preset, or the path of a TOML file.
         settings: changes, each ``section.key=value`` with a TOML value or a bare word.
-        seed: replaces the configuration's seed.
+        seed: replaces the seed of the configuration.
 
     Raises:
         ConfigError: there is no such preset or file, a key is unknown, a value has the wrong type
-            or is out of range, or values contradict one another.
+            or is out of range, or queries would be empty.
     """
     config = PRESETS.get(source) or _from_file(Path(source))
     for text in settings:
@@ -51,7 +51,7 @@ def load(
         config = change(config, key.strip(), _toml_value(value.strip()))
     if seed is not None:
         config = change(config, "seed", seed)
-    # Checked last: a later setting may make an earlier one valid.
+    # Check this last, because a later change may make an earlier change valid.
     if not (config.model.history_length or config.model.user_id or config.model.user_features):
         raise ConfigError(
             "queries would be empty: model.history_length is 0, model.user_id is false and "
@@ -82,7 +82,7 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """Restore a configuration from the result of :func:`as_dict`, also after a detour by JSON.
+    """Restore a configuration from the result of :func:`as_dict`, even if it was stored as JSON.
 
     Raises:
         ConfigError: a key is unknown or a value is invalid.
@@ -93,8 +93,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 def write(path: Path, config: Config, comments: Iterable[str] = ()) -> None:
     """Write a file from which ``load(str(path))`` restores ``config``.
 
-    The file has the settings that differ from the preset ``default``. It is replaced atomically: a
-    reader sees either its old or its new content.
+    The file contains the settings that differ from the preset ``default``. It is replaced
+    atomically: a reader sees either the old or the new content.
 
     Args:
         path: the file.
@@ -106,7 +106,7 @@ def write(path: Path, config: Config, comments: Iterable[str] = ()) -> None:
     """
     values = _differences(as_dict(config), as_dict(PRESETS[_DEFAULT_PRESET]))
     text = "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(values)
-    # In the same directory, because a rename is atomic only within one file system.
+    # A rename is atomic only within one file system, so use the same directory.
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -132,7 +132,7 @@ def _from_file(path: Path) -> Config:
         values = tomllib.loads(data.decode("utf-8-sig"))
     except RecursionError as error:
         raise ConfigError(f"{path}: tables or arrays are nested too deeply") from error
-    # TOMLDecodeError, UnicodeDecodeError, and the error for numbers with thousands of digits.
+    # A TOMLDecodeError, a UnicodeDecodeError, or the error for a number with thousands of digits.
     except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     preset = values.pop("preset", _DEFAULT_PRESET)
@@ -148,7 +148,7 @@ def _from_file(path: Path) -> Config:
 
 
 def _with_changes(section: Section, values: Mapping[str, Any], prefix: str = "") -> Section:
-    """Return a copy of a section, or of the whole configuration, with some values replaced."""
+    """Return a copy of a section or of the whole configuration, with ``values`` replaced."""
     known = [field.name for field in dataclasses.fields(section)]  # type: ignore[arg-type]
     changes = dict(values)
     for key, value in values.items():
@@ -176,7 +176,7 @@ def _toml_value(text: str) -> Any:
 
 
 def _differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of ``values`` that differ from ``defaults``, also within sections."""
+    """Return the entries of ``values``, and of its sections, that differ from ``defaults``."""
     different: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

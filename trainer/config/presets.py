@@ -1,4 +1,4 @@
-"""Configurations that a run can ask for by name."""
+"""Named configurations, which ``--config`` selects."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from trainer.config.sections import Config, ModelConfig, TrainingConfig
 
 PRESETS: Mapping[str, Config] = {
     "default": Config(),
-    # Chosen on validation slices of the training rows: docs/model.md.
+    # Chosen on validation rows held out of the training rows; see docs/model.md.
     "movielens-100k": Config(
         model=ModelConfig(
             embedding_dim=128,
@@ -17,7 +17,7 @@ PRESETS: Mapping[str, Config] = {
             item_id_dropout=0.3,
             new_item_scale=0.7,
         ),
-        # The number of epochs was found by validation: train once, on all rows.
+        # The number of epochs was chosen on validation rows, so train once on all rows.
         training=TrainingConfig(
             kept_weight=1.0, rating_weight=0.6, learning_rate=0.01, epochs=100, validation_share=0.0
         ),

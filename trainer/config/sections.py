@@ -11,7 +11,7 @@ def _share(default: float, help: str) -> Any:  # noqa: A002
 
 
 class _Section(Validated):
-    """Base class of the sections: error messages name a field as ``section.field``."""
+    """Base class of the sections. Error messages name a field as ``section.field``."""
 
     _section: ClassVar[str]
 
@@ -26,14 +26,14 @@ class _Section(Validated):
 
 @dataclass(frozen=True)
 class SplitConfig(_Section, section="split"):
-    """Settings of the split into training and test rows."""
+    """Settings for splitting the rows into training and test rows."""
 
     kind: Literal["random", "temporal", "temporal_per_user"] = setting(
         "random",
-        "Rows that are held out: random ones, all rows after a point in time (temporal), or the "
+        "Rows that are held out: random rows, all rows after a point in time (temporal), or the "
         "newest rows of every user (temporal_per_user).",
     )
-    test_share: float = setting(0.2, "Share of the rows that is held out.", low=0.001, high=0.9)
+    test_share: float = setting(0.2, "Share of the rows that are held out.", low=0.001, high=0.9)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ModelConfig(_Section, section="model"):
     )
     history_length: int = setting(
         500,
-        "Number of a user's newest items that make up the query; 0 leaves the history out.",
+        "Maximum number of a user's newest items in the query; 0 leaves the history out.",
         low=0,
         high=100_000,
     )
@@ -90,21 +90,21 @@ class TrainingConfig(_Section, section="training"):
     objective: Literal["auto", "full_softmax", "sampled_softmax", "in_batch"] = setting(
         "auto",
         "Candidates of the softmax: the whole catalogue, a sample of it, or the other rows of the "
-        "batch. auto takes the whole catalogue up to 20,000 items and a sample above that.",
+        "batch. auto chooses the whole catalogue up to 20,000 items and a sample above that.",
     )
     targets: Literal["auto", "random", "future"] = setting(
         "auto",
-        "Items to predict from the rest of a user's history: random ones, or the later ones from "
-        "the earlier ones (future). auto follows split.kind.",
+        "Items to predict from the rest of a user's history: random items, or later items from "
+        "earlier items (future). auto follows split.kind.",
     )
     kept_weight: float = _share(
         0.0,
-        "Weight in the loss of targets that are also part of the query; only with random targets.",
+        "Loss weight of targets that are also part of the query; only with random targets.",
     )
     batch_size: int = setting(
         0,
         "Number of users in a training step, or of rows with the in_batch objective. 0 chooses "
-        "128 to 1,024 users by the size of the data, or 4,096 rows.",
+        "128 to 1,024 users, depending on the size of the data, or 4,096 rows.",
         low=0,
     )
     negatives: int = setting(
@@ -114,15 +114,15 @@ class TrainingConfig(_Section, section="training"):
     )
     negatives_from: Literal["uniform", "popularity"] = setting(
         "uniform",
-        "Distribution that negatives are drawn from: every trained item alike, or in proportion "
-        "to the number of training rows.",
+        "Distribution that negatives are drawn from: all trained items alike, or in proportion "
+        "to their numbers of training rows.",
     )
     hard_negatives: int = setting(
-        0, "Number of highest-scored negatives that enter the loss; 0 uses all of them.", low=0
+        0, "Number of highest-scored negatives that enter the loss; 0 uses all negatives.", low=0
     )
     rating_weight: float = setting(
         0.3,
-        "Weight of the error of predicted ratings in the loss, if the rows have ratings.",
+        "Loss weight of the error of predicted ratings, if the rows have ratings.",
         low=0.0,
         high=100.0,
     )
@@ -140,14 +140,14 @@ class TrainingConfig(_Section, section="training"):
         0.02, "Learning rate at the start of training.", low=1e-7, high=10.0
     )
     learning_rate_decay: bool = setting(
-        True, "Let the learning rate fall to zero over all epochs along half a cosine."
+        True, "Decay the learning rate to zero over all epochs along half a cosine."
     )
     epochs: int = setting(
-        50, "Largest number of passes over the training rows.", low=1, high=10_000
+        50, "Maximum number of passes over the training rows.", low=1, high=10_000
     )
     validation_share: float = setting(
         0.1,
-        "Share of the training rows that early stopping is measured on; 0 turns it off.",
+        "Share of the training rows held out for early stopping; 0 turns early stopping off.",
         low=0.0,
         high=0.5,
     )
@@ -182,38 +182,38 @@ class ItemToItemConfig(_Section, section="item_to_item"):
 
 @dataclass(frozen=True)
 class ScannConfig(_Section, section="index"):
-    """Settings of the ScaNN kinds of index. Parameters that are 0 are tuned by measurement."""
+    """Settings of the index kinds that use ScaNN. Values of 0 are tuned by measurement."""
 
     leaves: int = setting(
-        0, "Number of partitions; 0 tries several and takes the fastest one.", low=0
+        0, "Number of partitions (leaves in ScaNN); 0 tries several and takes the fastest.", low=0
     )
     dimensions_per_block: int = setting(
         0,
-        "Number of dimensions that share a hash code; 0 tries several and takes the fastest one.",
+        "Number of dimensions that share a hash code; 0 tries several and takes the fastest.",
         low=0,
         high=64,
     )
     anisotropic_threshold: float = _share(
         0.0,
         "Threshold of the anisotropic loss that hash codes are trained with; 0 tries several and "
-        "takes the best one.",
+        "takes the best.",
     )
 
 
 @dataclass(frozen=True)
 class IndexConfig(ScannConfig, section="index"):
-    """Recall target and kind of the index, and the settings of its kind.
+    """The recall target, the kind of the index, and the settings of each kind.
 
-    The base classes hold the settings of the kinds. A builder reads only those of its own kind.
+    Each base class holds the settings of some kinds. A builder reads only those of its own kind.
     """
 
     target_recall: float = _share(
-        0.95, "Share of the exact 100 best items that the index has to find."
+        0.95, "Share of the true 100 best items that the index must find."
     )
     kind: Literal["auto", "brute_force", "quantized_brute_force", "hashing", "partitions"] = (
         setting(
             "auto",
-            "Values that are scored: all vectors, all vectors with 8 bits per dimension, hash "
+            "Values that a search scores: all vectors, all vectors with 8 bits per dimension, hash "
             "codes of all vectors, or hash codes of the nearest partitions. auto takes the "
             "cheapest kind that reaches target_recall.",
         )
@@ -226,10 +226,10 @@ class GateConfig(_Section, section="gate"):
 
     max_quality_loss: float = _share(
         0.01,
-        "Largest drop of unseen_items.top_100 below the served version, measured on the same rows.",
+        "Maximum drop in unseen_items.top_100 below the served version, on the same rows.",
     )
     users: int = setting(
-        5000, "Largest number of users with test rows that both versions are evaluated on.", low=1
+        5000, "Maximum number of users with test rows that both versions are evaluated on.", low=1
     )
 
 
@@ -239,7 +239,7 @@ class Config(Validated):
 
     seed: int = setting(
         42,
-        "Seed of the split, of the initial weights and of the order of the training rows.",
+        "Seed of the split, the initial weights and the order of the training rows.",
         low=0,
         high=2**31,
     )

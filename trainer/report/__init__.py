@@ -1,12 +1,12 @@
 """Reports on a version: metrics.json for programs, an HTML page and terminal tables for people.
 
-The page and the tables are made from the content of metrics.json alone, so they can be made again
-from that file.
+The page and the tables are built from metrics.json alone, so that file is enough to build them
+again.
 
 metrics   builds the parts of metrics.json
 tables    the tables that the page and the terminal share
 page      the HTML page, from report.html and style.css
-plots     the page's plots, as SVG
+plots     the SVG plots of the page
 """
 
 import json
@@ -37,7 +37,7 @@ def write(directory: Path, metrics: Mapping[str, Any]) -> None:
 
 
 def show(console: Console, metrics: Mapping[str, Any]) -> None:
-    """Print to a terminal the quality tables, the baselines that were left out, and the indexes."""
+    """Print the quality tables, the baselines that were left out, and the indexes."""
     console.print(f"{metrics['dataset']['name']}: {tables.sizes(metrics)}", markup=False)
     for quality in tables.quality(metrics):
         table = Table(title=quality.title, title_justify="left")

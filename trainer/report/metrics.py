@@ -1,4 +1,4 @@
-"""Builds the parts of metrics.json. Each docstring names the key that is filled."""
+"""Builds the parts of metrics.json. Each docstring names the keys that its function fills."""
 
 import importlib.metadata
 import platform
@@ -46,7 +46,7 @@ def comparison(compared: Comparison, left_out: Mapping[str, str]) -> dict[str, A
 def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
     """Return ``learning_curve``: the training loss at the end of every epoch, from epoch 1.
 
-    ``validation`` is ``unseen_items`` top-100 on rows held out of the training rows. It is empty
+    ``validation`` is ``unseen_items`` top-100 on rows held out of the training rows, and is empty
     if no rows were held out.
     """
     return {
@@ -59,9 +59,9 @@ def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
 def item_to_item(
     vectors: NDArray[np.float32], item_queries: NDArray[np.float32] | None, parts: Split
 ) -> dict[str, dict[str, float]]:
-    """Return ``item_to_item``: the share of held-out next interactions among similar items.
+    """Return ``item_to_item``: how often the held-out next item is among the similar items.
 
-    It is measured with the candidate vectors and, if they were trained, the item queries.
+    Similarity uses the candidate vectors and, if they were trained, the item queries.
     """
     qualities = {}
     for name, queries in (("candidate_vectors", vectors), ("trained", item_queries)):
@@ -72,7 +72,7 @@ def item_to_item(
 
 
 def versions() -> dict[str, str]:
-    """Return ``versions``: those of Python and of the packages that determine a model."""
+    """Return ``versions``: the versions of Python and of the packages that determine a model."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return packages | {"python": platform.python_version()}
 
@@ -92,13 +92,13 @@ def similar_items(
     Args:
         queries: float32 [N, D], the query vector of each item; None uses ``vectors``.
         vectors: float32 [N, D], the candidate vectors.
-        popularity: float32 [N], the training interactions of each item. Equally popular items
-            are in the order of the catalogue.
+        popularity: float32 [N], the number of training interactions of each item. Equally popular
+            items are in catalogue order.
         item_ids: str objects [N].
         titles: str objects [N].
         items: the number of popular items.
-        neighbours: the number of neighbours of each item, which are those with the highest dot
-            products, best first. A small catalogue has fewer.
+        neighbours: the number of neighbours of each item. These are the items with the highest dot
+            products, best first; a small catalogue has fewer.
     """
 
     def entry(row: int) -> dict[str, Any]:

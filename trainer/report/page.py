@@ -1,4 +1,4 @@
-"""The report as one HTML file that works without a network."""
+"""Builds the report as one HTML file that works offline."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,20 +10,20 @@ from trainer.report import plots, tables
 
 _SLICES = {
     "item_popularity": (
-        "By popularity of the item",
+        "By item popularity",
         "The catalogue is divided into ten equal parts by training interactions, the most "
         "popular items first. Parts without test interactions are left out.",
         "training interactions of the item",
     ),
     "user_history": (
-        "By length of the user's history",
+        "By history length",
         "The users with test interactions are divided at the quintiles of their numbers of "
         "training interactions.",
         "training interactions of the user",
     ),
 }
 
-# The parts that metrics.json may lack.
+# The parts that may be missing from metrics.json.
 _EMPTY: dict[str, Any] = {
     "baselines_left_out": {},
     "slices": {},
@@ -35,7 +35,7 @@ _EMPTY: dict[str, Any] = {
 
 
 def html(metrics: Mapping[str, Any]) -> str:
-    """Return the page for the content of metrics.json, without the parts that it lacks."""
+    """Return the page for the content of metrics.json, without the parts that are missing."""
     metrics = {**_EMPTY, **metrics}
     environment = Environment(
         loader=PackageLoader("trainer.report", package_path="."),
@@ -62,15 +62,15 @@ def html(metrics: Mapping[str, Any]) -> str:
 
 
 def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the most important figures, each with its meaning."""
+    """Yield the most important results, each with its meaning."""
     if "test" in metrics:
         baselines = metrics["baselines"]
         for k in (10, 100):
             key, meaning = f"top_{k}", f"unseen_items top-{k}"
-            figures = {name: baselines[name]["unseen_items"][key] for name in baselines}
-            if figures:
-                best = max(figures, key=figures.__getitem__)
-                meaning += f"; best baseline ({best}): {figures[best]:.1%}"
+            shares = {name: baselines[name]["unseen_items"][key] for name in baselines}
+            if shares:
+                best = max(shares, key=shares.__getitem__)
+                meaning += f"; best baseline ({best}): {shares[best]:.1%}"
             yield f"{metrics['test']['unseen_items'][key]:.1%}", meaning
     if "coverage" in metrics:
         share = metrics["coverage"][tables.OURS]["top_100"]
@@ -82,7 +82,7 @@ def _headline(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _slices(metrics: Mapping[str, Any]) -> Iterator[tuple[tables.Table, Markup]]:
-    """Yield a table and its plot for every way to slice the test rows."""
+    """Yield a table and its plot for every way of slicing the test rows."""
     for key, (title, definition, x_label) in _SLICES.items():
         rows = metrics["slices"].get(key)
         if rows:
@@ -103,7 +103,7 @@ def _learning_curve(metrics: Mapping[str, Any]) -> Markup | None:
 
 
 def _index(name: str, index: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of an index that the page shows."""
+    """Return the values that the page shows for an index."""
     points = {"Search depth by k": index.get("by_k", []), "Indexes tried": index.get("tried", [])}
     return {
         "reason": "",
@@ -125,7 +125,7 @@ def _frontier(index: Mapping[str, Any]) -> Markup | None:
 
 
 def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings in one dict, those of a section by ``section.key``."""
+    """Return all settings in one dict; the settings of a section have keys ``section.key``."""
     settings: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
@@ -136,5 +136,5 @@ def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _setting(value: Any) -> str:
-    """Return a value as configuration files write it."""
+    """Return a value as it is written in configuration files."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,8 +1,8 @@
-"""Plots as SVG elements, whose colours the page defines.
+"""Draws plots as SVG elements whose colours the page defines.
 
 Lines have the colour ``var(--series-N)`` and text has ``currentColor``, so that the page's style
-sheet can choose different colours in dark mode. The identifiers in a plot begin with its ``name``,
-which must be unique on the page. Its ``label`` describes it to readers who cannot see it.
+sheet can choose different colours in dark mode. The identifiers in a plot begin with the plot's
+``name``, which must be unique on the page. The ``label`` describes the plot to screen readers.
 """
 
 import io
@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 #: The number of different line styles. The page defines the colours --series-0, --series-1 etc.
 SERIES = 7
 _MARKERS = "osD^vPX"
-# Matplotlib needs real colours. These are replaced by the page's colours in the SVG.
+# Placeholders for Matplotlib, which ``_svg`` replaces with the page's colours.
 _TEXT, _GRID = "#010101", "#020202"
 _SERIES = [f"#0300{number:02x}" for number in range(SERIES)]
 _PAGE_COLORS = {_TEXT: "currentColor", _GRID: "var(--grid)"} | {
@@ -50,7 +50,7 @@ _STYLE: dict[Any, Any] = {
 def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: str) -> str:
     """Plot one line per model over the slices of the test rows.
 
-    ``rows`` are the slices, as in metrics.json, and ``x_label`` names the quantity they divide.
+    ``rows`` are the slices, as in metrics.json. ``x_label`` names the quantity that defines them.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.5, 3.8), layout="constrained")
@@ -68,9 +68,9 @@ def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: st
 
 
 def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) -> str:
-    """Plot the training loss by epoch and, if there is one, the validation metric beside it.
+    """Plot the training loss by epoch, and beside it the validation metric if it was measured.
 
-    ``curve`` has ``epoch``, ``loss`` and ``validation``, of equal length; the last may be empty.
+    ``curve`` has ``epoch``, ``loss`` and ``validation``; only ``validation`` may be empty.
     """
     panels = {"training loss": curve["loss"]}
     if curve.get("validation"):
@@ -87,7 +87,7 @@ def learning_curve(curve: Mapping[str, Sequence[float]], name: str, label: str) 
 
 
 def frontier(index: Mapping[str, Any], name: str, label: str) -> str:
-    """Plot speed against recall: the built index at several search depths, and other indexes.
+    """Plot speed against recall for the built index at several search depths and other indexes.
 
     ``index`` has ``frontier``, ``tried``, ``by_k`` and ``target_recall``, as in metrics.json.
     """
@@ -128,7 +128,7 @@ def _coordinates(points: Sequence[Mapping[str, Any]]) -> tuple[list[float], list
 def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the label of each slice above its number of test rows."""
     labels = [str(row["label"]) for row in rows]
-    # About 14 characters fit between two of ten ticks.
+    # With ten ticks, about 14 characters fit between two ticks.
     between = "-" if max(map(len, labels)) <= 14 else "-\n"
     return [
         f"{label.replace(' to ', between)}\n({row['rows']:,} rows)"
@@ -137,7 +137,7 @@ def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _line(axes: Axes, x: Sequence[float], values: Sequence[float], number: int, label: str) -> None:
-    """Draw line number ``number``. Line 0, of the trained model, is solid and wider than others."""
+    """Draw line ``number``. Line 0, the trained model, is solid and wider than the others."""
     style = number % SERIES
     axes.plot(
         x,

@@ -1,20 +1,20 @@
-"""The tables of a report, each with a definition of its figures."""
+"""Builds the tables of a report, each with a definition of its values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: The trained model's name beside the baselines'.
+#: The name of the trained model in tables that also list baselines.
 OURS = "two towers"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a table.
+    """One value in a table.
 
     Attributes:
-        text: the figure, rounded.
-        best: True if the rounded figure is the highest of its column, or equal to it.
+        text: the value, rounded.
+        best: True if the rounded value is the highest in its column, even if tied.
     """
 
     text: str
@@ -38,7 +38,7 @@ _PER_USER = {
     "ndcg_at_10": "NDCG@10",
     "ndcg_at_100": "NDCG@100",
 }
-# Title, definition and columns of the table for each part of a model's quality.
+# The title, definition and columns of the table for each kind of quality metric.
 _QUALITY: dict[str, tuple[str, str, dict[str, str]]] = {
     "unseen_items": (
         "Top-k accuracy among unseen items (unseen_items)",
@@ -66,7 +66,7 @@ _QUALITY: dict[str, tuple[str, str, dict[str, str]]] = {
 
 
 def quality(metrics: Mapping[str, Any]) -> list[Table]:
-    """Return a table for each quality definition in the metrics; none without test rows."""
+    """Return a table for each kind of quality metric; none without test rows."""
     if "test" not in metrics:
         return []
     models = {OURS: metrics["test"], **metrics["baselines"]}
@@ -115,7 +115,7 @@ def slices(rows: Sequence[Mapping[str, Any]], title: str, definition: str) -> Ta
 
 
 def sizes(metrics: Mapping[str, Any]) -> str:
-    """Return a line with the sizes of the data and its split."""
+    """Return one line of text with the sizes of the data set and its split."""
     data = metrics["dataset"]
     if "train" not in data:
         return f"{data['items']:,} items"
@@ -125,7 +125,8 @@ def sizes(metrics: Mapping[str, Any]) -> str:
     )
 
 
-# The headings and formats of columns of operating points whose key alone would be unclear.
+# The headings and formats of operating-point columns whose key alone would be unclear. ScaNN calls
+# partitions leaves.
 _INDEX_COLUMNS = {
     "items": ("items", "{:,}"),
     "leaves": ("partitions", "{:,}"),
@@ -140,14 +141,14 @@ _INDEX_COLUMNS = {
 
 def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Return the headings and rows of a table of operating points, with a column for each key."""
-    # The point with the most keys determines the order of the columns.
+    # The point with the most keys determines the column order.
     by_length = sorted(points, key=len, reverse=True)
     names = list(dict.fromkeys(name for point in by_length for name in point))
     columns = [_INDEX_COLUMNS.get(name, (name.replace("_", " "), "{}")) for name in names]
     rows = [
         [
-            text.format(point[name]) if name in point else ""
-            for name, (_, text) in zip(names, columns, strict=True)
+            template.format(point[name]) if name in point else ""
+            for name, (_, template) in zip(names, columns, strict=True)
         ]
         for point in points
     ]
@@ -155,7 +156,7 @@ def index_points(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
 
 
 def refreshed(metrics: Mapping[str, Any]) -> str | None:
-    """Return a sentence on the changes of a refresh, or None for a version that was trained."""
+    """Return a text about the changes of a refresh, or None for a trained version."""
     if "refreshed_from" not in metrics:
         return None
     counts = ", ".join(f"{count:,} {change}" for change, count in metrics["refresh"].items())
@@ -172,10 +173,8 @@ def _table(
     values: Mapping[str, Mapping[str, float]],
 ) -> Table:
     """Return a table with a row for each model in ``values``, and the headings of ``columns``."""
-    texts = {
-        model: [f"{figures[column]:.4f}" for column in columns] for model, figures in values.items()
-    }
-    # Rounded figures are compared, so that figures that look equal are marked alike.
+    texts = {model: [f"{row[column]:.4f}" for column in columns] for model, row in values.items()}
+    # Compare rounded values, so that values that look equal are marked alike.
     highest = [max(column, key=float) for column in zip(*texts.values(), strict=True)]
     rows = {
         model: [Cell(text, text == best) for text, best in zip(row, highest, strict=True)]
