@@ -10,7 +10,7 @@ from trainer.registry import checksums
 from trainer.registry.store import Store
 from trainer.registry.version_record import VersionRecord
 
-HELP = "Check a stored version again: its files, its models' answers and its index's recall."
+HELP = "Check a stored version again: files, model answers and index recall."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -149,11 +149,11 @@ def _from_file(path: Path) -> Config:
 
 def _with_changes(section: Section, values: Mapping[str, Any], prefix: str = "") -> Section:
     """Return a copy of a section or of the whole configuration, with ``values`` replaced."""
-    known = [field.name for field in dataclasses.fields(section)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(section)]  # type: ignore[arg-type]
     changes = dict(values)
     for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f"unknown setting {prefix + key!r}{suggestion(key, known, prefix)}")
+        if key not in names:
+            raise ConfigError(f"unknown setting {prefix + key!r}{suggestion(key, names, prefix)}")
         current = getattr(section, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):

@@ -78,8 +78,8 @@ class ModelConfig(_Section, section="model"):
     )
     new_item_scale: float = _share(
         0.85,
-        "Factor for the embeddings of items without training rows; below 1 they are recommended "
-        "less often.",
+        "Factor for the embeddings of items without training rows; below 1, these items are "
+        "recommended less often.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Data sets: interactions of users with items, and the features of both.
+"""Data sets: interactions of users with items, and the features of users and items.
 
 Readers turn files, a download or random numbers into a :class:`types.Dataset`, in which users and
 items are integers. Splits hold rows out, histories group rows by user, and features encode the

@@ -27,7 +27,7 @@ class Table:
 
     Attributes:
         path: the file, for error messages.
-        frame: the rows of the file, in its order.
+        frame: the rows of the file, in file order.
     """
 
     path: Path

@@ -13,7 +13,7 @@ from trainer.data.types import Interactions
 class Histories:
     """The items of U users in one array, sorted by user and then by time, the oldest first.
 
-    The layout is that of a matrix in compressed sparse row format.
+    The layout is the compressed sparse row format of matrices.
 
     Attributes:
         offsets: int64 [U + 1]; the items of user u are ``items[offsets[u]:offsets[u + 1]]``.

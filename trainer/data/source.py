@@ -48,7 +48,7 @@ def load(
         return movielens.load(data_dir)
     except DataUnavailable as error:
         notify(
-            f"{error}\nUsing the SYNTHETIC data set instead. Its figures cannot be compared with "
-            "those of MovieLens."
+            f"{error}\nUsing the SYNTHETIC data set instead. Its metrics cannot be compared with "
+            "MovieLens results."
         )
         return synthetic.load()

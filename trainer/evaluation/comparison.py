@@ -39,8 +39,8 @@ def compare(
     """Evaluate several models on the same test rows.
 
     Args:
-        models: for each model's name, a function that builds its scorer. Only one model is in
-            memory at a time, because its size can be quadratic in the size of the catalogue.
+        models: maps model names to functions that build scorers. Only one scorer is in memory at
+            a time, because its size can be quadratic in the size of the catalogue.
         train: the rows that the models were trained on.
         test: the rows to evaluate them on.
         items: the number of items in the catalogue.

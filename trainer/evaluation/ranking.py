@@ -129,8 +129,8 @@ def best_items(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """
     count = min(count, scores.shape[1])
     # Sort by integers with the bits of the score in the upper half, and the position in the lower
-    # half. The bits of positive floats are in the order of the floats, and those of
-    # negative floats in the opposite order. Adding 0 turns -0 into 0.
+    # half. Positive floats sort like their bits, negative floats in the opposite order. Adding 0
+    # turns -0 into 0.
     bits = (np.where(np.isnan(scores), -np.inf, scores) + np.float32(0)).view(np.int32)
     descending = np.where(bits < 0, bits & 0x7FFFFFFF, ~bits).astype(np.int64)
     keys = (descending << 32) | np.arange(scores.shape[1])

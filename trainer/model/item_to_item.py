@@ -3,7 +3,7 @@
 This is the item-to-item model from the last section of the TensorFlow Recommenders tutorial. It is
 trained on pairs of consecutive items of the same user. The candidate embeddings come from the
 retrieval model and stay fixed, so that one index serves user queries and item queries. An item that
-is never followed by another keeps its candidate embedding, scaled to length 1, as its query.
+no other item follows keeps its candidate embedding, scaled to length 1, as its query embedding.
 """
 
 import math

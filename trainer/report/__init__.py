@@ -1,7 +1,6 @@
 """Reports on a version: metrics.json for programs, an HTML page and terminal tables for people.
 
-The page and the tables are built from metrics.json alone, so that file is enough to build them
-again.
+The page and the tables are built from metrics.json alone, so they can be rebuilt from that file.
 
 metrics   builds the parts of metrics.json
 tables    the tables that the page and the terminal share

@@ -58,8 +58,8 @@ _QUALITY: dict[str, tuple[str, str, dict[str, str]]] = {
         "Mean over users (per_user)",
         "Means over the users with test interactions, after their training items were removed "
         "from the ranking. Recall@k is the share of the user's test items among the k best. "
-        "NDCG@k adds 1 / log2(rank + 1) for each of them and divides the sum by that of the best "
-        "possible ranking.",
+        "NDCG@k sums 1 / log2(rank + 1) over these items and divides the sum by its value for the "
+        "best possible ranking.",
         _PER_USER,
     ),
 }
@@ -162,7 +162,7 @@ def refreshed(metrics: Mapping[str, Any]) -> str | None:
     counts = ", ".join(f"{count:,} {change}" for change, count in metrics["refresh"].items())
     return (
         f"Refreshed from version {metrics['refreshed_from']} without training: items {counts}. "
-        f"The quality and training figures are those of version {metrics['trained_version']}."
+        f"The quality and training results are from version {metrics['trained_version']}."
     )
 
 

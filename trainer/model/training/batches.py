@@ -5,11 +5,11 @@ A step is built in one of two ways:
 By user  The items of each user are divided into a history, which is the query, and targets, which
          share that query and one set of candidates.
 By row   Every query has one target, and the targets of the other rows are its negatives, as in the
-         in-batch softmax of TensorFlow Recommenders.
+         TensorFlow Recommenders in-batch softmax.
 
-With *random* targets, the history is a random share of the other items. With *future* targets, the
-history contains the items older than the targets. A target is part of its own query only in steps
-by user, and only if ``training.kept_weight`` is above 0.
+With *random* targets, the history is a random share of the user's items in a step by user, and all
+other items in a step by row. With *future* targets, the history contains the items older than the
+targets. History items are targets as well only if ``training.kept_weight`` is above 0.
 """
 
 import math
@@ -27,7 +27,7 @@ _KEPT_SHARE = (0.1, 0.9)
 # The range of the share of a user's items that become targets, with future targets.
 _FUTURE_SHARE = (0.05, 0.5)
 
-#: The dtypes of the arrays of a step, all one-dimensional, by name.
+#: The dtype of each array of a step, by name. All arrays are one-dimensional.
 DTYPES: dict[str, type[np.generic]] = {
     "users": np.int32,
     "history_items": np.int32,

@@ -14,7 +14,7 @@ _ROWS_PER_STEP = 4096
 
 
 def resolve(config: Config, dataset: Dataset, rows: Interactions) -> Config:
-    """Return the configuration with all automatic choices made for these training rows."""
+    """Return the configuration with every automatic choice made for ``rows``, the training rows."""
     users, items = len(dataset.user_ids), len(dataset.item_ids)
     training = config.training
     objective = training.objective
