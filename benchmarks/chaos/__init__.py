@@ -1,21 +1,21 @@
-"""Failures injected into real processes under a steady load, and what callers see of them.
+"""Injects failures into real processes under a steady load, and checks their effects on callers.
 
-Every scenario starts its own servers, sends requests, injects a failure, and compares figures with
-bounds. `make chaos` runs all scenarios, `python -m benchmarks.chaos SCENARIO ...` some of them.
+Every scenario starts its own servers, sends requests, injects a failure, and compares measurements
+with bounds. `make chaos` runs all scenarios, `python -m benchmarks.chaos SCENARIO ...` runs some.
 
 scenarios    all scenarios by name
 environment  starts the servers and the load that a scenario needs
-requests     users and items, requests of every kind, and the check of their answers
-load         sends requests at fixed times and keeps the outcome of each
-outcomes     the outcomes of requests as a table
-checks       figures and the bounds that they have to keep
-report       the table on the terminal, in docs/reliability.md, and JSON
+requests     ids of users and items, requests of all kinds, and a check of the answers
+load         sends requests at fixed times and records the outcome of each request
+outcomes     the table of the outcomes of requests
+checks       compares measurements with bounds
+report       writes results to the terminal, to docs/reliability.md, and to a JSON file
 
 outages      the model server or Redis is killed or paused
 services     a worker is killed; an instance is shut down
-overload     twice the load that can be answered
+overload     twice as many requests are sent as can be answered
 versions     versions are published, damaged, and rolled back
-fuzzing      a hundred thousand fuzzed requests
-access       invalid certificates and tokens
-soak         minutes of mixed load
+fuzzing      a hundred thousand fuzzed requests are sent
+access       callers have invalid certificates and tokens
+soak         mixed load for minutes must not make memory grow
 """

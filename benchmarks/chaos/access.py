@@ -1,4 +1,4 @@
-"""Callers with invalid certificates and tokens are refused, and no secret is logged."""
+"""Scenarios: callers with invalid certificates or tokens are refused, and no secret is logged."""
 
 import secrets
 import time
@@ -21,7 +21,7 @@ from tools.waiting import until
 
 _NAME = "localhost"
 _ANSWER_S = 5.0
-#: The service reads the token file once a second.
+#: The service rereads the token file once a second.
 _REVOKED_WITHIN_S = 3.0
 #: The service logs refused calls once a second.
 _LOGGED_WITHIN_S = 2.0
@@ -33,7 +33,7 @@ def certificates(env: Environment) -> Iterator[Check]:
     directory.mkdir(exist_ok=True)
     authority, other = trustme.CA(), trustme.CA()
     server = authority.issue_cert(_NAME)
-    chain, key, trusted = (directory / one for one in ("server.pem", "server.key", "ca.pem"))
+    chain, key, trusted = (directory / name for name in ("server.pem", "server.key", "ca.pem"))
     server.cert_chain_pems[0].write_to_path(str(chain))
     server.private_key_pem.write_to_path(str(key))
     key.chmod(0o600)
@@ -49,7 +49,7 @@ def certificates(env: Environment) -> Iterator[Check]:
         "a self-signed certificate": (ours, (other.private_key_pem.bytes(), theirs)),
         "a certificate of another authority": (ours, _pair(other.issue_cert(_NAME))),
         "a certificate, but no trust in the server's authority": (theirs, valid),
-        # If the service still answers, it refused the others because of their certificates.
+        # If this call succeeds, the earlier calls were refused because of their certificates.
         "a valid certificate, after all of those": (ours, valid),
     }
     with env.servers("certificates", *flags) as (_, service):
@@ -66,7 +66,7 @@ def certificates(env: Environment) -> Iterator[Check]:
         refusals = service.output().count("Handshake failed")
         yield at_least("refusals in the log", refusals, 1, "lines")
         keys = [own[0] for _, own in callers.values() if own[0]] + [key.read_bytes()]
-        yield _no_secrets(service, [one.decode().splitlines()[1] for one in keys])
+        yield _no_secrets(service, [pem.decode().splitlines()[1] for pem in keys])
 
 
 def tokens(env: Environment) -> Iterator[Check]:
@@ -102,7 +102,7 @@ def tokens(env: Environment) -> Iterator[Check]:
 
 
 def _status(channel: grpc.Channel, body: bytes, token: str = "") -> str:
-    """Return the name of the status of a call."""
+    """Send one Retrieve call; return the name of its status."""
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     try:
         method(channel, RETRIEVE)(body, timeout=_ANSWER_S, metadata=metadata)
@@ -112,12 +112,12 @@ def _status(channel: grpc.Channel, body: bytes, token: str = "") -> str:
 
 
 def _no_secrets(server: Server, secrets: Sequence[str]) -> Check:
-    return equal("secrets in the log", sum(one in server.output() for one in secrets), 0)
+    return equal("secrets in the log", sum(secret in server.output() for secret in secrets), 0)
 
 
 def _pair(certificate: trustme.LeafCert) -> tuple[bytes | None, bytes | None]:
-    """Return private key and certificate chain, in PEM."""
-    chain = b"".join(one.bytes() for one in certificate.cert_chain_pems)
+    """Return the private key and the certificate chain in PEM format."""
+    chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
     return certificate.private_key_pem.bytes(), chain
 
 

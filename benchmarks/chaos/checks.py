@@ -1,4 +1,4 @@
-"""Figures of a scenario, and the bounds that they have to keep."""
+"""Compares the measurements of a scenario with their bounds."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from benchmarks.chaos.outcomes import summarise
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report; without a ``bound``, the figure is information only."""
+    """One line of the report. Without a ``bound``, the measurement is only informative."""
 
     what: str
     measured: str
     bound: str = ""
-    held: bool = True
+    passed: bool = True
 
 
 class ScenarioError(Exception):
@@ -22,10 +22,10 @@ class ScenarioError(Exception):
 
 
 def require(outcomes: pd.DataFrame, when: str) -> pd.DataFrame:
-    """Return the outcomes, which a check is about to judge.
+    """Return the outcomes, after making sure that there are any.
 
     Raises:
-        ScenarioError: there are none, so that every check of them would hold.
+        ScenarioError: there are no outcomes, so checks of them would pass without any meaning.
     """
     if outcomes.empty:
         raise ScenarioError(f"no request was sent {when}: the machine is too busy")
@@ -46,21 +46,21 @@ def at_least(what: str, value: float, bound: float, unit: str) -> Check:
 
 
 def equal(what: str, measured: object, expected: object) -> Check:
-    """Check that ``measured`` is what it has to be; True and False are reported as yes and no."""
+    """Check that ``measured`` equals ``expected``; True and False are reported as yes and no."""
     words = {True: "yes", False: "no"}
-    was, must_be = (
-        words[one] if isinstance(one, bool) else str(one) for one in (measured, expected)
+    measured_text, bound = (
+        words[value] if isinstance(value, bool) else str(value) for value in (measured, expected)
     )
-    return Check(what, was, must_be, bool(measured == expected))
+    return Check(what, measured_text, bound, bool(measured == expected))
 
 
 def no_requests(what: str, outcomes: pd.DataFrame) -> Check:
-    """Check that there are no such outcomes; otherwise the check summarises them."""
+    """Check that ``outcomes`` is empty; otherwise the check summarises the outcomes."""
     return Check(what, summarise(outcomes), "0", outcomes.empty)
 
 
 def all_ended_with(what: str, outcomes: pd.DataFrame, *codes: str) -> Check:
-    """Check that each of the outcomes has one of the statuses ``codes``."""
+    """Check that every outcome has one of the statuses ``codes``."""
     others = outcomes[~outcomes.code.isin(codes)]
     measured = f"{len(outcomes):,} of {len(outcomes):,}" if others.empty else summarise(others)
     return Check(what, measured, "all", others.empty)

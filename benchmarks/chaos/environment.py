@@ -20,22 +20,22 @@ _SEND_DELAY_MS = 50
 
 @dataclass(frozen=True)
 class Environment:
-    """The model, servers and load of all scenarios, and the settings of a run.
+    """Starts the servers and the load of a scenario, with the settings of a run.
 
     Attributes:
-        models_dir: a published model.
-        work: directory for logs and for what scenarios make.
+        models_dir: the directory of a published model.
+        work: the directory for logs and other files of the scenarios.
         rate: requests per second.
-        deadline_s: deadline of each request.
-        fuzzed: number of fuzzed requests.
-        nice: nice value of a model server that is started again under load. Its start takes whole
-            cores for some seconds, which it would have on a machine of its own. Here it gets those
-            that load and service leave.
-        patience: factor for bounds of time. It is above 1 in tests, which run on busy machines.
+        deadline_s: the deadline of each request.
+        fuzzed: the number of fuzzed requests.
+        nice: the nice value of a model server that is restarted under load. Its start uses whole
+            cores for some seconds. In production, the model server would have these cores to
+            itself; here it gets the processor time that the load and the service leave.
+        patience: a factor for bounds on durations, above 1 in tests, which run on busy machines.
         steady_s: seconds of load before a failure, and after the recovery.
-        down_s: seconds from a kill until the server is started again.
+        down_s: seconds from a kill until the server is restarted.
         paused_s: seconds for which a process is paused.
-        overload_s: seconds of one round of overload.
+        overload_s: seconds of overload per round.
         soak_s: seconds of mixed load.
     """
 
@@ -54,7 +54,7 @@ class Environment:
 
     @cached_property
     def known(self) -> KnownIds:
-        """Users and items of the model."""
+        """Ids of users and items in the model."""
         return KnownIds(self.models_dir)
 
     def model_server(self, name: str, *options: str, models_dir: Path | None = None) -> Server:
@@ -67,20 +67,23 @@ class Environment:
         )
 
     def service(self, name: str, *model_servers: Server, options: Iterable[str] = ()) -> Server:
-        """Start a query service that asks ``model_servers``."""
+        """Start a query service that calls ``model_servers``."""
         return serving.start_query_service(self._log(name), model_servers, *options)
 
     @contextmanager
     def servers(self, name: str, *options: str) -> Iterator[tuple[Server, Server]]:
-        """Run a model server, and a query service with these options that asks it."""
-        with self.model_server(name) as models, self.service(name, models, options=options) as one:
-            yield models, one
+        """Run a model server, and a query service with these options that calls it."""
+        with (
+            self.model_server(name) as models,
+            self.service(name, models, options=options) as service,
+        ):
+            yield models, service
 
     @contextmanager
     def running(
         self, name: str, *options: str, requests: Iterable[Request] | None = None
     ) -> Iterator[tuple[Server, Server, SteadyLoad]]:
-        """Run a model server, a query service and the steady load on it."""
+        """Run a model server, a query service, and a steady load on the query service."""
         with (
             self.servers(name, *options) as (models, service),
             self.load(service, requests=requests) as load,
@@ -94,9 +97,9 @@ class Environment:
         rate: float | None = None,
         check: CandidateCheck | None = None,
     ) -> SteadyLoad:
-        """Return the steady load on ``services``, which starts with its block."""
+        """Return a steady load on ``services``. The load starts when its block begins."""
         return SteadyLoad(
-            [one.address for one in services],
+            [service.address for service in services],
             for_users(self.known) if requests is None else requests,
             rate=rate or self.rate,
             deadline_s=self.deadline_s,
@@ -104,12 +107,12 @@ class Environment:
         )
 
     def check_send_delay(self, outcomes: pd.DataFrame) -> Check:
-        """Check that the load generator kept its times.
+        """Check that the load generator sent requests on time.
 
-        If it did not, the machine was too busy, and the other figures mean little.
+        If requests were late, the machine was too busy, and the other measurements mean little.
 
         Raises:
-            ScenarioError: there are no outcomes.
+            ScenarioError: no request was sent.
         """
         require(outcomes, "at all")
         p99_ms = 1e3 * percentile(outcomes.sent - outcomes.due, 99)
@@ -117,7 +120,7 @@ class Environment:
         return at_most(what, p99_ms, _SEND_DELAY_MS * self.patience, "ms", 1)
 
     def _log(self, name: str) -> Path:
-        """Return the log file of a server."""
+        """Return the path of a server's log file."""
         logs = self.work / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         return logs / f"{name}.log"

@@ -1,4 +1,4 @@
-"""A hundred thousand fuzzed requests."""
+"""Scenario: a hundred thousand fuzzed requests."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ _MAX_GROWTH_MIB = 64
 
 
 def fuzz(env: Environment) -> Iterator[Check]:
-    """Fuzzed requests, as python -m tests.fuzz service sends them."""
+    """Fuzzed requests, as sent by python -m tests.fuzz service."""
     store = ("--seen-store", f"sqlite:{env.known.seen_store}")
     with env.servers("fuzz", *store) as (models, service):
         before_mib = sum(memory_mib(service.process))

@@ -1,7 +1,7 @@
-"""The steady load: requests at fixed times, whether or not others have been answered.
+"""The steady load: sends requests at fixed times, whether or not earlier requests are answered.
 
-Each request has a deadline of its own, and the outcome of each is kept. At 500 requests a second
-this takes about a tenth of a core.
+Each request has its own deadline, and its outcome is recorded. At 500 requests per second, the load
+generator uses about a tenth of a core.
 """
 
 import itertools
@@ -29,11 +29,11 @@ _ROUND_ROBIN = (
 
 
 class SteadyLoad:
-    """Sends requests from the beginning of the block until :meth:`finish` or the block's end.
+    """Sends requests from the beginning of its block until :meth:`finish` or the end of the block.
 
     Attributes:
         ports: the local port of each connection.
-        version: the model version of the last answer.
+        version: the model version in the latest answer.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SteadyLoad:
         deadline_s: float,
         check: CandidateCheck | None = None,
     ) -> None:
-        """Prepare ``rate`` requests a second, to all ``addresses`` in turn."""
+        """Prepare to send ``rate`` requests per second, to all ``addresses`` in turn."""
         self._target = f"ipv4:{','.join(addresses)}"
         self._options = [_ROUND_ROBIN] if len(addresses) > 1 else []
         self._requests = itertools.cycle(requests)
@@ -67,7 +67,7 @@ class SteadyLoad:
             except LoadTestError as error:
                 self._close()
                 raise ScenarioError(str(error)) from error
-            # With several addresses, this is the port of one of the connections.
+            # With several addresses, a gRPC channel has several connections; this is one port.
             self.ports.append(next(iter(_local_ports() - before), 0))
         self._pacing = self._pacer.submit(self._pace)
         return self
@@ -86,14 +86,14 @@ class SteadyLoad:
 
     def _close(self) -> None:
         for connection in self._connections:
-            # Every call ends by its deadline.
+            # This does not wait long, because every call ends at its deadline.
             connection.close()
         self._connections.clear()
 
     def _pace(self) -> None:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         for number in itertools.count():
-            due = begun + number / self._rate
+            due = start + number / self._rate
             if self._ended.wait(max(0.0, due - time.perf_counter())):
                 return
             self._send(due, number % CONNECTIONS, next(self._requests))
@@ -112,7 +112,7 @@ class SteadyLoad:
                 self.version = answer.version or self.version
             else:
                 details = call.details() or ""
-                # An expected error is not a failure.
+                # An expected error counts as a success.
                 code = OK if code == request.code else code
             self._outcomes.append(
                 Outcome(due, sent, ended, connection, request.kind, code, details, *answer)
@@ -122,6 +122,6 @@ class SteadyLoad:
 
 
 def _local_ports() -> set[int]:
-    """Return the local ports of the TCP connections of this process."""
-    connections = psutil.Process().net_connections("tcp")
-    return {one.laddr.port for one in connections if one.status == psutil.CONN_ESTABLISHED}
+    """Return the local ports of this process's open TCP connections."""
+    sockets = psutil.Process().net_connections("tcp")
+    return {one.laddr.port for one in sockets if one.status == psutil.CONN_ESTABLISHED}

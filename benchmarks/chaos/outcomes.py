@@ -1,4 +1,4 @@
-"""The outcomes of requests as a table with a row for each, and what can be selected from it."""
+"""The outcomes of requests: a table with one row per request, and functions that select rows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,19 +13,19 @@ UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
 class Outcome(NamedTuple):
-    """The outcome of one request. Times are those of ``time.perf_counter()``.
+    """The outcome of one request. Times are values of ``time.perf_counter()``.
 
     Attributes:
         due: when it was due to be sent.
         sent: when it was sent.
         ended: when its status arrived.
-        connection: number of the connection that it was sent over.
+        connection: the number of the connection over which the request was sent.
         kind: the kind of request.
-        code: name of its status.
-        details: message of a status other than OK.
-        fault: what is wrong with the answer; empty if nothing is.
-        origin: origin of the candidates, as in the API.
-        version: model version of the answer.
+        code: the name of the status.
+        details: the message of a status other than OK.
+        fault: a description of the error in the answer; empty if the answer is correct.
+        origin: the origin of the candidates, as in the API.
+        version: the model version that answered.
     """
 
     due: float
@@ -41,10 +41,10 @@ class Outcome(NamedTuple):
 
 
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Return a table of outcomes by due time, with the additional column ``latency_ms``.
+    """Return a table of outcomes, sorted by due time, with the additional column ``latency_ms``.
 
-    Latency counts from the time of sending. Sending never waits for answers, so that this hides
-    no queue.
+    Latency is measured from the time of sending. The load generator never waits for answers before
+    it sends, so latency includes all waiting.
     """
     rows = pd.DataFrame(outcomes, columns=list(Outcome._fields)).sort_values("due")
     rows["latency_ms"] = 1e3 * (rows.ended - rows.sent)
@@ -52,17 +52,17 @@ def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def failed(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the requests without an answer."""
+    """Return the outcomes whose status is not OK."""
     return outcomes[outcomes.code != OK]
 
 
 def faulty(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the requests whose answer is not what the API promises."""
+    """Return the outcomes whose answer breaks a promise of the API."""
     return outcomes[outcomes.fault != ""]
 
 
 def longest(values: pd.Series) -> float:
-    """Return the largest of some times; 0 if there are none, or if all are negative."""
+    """Return the longest duration; 0 if there are no values, or only negative ones."""
     return float(values.clip(lower=0).max()) if len(values) else 0.0
 
 

@@ -1,8 +1,8 @@
-"""Twice the load that can be answered: hardly fewer answers may arrive within their deadline.
+"""Scenario: twice as many requests are sent as can be answered; the rate of answers must not drop.
 
-h2load makes the load. Each of its processes repeats one request, whose answers all have the same
-size, so that the bytes of all answers give the number of OK answers. Requests that took longer
-than the deadline do not count, whatever their status.
+h2load generates the load. Each h2load process repeats one request, whose answers all have the same
+size, so the number of OK answers is the size of all answers divided by that of one. Requests that
+take longer than the deadline do not count, whatever their status.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +22,11 @@ from tools import h2load
 from tools.h2load import GRPC_PREFIX_BYTES, Closed, H2load, H2loadError, Request, Schedule
 from tools.usage import MemoryLog, memory_mib
 
-_GOODPUT_PERCENT = 90
-#: The least that h2load has to send, of the highest rate; it is told to send 200 %.
-_SENT_PERCENT = 170
-#: The query service keeps a second's worth of requests, even if it refuses them in the end.
+#: The minimum rate of OK answers in time, as a percentage of the highest rate.
+_MIN_GOODPUT_PERCENT = 90
+#: The minimum rate of requests sent. h2load tries to send 200 % of the highest rate.
+_MIN_SENT_PERCENT = 170
+#: The query service holds the requests of about one second, even if it refuses them in the end.
 _MAX_GROWTH_MIB = 128
 _MAX_LATE_GROWTH_PERCENT = 150
 _PROCESSES, _CONNECTIONS = 2, 8
@@ -34,7 +35,7 @@ _ROUNDS = 3
 
 
 def overload(env: Environment) -> Iterator[Check]:
-    """Twice the highest rate, in the open loop."""
+    """Requests are sent in an open loop at twice the highest rate that is answered."""
     if not h2load.installed():
         raise ScenarioError(h2load.INSTALL_HINT)
     with env.servers("overload") as (_, service):
@@ -42,40 +43,40 @@ def overload(env: Environment) -> Iterator[Check]:
         load = _Load(service.address, bodies, env.deadline_s)
         load.closed(_CONCURRENCIES[0], 3)  # warms up
         seconds = max(2.0, env.overload_s / 3)
-        rounds = {one: load.closed(one, seconds) for one in _CONCURRENCIES}
-        concurrency = max(rounds, key=lambda one: rounds[one].good_per_s)
-        first = top = rounds[concurrency]
+        rounds = {number: load.closed(number, seconds) for number in _CONCURRENCIES}
+        concurrency = max(rounds, key=lambda number: rounds[number].good_per_s)
+        first = highest = rounds[concurrency]
         before_mib = sum(memory_mib(service.process))
         goodput: list[float] = []
         sent: list[float] = []
         with MemoryLog(0.2, service=service.process) as memory:
             # The speed of a machine drifts, so the highest rate is measured before and after.
             for _ in range(_ROUNDS):
-                flooded = load.open(2 * top.good_per_s, env.overload_s)
+                flooded = load.open(2 * highest.good_per_s, env.overload_s)
                 after = load.closed(concurrency, seconds)
-                percent = 100 / mean([top.good_per_s, after.good_per_s])
+                percent = 100 / mean([highest.good_per_s, after.good_per_s])
                 goodput.append(flooded.good_per_s * percent)
                 sent.append(flooded.sent_per_s * percent)
-                top = after
+                highest = after
     what = f"highest rate, at concurrency {concurrency},"
     yield Check(f"{what} at the beginning", f"{first.good_per_s:,.0f}/s; {first.use}")
-    yield Check(f"{what} at the end", f"{top.good_per_s:,.0f}/s; {top.use}")
+    yield Check(f"{what} at the end", f"{highest.good_per_s:,.0f}/s; {highest.use}")
     yield Check("rate sent in the last round", f"{flooded.sent_per_s:,.0f}/s; {flooded.use}")
     late = f"{flooded.late_per_s:,.0f}/s"
     yield Check("took longer than the deadline, whatever the status", late)
     within = f"OK within {env.deadline_s:g} s, of the highest rate"
     for what, percents, bound in (
-        ("sent, of the highest rate before and after", sent, _SENT_PERCENT),
-        (within, goodput, _GOODPUT_PERCENT),
+        ("sent, of the highest rate before and after", sent, _MIN_SENT_PERCENT),
+        (within, goodput, _MIN_GOODPUT_PERCENT),
     ):
-        listed = ", ".join(f"{one:.0f}" for one in sorted(percents))
+        listed = ", ".join(f"{percent:.0f}" for percent in sorted(percents))
         yield at_least(f"{what}; median of {listed}", median(percents), bound, "%")
     samples = memory.samples["service"]
     half = len(samples) // 2
-    growth_mib, early_mib = (max(one) - before_mib for one in (samples, samples[:half]))
+    growth_mib, early_mib = (max(part) - before_mib for part in (samples, samples[:half]))
     what = f"memory growth of the query service, from {before_mib:.0f} MiB"
     yield at_most(what, growth_mib, _MAX_GROWTH_MIB, "MiB")
-    # Without a bound, memory would grow twice as much in twice the time.
+    # If growth were unlimited, memory would grow twice as much in the whole run as in its half.
     late_percent = 100 * (max(samples[half:]) - before_mib) / max(1.0, early_mib)
     what = "memory growth in the second half, of that in the first half"
     yield at_most(what, late_percent, _MAX_LATE_GROWTH_PERCENT, "%")
@@ -83,13 +84,13 @@ def overload(env: Environment) -> Iterator[Check]:
 
 @dataclass(frozen=True)
 class _Round:
-    """The measurements of one round.
+    """The measurements of one round of load.
 
     Attributes:
         good_per_s: OK answers per second within the deadline.
         late_per_s: requests per second that took longer than the deadline.
         sent_per_s: requests sent per second.
-        use: processor use of h2load, as text.
+        use: h2load's processor use, as text.
     """
 
     good_per_s: float
@@ -99,10 +100,10 @@ class _Round:
 
 
 class _Load:
-    """One h2load process for each request, which share the connections."""
+    """Generates load with one h2load process per request. The processes share the connections."""
 
     def __init__(self, address: str, bodies: Sequence[bytes], deadline_s: float) -> None:
-        """Send each request once, for the size of its answer.
+        """Send each request once to learn the size of its answer.
 
         Raises:
             ScenarioError: a request is not answered.
@@ -111,25 +112,25 @@ class _Load:
         self._requests = [Request(RETRIEVE, body, deadline_s=deadline_s) for body in bodies]
         self._connections = _CONNECTIONS // len(bodies)
         with grpc.insecure_channel(address) as channel:
-            ask = method(channel, RETRIEVE)
+            call = method(channel, RETRIEVE)
             try:
-                self._sizes = [len(ask(body, timeout=30)) + GRPC_PREFIX_BYTES for body in bodies]
+                self._sizes = [len(call(body, timeout=30)) + GRPC_PREFIX_BYTES for body in bodies]
             except grpc.RpcError as error:
                 message = f"{address}: {error.code().name} ({error.details()})"
                 raise ScenarioError(message) from error
 
     def closed(self, concurrency: int, seconds: float) -> _Round:
-        """Keep ``concurrency`` requests in flight."""
+        """Keep ``concurrency`` requests in flight for some seconds."""
         streams = concurrency // (len(self._requests) * self._connections)
         return self._run([Closed(self._connections, streams, seconds)] * len(self._sizes), seconds)
 
     def open(self, rate: float, seconds: float) -> _Round:
-        """Send ``rate`` requests a second at fixed times, however many are in flight.
+        """Send ``rate`` requests per second at fixed times, however many are in flight.
 
-        The connections of a process send at the same times.
+        All connections of one process send at the same times.
         """
         processes = len(self._requests)
-        # Enough for all requests within their deadlines, and half as many again.
+        # 1.5 times as many streams as requests can be sent before their deadlines end.
         streams = int(1.5 * rate * self._deadline_s / (processes * self._connections)) + 1
         times_per_s = rate / self._connections
         loads = [
@@ -149,8 +150,9 @@ class _Load:
                 measured = running.finish()
         except H2loadError as error:
             raise ScenarioError(str(error)) from error
-        calls = pd.concat([one.calls for one in measured])
-        good = sum(one.data_bytes / size for one, size in zip(measured, self._sizes, strict=True))
+        calls = pd.concat([measurement.calls for measurement in measured])
+        pairs = zip(measured, self._sizes, strict=True)
+        good = sum(measurement.data_bytes / size for measurement, size in pairs)
         late = int((calls.latency_us > self._deadline_s * 1e6).sum())
         took_s = ((calls.sent_us + calls.latency_us).max() - calls.sent_us.min()) / 1e6
         return _Round(
@@ -162,6 +164,6 @@ class _Load:
 
 
 def _children_cpu_s() -> float:
-    """Return the processor time of the children of this process that have ended."""
+    """Return the processor time of this process's ended children in seconds."""
     times = psutil.Process().cpu_times()
     return times.children_user + times.children_system

@@ -1,4 +1,4 @@
-"""The results as a table on the terminal, as rows of docs/reliability.md, and as JSON."""
+"""Writes results as tables to the terminal and to docs/reliability.md, and as JSON to a file."""
 
 import json
 import subprocess
@@ -23,11 +23,11 @@ class Result:
     """The result of one scenario.
 
     Attributes:
-        name: name of the scenario.
-        title: what it does.
-        checks: its checks, in the order of the report.
-        error: why it could not be run; empty if it was run.
-        seconds: how long it took.
+        name: the name of the scenario.
+        title: a description of the scenario.
+        checks: the checks of the scenario, in the order of the report.
+        error: the reason why the scenario could not be completed, or an empty text.
+        seconds: the duration of the scenario.
     """
 
     name: str
@@ -37,42 +37,43 @@ class Result:
     seconds: float = 0.0
 
     @property
-    def held(self) -> bool:
-        """Tell whether the scenario was run and kept all bounds."""
-        return not self.error and all(check.held for check in self.checks)
+    def passed(self) -> bool:
+        """Whether the scenario was completed and all its checks passed."""
+        return not self.error and all(check.passed for check in self.checks)
 
 
 def table(result: Result) -> Table:
-    """Return the table of one scenario for a terminal."""
+    """Return the table of one scenario for the terminal."""
     title = f"{result.name}: {result.title} ({result.seconds:.0f} s)"
-    made = Table("", "measured", "bound", "held", title=escape(title), title_justify="left")
+    output = Table("", "measured", "bound", "passed", title=escape(title), title_justify="left")
     for row in _rows(asdict(result)):
-        made.add_row(*map(escape, row))
-    return made
+        output.add_row(*map(escape, row))
+    return output
 
 
 def save(result: Result, path: Path, settings: str) -> dict[str, Any]:
-    """Add a result to the JSON file of all scenarios; return everything in it."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[result.name] = asdict(result) | {"held": result.held, "run": _describe_run(settings)}
-    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-    return known
+    """Add a result to the JSON file of all scenarios; return the whole content by scenario."""
+    saved_results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    run = {"passed": result.passed, "run": _describe_run(settings)}
+    saved_results[result.name] = asdict(result) | run
+    path.write_text(json.dumps(saved_results, indent=2) + "\n", encoding="utf-8")
+    return saved_results
 
 
-def write_document(known: Mapping[str, Any], order: Sequence[str], path: Path) -> None:
-    """Write the results between the two marks of a document.
+def write_document(saved_results: Mapping[str, Any], order: Sequence[str], path: Path) -> None:
+    """Write the results into a document, between the markers ``BEGIN`` and ``END``.
 
     Raises:
-        ValueError: the document lacks a mark.
+        ValueError: a marker is missing in the document.
     """
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} lacks {BEGIN} or {END}")
-    lines = ["| | measured | bound | held |", "|---|---|---|---|"]
+        raise ValueError(f"{path} must contain the markers {BEGIN} and {END}, in this order")
+    lines = ["| | measured | bound | passed |", "|---|---|---|---|"]
     runs: dict[str, list[str]] = {}
-    for name in (name for name in order if name in known):
-        result = known[name]
+    for name in (name for name in order if name in saved_results):
+        result = saved_results[name]
         lines.append(f"| **{name}**: {result['title']} | | | |")
         for row in _rows(result):
             cells = (cell.replace("|", "\\|").replace("\n", " ") for cell in row)
@@ -84,16 +85,16 @@ def write_document(known: Mapping[str, Any], order: Sequence[str], path: Path) -
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield a figure, what was measured, its bound, and whether that was kept."""
+    """Yield a row per check: what was checked, the measured value, the bound, and yes or no."""
     if result["error"]:
         yield "could not be run", result["error"], "", "**no**"
-    for one in result["checks"]:
-        held = ("yes" if one["held"] else "**no**") if one["bound"] else ""
-        yield one["what"], one["measured"], one["bound"], held
+    for check in result["checks"]:
+        passed = ("yes" if check["passed"] else "**no**") if check["bound"] else ""
+        yield check["what"], check["measured"], check["bound"], passed
 
 
 def _describe_run(settings: str) -> str:
-    """Return date, commit, machine and settings of a run."""
+    """Return the date, the commit, the machine and the settings of this run, as text."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     day = datetime.now(UTC).date().isoformat()

@@ -1,4 +1,4 @@
-"""Requests of every kind, and the check of their answers."""
+"""Creates requests of all kinds, and checks the answers."""
 
 import csv
 import itertools
@@ -22,23 +22,23 @@ _K = 100
 _MANY_EXCLUSIONS, _SOME_EXCLUSIONS = 300, 20
 _ITEMS = 5_000
 
-#: Takes a model version and an item id of its answer; returns what is wrong, or an empty text.
+#: Takes a model version and an item id from its answer; returns the error, or an empty text.
 CandidateCheck = Callable[[int, str], str]
 
 
 class KnownIds:
-    """Some user and item ids of the model that is published in a directory.
+    """Some user and item ids of the model that is published in ``models_dir``.
 
     Attributes:
-        seen_store: the SQLite file of seen items.
+        seen_store: the SQLite file with seen items.
         users: user ids.
-        seen: the ids of the items that each of these users has seen.
+        seen: for each of these users, the ids of the items that the user has seen.
         items: item ids.
     """
 
     def __init__(self, models_dir: Path) -> None:
         self.seen_store = models_dir / SEEN_SQLITE
-        # Without users who have seen very many items, because their requests cost more than usual.
+        # Leaves out users who have seen very many items: their requests cost more than usual.
         self.seen = read_seen(self.seen_store)
         self.users = list(self.seen)
         with (models_dir / ITEMS_CSV).open(encoding="utf-8", newline="") as file:
@@ -48,15 +48,15 @@ class KnownIds:
 
 @dataclass(frozen=True)
 class Request:
-    """A serialised request, and what its answer has to be.
+    """A serialised request and the answer that it must get.
 
     Attributes:
         kind: the kind of request, for reports.
-        data: its bytes.
+        data: the serialised request.
         k: the number of candidates that the answer must have.
-        excluded: ids of items that must not be in the answer.
-        code: the status that it ends with when nothing fails.
-        parts: the requests of a batch.
+        excluded: the ids of items that must not be in the answer.
+        code: the expected status.
+        parts: the single requests of a batch; empty if the request is not a batch.
     """
 
     kind: str
@@ -73,7 +73,7 @@ class Request:
 
 
 class Answer(NamedTuple):
-    """The defect of a response, empty if it has none, with its origin and model version."""
+    """The error in an answer, or an empty text, with the answer's origin and model version."""
 
     fault: str = ""
     origin: int = 0
@@ -81,7 +81,7 @@ class Answer(NamedTuple):
 
 
 def check_answer(request: Request, data: bytes, check: CandidateCheck | None = None) -> Answer:
-    """Check every candidate of the OK answer ``data``."""
+    """Check every candidate in the serialised answer ``data``, whose status was OK."""
     if not request.parts:
         return _check(request, pb.RetrieveResponse.FromString(data), check)
     results = pb.BatchRetrieveResponse.FromString(data).results
@@ -115,12 +115,12 @@ def _check(request: Request, answer: pb.RetrieveResponse, check: CandidateCheck 
     elif not answer.origin or answer.model_version < 1:
         fault = "origin or version is missing"
     elif check:
-        fault = next(filter(None, (check(answer.model_version, one) for one in ids)), "")
+        fault = next(filter(None, (check(answer.model_version, item_id) for item_id in ids)), "")
     return Answer(fault, answer.origin, answer.model_version)
 
 
 def for_users(known: KnownIds) -> list[Request]:
-    """Return requests for users: every second with 20 exclusions, every tenth with 300."""
+    """Return requests for users. A tenth has 300 exclusions, four tenths have 20, half has none."""
     draw = random.Random(0)
     requests = []
     for number, user in zip(range(_DISTINCT_USERS), itertools.cycle(known.users)):
@@ -131,9 +131,9 @@ def for_users(known: KnownIds) -> list[Request]:
 
 
 def half_excluding_seen(known: KnownIds) -> list[Request]:
-    """Return requests for users, every second of which excludes what the user has seen."""
+    """Return requests for users. Every second request excludes the items the user has seen."""
     seen = (_excluding_seen(known, user) for user in known.users)
-    return [one for pair in zip(for_users(known), seen, strict=False) for one in pair]
+    return [request for pair in zip(for_users(known), seen, strict=False) for request in pair]
 
 
 def _excluding_seen(known: KnownIds, user: str) -> Request:
@@ -142,16 +142,16 @@ def _excluding_seen(known: KnownIds, user: str) -> Request:
 
 
 def without_exclusions(known: KnownIds, count: int) -> list[bytes]:
-    """Return the bytes of requests for ``count`` users."""
+    """Return serialised requests for ``count`` users."""
     return [request.data for request in for_users(known)[: 2 * count : 2]]
 
 
 def mixed(known: KnownIds) -> list[Request]:
-    """Return requests of every kind, invalid ones included, for a service with the seen store."""
+    """Return requests of all kinds, including invalid ones, for a service with the seen store."""
     draw = random.Random(1)
     items, users = known.items, known.users
 
-    def one() -> Request:
+    def draw_single() -> Request:
         user, item = draw.choice(users), draw.choice(items)
         share = draw.random()
         if share < 0.3:
@@ -172,7 +172,7 @@ def mixed(known: KnownIds) -> list[Request]:
             return _request("unknown item", code="NOT_FOUND", item_id=f"nothing-{draw.random()}")
         return _request("invalid request", code="INVALID_ARGUMENT", k=-1, user_id=user)
 
-    singles = [one() for _ in range(2000)]
+    singles = [draw_single() for _ in range(2000)]
     batches = [_batch(draw.sample(singles, draw.randrange(1, 17))) for _ in range(100)]
     requests = singles + batches
     draw.shuffle(requests)
@@ -187,12 +187,12 @@ def _request(
     k: int = _K,
     **fields: object,
 ) -> Request:
-    """Make a request that excludes ``excluded``; the service must exclude ``implied`` as well."""
+    """Make a request that lists ``excluded``; the service must also exclude ``implied``."""
     message = pb.RetrieveRequest(max_candidates=k, exclude_item_ids=excluded, **fields)  # type: ignore[arg-type]
     return Request(kind, message.SerializeToString(), k, implied | set(excluded), code)
 
 
 def _batch(parts: Sequence[Request]) -> Request:
-    requests = (pb.RetrieveRequest.FromString(one.data) for one in parts)
+    requests = (pb.RetrieveRequest.FromString(part.data) for part in parts)
     data = pb.BatchRetrieveRequest(requests=requests).SerializeToString()
     return Request("batch", data, parts=tuple(parts))

@@ -1,4 +1,4 @@
-"""A worker of the query service is killed; an instance is shut down."""
+"""Scenarios: a worker of the query service is killed, and instances are shut down."""
 
 import threading
 import time
@@ -23,18 +23,18 @@ from tools.processes import Server, free_port
 from tools.waiting import until
 
 _REPLACED_WITHIN_S = 2
-#: Part of the message of a client that could not connect: its request was never accepted.
+#: Part of gRPC's message if a client could not connect, so that its request was never accepted.
 _REFUSED = "Connection refused"
 _GRACE_S = 5
 _LAME_DUCK_S = 2
-#: How long the model server is paused before SIGTERM, and after it.
+#: How long the model server stays paused before SIGTERM, and again after SIGTERM.
 _PAUSE_S = 0.1
 #: How long a caller may take to notice that its connection has ended.
 _NOTICED_WITHIN_S = 0.05
 
 
 def kill_worker(env: Environment) -> Iterator[Check]:
-    """Kill -9 of one of two workers."""
+    """One of two workers is killed with SIGKILL."""
     with env.running("kill-worker", "--workers", "2") as (_, service, load):
         time.sleep(env.steady_s)
         worker, ports = _busiest_worker(service)
@@ -48,13 +48,13 @@ def kill_worker(env: Environment) -> Iterator[Check]:
         time.sleep(env.steady_s)
         outcomes = load.finish()
     lost = failed(outcomes)
-    # A caller sends into a dead connection until it notices, and the worker never sees these
-    # requests. From the first answer on, the caller is connected to a live worker.
+    # A caller sends into a dead connection until the caller notices; the worker never sees these
+    # requests. After the first answer, the caller is connected to a live worker.
     answered = outcomes[(outcomes.sent > ended_at) & (outcomes.code == OK)]
     reconnected_at = answered.groupby("connection").sent.min().reindex(connections)
     limit = ended_at + _NOTICED_WITHIN_S * env.patience
     reconnected_at = reconnected_at.fillna(limit).clip(upper=limit)
-    # Requests over other connections have no such time, and compare as False.
+    # Requests over other connections have no reconnection time, so they compare as False.
     is_in_flight = (lost.ended >= killed_at) & (lost.sent < lost.connection.map(reconnected_at))
     yield Check("connections of the killed worker", f"{len(connections)} of {len(load.ports)}")
     yield env.check_send_delay(outcomes)
@@ -66,7 +66,7 @@ def kill_worker(env: Environment) -> Iterator[Check]:
 
 
 def _busiest_worker(service: Server) -> tuple[psutil.Process, set[int]]:
-    """Return the worker with the most connections, and the callers' ports of these."""
+    """Return the worker with the most connections, and the callers' ports of its connections."""
     port = int(service.address.rpartition(":")[2])
     workers = {
         worker: {
@@ -83,7 +83,7 @@ def _busiest_worker(service: Server) -> tuple[psutil.Process, set[int]]:
 
 
 def _listening_workers(service: Server) -> int:
-    """Return the number of workers that listen."""
+    """Return the number of workers that listen for connections."""
     count = 0
     for worker in service.process.children():
         try:
@@ -95,10 +95,10 @@ def _listening_workers(service: Server) -> int:
 
 
 def drain(env: Environment) -> Iterator[Check]:
-    """SIGTERM of the only instance while answers are slow: it answers what it has accepted."""
+    """The only instance gets SIGTERM while answers are slow: it answers all accepted requests."""
     with env.running("drain", "--grace-s", f"{_GRACE_S}") as (models, service, load):
         time.sleep(env.steady_s)
-        # So that requests are in flight, whatever the rate.
+        # A paused model server keeps requests in flight, whatever the rate.
         models.pause()
         time.sleep(_PAUSE_S)
         terminated_at = time.perf_counter()
@@ -110,8 +110,8 @@ def drain(env: Environment) -> Iterator[Check]:
         outcomes = load.finish()
     lost = failed(outcomes)
     is_refused = (lost.code == UNAVAILABLE) & lost.details.str.contains(_REFUSED)
-    # These were sent over a connection that was closing, before the caller noticed. gRPC's core
-    # ends them; the service never sees them.
+    # Some requests were sent over a connection that was closing, before the caller noticed. gRPC's
+    # core ends these requests; the service never sees them.
     noticed_at = terminated_at + _NOTICED_WITHIN_S * env.patience
     sent_meanwhile = lost.sent.between(terminated_at, noticed_at, inclusive="neither")
     is_closing = (lost.code == CANCELLED) & sent_meanwhile
@@ -128,7 +128,7 @@ def drain(env: Environment) -> Iterator[Check]:
 
 
 def drain_one_of_two(env: Environment) -> Iterator[Check]:
-    """SIGTERM of one of two instances, with a lame duck phase; callers take turns, watch health."""
+    """One of two instances gets SIGTERM, with a lame duck period. Callers watch health checks."""
     name = "drain-one-of-two"
     shutdown = ("--lame-duck-s", f"{_LAME_DUCK_S}", "--grace-s", f"{_GRACE_S}")
     metrics_port = free_port()
@@ -152,7 +152,7 @@ def drain_one_of_two(env: Environment) -> Iterator[Check]:
 
 
 def _answered_requests(metrics_port: int) -> float:
-    """Return the number of requests that an instance has answered, by its metrics."""
+    """Return the number of requests that an instance has answered, as its metrics report it."""
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as page:
         text = page.read().decode()
     return sum(

@@ -1,4 +1,4 @@
-"""Minutes of everything that callers send, during which memory must not grow."""
+"""Scenario: all kinds of requests for minutes, during which memory must not grow."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from tools.usage import MemoryLog
 
 _MAX_GROWTH_PERCENT = 5
 _MINUTE_S = 60
-#: Share of the usual rate, because a batch is many requests.
+#: The share of the usual rate that is sent: it is below 1 because batches contain many requests.
 _SHARE_OF_RATE = 0.6
 
 
@@ -35,7 +35,7 @@ def soak(env: Environment) -> Iterator[Check]:
     yield no_requests("wrong answers", faulty(outcomes))
     p50_ms, p99_ms = (percentile(outcomes.latency_ms, percent) for percent in (50, 99))
     yield Check("p50, p99", f"{p50_ms:.1f}, {p99_ms:.1f} ms")
-    # The minutes of a short run are shorter.
+    # In a short run, a "minute" is a quarter of the run.
     minute_s = int(min(_MINUTE_S, env.soak_s / 4))
     for key, name in (("service", "query service"), ("models", "model server")):
         samples = memory.samples[key]

@@ -1,7 +1,7 @@
-"""Versions are published under load; some are damaged, some are rolled back.
+"""Scenario: versions are published under load; some are damaged, some are rolled back.
 
-Versions alternate between two small models with the same users. The item ids of each model begin
-with a letter of their own, so an answer that mixes two versions is noticed.
+Versions alternate between two small models with the same users. The item ids of the two models
+begin with different letters, so that a check can detect an answer that mixes two versions.
 """
 
 import shutil
@@ -31,11 +31,11 @@ from trainer.registry.version_record import VersionRecord
 _PREFIXES = ("a-", "b-")
 _ITEMS, _USERS = 20_000, 500
 _PUBLISHED, _DAMAGED = 30, 5
-#: The version after which memory is compared with that at the end.
+#: Memory at the end is compared with memory after this many versions.
 _SETTLED = 3
 _MAX_GROWTH_PERCENT = 10
 _LOADED_WITHIN_S = 30
-#: Asking the model server for its versions costs processor time on both sides.
+#: Not shorter, because each GetModelStatus request uses processor time on both sides.
 _STATUS_INTERVAL_S = 0.1
 _KEPT_VERSIONS = 5
 _END = tfs.ModelVersionStatus.END
@@ -43,13 +43,13 @@ _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
 def publishes(env: Environment) -> Iterator[Check]:
-    """Versions published one after the other; some damaged, some rolled back."""
-    pair = [ensure_model(env.work / f"small-{one}", _ITEMS, _USERS, one) for one in _PREFIXES]
+    """Versions are published one after another; some are damaged, some are rolled back."""
+    pair = [ensure_model(env.work / f"small-{p}", _ITEMS, _USERS, p) for p in _PREFIXES]
     models_dir = env.work / "published"
     shutil.rmtree(models_dir, ignore_errors=True)
     publisher = _Publisher(models_dir, pair)
     publisher.publish()
-    requests = [one for source in pair for one in for_users(KnownIds(source))]
+    requests = [request for source in pair for request in for_users(KnownIds(source))]
     poll = ("--poll-interval-s", "0.2")
     with (
         env.model_server("publishes", *poll, models_dir=models_dir) as models,
@@ -88,10 +88,10 @@ def publishes(env: Environment) -> Iterator[Check]:
 
 
 class _Publisher:
-    """Publishes copies of two models in turn, with the trainer's own code.
+    """Publishes copies of two models alternately, with the trainer's own code.
 
     Attributes:
-        damaged: the damaged versions.
+        damaged: the numbers of the damaged versions.
         rollbacks: the number of rollbacks.
     """
 
@@ -103,7 +103,7 @@ class _Publisher:
     def publish(self, *, damaged: bool = False) -> int:
         """Publish the next version and return its number.
 
-        A damaged one loses half of its model after it has passed the quality gate.
+        A damaged version loses half of its model file, as if after the quality gate.
         """
         with self._store.staging() as staged:
             source = current_version(self._pair[staged.version % 2])
@@ -127,18 +127,18 @@ class _Publisher:
         return staged.version
 
     def roll_back(self) -> int:
-        """Roll back; return the version that is served then."""
+        """Roll back; return the version that is served afterwards."""
         self.rollbacks += 1
         return promotion.rollback(self._store)[0]
 
     def check(self, version: int, item_id: str) -> str:
-        """Return what is wrong with an item in an answer of a version, or an empty text."""
+        """Return the error if an item does not belong to the version, or an empty text."""
         prefix = _PREFIXES[version % 2]
         return "" if item_id.startswith(prefix) else f"{item_id} in an answer of version {version}"
 
 
 def _wait_until_served(load: SteadyLoad, models: Server, version: int) -> None:
-    """Wait until the version answers, and all others are unloaded."""
+    """Wait until a version answers and all other versions are unloaded."""
     until(lambda: load.version == version, _LOADED_WITHIN_S, f"version {version} answers")
     until(
         lambda: all(state == _END for one, state in _states(models).items() if one != version),
@@ -149,7 +149,7 @@ def _wait_until_served(load: SteadyLoad, models: Server, version: int) -> None:
 
 
 def _wait_until_refused(models: Server, version: int) -> None:
-    """Wait until the model server has tried and failed to load the version."""
+    """Wait until the model server has failed to load a version."""
     until(
         lambda: _states(models).get(version) == _END,
         _LOADED_WITHIN_S,
@@ -159,7 +159,7 @@ def _wait_until_refused(models: Server, version: int) -> None:
 
 
 def _states(models: Server) -> dict[int, int]:
-    """Return the state of each version, as the model server reports it."""
+    """Return the state of each version that the model server reports, by version number."""
     spec = tfs.ModelSpec(name=RETRIEVAL)
     request = tfs.GetModelStatusRequest(model_spec=spec).SerializeToString()
     with grpc.insecure_channel(models.address) as channel:
@@ -170,4 +170,4 @@ def _states(models: Server) -> dict[int, int]:
                 f"the model server does not report its versions: {error}"
             ) from error
     states = tfs.GetModelStatusResponse.FromString(data).model_version_status
-    return {one.version: one.state for one in states}
+    return {status.version: status.state for status in states}

@@ -1,4 +1,4 @@
 """Recall of the trained model on MovieLens 100K: `python -m benchmarks.quality`.
 
-ablation  the preset beside variants of it, on validation rows
+ablation  compares the preset with variants of it, on validation rows
 """

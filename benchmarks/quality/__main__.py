@@ -1,9 +1,9 @@
-"""Measure the recall of the candidates on MovieLens 100K, beside strong baselines.
+"""Compare the recall of the trained model on MovieLens 100K with strong baselines.
 
-The preset ``movielens-100k`` and the baselines are trained on the same splits, one per seed. The
-recall for users that the model was not trained on, for new items, and for next items follows. All
-figures are means over the seeds, with their range. The parameters of the preset and of the
-baselines were chosen beforehand, on validation slices of training rows.
+The preset ``movielens-100k`` and the baselines are trained on the same splits, one per seed. Then
+recall is measured for users without training rows, for new items, and for next items. All results
+are means over the seeds, with the range. The hyperparameters of the preset and the baselines were
+chosen beforehand, on validation slices of the training rows.
 """
 
 import json
@@ -32,10 +32,10 @@ _QUIET = Console(quiet=True)
 
 
 def main() -> None:
-    """Measure and print everything."""
+    """Run all measurements and print the results."""
     parser = reporting.argument_parser("benchmarks.quality", __doc__)
     parser.add_argument("--data-dir", type=Path, help="Directory with the unpacked MovieLens 100K.")
-    reporting.add_option(parser, "--seeds", [1, 2, 3], "Seeds of the splits")
+    reporting.add_option(parser, "--seeds", [1, 2, 3], "Seeds for the splits and the training")
     reporting.add_json(parser)
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)
@@ -48,7 +48,7 @@ def main() -> None:
     }
     results = {}
     for title, measure in sections.items():
-        # A column for each figure and a row for each seed.
+        # One column per measurement, one row per seed.
         figures = pd.DataFrame([measure(seed) for seed in arguments.seeds])
         print(f"\n{title}")
         for name, values in figures.items():
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _against_baselines(data: Dataset, kind: Any, seed: int) -> dict[str, float]:
-    """Return the recall of the preset and of the baselines."""
+    """Return the recall of the preset and the baselines, and the training time of the preset."""
     settings = config.load(PRESET, [f"split.kind={kind}"], seed)
     parts = split.split(data.interactions, kind, settings.split.test_share, seed)
     started = time.perf_counter()
@@ -77,7 +77,7 @@ def _against_baselines(data: Dataset, kind: Any, seed: int) -> dict[str, float]:
 
 
 def _new_users(data: Dataset, seed: int) -> dict[str, float]:
-    """Return the recall for a tenth of the users, trained on or known by their history only."""
+    """Return the recall for a tenth of the users, with and without their rows in the training."""
     settings = config.load(PRESET, seed=seed)
     parts = split.split(data.interactions, "random", settings.split.test_share, seed)
     is_new = np.random.default_rng(seed).random(len(data.user_ids)) < 0.1
@@ -100,7 +100,7 @@ def _new_users(data: Dataset, seed: int) -> dict[str, float]:
 
 
 def _new_items(data: Dataset, seed: int) -> dict[str, float]:
-    """Return the recall of a tenth of the items, which have no training row."""
+    """Return the recall of a tenth of the items, which have no training rows."""
     figures = {}
     for name, features in (("genres and year", ["genres", "year"]), ("ids only", [])):
         settings = config.load(PRESET, [f"model.item_features={json.dumps(features)}"], seed)
@@ -115,7 +115,7 @@ def _new_items(data: Dataset, seed: int) -> dict[str, float]:
 
 
 def _next_items(data: Dataset, seed: int) -> dict[str, float]:
-    """Return the recall of next items, by candidate vectors and by the item-to-item tower."""
+    """Return the recall of next items, with candidate vectors and with trained query vectors."""
     settings = config.load(PRESET, ["split.kind=temporal_per_user"], seed)
     parts = split.split(data.interactions, "temporal_per_user", settings.split.test_share, seed)
     model = training.train(data, parts.train, settings, _QUIET)

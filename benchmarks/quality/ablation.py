@@ -1,8 +1,9 @@
-"""Measure what each setting of the preset is worth on MovieLens 100K.
+"""Compare the preset with variants of single settings on MovieLens 100K.
 
-A fifth of the training rows of a random split is held out. The preset and variants of it are
-trained on the rest and evaluated on that fifth, beside EASE and iALS; the table has means over the
-seeds. The preset's parameters were chosen like this. The test rows are not used.
+A fifth of the training rows of a random split is held out as validation rows. The preset, its
+variants, EASE and iALS are trained on the other rows and evaluated on the validation rows. The
+table has means over the seeds. The preset's hyperparameters were chosen in this way. The test rows
+are not used.
 """
 
 import time
@@ -53,10 +54,10 @@ VARIANTS: dict[str, list[str]] = {
 
 
 def main() -> None:
-    """Train every variant and print a line for each."""
+    """Train every variant and print one line per variant."""
     parser = reporting.argument_parser("benchmarks.quality.ablation", __doc__)
     parser.add_argument("--data-dir", type=Path, help="Directory with the unpacked MovieLens 100K.")
-    reporting.add_option(parser, "--seeds", [42, 7], "Seeds of the splits")
+    reporting.add_option(parser, "--seeds", [42, 7], "Seeds for the splits and the training")
     arguments = parser.parse_args()
     data = movielens.load(arguments.data_dir)
     print(f"{'':48} {'unseen 10':>9} {'unseen 100':>10} {'all 100':>8} {'seconds':>7}")
@@ -65,15 +66,15 @@ def main() -> None:
         qualities = [_evaluate(data, name, seed) for seed in arguments.seeds]
         seconds = (time.perf_counter() - started) / len(qualities)
         print(
-            f"{name:48} {np.mean([one.unseen_items.top_10 for one in qualities]):9.4f} "
-            f"{np.mean([one.unseen_items.top_100 for one in qualities]):10.4f} "
-            f"{np.mean([one.all_items.top_100 for one in qualities]):8.4f} {seconds:7.0f}",
+            f"{name:48} {np.mean([quality.unseen_items.top_10 for quality in qualities]):9.4f} "
+            f"{np.mean([quality.unseen_items.top_100 for quality in qualities]):10.4f} "
+            f"{np.mean([quality.all_items.top_100 for quality in qualities]):8.4f} {seconds:7.0f}",
             flush=True,
         )
 
 
 def _evaluate(data: Dataset, name: str, seed: int) -> Quality:
-    """Train a variant or a baseline on four fifths of the training rows; evaluate on the rest."""
+    """Train a variant or a baseline on four fifths of the training rows; evaluate on the fifth."""
     train = split.split(data.interactions, "random", 0.2, seed).train
     rows = split.split(train, "random", 0.2, seed + 1000)
     users, items = len(data.user_ids), len(data.item_ids)

@@ -1,4 +1,4 @@
-"""Training throughput beside the TensorFlow Recommenders tutorial.
+"""Compares training throughput with the TensorFlow Recommenders tutorial.
 
 Run it with `python -m benchmarks.training`.
 """

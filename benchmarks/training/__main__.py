@@ -1,10 +1,10 @@
-"""Measure training throughput beside the tutorial's model, on data shaped like MovieLens 25M.
+"""Compare training throughput with the TensorFlow Recommenders tutorial, on MovieLens 25M's shape.
 
-The data has 162,000 users, 59,000 items and 25 million rows, with clusters of taste and a skewed
-popularity. Two models train on it by turns in one process. The model of the basic retrieval
-tutorial of TensorFlow Recommenders (ids through StringLookup and Embedding, 32 dimensions, in-batch
-softmax over 8,192 rows, Adagrad) trains for some steps, and this trainer's default configuration
-for one epoch. An interaction counts when it was a target of the loss.
+The random data has 162,000 users, 59,000 items and 25 million rows, with clusters of taste and a
+skewed popularity. Two models take turns to train on the data in one process. The basic retrieval
+tutorial's model (ids through StringLookup and Embedding, 32 dimensions, in-batch softmax over 8,192
+rows, Adagrad) trains for some steps. Shortlist's default configuration trains for one epoch. An
+interaction counts when it was a target of the loss.
 """
 
 import resource
@@ -29,7 +29,7 @@ _TUTORIAL_BATCH = 8192
 
 
 def draw_dataset(rows: int) -> Dataset:
-    """Draw a data set in which half of the items of a user are of the user's taste."""
+    """Draw a data set in which half of each user's items match the user's taste."""
     random = np.random.default_rng(0)
     activity = random.lognormal(sigma=1.2, size=USERS)
     counts = np.maximum(20, rows * activity / activity.sum()).astype(np.int64)
@@ -49,9 +49,9 @@ def draw_dataset(rows: int) -> Dataset:
     order = random.permutation(len(users))
     return Dataset(
         name="25M-shape",
-        user_ids=np.array([f"u{one}" for one in range(USERS)], object),
-        item_ids=np.array([f"i{one}" for one in range(ITEMS)], object),
-        titles=np.array([f"i{one}" for one in range(ITEMS)], object),
+        user_ids=np.array([f"u{number}" for number in range(USERS)], object),
+        item_ids=np.array([f"i{number}" for number in range(ITEMS)], object),
+        titles=np.array([f"i{number}" for number in range(ITEMS)], object),
         interactions=Interactions(users[order], items[order].astype(np.int32)),
     )
 
@@ -76,7 +76,7 @@ class _Tutorial(tfrs.Model):
 
 
 def tutorial(data: Dataset, steps: int) -> float:
-    """Return interactions per second of the tutorial's model over some steps."""
+    """Train the tutorial's model for some steps; return interactions per second."""
     rows = data.interactions
     users, items = tf.constant(list(data.user_ids)), tf.constant(list(data.item_ids))
     batches = (
@@ -88,15 +88,15 @@ def tutorial(data: Dataset, steps: int) -> float:
     )
     model = _Tutorial(data)
     model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))
-    # The first steps trace the graphs.
+    # The first steps trace the graphs and are not timed.
     model.fit(batches, steps_per_epoch=5, verbose=0)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     model.fit(batches, steps_per_epoch=steps, verbose=0)
-    return steps * _TUTORIAL_BATCH / (time.perf_counter() - begun)
+    return steps * _TUTORIAL_BATCH / (time.perf_counter() - start)
 
 
 def ours(data: Dataset) -> training.TrainedModel:
-    """Train one epoch of the default configuration."""
+    """Train Shortlist's default configuration for one epoch."""
     settings = ["training.validation_share=0.0", "training.epochs=1"]
     return training.train(
         data, data.interactions, config.load(settings=settings), Console(quiet=True)
@@ -104,30 +104,30 @@ def ours(data: Dataset) -> training.TrainedModel:
 
 
 def main() -> None:
-    """Measure and print medians and ranges."""
+    """Run all measurements and print medians and ranges."""
     parser = reporting.argument_parser("benchmarks.training", __doc__)
-    reporting.add_option(parser, "--rows", 25_000_000, "Number of rows")
-    reporting.add_option(parser, "--steps", 80, "Steps over which the tutorial's model is measured")
-    reporting.add_option(parser, "--rounds", 3, "Measurements of both models")
+    reporting.add_option(parser, "--rows", 25_000_000, "Number of interactions in the data")
+    reporting.add_option(parser, "--steps", 80, "Number of training steps of the tutorial's model")
+    reporting.add_option(parser, "--rounds", 3, "How many times to measure each model")
     reporting.add_json(parser)
     arguments = parser.parse_args()
     started = time.perf_counter()
     data = draw_dataset(arguments.rows)
     print(f"{len(data.interactions):,} rows drawn in {time.perf_counter() - started:.0f} s")
-    measured: dict[str, list[float]] = {"tutorial": [], "ours": []}
+    rates: dict[str, list[float]] = {"tutorial": [], "ours": []}
     seconds = []
     for _ in range(arguments.rounds):
-        measured["tutorial"].append(tutorial(data, arguments.steps))
+        rates["tutorial"].append(tutorial(data, arguments.steps))
         trained = ours(data)
-        measured["ours"].append(trained.interactions_per_second)
+        rates["ours"].append(trained.interactions_per_second)
         seconds.append(trained.seconds)
     print(reporting.machine("tensorflow"))
-    for name, rates in measured.items():
-        print(f"{name:10} {reporting.median_and_range(rates, 0)} interactions/s")
+    for name, values in rates.items():
+        print(f"{name:10} {reporting.median_and_range(values, 0)} interactions/s")
     print(f"ours, one epoch from rows to vectors: {statistics.median(seconds):.0f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(f"peak memory of the process, data included: {peak:.1f} GiB")
-    reporting.write_json(arguments, ["tensorflow"], interactions_per_s=measured)
+    print(f"peak memory of the process, including the data: {peak:.1f} GiB")
+    reporting.write_json(arguments, ["tensorflow"], interactions_per_s=rates)
 
 
 if __name__ == "__main__":
