@@ -36,7 +36,7 @@ class Connection:
         credentials: Credentials | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        """Prepare a connection. ``timeout_s`` limits every call, and connecting."""
+        """Prepare a connection. ``timeout_s`` limits connecting and each call."""
         credentials = credentials or Credentials()
         self._address, self._timeout_s = address, timeout_s
         self._channel = open_channel(address, credentials, [*_OPTIONS, *options])
@@ -53,8 +53,8 @@ class Connection:
         Raises:
             LoadTestError: The service cannot be reached, or its health check fails.
         """
-        # Unlike the state of a channel, a failed call has a cause. An empty message asks for the
-        # health of the whole server.
+        # A failed call gives the cause, unlike the state of a channel. An empty message asks for
+        # the health of the whole server.
         request = b""
         try:
             self._method(_HEALTH_CHECK)(
@@ -70,7 +70,7 @@ class Connection:
     def send(
         self, method: str, request: bytes, done: "Callable[[grpc.Future[bytes]], None]"
     ) -> None:
-        """Send a request, and call ``done`` with the finished call in a thread of gRPC."""
+        """Send a request, and call ``done`` with the finished call in a gRPC thread."""
         call = self._method(method).future(
             request, timeout=self._timeout_s, metadata=self._metadata
         )

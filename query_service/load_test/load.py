@@ -44,7 +44,7 @@ class Load:
             sender.connection.close(cancel=True)
 
     def start(self) -> None:
-        """Start to send. The measured time begins after the warm-up."""
+        """Start sending. Measuring begins after the warm-up."""
         plan, window = self._plan, self._window
         window.start = time.perf_counter() + plan.warm_up_s
         window.end = window.start + plan.duration_s
@@ -67,11 +67,11 @@ class Load:
         )
 
     def finish(self, *, early: bool) -> Tally:
-        """Stop sending, and return the counts of all connections.
+        """Stop sending, and return the sum of the counts of all connections.
 
         The open loop waits for its calls in flight, because the service would look faster than it
-        is without the slowest answers. The closed loop, and a load that ends ``early``, cancel
-        them.
+        is without the slowest answers. The closed loop, and any load that ends ``early``,
+        cancels its calls in flight.
         """
         window = self._window
         if early:
@@ -107,10 +107,10 @@ class Load:
 
 @dataclass
 class _Window:
-    """The measured time. Its ends are values of ``time.perf_counter()``.
+    """The measurement window. ``start`` and ``end`` are ``time.perf_counter()`` values.
 
     Attributes:
-        open_loop: Count the calls that are due in the window, instead of those answered in it.
+        open_loop: Count the calls that are due in the window, instead of the calls answered in it.
         cancelled: True once the calls in flight are cancelled, so that they do not count.
     """
 
@@ -120,7 +120,7 @@ class _Window:
     cancelled: bool = False
 
     def contains(self, due: float, answered: float) -> bool:
-        """Return True if a call counts that was due and answered at these times."""
+        """Return True if a call counts, given the times at which it was due and answered."""
         time_of_call = due if self.open_loop else answered
         return not self.cancelled and self.start <= time_of_call < self.end
 
@@ -129,8 +129,8 @@ class _Sender:
     """Sends calls over one connection, and counts the answers in the connection's thread.
 
     Attributes:
-        tally: The counts of the measured time.
-        last_answer: The time at which the last call that counts was answered.
+        tally: The counts in the measurement window.
+        last_answer: The time of the last answer in the window.
     """
 
     def __init__(self, plan: Plan, window: _Window, call_numbers: Iterator[int]) -> None:

@@ -19,13 +19,13 @@ class Plan:
     Attributes:
         address: HOST:PORT of the service.
         requests: The requests of all processes.
-        first_call: The number of the first call to send, of those in ``requests``.
+        first_call: The index in ``requests`` of the first call to send.
         connections: The number of TCP connections.
         concurrency: The number of calls in flight in the closed loop.
         rate: The number of calls per second in the open loop.
         delay_s: The time in seconds from the start to the first call of the open loop.
-        warm_up_s: How many seconds to send load before measuring.
-        duration_s: How many seconds to measure.
+        warm_up_s: The time in seconds to send load before measuring.
+        duration_s: The time in seconds to measure.
         timeout_s: The timeout of a call in seconds.
         credentials: The credentials to send with each call.
     """
@@ -44,10 +44,10 @@ class Plan:
 
 
 def make_plans(parsed: argparse.Namespace) -> list[Plan]:
-    """Return the plan of each process. The processes start at different ids of the file.
+    """Return the plan for each process. Each process starts at a different id.
 
     Raises:
-        LoadTestError: A file of ids cannot be used.
+        LoadTestError: A file with ids cannot be used.
         UnusableFile: A token or certificate file cannot be used.
     """
     requests = Requests(
@@ -81,12 +81,12 @@ def make_plans(parsed: argparse.Namespace) -> list[Plan]:
 
 
 def _share(total: int, process: int, count: int) -> int:
-    """Return the share of one of ``count`` processes. The shares of all add up to ``total``."""
+    """Return the share of a process. The shares of all ``count`` processes add up to ``total``."""
     return total * (process + 1) // count - total * process // count
 
 
 def read_ids(name: str) -> list[str]:
-    """Return the lines of a file that are not blank, one id each. ``-`` is standard input.
+    """Return the ids in a file, one per non-blank line. ``-`` is standard input.
 
     Raises:
         LoadTestError: The file cannot be read, or has no ids.

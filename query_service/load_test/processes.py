@@ -1,4 +1,4 @@
-"""Runs the load in several processes, which start to send at the same time."""
+"""Runs the load in several processes, which start sending at the same time."""
 
 import multiprocessing
 import signal
@@ -19,14 +19,14 @@ _POLL_INTERVAL_S = 0.05
 _PROGRESS_INTERVAL_S = 1.0
 _CLEAR_LINE = "\r\x1b[K"
 #: In each process: a barrier that all processes pass once they are connected, an event that ends
-#: the load early, and an array of three numbers per process, which are those of ``Load.progress``.
+#: the load early, and an array with the three numbers of ``Load.progress`` for each process.
 _shared: tuple[Any, Any, Any]
 
 
 def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
-    """Run one process per plan, and return their counts added up. Ctrl-C ends the load early.
+    """Run one process per plan, and return the sum of their counts. Ctrl-C ends the load early.
 
-    If ``show_progress`` is set, standard error shows a line on the progress.
+    If ``show_progress`` is set, standard error shows a progress line.
 
     Raises:
         LoadTestError: A process cannot connect, or ended unexpectedly.
@@ -35,8 +35,8 @@ def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
     context = multiprocessing.get_context("spawn")
     stop, progress = context.Event(), context.Array("d", 3 * len(plans))
     shared = (context.Barrier(len(plans)), stop, progress)
-    # The processes inherit that Ctrl-C is ignored. Only this process handles it.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Child processes inherit the ignored SIGINT, so that only this process handles Ctrl-C.
+    previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with futures.ProcessPoolExecutor(len(plans), context, _set_shared, shared) as pool:
             runs = [pool.submit(_run, number, plan) for number, plan in enumerate(plans)]
@@ -47,7 +47,7 @@ def measure(plans: Sequence[Plan], *, show_progress: bool) -> Tally:
                     shown = progress[:]
                     _show(shown)
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGINT, previous_handler)
     if show_progress:
         sys.stderr.write(_CLEAR_LINE)
     total = Tally()

@@ -13,7 +13,7 @@ _REQUESTS_TAG = b"\x0a"
 
 
 class Requests:
-    """The serialized message of each call. The calls use the ids in a cycle.
+    """The serialized messages of all calls, which cycle through the ids.
 
     The fields that all requests share, such as 10,000 exclusions, are serialized once and appended
     to the id of each request. protobuf merges concatenated messages.
@@ -37,7 +37,7 @@ class Requests:
         """Serialize one request per id.
 
         Args:
-            kind: The kind of ``ids``.
+            kind: Whether ``ids`` are user ids or item ids.
             ids: At least one id.
             k: The number of candidates to ask for.
             exclude_seen: Exclude the items that the user has seen.

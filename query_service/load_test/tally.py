@@ -10,7 +10,7 @@ from retrieval.v1 import retrieval_service_pb2 as pb
 
 @dataclass
 class Latencies:
-    """A histogram of latencies, rounded to three significant digits, which is within 0.5 %."""
+    """A histogram of latencies, rounded to three significant digits (within 0.5 %)."""
 
     counts: Counter[str] = field(default_factory=Counter)
     largest_s: float = 0.0
@@ -21,16 +21,16 @@ class Latencies:
         self.largest_s = max(self.largest_s, latency_s)
 
     def quantile(self, per_mille: int) -> float:
-        """Return a quantile in seconds, for example the 99th percentile for 990. It is 0 if empty.
+        """Return a quantile in seconds: the 99th percentile for 990, or 0 if nothing was counted.
 
         This is the nearest rank: the smallest latency such that at least ``per_mille`` of 1,000
         latencies are not larger.
         """
         rank = -(-self.counts.total() * per_mille // 1000)
-        so_far = 0
+        cumulative = 0
         for latency_s, count in sorted((float(text), n) for text, n in self.counts.items()):
-            so_far += count
-            if so_far >= rank:
+            cumulative += count
+            if cumulative >= rank:
                 return min(latency_s, self.largest_s)
         return 0.0
 
@@ -51,7 +51,7 @@ class Tally:
         candidates: The number of candidates in all OK answers.
         popular: The number of OK answers with popular items instead of the model's ranking.
         versions: The number of OK answers by model version.
-        errors: The number of failed requests by status code. A failed call counts all its requests.
+        errors: The number of failed requests by status code. A failed call counts once per request.
         examples: One error message per status code.
         unfinished: The number of calls that were in flight or unsent at the end.
         unsent: The number of calls that were due but that the load generator was too slow to send.
@@ -94,7 +94,7 @@ class Tally:
         self.examples.setdefault(name, message)
 
     def merge(self, other: "Tally") -> None:
-        """Add the counts of another process or connection during the same time."""
+        """Add the counts of another process or connection that ran at the same time."""
         for name in ("calls", "answers", "candidates", "popular", "unfinished", "unsent", "cores"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latencies.merge(other.latencies)

@@ -42,7 +42,7 @@ def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
 
 def _bind_shared(family: int, address: tuple[Any, ...]) -> socket.socket:
     """Bind an address that the workers can share, and that no other service uses."""
-    # Try without SO_REUSEPORT first, which would share the port of any service that sets it, too.
+    # First bind without SO_REUSEPORT, which would share the port with any service that sets it.
     _bind(family, address, socket.SO_REUSEADDR).close()
     try:
         return _bind(family, address, socket.SO_REUSEPORT)

@@ -5,7 +5,7 @@ whose threads would not survive the fork. Each worker listens with SO_REUSEPORT,
 distributes connections among them.
 
 Two kinds of pipe connect the processes. All workers read from one *lifeline*, whose other end only
-the parent holds. It closes when the parent is told to stop or dies, and then the workers drain.
+the parent holds. If the parent is told to stop or dies, the lifeline closes and the workers drain.
 Each worker writes to a *report* pipe of its own that it is ready, or why it cannot start. This pipe
 closes when the worker ends.
 """
@@ -39,9 +39,9 @@ KILL_AFTER_S = 3.0
 #: SIGTERM kills a worker that has only begun to start, which counts as a normal exit.
 _NORMAL_STATUSES = {0, -signal.SIGTERM}
 
-#: Takes the port, once a worker listens on it.
+#: Called with the port when a worker listens on it.
 Ready = Callable[[int], None]
-#: Takes the number of the worker, the port, and a function to call when the worker listens.
+#: Runs a worker. Takes its number, the port, and a function to call when the worker listens.
 RunWorker = Callable[[int, int, Ready], None]
 
 
@@ -63,7 +63,7 @@ def supervise(
     Args:
         count: The number of workers.
         run_worker: Runs in each worker process, and must return within ``grace_s`` seconds after
-            SIGTERM. Numbers start at 0, and a replacement has the number of its predecessor.
+            SIGTERM. Worker numbers start at 0, and a replacement has the number of its predecessor.
         host: The address to listen on.
         port: The port to listen on; 0 picks a free one.
         grace_s: The time in seconds that workers have to drain.
@@ -76,8 +76,8 @@ def supervise(
     """
     reserved, port = reserve(host, port)
     reserved.extend(extra_sockets)
-    # Python writes each signal to this pipe, which the supervisor waits for. The handlers only
-    # keep the signals from ending the process.
+    # Python writes each signal to this pipe, and the supervisor waits for data in it. The handlers
+    # only keep the signals from ending the process.
     stop, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
@@ -96,7 +96,7 @@ def supervise(
     try:
         workers.watch(stop, lambda: on_ready(port))
     finally:
-        # Another service may take the port while this one drains.
+        # Another instance may take the port while this one drains.
         close_reserved()
         drained = workers.drain(grace_s + KILL_AFTER_S)
     return 0 if drained else 1
@@ -107,7 +107,7 @@ def next_delay_s(last_delay_s: float | None, lifetime_s: float) -> float:
 
     Args:
         last_delay_s: The delay before the worker was started, or None if it replaced no other one.
-        lifetime_s: The time that the worker ran.
+        lifetime_s: The number of seconds that the worker ran.
     """
     if last_delay_s is None or lifetime_s >= STABLE_AFTER_S:
         return 0.0
@@ -118,18 +118,17 @@ def next_delay_s(last_delay_s: float | None, lifetime_s: float) -> float:
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker number, and the processes that have it one after another.
+    """A worker number, and the latest process that runs under this number.
 
     Attributes:
         number: The number of the worker.
-        alive: True while a process runs.
-        pid: The id of the last process.
-        status: The exit status of the last process, or the negative number of the signal that ended
-            it.
+        alive: True while the process runs.
+        pid: The id of the process.
+        status: The exit status of the process, or minus the number of the signal that ended it.
         report: The parent's end of the report pipe.
         ready: True once the process listens.
         reason: The reason that the process reported for its end.
-        delay_s: The delay before the last process was started.
+        delay_s: The delay before the process was started, or None for the first process.
         start_s: The time at which the process was or will be started.
     """
 
@@ -173,8 +172,8 @@ class _Workers:
             for worker in self._all:
                 if not worker.alive and worker.start_s <= time.monotonic():
                     self._start(worker)
-            due_s = min((worker.start_s for worker in self._all if not worker.alive), default=None)
-            wait_s = None if due_s is None else max(0.0, due_s - time.monotonic())
+            next_s = min((worker.start_s for worker in self._all if not worker.alive), default=None)
+            wait_s = None if next_s is None else max(0.0, next_s - time.monotonic())
             for key, _ in self._selector.select(wait_s):
                 worker = key.data
                 if worker is None:
@@ -244,15 +243,15 @@ class _Workers:
         self._on_end(worker.number)
         return False
 
-    def _schedule_replacement(self, worker: _Worker, failure: str) -> None:
+    def _schedule_replacement(self, worker: _Worker, event: str) -> None:
         """Set the time at which the worker is started again.
 
         Raises:
             StartError: Not all workers have been ready yet.
         """
         if not self._all_were_ready:
-            raise StartError(worker.reason or f"{failure} before it was ready")
+            raise StartError(worker.reason or f"{event} before it was ready")
         worker.delay_s = next_delay_s(worker.delay_s, time.monotonic() - worker.start_s)
         worker.start_s = time.monotonic() + worker.delay_s
         reason = f": {worker.reason}" if worker.reason else ""
-        logger.error("%s%s (the next one starts in %g s)", failure, reason, worker.delay_s)
+        logger.error("%s%s (the next one starts in %g s)", event, reason, worker.delay_s)

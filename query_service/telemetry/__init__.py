@@ -1,7 +1,7 @@
 """Telemetry for operators: metrics, traces, and log lines about requests.
 
 Decorators around the model and the seen store measure them from outside. An observer reports each
-request to the metrics, the traces and the log, so that the other packages need not know these.
+request to the metrics, the traces and the log, so that other packages depend on the observer alone.
 
 observer.py     observes requests and answers
 decorators.py   observes the model, its Predicts and the seen store

@@ -13,7 +13,7 @@ from query_service.core.retriever import Model
 from query_service.errors import SeenStoreUnavailable
 from query_service.telemetry.observer import Observer, current_request, now_s
 
-#: The parts of the system that requests wait for, by their names in the request log.
+#: The names in the request log of the parts of the system that requests wait for.
 MODEL_SERVER = "model_server"
 SEEN_STORE = "seen_store"
 

@@ -80,10 +80,10 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics with their current values."""
-        by_name = defaultdict(list)
+        series_by_name = defaultdict(list)
         for series in self._registry.series:
-            by_name[series.name].append(series)
-        for all_series in by_name.values():
+            series_by_name[series.name].append(series)
+        for all_series in series_by_name.values():
             yield self._metric(all_series)
             # Let the event loop's thread run between two metrics.
             time.sleep(0)

@@ -75,7 +75,7 @@ class JsonFormatter(TextFormatter):
 
 
 def _name(error: BaseException) -> str:
-    """Return the class of an exception, and the status of a gRPC error."""
+    """Return the class name of an exception, followed by the status of a gRPC error."""
     code = getattr(error, "code", None)
     status = getattr(code(), "name", "") if callable(code) else ""
     return f"{type(error).__qualname__} {status}".rstrip()

@@ -105,18 +105,18 @@ class ObservedMethod:
 class ObservedRequest:
     """Observes one request while its ``with`` block runs."""
 
-    __slots__ = ("_began_s", "_context", "_longest_s", "_method", "_waited_for", "span")
+    __slots__ = ("_began_s", "_context", "_longest_wait_s", "_method", "_waited_for", "span")
 
     def __init__(self, method: ObservedMethod, context: Any, span: Any) -> None:
         self._method, self._context, self.span = method, context, span
         self._waited_for: str | None = None
-        self._longest_s = 0.0
+        self._longest_wait_s = 0.0
 
     def record_wait(self, part: str, began_s: float) -> None:
         """Note that the request has waited for a part of the system since ``began_s``."""
         seconds = now_s() - began_s
-        if seconds > self._longest_s:
-            self._longest_s, self._waited_for = seconds, part
+        if seconds > self._longest_wait_s:
+            self._longest_wait_s, self._waited_for = seconds, part
 
     def __enter__(self) -> ObservedRequest:
         self._method.observer.metrics.in_flight.add()

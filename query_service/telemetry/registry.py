@@ -1,12 +1,12 @@
 """Counters, gauges and histograms whose values are shared by all workers.
 
-Each worker has a block of samples in shared memory. It alone writes its block, and any worker reads
+Each worker has a block of samples in shared memory, which only this worker writes. Any worker reads
 all blocks. All workers must declare the same metrics in the same order, so that a sample means the
 same in every block. Label values are therefore declared at startup, and no request looks one up.
 
 prometheus_client's multiprocess mode does the same with one file per process and type of metric,
-and the files outlive their process. Its increments take 2.2 us and its observations 5.0 us, while
-ours take 0.13 us and 0.37 us (CPython 3.11, same machine). A request makes about ten of them.
+and the files outlive their process. Its increments take 2.2 us and its observations 5.0 us; ours
+take 0.13 us and 0.37 us (CPython 3.11, same machine). A request makes about ten of them.
 """
 
 import mmap
@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
-#: The number of samples in a block, which takes at most 32 KiB. Only pages that are written count.
+#: The number of samples in a block. A block takes 32 KiB, of which only written pages use memory.
 MAX_SAMPLES = 4_096
 #: The index of the sample that is 1 while the worker of a block is alive.
 _ALIVE = 0
@@ -26,7 +26,7 @@ class SharedSamples:
     """The blocks of all workers, by worker number. Must be created before the workers are forked.
 
     The memory is anonymous, so that no file is left behind, however a process ends. A worker that
-    replaces a dead one continues with its block, so that counters never decrease.
+    replaces a dead one takes over its block, so that counters never decrease.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -90,7 +90,7 @@ class Series(NamedTuple):
     Attributes:
         kind: ``counter``, ``gauge`` or ``histogram``.
         name: The name of the metric in Prometheus.
-        text: A description of the metric for people.
+        text: A description of the metric for operators.
         labels: The values of the labels, by name.
         first: The index of the first sample in each block.
         bounds: The upper bounds of a histogram's buckets, in ascending order.

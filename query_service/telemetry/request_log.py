@@ -19,7 +19,7 @@ class RequestLog:
     """Writes lines about requests. Must be used in a running event loop."""
 
     def __init__(self, slow_s: float | None = None) -> None:
-        """Log failed requests, and those of at least ``slow_s`` seconds unless it is None."""
+        """Log failed requests, and all that take at least ``slow_s`` seconds unless it is None."""
         self.slow_s = float("inf") if slow_s is None else slow_s
         self._lines_left = LINES_PER_SECOND
         self._suppressed = 0

@@ -1,7 +1,7 @@
 """OpenTelemetry spans: one for each request and one for each Predict, without user or item ids.
 
-The attributes are those of OpenTelemetry's semantic conventions for RPCs. Attributes that these do
-not define begin with ``shortlist.``.
+The attributes follow OpenTelemetry's semantic conventions for RPCs. Attributes that the conventions
+do not define begin with ``shortlist.``.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from query_service import VERSION
 
-#: Shutdown waits at most this long for an unavailable collector. The supervisor waits longer.
+#: Shutdown waits at most this long for an unavailable collector. The supervisor allows more time.
 FLUSH_S = 2.0
 _SERVICE_NAME = "shortlist-query-service"
 _PREDICT_SERVICE = "tensorflow.serving.PredictionService"

@@ -1,8 +1,8 @@
 """Decides from OpenTelemetry's environment variables whether spans are exported.
 
 Tracing is on if OTEL_TRACES_EXPORTER is ``otlp`` or ``console``, or if it is not set and
-OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is. OTEL_SDK_DISABLED=true
-switches it off in any case.
+OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set.
+OTEL_SDK_DISABLED=true switches it off in any case.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def requested_exporter(environment: Mapping[str, str]) -> str | None:
 
 
 def make_tracer(environment: Mapping[str, str]) -> Tracer | None:
-    """Return a tracer, or None if tracing is off. Raises like :func:`requested_exporter`."""
+    """Return a tracer, or None if tracing is off. Raises what requested_exporter() raises."""
     exporter = requested_exporter(environment)
     if exporter is None:
         return None
