@@ -19,14 +19,14 @@ Notify = Callable[[str], object]
 
 
 class Index(tf.Module, ABC):
-    """N candidate vectors of D dimensions that a SavedModel can search.
+    """N candidate vectors with D dimensions that a SavedModel can search.
 
     The methods ``vectors`` and ``search`` are traced into the signatures of a SavedModel, so ``k``
-    and the batch size are known only when a request arrives. They may use only ops of TensorFlow
-    2.11 and of ``op_namespaces``.
+    and the batch size are known only when a request arrives. Both methods may use only TensorFlow
+    2.11 ops and the ops in ``op_namespaces``.
     """
 
-    #: Namespaces of the custom ops in the graph, for example "Scann" for the op "Scann>Search".
+    #: Namespaces of the custom ops in the graph, for example "Scann" for an op "Scann>Search".
     op_namespaces: ClassVar[tuple[str, ...]] = ()
 
     #: Number of dimensions, D.
@@ -34,18 +34,18 @@ class Index(tf.Module, ABC):
 
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """Return how the index was built and tuned, for manifest.json and metrics.json.
+        """Describe how the index was built and tuned, for manifest.json and metrics.json.
 
-        Only ``kind`` is required. The report also shows ``reason``, the reason for choosing the
-        index, and the operating points in the lists ``by_k``, ``tried`` and ``frontier``. An
-        operating point has the keys ``k``, ``items``, ``recall``, ``milliseconds`` and
-        ``queries_per_second_of_32``, and may have others. ``frontier`` is plotted together with
-        ``target_recall`` and ``by_k``.
+        Only the key ``kind`` is required. The report also shows ``reason``, which says why this
+        index was chosen, and the operating points in the lists ``by_k``, ``tried`` and
+        ``frontier``. An operating point must have the keys ``k``, ``items``, ``recall``,
+        ``milliseconds`` and ``queries_per_second_of_32``. The report plots ``frontier`` together
+        with ``target_recall`` and ``by_k``.
         """
 
     @abstractmethod
     def vectors(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return the candidate vectors of some rows: int32 [B] -> float32 [B, D]."""
+        """Return the candidate vectors in the given rows: int32 [B] -> float32 [B, D]."""
 
     @abstractmethod
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -56,9 +56,9 @@ class Index(tf.Module, ABC):
             k: int32 scalar, at least 0; it may be larger than N.
 
         Returns:
-            Rows int32 [B, k] and scores float32 [B, k]. The scores are dot products of the
-            original vectors. Where fewer than k candidates are found, rows end in -1 and scores
-            in -inf.
+            Rows int32 [B, k] and scores float32 [B, k]. The scores are dot products with the
+            original vectors. If fewer than k candidates are found, the rest of a query's rows is
+            -1, and the rest of the scores is -inf.
         """
 
 
@@ -73,9 +73,9 @@ class IndexBuilder(ABC):
 
         Args:
             vectors: candidate vectors, float32 [N, D].
-            queries: typical queries to tune with.
-            target_recall: the recall@100 that the index must reach, from 0 to 1, on average over
-                the queries of each kind.
+            queries: typical queries for tuning.
+            target_recall: the mean recall@100, from 0 to 1, that the index must reach for each kind
+                of query.
             notify: called with progress messages.
 
         Raises:
@@ -83,16 +83,16 @@ class IndexBuilder(ABC):
         """
 
     def bytes_to_build(self, items: int, dim: int) -> int:
-        """Return the peak memory for building and saving an index of float32 [items, dim]."""
+        """Return the peak memory for building and saving an index of vectors [items, dim]."""
         return 3 * 4 * items * dim  # The given vectors, a variable, and a temporary copy.
 
     def bytes_to_serve(self, items: int, dim: int) -> int:
-        """Return the memory that a model server needs for an index of float32 [items, dim]."""
+        """Return the memory that a model server needs for an index of vectors [items, dim]."""
         return 4 * items * dim
 
 
 def pad_results(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pad rows and scores, [B, at most k], to [B, k] with -1 and -inf."""
+    """Pad rows and scores from [B, at most k] to [B, k]: rows with -1, scores with -inf."""
     padding = [[0, 0], [0, tf.maximum(k - tf.shape(rows)[1], 0)]]
     return (
         tf.pad(rows, padding, constant_values=-1),

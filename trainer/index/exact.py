@@ -1,8 +1,8 @@
 """The exact index, which scores all vectors with one matrix product in stock TensorFlow.
 
-It is the reference for every approximate kind. While an index is tuned, :func:`kth_best_scores`
-computes the ground truth; when a version is verified, the exported exact model does. :func:`recall`
-compares the results of a search with the ground truth.
+Approximate indexes are compared with exact results. During tuning, :func:`kth_best_scores` computes
+the exact scores; when a version is verified, the exported exact model does. :func:`recall` compares
+the results of a search with the exact scores.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from trainer.index.base import Index, IndexBuilder, Notify, Queries, pad_results
 
-# The number of scores that are computed at a time, 128 MB of float32.
+# The maximum number of scores computed at a time: 128 MB of float32.
 _SCORES_PER_BLOCK = 32_000_000
-# The rounding error of a dot product, relative to the product of the lengths of both vectors.
+# The rounding error of a dot product, relative to the product of the two vectors' lengths.
 _ROUNDING_ERROR = 1e-6
 
 
@@ -64,7 +64,7 @@ def kth_best_scores(
     largest_k = max(ks)
     block_rows = max(1, _SCORES_PER_BLOCK // max(len(queries), 1))
     best = tf.fill([len(queries), 0], 0.0)
-    # Scoring in blocks keeps memory independent of the size of the catalogue.
+    # Scoring in blocks keeps memory use independent of the catalogue size.
     for start in range(0, len(vectors), block_rows):
         scores = tf.linalg.matmul(queries, vectors[start : start + block_rows], transpose_b=True)
         block_best = tf.math.top_k(scores, min(largest_k, scores.shape[1]), sorted=False).values
@@ -80,13 +80,13 @@ def recall(
     vectors: NDArray[np.float32],
     kth_best: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    """Return recall@k of every query, float64 [M].
+    """Return recall@k for each query, float64 [M].
 
-    A result is correct if its exact dot product is at least the k-th best one. So any of several
-    items with equal scores is correct, and the scores that an index computes do not matter.
+    A result is correct if its exact dot product is at least the k-th best dot product. So any of
+    several items with equal scores is correct, and the scores that an index computes do not matter.
 
     Args:
-        results: int32 [M, k], distinct rows of ``vectors`` in each line, or -1 for no result.
+        results: int32 [M, k], for each query distinct rows of ``vectors``, or -1 for no result.
         queries: float32 [M, D].
         vectors: float32 [N, D].
         kth_best: float32 [M], from :func:`kth_best_scores` for this k.
@@ -94,7 +94,7 @@ def recall(
     shares = np.zeros(len(results))
     for line, (rows, query, bound) in enumerate(zip(results, queries, kth_best, strict=True)):
         candidates = vectors[np.maximum(rows, 0)]
-        # Dot products that are summed in a different order differ in the last digits.
+        # The index may sum products in a different order, which changes the last digits.
         tolerance = _ROUNDING_ERROR * np.linalg.norm(query) * np.linalg.norm(candidates, axis=1)
         correct = (candidates @ query >= bound - tolerance) & (rows >= 0)
         shares[line] = np.count_nonzero(correct) / len(rows)

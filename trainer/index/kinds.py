@@ -23,7 +23,7 @@ _OP_LIBRARIES = ("scann",)
 
 
 def builder(config: IndexConfig) -> IndexBuilder:
-    """Return the builder of the index kind ``config.kind``, with its settings.
+    """Return a builder for the index kind ``config.kind``, with the settings in ``config``.
 
     Raises:
         ImportError: a library that the kind needs is not installed.

@@ -1,16 +1,16 @@
-"""Estimates the memory that an index needs, so that the trainer can warn before it runs out.
+"""Estimates how much memory an index needs, so that the trainer can warn before memory runs out.
 
-The constants were measured with ``python -m trainer index`` and the model server of this project;
-benchmarks/README.md has the figures.
+The constants were measured with ``python -m trainer index`` and this project's model server.
+benchmarks/README.md has the measurements.
 """
 
 from pathlib import Path
 
 from trainer.index.base import IndexBuilder
 
-# Each item has an id, an entry in the lookup table and a rank by popularity.
+# The memory for an item's id, its entry in the lookup table and its popularity rank.
 _BYTES_PER_ID = 120
-# The overhead is that of TensorFlow and other libraries. The trainer also needs memory for tuning.
+# The memory that TensorFlow and other libraries use. The trainer also needs memory for tuning.
 _SERVING_OVERHEAD_BYTES = 900_000_000
 _BUILDING_OVERHEAD_BYTES = 1_400_000_000
 
@@ -20,20 +20,20 @@ _CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 
 
 def bytes_to_build(builder: IndexBuilder, items: int, dim: int) -> int:
-    """Return the peak memory of the trainer while it indexes vectors [items, dim]."""
+    """Return the trainer's peak memory for indexing vectors [items, dim]."""
     return _BUILDING_OVERHEAD_BYTES + items * _BYTES_PER_ID + builder.bytes_to_build(items, dim)
 
 
 def bytes_to_serve(builder: IndexBuilder, items: int, dim: int) -> int:
-    """Return the memory of a model server that serves one version of vectors [items, dim].
+    """Return the memory that a model server needs for one version with vectors [items, dim].
 
-    While a server loads a new version, it needs the memory of both versions.
+    While a model server loads a new version, it needs memory for both versions.
     """
     return _SERVING_OVERHEAD_BYTES + items * _BYTES_PER_ID + builder.bytes_to_serve(items, dim)
 
 
 def available_bytes() -> int:
-    """Return the memory that this process can still use, within the limit of its container."""
+    """Return how much more memory this process can use within its container's limit."""
     lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
     machine_bytes = int(lines["MemAvailable"].split()[0]) * 1024
     try:
@@ -44,7 +44,7 @@ def available_bytes() -> int:
 
 
 def warning(builder: IndexBuilder, items: int, dim: int) -> str | None:
-    """Return a warning if indexing vectors [items, dim] needs more memory than is available."""
+    """Return a warning if indexing vectors [items, dim] needs too much memory, or None."""
     needed, available = bytes_to_build(builder, items, dim), available_bytes()
     if needed <= available:
         return None

@@ -1,4 +1,4 @@
-"""Measures recall and latency of a search on a set of candidate vectors and queries."""
+"""Measures the recall and latency of a search over candidate vectors with sample queries."""
 
 import math
 import timeit
@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 from trainer.index.base import Queries
 from trainer.index.exact import kth_best_scores, recall
 
-#: The number of queries in a batch whose latency is measured.
+#: The number of queries in a batch, for measuring batch latency.
 BATCH_SIZE = 32
 
-# The ground truth is computed for up to _MAX_QUERIES queries of each kind; for fewer, but at least
-# _MIN_QUERIES, if these would need more than _MAX_SCORES exact scores.
+# Exact scores are computed for up to _MAX_QUERIES queries of each kind; for fewer queries, but at
+# least _MIN_QUERIES, if more than _MAX_SCORES scores would be needed.
 _MAX_QUERIES = 1_000
 _MAX_SCORES = 1_000_000_000
 _MIN_QUERIES = 50
-# At each k, it is computed for up to _MAX_NEIGHBOURS / k queries, but at least _MIN_QUERIES_PER_K.
+# For each k, recall is measured on up to _MAX_NEIGHBOURS / k of these queries, but on at least
+# _MIN_QUERIES_PER_K.
 _MAX_NEIGHBOURS = 100_000
 _MIN_QUERIES_PER_K = 20
 _TIMING_ROUNDS = 5
 
-#: Finds candidates: queries float32 [M, D] -> rows int32 [M, k], with -1 for missing results.
+#: A search function: queries float32 [M, D] -> rows int32 [M, k], with -1 for missing results.
 Search = Callable[[NDArray[np.float32]], NDArray[np.int32]]
 
 
@@ -36,26 +37,26 @@ class RecallEstimate(NamedTuple):
 
 
 class Latency(NamedTuple):
-    """The time for a single query and that for a batch of ``BATCH_SIZE`` queries, in seconds."""
+    """The seconds for a single query, and for a batch of ``BATCH_SIZE`` queries."""
 
     single_s: float
     batch_s: float
 
 
 class Workload:
-    """Candidate vectors, and samples of one or more kinds of queries with their exact answers.
+    """Candidate vectors, and sample queries of one or more kinds with their exact scores.
 
     Attributes:
         vectors: float32 [N, D].
-        ks: the values of k for which recall can be measured, ascending, none above N.
+        ks: the values of k for which recall can be measured, ascending, at most N.
     """
 
     def __init__(self, vectors: NDArray[np.float32], queries: Queries, ks: Sequence[int]) -> None:
-        """Compute the exact answers for samples of the queries.
+        """Draw samples of the queries and compute their exact scores.
 
         Args:
             vectors: float32 [N, D].
-            queries: queries by kind, of which up to 1,000 of each kind are used.
+            queries: queries by kind, of which up to 1,000 per kind are used.
             ks: the values of k to measure recall for; values above N become N.
         """
         self.vectors = vectors
@@ -65,7 +66,7 @@ class Workload:
         self._kth_best = [self._kth_best_by_k(rows) for rows in self._queries]
 
     def recall(self, search: Search, k: int) -> RecallEstimate:
-        """Return recall@k for the kind of queries for which it is lowest."""
+        """Return recall@k of the kind of query with the lowest recall@k."""
         estimates = []
         for queries, kth_best_by_k in zip(self._queries, self._kth_best, strict=True):
             kth_best = kth_best_by_k[k]
@@ -78,7 +79,7 @@ class Workload:
     def latency(self, search: Search) -> Latency:
         """Return the latency of a search.
 
-        It is the minimum of several rounds, because other load on the machine can only add to it.
+        The result is the minimum of several rounds, because other load can only increase latency.
         """
         queries = self._queries[0]
         batch = np.resize(queries, (BATCH_SIZE, queries.shape[1]))
@@ -91,7 +92,7 @@ class Workload:
         return Latency(singles_s / BATCH_SIZE, batch_s)
 
     def _kth_best_by_k(self, queries: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
-        """Return the exact score of the k-th best result by k, for fewer queries at a larger k."""
+        """Return, for each k, the exact k-th best scores; a larger k uses fewer queries."""
         ks_by_count: dict[int, list[int]] = {}
         for k in self.ks:
             count = min(len(queries), max(_MIN_QUERIES_PER_K, _MAX_NEIGHBOURS // k))
@@ -104,6 +105,6 @@ class Workload:
 
 
 def _sample(rows: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
-    """Return a random sample of up to ``limit`` rows, which is the same in every run."""
+    """Return a random sample of up to ``limit`` rows; the sample is the same in every run."""
     chosen = np.random.default_rng(0).permutation(len(rows))[:limit]
     return np.ascontiguousarray(rows[chosen])

@@ -11,16 +11,16 @@ import numpy as np
 from trainer.index.scann.searcher import EXHAUSTIVE, Depth, Design, Searcher
 from trainer.index.workload import BATCH_SIZE, Latency, RecallEstimate, Workload
 
-# Numbers of candidates to rescore, as multiples of k, in the order in which they are tried.
+# Numbers of candidates to rescore, as multiples of k, in the order of the attempts.
 _RESCORED_PER_K = (10.0, 5.0, 3.0, 2.0, 1.5, 1.2)
 _MIN_RESCORED = 20
-# Multiples that are tried only if none of those above reaches the target. They apply to a k of at
-# least 100, because coarse hash codes need many rescored candidates even for a single result.
+# Multiples to try if none of the above reaches the target. They multiply k or 100, whichever is
+# larger, because coarse hash codes need many rescored candidates even for a single result.
 _MORE_RESCORED_PER_K = (30.0, 100.0)
 _MIN_K_FOR_MORE = 100
-# The ratio between successive numbers of leaves that are tried.
+# The ratio between successive numbers of leaves to try.
 _LEAVES_STEP = 1.2
-# Recall is measured on a sample. It must exceed the target by this many standard errors.
+# Recall is measured on a sample, so recall must exceed the target by this many standard errors.
 _STANDARD_ERRORS = 2.0
 # Multiples of the chosen depth that are measured for the plot of recall against speed.
 _FRONTIER_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -31,8 +31,8 @@ class OperatingPoint:
     """Measurements of a searcher at one search depth.
 
     Attributes:
-        design: design of the searcher.
-        items: number of vectors; fewer than the catalogue has if this was measured on a sample.
+        design: the design of the searcher.
+        items: the number of vectors; fewer than in the catalogue if measured on a sample.
         depth: the search depth.
         recall: mean recall@k over the queries.
         latency: latency of a single query and of a batch.
@@ -46,11 +46,11 @@ class OperatingPoint:
 
     @property
     def cost(self) -> float:
-        """Seconds per query: the geometric mean of a single query and of a query in a batch."""
+        """The geometric mean of the seconds for a single query and for a query in a batch."""
         return math.sqrt(self.latency.single_s * self.latency.batch_s / BATCH_SIZE)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values for the manifest and the report, without those that do not apply."""
+        """Return the values for the manifest and the report that apply to this design."""
         return {
             **self.design.as_dict(),
             "items": self.items,
@@ -63,12 +63,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True, eq=False)
 class TuningResult:
-    """The searcher that the tuner chose, and what it measured.
+    """The searcher that the tuner chose, and the measurements from tuning.
 
     Attributes:
         searcher: the chosen searcher.
-        by_k: its cheapest operating point for each tuned k, ascending by k.
-        tried: the cheapest operating point at k = 100 of every searcher that reached the target.
+        by_k: the searcher's cheapest operating point for each tuned k, ascending by k.
+        tried: the cheapest operating points at k = 100 of all searchers that reached the target.
         frontier: operating points of the chosen searcher at k = 100, from smaller to larger depths.
         target_recall: the recall target.
         reason: the reason for choosing this searcher.
@@ -106,21 +106,21 @@ class DepthTuner:
 
     @property
     def best_recall(self) -> float:
-        """The highest recall that has been measured at any depth."""
+        """The highest recall measured so far, at any depth."""
         return max((recall.mean for recall in self._recalls.values()), default=0.0)
 
     def cheapest(self, k: int, max_leaves_share: float = 1.0) -> OperatingPoint | None:
         """Return the cheapest operating point for k results that reaches the target.
 
-        Return None if no depth that searches at most this share of the leaves reaches the target.
+        Return None if no depth within ``max_leaves_share`` of all leaves reaches the target.
         """
         points = [self._point(depth) for depth in self._sufficient_depths(k, max_leaves_share)]
         return min(points, key=lambda point: point.cost, default=None)
 
     def frontier(self, chosen: Depth) -> list[OperatingPoint]:
-        """Measure smaller and larger depths than the chosen one, to plot recall against speed.
+        """Measure smaller and larger depths than ``chosen``, for plotting recall against speed.
 
-        The result is empty for an exhaustive searcher, which has no search depth.
+        The list is empty for an exhaustive searcher, which has no search depth.
         """
         if not chosen.rescored:
             return []
@@ -135,7 +135,7 @@ class DepthTuner:
     def _sufficient_depths(self, k: int, max_leaves_share: float) -> list[Depth]:
         """Return depths that reach the target.
 
-        For each number of rescored candidates, it is the depth with the fewest leaves.
+        For each number of rescored candidates, the list has the depth with the fewest leaves.
         """
         size, design = self._searcher.size, self._searcher.design
         if design.kind in EXHAUSTIVE:
@@ -154,7 +154,7 @@ class DepthTuner:
             if fewest is None:
                 break
             sufficient.append(fewest)
-            # With fewer rescored candidates, at least as many leaves are needed.
+            # The next attempt rescores fewer candidates, and needs at least as many leaves.
             first = leaf_counts.index(fewest.leaves_searched)
         for per_k in _MORE_RESCORED_PER_K:
             rescored = min(round(per_k * max(k, _MIN_K_FOR_MORE)), size)
@@ -163,7 +163,7 @@ class DepthTuner:
         return sufficient
 
     def _fewest_leaves(self, k: int, rescored: int, leaf_counts: list[int]) -> Depth | None:
-        """Return the sufficient depth with the fewest leaves; None if the most are too few.
+        """Return the depth with the fewest leaves that reaches the target, or None.
 
         Recall grows with the number of leaves, so a binary search finds the depth.
         """

@@ -15,29 +15,29 @@ from trainer.index.scann.depth_tuning import TuningResult
 from trainer.index.scann.searcher import HASHING, PARTITIONS, QUANTIZED, Depth, search_op
 from trainer.index.scann.tuner import Tuner
 
-# The number of copies of the vectors at the peak of building: the given one, that of the searcher,
-# its serialized tensors, the variables to save, and temporary copies.
+# Copies of the vectors at peak memory while building: the argument, the searcher's copy, the
+# serialized tensors, the variables to save, and temporary copies.
 _COPIES_TO_BUILD = 6.5
-# A model server has a variable with the vectors, and the copy of the searcher.
+# A model server holds the vectors in a variable and in the searcher.
 _COPIES_TO_SERVE = 2
 
 
 class ScannIndex(Index):
     """A ScaNN searcher whose tensors are variables of the SavedModel.
 
-    All signatures share one searcher, which TensorFlow looks up by the ``shared_name`` of the op
-    that restores it. The name is unique to this index: with a name that an earlier model in the
-    same process has used, TensorFlow would return that model's searcher.
+    All signatures share one searcher. TensorFlow looks it up by the ``shared_name`` of the op that
+    restores it. The name must be unique: if an earlier model in the same process had used the same
+    name, TensorFlow would return that model's searcher.
     """
 
     op_namespaces: ClassVar[tuple[str, ...]] = ("Scann",)
 
     def __init__(self, vectors: NDArray[np.float32], tuned: TuningResult) -> None:
-        """Serialize the tuned searcher of ``vectors``, float32 [N, D]."""
+        """Serialize the tuned searcher for ``vectors``, float32 [N, D]."""
         super().__init__()
         self._size, self.dim = vectors.shape
         self._shared_name = f"scann-{uuid.uuid4()}"
-        # TensorFlow would track, and save, a plain dictionary.
+        # A read-only view, because TensorFlow would track and save a plain dictionary.
         self._description = MappingProxyType(tuned.as_dict())
         design = tuned.searcher.design
         self._state = tuned.searcher.state()
@@ -45,7 +45,7 @@ class ScannIndex(Index):
         if design.kind in (HASHING, PARTITIONS):
             depths = [point.depth for point in tuned.by_k]
             self._depths = DepthTable(depths, size=self._size, leaves=design.leaves)
-        # All but quantized searchers contain the original vectors.
+        # Only quantized searchers do not contain the original vectors.
         self._vectors = None
         if design.kind == QUANTIZED:
             self._vectors = tf.Variable(vectors, trainable=False, name="candidate_vectors")
@@ -59,7 +59,7 @@ class ScannIndex(Index):
         return tf.gather(tf.reshape(self._state.dataset, [self._size, self.dim]), rows)
 
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # ScaNN needs a k of at least 1. For k = 0, the surplus column is dropped below.
+        # ScaNN needs k >= 1. For k = 0, the one column of results is dropped below.
         searched_k = tf.clip_by_value(k, 1, self._size)
         leaves_and_rescored = None if self._depths is None else self._depths.lookup(searched_k)
         rows, scores = search_op(
@@ -69,7 +69,7 @@ class ScannIndex(Index):
         missing = tf.math.is_nan(scores)
         rows = tf.where(missing, -1, rows)
         if self._vectors is not None:
-            # A quantized searcher returns scores of rounded vectors.
+            # A quantized searcher computes scores from rounded vectors, so recompute the scores.
             scores = tf.linalg.matvec(self.vectors(tf.maximum(rows, 0)), queries)
         scores = tf.where(missing, float("-inf"), scores)
         if self._vectors is not None:
@@ -83,7 +83,7 @@ class ScannBuilder(IndexBuilder):
     """Builds the fastest ScaNN index that reaches the recall target on this machine."""
 
     def __init__(self, kind: str, config: ScannConfig) -> None:
-        """Create a builder of searchers of one kind; "auto" tries several kinds."""
+        """Create a builder for one kind of searcher; "auto" tries several kinds."""
         self._kind, self._config = kind, config
 
     def build(
@@ -102,9 +102,9 @@ class ScannBuilder(IndexBuilder):
 
 
 class DepthTable(tf.Module):
-    """The search depth for any k, interpolated linearly between the values of k that were tuned.
+    """The search depth for any k, interpolated linearly between the tuned values of k.
 
-    Above the largest tuned k, the depth is a multiple of that for the largest tuned k.
+    For a larger k, the depth is a multiple of the depth at the largest tuned k.
     """
 
     def __init__(self, depths: Sequence[Depth], *, size: int, leaves: int) -> None:
@@ -115,11 +115,14 @@ class DepthTable(tf.Module):
         ks = np.array([depth.k for depth in depths])
         leaves_searched = _by_k(ks, [depth.leaves_searched for depth in depths])
         rescored = _by_k(ks, [depth.rescored for depth in depths])
-        # One table, and so one gather, because every op adds to the latency of a request.
+        # A single table needs a single gather, and every op adds to the latency of a request.
         self._table = tf.constant(np.stack([leaves_searched, rescored], axis=1))
 
     def lookup(self, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the leaves searched and candidates rescored for k >= 1; all are int32 scalars."""
+        """Return the numbers of leaves to search and candidates to rescore, for k >= 1.
+
+        ``k`` and both results are int32 scalars.
+        """
         multiple = 1 + (k - 1) // self._largest_k
         depth = self._table[tf.minimum(k, self._largest_k)] * multiple
         return (
@@ -130,6 +133,6 @@ class DepthTable(tf.Module):
 
 
 def _by_k(ks: NDArray[np.int64], values: Sequence[int]) -> NDArray[np.int32]:
-    """Interpolate values for every k from 0 to the largest one, int32 [largest k + 1]."""
+    """Interpolate ``values`` for every k from 0 to the largest of ``ks``: int32 [max(ks) + 1]."""
     interpolated: NDArray[np.float64] = np.interp(np.arange(ks[-1] + 1), ks, values)
     return np.ceil(interpolated).astype(np.int32)

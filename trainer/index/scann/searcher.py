@@ -17,11 +17,11 @@ PARTITIONS = "partitions"
 #: Kinds that score every vector, and therefore have no search depth.
 EXHAUSTIVE = (BRUTE_FORCE, QUANTIZED)
 
-# Sizes of the training samples; larger ones do not improve hash codes or partitions.
+# Sizes of the training samples. Larger samples improve neither hash codes nor partitions.
 _HASHING_SAMPLE = 100_000
 _PARTITIONS_SAMPLE = 250_000
 _PARTITIONS_SAMPLE_PER_LEAF = 50
-# Tells ScaNN to use the value that the searcher was built with.
+# Makes ScaNN use the value that the searcher was built with.
 _AS_BUILT = -1
 # ScaNN divides a batch among its threads in parts of this many queries.
 _QUERIES_PER_THREAD = 256
@@ -29,17 +29,18 @@ _QUERIES_PER_THREAD = 256
 
 @dataclass(frozen=True)
 class Design:
-    """The kind and the parameters of a searcher.
+    """The kind and the parameters of a searcher. ScaNN calls partitions "leaves".
 
     Attributes:
         kind: ``BRUTE_FORCE`` scores every vector, ``QUANTIZED`` scores every vector with 8 bits per
             dimension. ``HASHING`` scores all hash codes and then rescores the best candidates with
-            their vectors; ``PARTITIONS`` does so within the partitions nearest to the query.
-        leaves: number of partitions; 0 without partitions.
-        dimensions_per_block: number of dimensions that share one hash code of 4 bits; 0 without
+            the original vectors. ``PARTITIONS`` does the same within the partitions nearest to the
+            query.
+        leaves: the number of partitions; 0 without partitions.
+        dimensions_per_block: the number of dimensions that share a 4-bit hash code; 0 without
             hashing.
-        anisotropic_threshold: the threshold T of the anisotropic loss (Guo et al.) that hash codes
-            are trained with; 0 without hashing.
+        anisotropic_threshold: the threshold T of the anisotropic loss (Guo et al.) for training
+            hash codes; 0 without hashing.
     """
 
     kind: str
@@ -57,11 +58,11 @@ class Depth:
     """A search depth.
 
     Attributes:
-        k: number of results.
-        leaves_searched: number of partitions to search, those nearest to the query; 0 without
+        k: the number of results.
+        leaves_searched: how many of the partitions nearest to the query are searched; 0 without
             partitions.
-        rescored: number of candidates to score again with their vectors, those that are best by
-            their hash codes; 0 without hashing.
+        rescored: how many of the candidates with the best hash codes are scored again with the
+            original vectors; 0 without hashing.
     """
 
     k: int
@@ -73,8 +74,8 @@ class Searcher:
     """A ScaNN searcher in this process.
 
     Attributes:
-        design: its kind and parameters.
-        size: number of vectors, N.
+        design: the kind and the parameters.
+        size: the number of vectors, N.
     """
 
     def __init__(self, vectors: NDArray[np.float32], design: Design) -> None:
@@ -98,7 +99,7 @@ class Searcher:
                 training_sample_size=min(size, _HASHING_SAMPLE),
             ).reorder(min(100, size))
         self._searcher = builder.build()
-        # TensorFlow frees the memory of the searcher only if its resource is destroyed explicitly.
+        # TensorFlow frees the searcher's memory only if the resource is destroyed explicitly.
         weakref.finalize(
             self, tf.raw_ops.DestroyResourceOp, resource=self._searcher.searcher_handle
         ).atexit = False
@@ -110,7 +111,7 @@ class Searcher:
     def search(self, queries: NDArray[np.float32], depth: Depth) -> NDArray[np.int32]:
         """Return the ``depth.k`` best rows of each query: float32 [M, D] -> int32 [M, k].
 
-        Rows are -1 where fewer than k candidates are found.
+        If fewer than k candidates are found, the remaining rows are -1.
         """
         rows, scores = scann_raw_ops.scann_search_batched(
             self._searcher.searcher_handle,
@@ -131,19 +132,19 @@ def search_op(
     k: tf.Tensor,
     leaves_and_rescored: tuple[tf.Tensor, tf.Tensor] | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Restore a searcher in a graph and search it.
+    """Restore a searcher in a graph, and run a search.
 
     Args:
-        state: module from :meth:`Searcher.state`.
-        shared_name: name under which all graphs of a process find the same searcher.
+        state: the module from :meth:`Searcher.state`.
+        shared_name: the name under which all graphs in a process find the same searcher.
         queries: float32 [B, D].
         k: int32 scalar, from 1 to N.
-        leaves_and_rescored: number of leaves searched and of candidates rescored, int32 scalars;
-            None for exhaustive kinds.
+        leaves_and_rescored: the numbers of leaves to search and candidates to rescore, int32
+            scalars; None for exhaustive kinds.
 
     Returns:
-        Rows int32 [B, k] and scores float32 [B, k], best first. Scores are NaN where fewer than k
-        candidates are found.
+        Rows int32 [B, k] and scores float32 [B, k], best first. If fewer than k candidates are
+        found, the remaining scores are NaN.
     """
     searcher = scann_raw_ops.tensors_to_scann(
         state.dataset,

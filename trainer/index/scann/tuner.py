@@ -1,9 +1,9 @@
-"""Chooses the searcher that reaches the recall target and is the fastest one on this machine.
+"""Chooses the fastest searcher on this machine that reaches the recall target.
 
-Recall is measured against exact answers. The cost of a search is the geometric mean of the time for
-a single query and of that for a query in a batch of 32. The tuner chooses in this order:
+Recall is measured against exact results. The cost of a search is the geometric mean of two times:
+for a single query, and per query in a batch of 32. The tuner chooses in this order:
 
-1. the parameters of hashing, on a sample of the catalogue,
+1. the hashing parameters, on a sample of the catalogue,
 2. the number of partitions, on a larger sample,
 3. the kind of searcher, at k = 100,
 4. the search depth for every other k, on the chosen searcher.
@@ -38,28 +38,28 @@ K = 100
 #: The values of k for which the search depth is tuned.
 TUNED_KS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 
-# An approximate searcher is chosen over an exact one only if it is this many times as fast.
+# An approximate searcher must be at least this many times as fast as an exact searcher.
 _REQUIRED_SPEEDUP = 1.5
-# Below this many items, the overhead of a call exceeds the time for scoring all of them.
+# With fewer items, the overhead of a call exceeds the time for scoring all items.
 _MIN_APPROXIMATE_ITEMS = 1_000
-# Kinds that score the whole catalogue are tried up to the first size, partitions from the second.
+# The maximum catalogue size for kinds that score all items, and the minimum size for partitions.
 _MAX_SCORE_ALL_ITEMS = 200_000
 _MIN_PARTITIONS_ITEMS = 20_000
-# A hash code has 16 values, and each is learnt from at least one item.
+# A hash code has 16 possible values; learning each value takes at least one item.
 _MIN_HASHED_ITEMS = 16
-# Pairs of dimensions per block and anisotropic threshold that are tried, on a sample of this size.
+# The pairs of dimensions per block and anisotropic threshold to try, and the size of the sample.
 _HASHING_CANDIDATES = ((2, 0.2), (2, 0.1), (2, 0.3), (4, 0.2))
 _HASHING_SAMPLE = 200_000
-# Numbers of partitions that are tried, as multiples of the square root of the number of items, on a
-# sample of this size.
+# The numbers of partitions to try, as multiples of the square root of the number of items, and the
+# size of the sample.
 _LEAVES_PER_SQRT_ITEMS = (1.0, 2.0, 4.0)
 _PARTITIONS_SAMPLE = 1_000_000
-# Partitions do not pay off if a larger share of them has to be searched for k = 100.
+# The maximum share of partitions to search for k = 100. With more, partitions do not pay off.
 _MAX_LEAVES_SHARE = 0.3
 
 
 class _TriedSearcher(NamedTuple):
-    """A searcher that reaches the target, and its cheapest operating point at k = 100."""
+    """A searcher that reaches the target, and the searcher's cheapest point at k = 100."""
 
     searcher: Searcher
     point: OperatingPoint
@@ -81,9 +81,9 @@ class Tuner:
 
         Args:
             vectors: candidate vectors, float32 [N, D].
-            queries: queries to tune with; the searcher reaches the target for each kind of query.
-            kind: kind of searcher; "auto" tries the kinds that suit the size of the catalogue.
-            config: parameters of the searcher; those that are 0 are tuned.
+            queries: queries for tuning. The searcher must reach the target for each kind of query.
+            kind: the kind of searcher; "auto" tries the kinds that suit the catalogue size.
+            config: the parameters of the searcher. Parameters that are 0 are tuned.
             target_recall: the recall@k to reach, from 0 to 1.
             notify: called with progress messages.
 
@@ -104,7 +104,7 @@ class Tuner:
         """Choose the searcher and its search depths.
 
         Raises:
-            IndexTuningError: no searcher reaches the target; the message names the best one.
+            IndexTuningError: no searcher reaches the target; the message has the highest recall.
         """
         searcher, point = self._choose()
         depth_tuner = DepthTuner(self._workload, searcher, self._target)
@@ -140,7 +140,7 @@ class Tuner:
         return best
 
     def _tune_depths(self, depth_tuner: DepthTuner, at_k: OperatingPoint) -> list[OperatingPoint]:
-        """Return the cheapest operating point for each k, given that for k = 100."""
+        """Return the cheapest operating point for each k; ``at_k`` is the point for k = 100."""
         if at_k.design.kind in EXHAUSTIVE:
             return [at_k]
         self._notify("Tuning the search depth for other values of k")
@@ -191,7 +191,7 @@ class Tuner:
 
     @cached_property
     def _hashing(self) -> Design:
-        """The design whose hashing parameters are best on a sample."""
+        """A design with the hashing parameters that are best on a sample."""
         config = self._config
         kind = PARTITIONS if PARTITIONS in self._kinds else HASHING
         sample = self._sample(_HASHING_SAMPLE)
@@ -242,7 +242,7 @@ def _check_size(size: int, kind: str, config: ScannConfig) -> None:
 
 
 def _kinds_for(size: int) -> list[str]:
-    """Return the kinds to try for a catalogue of this size, the simplest first."""
+    """Return the kinds to try for a catalogue of this size, from simple to complex."""
     if size < _MIN_APPROXIMATE_ITEMS:
         return [BRUTE_FORCE]
     kinds = [BRUTE_FORCE, QUANTIZED, HASHING] if size <= _MAX_SCORE_ALL_ITEMS else []
