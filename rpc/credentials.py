@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import grpc
 
 #: The name, environment variable and help of each option. A client's variables differ from the
-#: server's, because both are set in a container whose health check calls its own server.
+#: server's, because both can be set in a container whose health check calls its own server.
 _OPTIONS = (
     ("--token-file", "SHORTLIST_TOKEN_FILE", "Send the token in this file."),
     (

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
-    """Return the credentials for a server, or None, meaning no TLS, without a certificate.
+    """Return a server's credentials, or None (no TLS) if ``files`` names no certificate.
 
     The files are read again for every new connection, so that it uses their current content. If
     that is invalid, the last valid content stays in use.
@@ -31,7 +31,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials | None:
 
 
 def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials | None:
-    """Return the credentials for a channel, or None, meaning no TLS, without authorities.
+    """Return a channel's credentials, or None (no TLS) if ``files`` names no authorities.
 
     Raises:
         UnusableFile: A file cannot be used.

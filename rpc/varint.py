@@ -5,7 +5,7 @@ Each byte holds seven bits, lowest bits first; its highest bit says whether anot
 functions for this.
 """
 
-_MAX_BYTES = 10
+_MAX_VARINT_BYTES = 10
 
 
 def encode_varint(value: int) -> bytes:
@@ -24,7 +24,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         ValueError: The integer does not end within the data, or has more than ten bytes.
     """
     value = 0
-    for index, byte in enumerate(data[position : position + _MAX_BYTES]):
+    for index, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, position + index + 1

@@ -18,10 +18,10 @@ from rpc.varint import read_varint
 LARGE_BYTES = 256 * 1024
 #: The number of other fields that a message may have: fields that are not repeated, and fields that
 #: only newer clients know.
-_OTHER_FIELDS = 100
-_MAX_REQUEST_FIELDS = MAX_EXCLUSIONS + MAX_RECENT_ITEMS + _OTHER_FIELDS
+_MAX_OTHER_FIELDS = 100
+_MAX_REQUEST_FIELDS = MAX_EXCLUSIONS + MAX_RECENT_ITEMS + _MAX_OTHER_FIELDS
 #: An interaction has no repeated fields.
-_MAX_INTERACTION_FIELDS = _OTHER_FIELDS
+_MAX_INTERACTION_FIELDS = _MAX_OTHER_FIELDS
 #: The tag of BatchRetrieveRequest.requests and of RecordInteractionsRequest.interactions.
 _MESSAGES_TAG = 0x0A
 
@@ -46,9 +46,9 @@ def _check_messages(name: str, data: bytes, max_messages: int, max_fields: int) 
     position = fields = 0
     while position < len(data):
         fields += 1
-        if fields > max_messages + _OTHER_FIELDS:
+        if fields > max_messages + _MAX_OTHER_FIELDS:
             raise InvalidRequest(name, f"must have 1 to {max_messages} entries")
-        tag, begin, position = _field(data, position)
+        tag, begin, position = _read_field(data, position)
         # A field has at least two bytes.
         if tag == _MESSAGES_TAG and position - begin > 2 * max_fields:
             end = min(position, len(data))
@@ -65,10 +65,10 @@ def _check_field_count(name: str, data: bytes, position: int, end: int, max_fiel
         if data[position] & 0x87 == 2 and position + 1 < end and data[position + 1] < 0x80:
             position += 2 + data[position + 1]
         else:
-            _, _, position = _field(data, position)
+            _, _, position = _read_field(data, position)
 
 
-def _field(data: bytes, position: int) -> tuple[int, int, int]:
+def _read_field(data: bytes, position: int) -> tuple[int, int, int]:
     """Return the tag of the field at ``position``, and where its value starts and ends.
 
     Fields in a group are counted like other fields. A malformed field is taken to extend to the end

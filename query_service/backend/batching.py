@@ -121,7 +121,7 @@ class _Queue:
         self._waiting: deque[PendingQuery] = deque()
         self._scheduled = False
         #: The moving average of the duration of a Predict.
-        self._duration_s = 0.0
+        self._average_s = 0.0
         #: The loop time at which the latest Predict was sent.
         self._sent_at_s = 0.0
 
@@ -140,8 +140,8 @@ class _Queue:
         """Return the estimated loop time at which a query that arrives now gets its ranking."""
         now = asyncio.get_running_loop().time()
         batches_ahead = len(self._waiting) // (MAX_QUERIES * self._max_in_flight)
-        in_flight_end_s = max(now, self._sent_at_s + self._duration_s)
-        return in_flight_end_s + (batches_ahead + 1) * self._duration_s
+        in_flight_end_s = max(now, self._sent_at_s + self._average_s)
+        return in_flight_end_s + (batches_ahead + 1) * self._average_s
 
     def _send(self) -> None:
         """Send batches until no query waits or the limit of Predicts in flight is reached."""
@@ -154,7 +154,7 @@ class _Queue:
     def _batch_done(self, duration_s: float | None) -> None:
         self._free_slots += 1
         if duration_s is not None:
-            self._duration_s += (duration_s - self._duration_s) * _LATEST_WEIGHT
+            self._average_s += (duration_s - self._average_s) * _LATEST_WEIGHT
         self._send()
 
     def _next_batch(self) -> list[PendingQuery]:

@@ -10,7 +10,7 @@ from query_service.core.retriever import Model
 
 logger = logging.getLogger(__name__)
 
-_Key = tuple[QueryKind, str, tuple[str, ...], int]
+_CacheKey = tuple[QueryKind, str, tuple[str, ...], int]
 
 
 class CachingModel:
@@ -35,7 +35,7 @@ class CachingModel:
         """
         self._model = model
         self._current_version = current_version
-        self._rankings: TTLCache[_Key, RankedItems] = TTLCache(size, max_age_s)
+        self._rankings: TTLCache[_CacheKey, RankedItems] = TTLCache(size, max_age_s)
         self._on_lookup = on_lookup
         self._hits = self._misses = 0
 

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 #: A user id that no model knows, so that the model answers with the most popular items.
 _UNKNOWN_USER = "\0nobody"
-_TIMEOUT_S = 2.0
+_FETCH_TIMEOUT_S = 2.0
 _POLL_INTERVAL_S = 0.5
 
 
@@ -55,7 +55,7 @@ class PopularItems:
             return
         if self.ranking and self.ranking.version == version:
             return
-        deadline = asyncio.get_running_loop().time() + _TIMEOUT_S
+        deadline = asyncio.get_running_loop().time() + _FETCH_TIMEOUT_S
         depth = self._query.max_candidates
         try:
             [ranking] = await self._model.fetch_batch(

@@ -45,7 +45,7 @@ _ERRORS: dict[grpc.StatusCode, type[RetrievalError]] = {
     grpc.StatusCode.CANCELLED: ModelServerUnavailable,
 }
 #: The number of characters after which a message from the model server is cut off.
-_MAX_DETAILS = 500
+_MAX_DETAILS_CHARACTERS = 500
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...] | None
 #: Takes a signature, the queries and their depths. Returns a context manager that surrounds the
@@ -190,7 +190,7 @@ class TfServingClient:
 
 def _retrieval_error(error: grpc.aio.AioRpcError) -> RetrievalError:
     """Return the exception for a status from the model server."""
-    code, details = error.code(), (error.details() or "")[:_MAX_DETAILS]
+    code, details = error.code(), (error.details() or "")[:_MAX_DETAILS_CHARACTERS]
     # FAILED_PRECONDITION has other causes as well.
     if code is grpc.StatusCode.FAILED_PRECONDITION and "Serving signature key" in details:
         return SignatureMissing(f"model server: {details}")

@@ -150,8 +150,8 @@ class Eligibility:
     def __init__(self, query: Query, deadline: float, factories: Sequence[FilterFactory]) -> None:
         self.listed_ids: Set[bytes] = _NO_ITEMS
         self.unlisted_filters: list[ItemFilter] = []
-        for make in factories:
-            item_filter = make(query, deadline)
+        for factory in factories:
+            item_filter = factory(query, deadline)
             if isinstance(item_filter, ListedItems):
                 # Most queries have only filters of this kind, and so await none of them.
                 self._add(item_filter.item_ids)

@@ -6,7 +6,7 @@ from typing import Any
 
 from query_service.load_test.tally import Tally
 
-#: The reported quantiles, in parts per thousand (per mille).
+#: The reported quantiles, in parts per thousand.
 _QUANTILES = {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999}
 #: If a process uses more than this share of a core, the load generator may be the bottleneck.
 _BUSY_CORES = 0.9
@@ -57,7 +57,7 @@ def as_text(tally: Tally, parsed: argparse.Namespace) -> str:
 def _results(tally: Tally, parsed: argparse.Namespace) -> dict[str, Any]:
     """Return all results. Latencies and rates cover OK calls and answers only."""
     seconds = tally.seconds or 1.0
-    quantiles = {name: tally.latencies.quantile(rank) for name, rank in _QUANTILES.items()}
+    quantiles = {name: tally.latencies.quantile(share) for name, share in _QUANTILES.items()}
     quantiles["max"] = tally.latencies.largest_s
     return {
         "address": parsed.address,

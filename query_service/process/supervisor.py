@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 #: this delay. The delay doubles with each further replacement, up to the maximum.
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 5.0
-#: A worker that ran for this long is again replaced without a delay.
+#: A worker that ends after running for this long is again replaced without a delay.
 STABLE_AFTER_S = 30.0
 #: Workers that have not ended this long after their grace period are killed.
 KILL_AFTER_S = 3.0
@@ -40,9 +40,9 @@ KILL_AFTER_S = 3.0
 _NORMAL_STATUSES = {0, -signal.SIGTERM}
 
 #: Called with the port when a worker listens on it.
-Ready = Callable[[int], None]
+OnReady = Callable[[int], None]
 #: Runs a worker. Takes its number, the port, and a function to call when the worker listens.
-RunWorker = Callable[[int, int, Ready], None]
+RunWorker = Callable[[int, int, OnReady], None]
 
 
 def supervise(
@@ -52,7 +52,7 @@ def supervise(
     port: int,
     *,
     grace_s: float,
-    on_ready: Ready,
+    on_ready: OnReady,
     on_end: Callable[[int], None] = lambda _worker: None,
     extra_sockets: Sequence[socket.socket] = (),
 ) -> int:
@@ -162,7 +162,7 @@ class _Workers:
         self._all = [_Worker(number) for number in range(count)]
         self._work, self._on_end = work, on_end
         self._all_were_ready = False
-        self._lifeline, self._lifeline_of_parent = os.pipe()
+        self._lifeline, self._lifeline_write_end = os.pipe()
         self._selector = selectors.DefaultSelector()
 
     def watch(self, stop: int, on_ready: Callable[[], None]) -> None:
@@ -187,7 +187,7 @@ class _Workers:
 
     def drain(self, limit_s: float) -> bool:
         """Drain all workers, kill those that take longer, and return True if all ended normally."""
-        os.close(self._lifeline_of_parent)
+        os.close(self._lifeline_write_end)
         drained = self._wait(limit_s)
         for worker in self._all:
             if worker.alive:
@@ -222,7 +222,7 @@ class _Workers:
             self._schedule_replacement(worker, f"a worker cannot be started: {error.strerror}")
             return
         if not worker.pid:
-            os.close(self._lifeline_of_parent)
+            os.close(self._lifeline_write_end)
             work = functools.partial(self._work, worker.number)
             worker_process.run(work, self._lifeline, report)
         os.close(report)

@@ -18,7 +18,7 @@ from query_service.stores.base import Store
 NONE = "none"
 #: The valid forms of a store's name, for help texts and messages.
 FORMS = "sqlite:PATH[?recorded=PATH], redis[s]://[USER:PASSWORD@]HOST:PORT/DB or none"
-#: The module of each scheme. It is imported only when it is needed: redis-py takes 0.2 s and 10 MB.
+#: The module for each scheme, imported only when needed, because redis-py takes 0.2 s and 10 MB.
 _MODULES = {"sqlite": "sqlite", "redis": "redis", "rediss": "redis", NONE: "none"}
 
 

@@ -25,7 +25,7 @@ KEY_PREFIX = "shortlist:seen:"
 TIMEOUT_S = 0.5
 _CONNECT_TIMEOUT_S = 0.25
 #: A connection that was idle for this many seconds is tested with a PING before it is used.
-_HEALTH_CHECK_S = 10
+_HEALTH_CHECK_INTERVAL_S = 10
 
 #: The scripts join all items into one value. redis-py takes 3 us per list item to parse a reply,
 #: and would block the shared event loop meanwhile. The separator does not occur in UTF-8.
@@ -127,7 +127,7 @@ def _pool(url: str) -> ConnectionPool:
             url,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            health_check_interval=_HEALTH_CHECK_S,
+            health_check_interval=_HEALTH_CHECK_INTERVAL_S,
             # Retry once, because a connection may break between two commands.
             retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
             protocol=2,

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL_S = 0.25
 #: A round trip accepts no more calls once it has this many commands.
-_MAX_COMMANDS = 64
+_MAX_COMMANDS_PER_TRIP = 64
 
 #: The name of a command, followed by its arguments.
 Command = tuple[str | bytes | int, ...]
@@ -41,7 +41,7 @@ class PipeliningClient:
         self._waiting: deque[_Call] = deque()
         self._task: asyncio.Task[None] | None = None
         #: The reason why Redis is unavailable, or None while it is available.
-        self._failure: str | None = None
+        self._unavailable_reason: str | None = None
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
         """Return the answer to each command.
@@ -50,8 +50,8 @@ class PipeliningClient:
             SeenStoreUnavailable: Redis is unavailable, too slow, or answers with an error. The
                 message gives the reason and contains no part of a command.
         """
-        if self._failure:
-            raise SeenStoreUnavailable(self._failure)
+        if self._unavailable_reason:
+            raise SeenStoreUnavailable(self._unavailable_reason)
         call = _Call(commands, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         if self._task is None:
@@ -83,7 +83,7 @@ class PipeliningClient:
                 if not await self._send(batch):
                     await self._wait_until_available()
         finally:
-            self._task = self._failure = None
+            self._task = self._unavailable_reason = None
             # Any calls that remain here were interrupted by shutdown or by a bug.
             _fail((*batch, *self._waiting), "the connection is closed")
             self._waiting.clear()
@@ -92,7 +92,7 @@ class PipeliningClient:
         """Remove calls from the queue, and return those whose callers still wait."""
         batch: list[_Call] = []
         count = 0
-        while self._waiting and count < _MAX_COMMANDS:
+        while self._waiting and count < _MAX_COMMANDS_PER_TRIP:
             call = self._waiting.popleft()
             if not call.answers.done():
                 batch.append(call)
@@ -132,17 +132,17 @@ class PipeliningClient:
                 break
             except (exceptions.RedisError, OSError) as error:
                 reason = _reason(error)
-                if reason != self._failure:
+                if reason != self._unavailable_reason:
                     logger.warning(
                         "seen store: %s; requests for seen items fail until it is back", reason
                     )
-                self._failure = reason
+                self._unavailable_reason = reason
                 _fail(self._waiting, reason)
                 self._waiting.clear()
             await asyncio.sleep(_PROBE_INTERVAL_S)
-        if self._failure:
+        if self._unavailable_reason:
             logger.info("seen store: Redis is available again")
-        self._failure = None
+        self._unavailable_reason = None
 
 
 def _fail(calls: Iterable[_Call], reason: str) -> None:

@@ -31,7 +31,7 @@ _SELECT_SEEN = f"{_SELECT_JOINED} FROM ({SEEN_QUERY} LIMIT ?)"
 _NO_LIMIT = -1
 _SELECT_SEEN_AMONG = f"{_SELECT_JOINED} FROM ({SEEN_QUERY} AND item_id IN (%s))"
 #: SQLite accepts 32,766 values in a statement.
-_MAX_VALUES = 30_000
+_MAX_SQL_VALUES = 30_000
 _NO_ITEMS: frozenset[bytes] = frozenset()
 
 T = TypeVar("T")
@@ -79,8 +79,8 @@ class SqliteSeenStore:
     async def seen_among(self, user_id: str, item_ids: Sequence[bytes]) -> frozenset[bytes]:
         """Return those ``item_ids`` that the user has seen. Raises what :meth:`seen` raises."""
         seen = _NO_ITEMS
-        for start in range(0, len(item_ids), _MAX_VALUES):
-            chunk = [item_id.decode() for item_id in item_ids[start : start + _MAX_VALUES]]
+        for start in range(0, len(item_ids), _MAX_SQL_VALUES):
+            chunk = [item_id.decode() for item_id in item_ids[start : start + _MAX_SQL_VALUES]]
             statement = _SELECT_SEEN_AMONG % ",".join("?" * len(chunk))
             seen |= await self._read(statement, user_id, *chunk)
         return seen
