@@ -26,14 +26,14 @@ _ARROW_WIDTH_ERROR = re.compile(r"Expected (\d+) columns, got (\d+)")
 _MAX_SHOWN_CHARACTERS = 200
 
 
-def read(path: Path, choose: Callable[[Sequence[str]], list[str]]) -> pa.Table:
+def read(path: Path, choose_columns: Callable[[Sequence[str]], list[str]]) -> pa.Table:
     """Read columns of a CSV file as strings, exactly as they are in the file.
 
     The caller must check that the strings are valid UTF-8.
 
     Args:
         path: the file.
-        choose: returns the names of the columns to read, given all names in the header.
+        choose_columns: returns the names of the columns to read, given all names in the header.
 
     Raises:
         DataError: the file is malformed; the message names the line.
@@ -49,7 +49,7 @@ def read(path: Path, choose: Callable[[Sequence[str]], list[str]]) -> pa.Table:
     try:
         with pyarrow.csv.open_csv(path, read_options, parse_options) as reader:
             all_names = reader.schema.names
-        names = choose(all_names)
+        names = choose_columns(all_names)
         # Read bytes instead of text, so that the caller can report which value is not UTF-8.
         convert_options = pyarrow.csv.ConvertOptions(
             include_columns=list(dict.fromkeys([*names, all_names[-1]])),

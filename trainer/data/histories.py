@@ -74,8 +74,8 @@ def from_rows(rows: Interactions, users: int) -> Histories:
     times = np.zeros(len(rows), np.int64) if rows.timestamps is None else rows.timestamps
     order = np.lexsort((times, rows.users))
     by_user, items = rows.users[order], rows.items[order]
-    last = ~pd.DataFrame({"user": by_user, "item": items}).duplicated(keep="last").to_numpy()
-    lengths = np.bincount(by_user[last], minlength=users)
+    is_newest = ~pd.DataFrame({"user": by_user, "item": items}).duplicated(keep="last").to_numpy()
+    lengths = np.bincount(by_user[is_newest], minlength=users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    ratings = None if rows.ratings is None else rows.ratings[order][last]
-    return Histories(offsets.astype(np.int64), items[last].astype(np.int32), ratings)
+    ratings = None if rows.ratings is None else rows.ratings[order][is_newest]
+    return Histories(offsets.astype(np.int64), items[is_newest].astype(np.int32), ratings)

@@ -75,15 +75,15 @@ def read_arrow(
     if path.suffix not in (".csv", ".parquet"):
         raise DataError(f"{path} cannot be read: the file name must end in .csv or .parquet")
 
-    def choose(names: Sequence[str]) -> list[str]:
+    def choose_columns(names: Sequence[str]) -> list[str]:
         return _chosen_columns(path, names, required, optional)
 
     with file_errors(path):
         if path.suffix == ".csv":
-            table = csv_reader.read(path, choose)
+            table = csv_reader.read(path, choose_columns)
         else:
             with pyarrow.parquet.ParquetFile(path) as file:
-                table = file.read(columns=choose(file.schema_arrow.names))
+                table = file.read(columns=choose_columns(file.schema_arrow.names))
             # The pandas metadata is not needed, and as untrusted as the rest of the file.
             table = table.replace_schema_metadata()
         table = _with_plain_types(table, path)
@@ -131,26 +131,26 @@ def _chosen_columns(
 
 def _with_plain_types(table: pa.Table, path: Path) -> pa.Table:
     """Check all types. Replace dictionaries with their values, and times with whole seconds."""
-    for number, (name, kind) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
-        column = table.column(number)
-        if pa.types.is_dictionary(kind):
-            column = column.cast(kind.value_type)
+    for index, (name, dtype) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
+        column = table.column(index)
+        if pa.types.is_dictionary(dtype):
+            column = column.cast(dtype.value_type)
         valid = _VALID_TYPES.get(name)
         if valid and not (pa.types.is_null(column.type) or _is_one_of(column.type, *valid)):
             raise DataError(
                 f"{path}, column {name}: the type must be {' or '.join(valid)}, "
-                f"not {str(kind)[:100]}"
+                f"not {str(dtype)[:100]}"
             )
         if pa.types.is_timestamp(column.type) or (valid and _is_one_of(column.type, "dates")):
             column = column.cast(pa.timestamp("s"), safe=False)
         if name == "timestamp" and _is_one_of(column.type, "dates"):
             column = column.cast(pa.int64())
-        table = table.set_column(number, name, column)
+        table = table.set_column(index, name, column)
     return table
 
 
-def _is_one_of(kind: pa.DataType, *names: str) -> bool:
-    return any(test(kind) for name in names for test in _TYPES[name])
+def _is_one_of(dtype: pa.DataType, *names: str) -> bool:
+    return any(recognises(dtype) for name in names for recognises in _TYPES[name])
 
 
 def _check_utf8(table: pa.Table, path: Path) -> None:

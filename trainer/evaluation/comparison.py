@@ -88,8 +88,8 @@ class Slices:
                     model: float(value[in_slice].mean()) for model, value in values.items()
                 },
             }
-            for number, label in enumerate(self.labels)
-            if (in_slice := self.of_row == number).any()
+            for index, label in enumerate(self.labels)
+            if (in_slice := self.of_row == index).any()
         ]
 
 

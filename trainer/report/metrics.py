@@ -19,15 +19,15 @@ from trainer.report.tables import OURS
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy", "implicit")
 
 
-def dataset(data: Dataset, parts: Split) -> dict[str, Any]:
+def dataset(data: Dataset, split: Split) -> dict[str, Any]:
     """Return ``dataset``: the name, the sizes and the split of the data."""
     return {
         "name": data.name,
         "users": len(data.user_ids),
         "items": len(data.item_ids),
-        "train": len(parts.train),
-        "test": len(parts.test),
-        "split": parts.name,
+        "train": len(split.train),
+        "test": len(split.test),
+        "split": split.name,
     }
 
 
@@ -57,7 +57,7 @@ def learning_curve(curve: LearningCurve) -> dict[str, list[float]]:
 
 
 def item_to_item(
-    vectors: NDArray[np.float32], item_queries: NDArray[np.float32] | None, parts: Split
+    vectors: NDArray[np.float32], item_queries: NDArray[np.float32] | None, split: Split
 ) -> dict[str, dict[str, float]]:
     """Return ``item_to_item``: how often the held-out next item is among the similar items.
 
@@ -65,7 +65,7 @@ def item_to_item(
     """
     qualities = {}
     for name, queries in (("candidate_vectors", vectors), ("trained", item_queries)):
-        quality = None if queries is None else item_training.evaluate(queries, vectors, parts)
+        quality = None if queries is None else item_training.evaluate(queries, vectors, split)
         if quality is not None:
             qualities[name] = asdict(quality)
     return qualities

@@ -55,9 +55,9 @@ def slices(rows: Sequence[Mapping[str, Any]], name: str, label: str, x_label: st
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.5, 3.8), layout="constrained")
         axes = figure.subplots()
-        for number, model in enumerate(rows[0]["top_100"]):
+        for series, model in enumerate(rows[0]["top_100"]):
             values = [row["top_100"][model] for row in rows]
-            _line(axes, range(len(rows)), values, number, model)
+            _line(axes, range(len(rows)), values, series, model)
         axes.set_xticks(range(len(rows)), _ticks(rows), fontsize=8)
         axes.set_xlabel(x_label)
         axes.set_ylabel("unseen_items top-100")
@@ -129,25 +129,25 @@ def _ticks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the label of each slice above its number of test rows."""
     labels = [str(row["label"]) for row in rows]
     # With ten ticks, about 14 characters fit between two ticks.
-    between = "-" if max(map(len, labels)) <= 14 else "-\n"
+    separator = "-" if max(map(len, labels)) <= 14 else "-\n"
     return [
-        f"{label.replace(' to ', between)}\n({row['rows']:,} rows)"
+        f"{label.replace(' to ', separator)}\n({row['rows']:,} rows)"
         for label, row in zip(labels, rows, strict=True)
     ]
 
 
-def _line(axes: Axes, x: Sequence[float], values: Sequence[float], number: int, label: str) -> None:
-    """Draw line ``number``. Line 0, the trained model, is solid and wider than the others."""
-    style = number % SERIES
+def _line(axes: Axes, x: Sequence[float], values: Sequence[float], series: int, label: str) -> None:
+    """Draw line ``series``. Line 0, the trained model, is solid and wider than the others."""
+    style = series % SERIES
     axes.plot(
         x,
         values,
         color=_SERIES[style],
         marker=_MARKERS[style],
         markersize=5,
-        linewidth=2.4 if number == 0 else 1.3,
-        linestyle="-" if number == 0 else "--",
-        zorder=3 if number == 0 else 2,
+        linewidth=2.4 if series == 0 else 1.3,
+        linestyle="-" if series == 0 else "--",
+        zorder=3 if series == 0 else 2,
         label=label,
     )
 
