@@ -68,25 +68,23 @@ class Slices:
     """A partition of the test rows.
 
     Attributes:
-        labels: a description of each of the S slices.
+        labels: a description of each slice.
         of_row: int64 [test rows], the slice of each row.
     """
 
     labels: list[str]
     of_row: NDArray[np.int64]
 
-    def means(self, values: Mapping[str, NDArray[np.bool_]]) -> list[dict[str, Any]]:
-        """Return ``{"label", "rows", "top_100": {model: mean}}`` for every slice that has rows.
+    def means(self, hits: Mapping[str, NDArray[np.bool_]]) -> list[dict[str, Any]]:
+        """Return ``{"label", "rows", "top_100": {model: share}}`` for every slice that has rows.
 
-        ``values`` maps model names to bool [test rows] arrays.
+        ``hits`` maps model names to bool [test rows] arrays, from which the shares are computed.
         """
         return [
             {
                 "label": label,
                 "rows": int(in_slice.sum()),
-                "top_100": {
-                    model: float(value[in_slice].mean()) for model, value in values.items()
-                },
+                "top_100": {model: float(hit[in_slice].mean()) for model, hit in hits.items()},
             }
             for index, label in enumerate(self.labels)
             if (in_slice := self.of_row == index).any()

@@ -12,8 +12,8 @@ class TwoTowerModel(tfrs.Model):
     """Learns embeddings whose dot product is the score of a candidate for a query.
 
     If the rows have ratings, a second task on the same towers predicts ratings: an item's rating is
-    its mean rating plus the scaled dot product. Items that a user liked then score higher
-    than items that the user only interacted with.
+    its mean rating plus the scaled dot product. Items that a user liked then score higher than
+    items that the user only interacted with.
     """
 
     def __init__(

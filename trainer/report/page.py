@@ -125,7 +125,7 @@ def _frontier(index: Mapping[str, Any]) -> Markup | None:
 
 
 def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings in one dict; the settings of a section have keys ``section.key``."""
+    """Return all settings in one dict, where settings in a section have keys ``section.key``."""
     settings: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

@@ -1,9 +1,9 @@
 """The query tower, which embeds users by history, id and features.
 
-A query is ``base + pool(history) + user``, scaled to length 1 if so configured. ``pool`` is the
-weighted sum of the embeddings of the history's items. The weight of an item is learnt, and depends
-on the item and its age, which is the number of newer items. ``user`` is the sum of the user's id
-embedding and feature embeddings. The configuration can switch off the history and the user.
+A query is ``base + pool(history) + user``, scaled to length 1 if so configured. ``pool`` is a
+weighted sum of the embeddings of the history's items, divided by a power of the total weight. The
+weight of an item is learnt, and depends on the item and its age, the number of newer items.
+``user`` is the sum of the user's id embedding and feature embeddings. Each term can be left out.
 
 Training and the exported models share the TensorFlow function :func:`pool`. Evaluation and the
 probe of exported models use the NumPy implementation in :class:`QueryWeights`.

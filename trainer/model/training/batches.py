@@ -107,13 +107,13 @@ class Batches:
         counts = np.bincount(histories.items, minlength=items)
         self._is_trained = counts > 0
         # Each item's share of the training rows.
-        self._row_share = counts / max(counts.sum(), 1)
+        self._row_shares = counts / max(counts.sum(), 1)
         # The array to draw negatives from, and the probability that a draw returns each item.
-        self._negatives_pool: NDArray[np.integer] = histories.items
-        self._draw_probability = self._row_share
+        self._negative_pool: NDArray[np.integer] = histories.items
+        self._draw_probabilities = self._row_shares
         if config.negatives_from == "uniform":
-            self._negatives_pool = np.flatnonzero(self._is_trained)
-            self._draw_probability = self._is_trained / max(len(self._negatives_pool), 1)
+            self._negative_pool = np.flatnonzero(self._is_trained)
+            self._draw_probabilities = self._is_trained / max(len(self._negative_pool), 1)
         # Steps by row have a query for each row; steps by user have a query for each user.
         all_rows, users = np.arange(len(histories.items)), np.flatnonzero(histories.lengths > 1)
         self._examples = all_rows if self._by_row else users
@@ -126,20 +126,20 @@ class Batches:
         """Yield the steps of one epoch."""
         order = self._rng.permutation(self._examples)
         for start in range(0, len(order), self._config.batch_size):
-            chosen = order[start : start + self._config.batch_size]
-            yield self._step_by_row(chosen) if self._by_row else self._step_by_user(chosen)
+            examples = order[start : start + self._config.batch_size]
+            yield self._step_by_row(examples) if self._by_row else self._step_by_user(examples)
 
     def _step_by_user(self, users: NDArray[np.int64]) -> Step:
         """Divide the items of each of ``users`` into a history and targets."""
         histories = self._histories.take(users)
         rows, lengths = histories.rows(), histories.lengths
         if self._has_future_targets:
-            share = self._rng.uniform(*_FUTURE_SHARE, len(users))
-            target_counts = np.clip((lengths * share).astype(np.int64), 1, lengths - 1)
+            shares = self._rng.uniform(*_FUTURE_SHARE, len(users))
+            target_counts = np.clip((lengths * shares).astype(np.int64), 1, lengths - 1)
             kept = histories.newer_counts() >= target_counts[rows]
         else:
-            share = self._rng.uniform(*_KEPT_SHARE, len(users))
-            kept = self._rng.random(len(rows)) < share[rows]
+            shares = self._rng.uniform(*_KEPT_SHARE, len(users))
+            kept = self._rng.random(len(rows)) < shares[rows]
             # Every user needs at least one target.
             without_target = np.flatnonzero(np.bincount(rows[~kept], minlength=len(users)) == 0)
             positions = self._rng.integers(lengths[without_target])
@@ -175,7 +175,7 @@ class Batches:
                 queries = queries.keep(queries.items != targets[queries.rows()])
             queries = queries.newest(self._history_length)
         negatives = self._draw_negatives()
-        expected = [self._row_share[targets], self._draw_probability[negatives]]
+        expected = [self._row_shares[targets], self._draw_probabilities[negatives]]
         target_numbers = np.arange(len(positions))
         return Step(
             users=users,
@@ -203,9 +203,9 @@ class Batches:
             is_candidate[targets] = True
             is_candidate[self._draw_negatives()] = True
             # The log probability that an item is neither a target nor drawn as a negative.
-            log_absent = len(targets) * np.log1p(-np.minimum(self._row_share, 0.5))
+            log_absent = len(targets) * np.log1p(-np.minimum(self._row_shares, 0.5))
             log_absent += self._config.negatives * np.log1p(
-                -np.minimum(self._draw_probability, 0.5)
+                -np.minimum(self._draw_probabilities, 0.5)
             )
             log_expected = np.log(np.maximum(-np.expm1(log_absent), 1e-9))
         candidates = np.flatnonzero(is_candidate)
@@ -214,7 +214,7 @@ class Batches:
 
     def _draw_negatives(self) -> NDArray[np.int64]:
         """Draw items that have training rows, with replacement."""
-        pool = self._negatives_pool
+        pool = self._negative_pool
         drawn = self._rng.integers(len(pool), size=self._config.negatives)
         return pool[drawn].astype(np.int64)
 

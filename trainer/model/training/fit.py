@@ -42,8 +42,8 @@ def train(
 ) -> TrainedModel:
     """Train a model on ``rows``. Users without training rows stay unknown to the model.
 
-    If rows are held out for validation, training stops early. It is then repeated on all rows for
-    the best number of epochs, unless ``training.refit`` is false.
+    If rows are held out for validation, training may stop early, and is then repeated on all rows
+    for the best number of epochs, unless ``training.refit`` is false.
 
     Args:
         dataset: the users, the items and their features; its interactions are not used.
