@@ -99,7 +99,7 @@ class TrainingConfig(_Section, section="training"):
     )
     kept_weight: float = _share(
         0.0,
-        "Loss weight of targets that are also part of the query; only with random targets.",
+        "Loss weight of targets in their own query; not used with in_batch or future targets.",
     )
     batch_size: int = setting(
         0,

@@ -64,8 +64,8 @@ class Histories:
 def from_rows(rows: Interactions, users: int) -> Histories:
     """Group interactions by user.
 
-    If a user interacted with an item more than once, only the newest row counts. Rows with
-    the same timestamp, or without timestamps, stay in the given order.
+    If a user interacted with an item more than once, only the newest row counts. Rows with the
+    same timestamp, or without timestamps, stay in the given order.
 
     Args:
         rows: the interactions, in any order.

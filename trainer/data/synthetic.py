@@ -27,8 +27,8 @@ def load(
     Each user and each item belongs to one taste, which is stored in the feature column ``taste``.
     The popularity of items follows Zipf's law. Each user interacts with distinct items, which are
     drawn with probabilities proportional to their popularity, multiplied by 20 for items of the
-    user's taste. Users have different numbers of rows, at least two, and each user starts at
-    a random time within one year.
+    user's taste. Users have different numbers of rows, at least two, and each user starts at a
+    random time within one year.
 
     Args:
         users: number of users U, at least 1.
