@@ -1,4 +1,4 @@
-"""Creates the gRPC credentials for TLS, both of a server and of a channel."""
+"""Creates the gRPC credentials with which servers and channels use TLS."""
 
 import logging
 import threading

@@ -59,5 +59,5 @@ class HealthMonitor:
         self.servicer.set(serving=False)
 
     def end(self) -> None:
-        """End all watches. Otherwise, the server would wait for them for the whole grace period."""
+        """End all watches, for which shutdown would otherwise wait until the grace period ends."""
         self.servicer.end()

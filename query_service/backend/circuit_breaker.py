@@ -90,7 +90,7 @@ class CircuitBreaker:
         return self._failures >= FAILURE_THRESHOLD
 
     def _record_timeout(self, timeout_s: float) -> None:
-        """Count a timeout as a failure if it says something about the model server."""
+        """Count a timeout as a failure if it was long enough to blame the model server."""
         silent_s = asyncio.get_running_loop().time() - self._failed_at if self._failures else 0.0
         # If no time was left, the Predict was not sent.
         if timeout_s > 0 and max(timeout_s, silent_s) >= MIN_COUNTED_TIMEOUT_S:

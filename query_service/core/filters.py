@@ -123,7 +123,7 @@ def recent_items(query: Query, _deadline: float) -> ItemFilter | None:
 
 
 def seen_items(store: SeenStore) -> FilterFactory:
-    """Return a factory of filters that reject a user's seen items, as the store has them."""
+    """Return a factory of filters that reject the items that a user has seen."""
 
     def make(query: Query, deadline: float) -> ItemFilter | None:
         user_id = query.exclude_seen_by
@@ -153,7 +153,7 @@ class Eligibility:
         for factory in factories:
             item_filter = factory(query, deadline)
             if isinstance(item_filter, ListedItems):
-                # Most queries have only filters of this kind, and so await none of them.
+                # Most queries have only filters of this kind, and need no await.
                 self._add(item_filter.item_ids)
             elif item_filter is not None:
                 self.unlisted_filters.append(item_filter)

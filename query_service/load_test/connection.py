@@ -91,7 +91,7 @@ class Connection:
         return len(self._calls)
 
     def close(self, *, cancel: bool = False) -> None:
-        """Wait for the calls in flight, or cancel them, and close the connection."""
+        """Wait for the calls in flight or cancel them, then close the connection."""
         while self._calls:
             if cancel:
                 for call in self._calls.copy():

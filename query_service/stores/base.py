@@ -10,7 +10,7 @@ Pair = tuple[str, str]
 
 
 class Erased(NamedTuple):
-    """The outcome of erasing a user's items in one place.
+    """The outcome of erasing a user's items from one file or server.
 
     Attributes:
         place: The file or the server.
@@ -27,7 +27,7 @@ class Store(SeenStore, Protocol):
     """Knows which items users have seen, and records new ones."""
 
     async def record(self, pairs: Sequence[Pair]) -> int:
-        """Add pairs, and return how many of them had not been recorded before.
+        """Add pairs, and return the number that had not been recorded before.
 
         Pairs that are recorded already stay recorded, so that a failed call may be repeated.
 

@@ -51,7 +51,7 @@ def open_store(name: str) -> "SqliteSeenStore":
 
 
 class SqliteSeenStore:
-    """Reads both files in one thread, and writes the file of recorded items in another."""
+    """Reads the trainer's file and the recorded items in one thread, and records in another."""
 
     def __init__(self, path: Path, recorded: Path | None = None) -> None:
         """Read the trainer's file ``path``, and record in ``recorded`` or ``<path>-recorded``."""

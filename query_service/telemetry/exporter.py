@@ -73,7 +73,7 @@ class _Server(ThreadingWSGIServer):
 
 
 class _Collector(Collector):
-    """Converts our metrics to those of prometheus_client."""
+    """Converts our metrics to prometheus_client metrics."""
 
     def __init__(self, registry: MetricRegistry) -> None:
         self._registry = registry
