@@ -1,4 +1,4 @@
-"""The table of ids inside a SavedModel, for lookups in both directions."""
+"""The id table inside a SavedModel, for lookups from id to row and from row to id."""
 
 from typing import Any
 
@@ -8,34 +8,34 @@ from numpy.typing import NDArray
 
 
 class IdTable(tf.Module):
-    """Maps ids to their rows, and rows to their ids.
+    """Maps ids to rows, and rows to ids.
 
-    It uses only ops of TensorFlow 2.11, so that older model servers can load it.
+    The table uses only TensorFlow 2.11 ops, so that older model servers can load it.
     """
 
     def __init__(self, ids: NDArray[np.object_] | NDArray[np.bytes_], name: str) -> None:
-        """Create a table of ids, str objects or UTF-8 bytes [N], all distinct and not empty."""
+        """Create a table of N distinct, non-empty ids, which are str objects or UTF-8 bytes."""
         super().__init__(name=name)
         self._ids = tf.Variable(tf.constant(ids, tf.string), trainable=False, name=name)
         self._rows = tf.lookup.StaticHashTable(_VariableInitializer(self._ids), default_value=-1)
 
     def rows(self, ids: tf.Tensor) -> tf.Tensor:
-        """Return the row of each id: string [...] -> int32 [...], -1 for unknown ids."""
+        """Return the row of each id: string [...] -> int32 [...]. Unknown ids have row -1."""
         return self._rows.lookup(ids)
 
     def ids(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return the id of each row: int32 [...] -> string [...], undefined for rows below 0."""
+        """Return the id in each row: int32 [...] -> string [...]. It is undefined for rows < 0."""
         return tf.gather(self._ids, tf.maximum(rows, 0))
 
 
 class _VariableInitializer(tf.lookup.KeyValueTensorInitializer):
-    """Fills the table from a variable when the model is loaded.
+    """Fills a lookup table from a variable when the model is loaded.
 
-    A table that is filled from a tensor stores it in the graph, which is limited to 2 GB.
+    A tensor of ids would be stored in the graph, which is limited to 2 GB.
     """
 
     def __init__(self, ids: tf.Variable) -> None:
-        # TensorFlow forbids an empty table, so it always has the entry "", which is not an id.
+        # TensorFlow forbids empty tables, so the table always contains "", which is not an id.
         super().__init__([""], [-1], key_dtype=tf.string, value_dtype=tf.int32)
         self._variable = ids
 

@@ -1,4 +1,4 @@
-"""The query tower inside a SavedModel, which embeds known users and histories from requests."""
+"""The query tower inside a SavedModel: embeds known users, and histories from requests."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,9 +10,9 @@ from trainer.model.towers.query import QueryWeights, age_buckets_tf, pool
 
 
 class QueryModule(tf.Module):
-    """A trained query tower, and the histories of the U users that it knows.
+    """A trained query tower, with the stored histories of the U known users.
 
-    The module uses only ops of TensorFlow 2.11, so that older model servers can load it.
+    The module uses only TensorFlow 2.11 ops, so that older model servers can load it.
     """
 
     def __init__(
@@ -25,10 +25,10 @@ class QueryModule(tf.Module):
         """Create the module.
 
         Args:
-            weights: the weights of the tower; ``user_vectors`` are in the order of ``user_ids``.
-            user_ids: str objects [U].
-            histories: the histories of the users, in the order of ``user_ids``.
-            items: the ids of the items, in the order of ``weights.item_vectors``.
+            weights: the tower's weights, with ``user_vectors`` in the order of ``user_ids``.
+            user_ids: str objects [U], the ids of the known users.
+            histories: the users' histories, in the order of ``user_ids``.
+            items: the item ids, in the order of ``weights.item_vectors``.
         """
         super().__init__()
         self._users = IdTable(user_ids, "user_ids")
@@ -56,13 +56,13 @@ class QueryModule(tf.Module):
 
         Args:
             user_id: string [B]; None for queries without a user.
-            history: string [B, H], the user's newest items, the newest last. They are appended to
-                the stored history. "" and unknown ids are ignored. None for queries without a
-                history.
+            history: string [B, H], ids of the user's newest items, the newest last. These items are
+                appended to the stored history. "" and unknown ids are ignored. None for queries
+                without a history.
 
         Returns:
-            Query vectors, float32 [B, D], and ``known``, bool [B]. A query is known if its user is
-            in the vocabulary or, in a tower that uses histories, if an item of its history is.
+            Query vectors, float32 [B, D], and ``known``, bool [B]. A query is known if the user is
+            known, or if the tower uses histories and an item in ``history`` is known.
         """
         batch = tf.shape(history if user_id is None else user_id)[0]
         users = tf.fill([batch], -1) if user_id is None else self._users.rows(user_id)
@@ -79,7 +79,10 @@ class QueryModule(tf.Module):
         return tf.math.l2_normalize(queries, axis=-1) if self._normalize else queries, known
 
     def _pooled(self, users: tf.Tensor, recent: tf.Tensor | None, batch: tf.Tensor) -> tf.Tensor:
-        """Pool stored histories and recent items, int32 [B, H], into vectors, float32 [B, D]."""
+        """Pool the users' stored histories and recent items into one vector per query.
+
+        ``users`` is int32 [B], ``recent`` int32 [B, H]; the vectors are float32 [B, D].
+        """
         histories = self._stored(users)
         if recent is not None:
             histories = tf.concat([histories, tf.ragged.boolean_mask(recent, recent >= 0)], axis=1)
@@ -95,7 +98,7 @@ class QueryModule(tf.Module):
         return pool(vectors, log_weights, rows, batch, self._exponent)
 
     def _stored(self, users: tf.Tensor) -> tf.RaggedTensor:
-        """Return the stored histories of user rows, ragged int32 [B, any]; empty for row -1."""
+        """Return users' stored histories: int32 [B] -> ragged int32 [B, any]; empty for row -1."""
         row = tf.maximum(users, 0)
         starts = tf.gather(self._offsets, row)
         ends = tf.where(users >= 0, tf.gather(self._offsets, row + 1), starts)
@@ -104,11 +107,11 @@ class QueryModule(tf.Module):
 
 
 def _keep_last_occurrences(histories: tf.RaggedTensor, items: int) -> tf.RaggedTensor:
-    """Keep the last occurrence of each item in each row of ragged int32 [B, any].
+    """Remove repeated items from each row of ``histories``, except for the last occurrence.
 
     Args:
-        histories: rows of items.
-        items: the number of items, which is greater than every value.
+        histories: ragged int32 [B, any], rows of item numbers.
+        items: the number of items in the catalogue, which is greater than every item number.
     """
     values = histories.values
     # Number the distinct pairs of row and item, and find the last position of each pair.
@@ -119,5 +122,5 @@ def _keep_last_occurrences(histories: tf.RaggedTensor, items: int) -> tf.RaggedT
 
 
 def _variable(values: NDArray[np.generic]) -> tf.Variable:
-    # A constant would be part of the graph, which is limited to 2 GB. A variable is not.
+    # Variables are not part of the graph, which is limited to 2 GB; constants are.
     return tf.Variable(values, trainable=False)

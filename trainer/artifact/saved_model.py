@@ -1,4 +1,4 @@
-"""Writes one SavedModel with its signatures, its warm-up requests and its manifest.json."""
+"""Writes a SavedModel with its signatures, warm-up requests and manifest.json."""
 
 import json
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ def save(
     """Write a SavedModel that TensorFlow 2.11 and later can load.
 
     Args:
-        servable: the data that the model answers from.
+        servable: the data from which the model answers requests.
         index: an index of ``servable.candidate_vectors``.
         directory: the directory to create.
-        name: the name of the model in requests.
-        manifest: the entries of manifest.json other than ``model`` and ``index``.
+        name: the model name in requests.
+        manifest: the entries of manifest.json except for ``model`` and ``index``.
     """
     module = servable.module(index)
     tf.saved_model.save(

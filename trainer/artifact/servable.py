@@ -1,4 +1,4 @@
-"""The data that a model answers requests from: query tower, candidate vectors and ids."""
+"""The data from which a model answers requests: query tower, candidate vectors and ids."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,13 +20,13 @@ _EXAMPLE_HISTORY_LENGTH = 3
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VectorServable:
-    """A catalogue of N candidate vectors of D dimensions, which any model may have computed.
+    """A catalogue of N items with candidate vectors of D dimensions, computed by any model.
 
     Attributes:
         candidate_vectors: float32 [N, D].
         item_ids: str objects or UTF-8 bytes [N], distinct.
-        item_queries: float32 [N, D], the vectors that find items similar to each item; None uses
-            the candidate vectors.
+        item_queries: float32 [N, D], the query vector that finds items similar to each item; None
+            uses the candidate vectors.
     """
 
     candidate_vectors: NDArray[np.float32]
@@ -40,7 +40,7 @@ class VectorServable:
     def examples(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Return example inputs by signature and input name, without ``k``.
 
-        Each array has up to 32 rows, and all of their ids are known to the model.
+        Each array has up to 32 rows. The model knows all ids in the arrays.
         """
         return {
             contract.BY_ITEM: {contract.ITEM_ID: self.item_ids[:_EXAMPLES].astype(object)},
@@ -54,10 +54,10 @@ class Servable(VectorServable):
 
     Attributes:
         item_ids: str objects [N], distinct.
-        query: weights of the query tower; user vectors are in the order of ``user_ids``.
+        query: the weights of the query tower, with user vectors in the order of ``user_ids``.
         user_ids: str objects [U], distinct, the known users.
         histories: the histories of the known users, in the order of ``user_ids``.
-        popularity: float32 [N], number of training interactions of each item.
+        popularity: float32 [N], the number of training interactions of each item.
     """
 
     item_ids: NDArray[np.object_]
@@ -89,16 +89,16 @@ class Servable(VectorServable):
 
 
 def retrievable_items(servable: Servable) -> NDArray[np.bool_]:
-    """Return a mask, bool [N], of the items that the models can recommend.
+    """Return the mask of the items that the models can recommend, bool [N].
 
-    An item without training rows and without a feature that the model knows has a zero vector. Its
-    score of 0 would rank it above all items with negative scores, so the models leave it out.
+    An item without training rows and without features that the model knows has a zero vector. With
+    a score of 0, it would rank above all items with negative scores, so the models leave it out.
     """
     return np.asarray(servable.candidate_vectors.any(axis=1))
 
 
 def left_out_notice(retrievable: NDArray[np.bool_]) -> str | None:
-    """Return a message about the items outside the mask, bool [N]; None if there are none."""
+    """Return a message with the number of items that are not ``retrievable``, or None."""
     count = int(np.count_nonzero(~retrievable))
     if not count:
         return None
@@ -109,10 +109,10 @@ def left_out_notice(retrievable: NDArray[np.bool_]) -> str | None:
 
 
 def keep_items(servable: Servable, kept: NDArray[np.bool_]) -> Servable:
-    """Return the servable without the items outside the mask ``kept``, bool [N].
+    """Return the servable with only the items in the mask ``kept``, bool [N].
 
-    These items are also removed from the histories. A user whose history becomes empty is removed,
-    unless the model has a vector for the user.
+    All other items are also removed from the histories. A user whose history becomes empty is
+    removed, unless the model has a vector for the user.
     """
     if kept.all():
         return servable

@@ -1,4 +1,4 @@
-"""The files of a version besides its models: items.csv and seen.sqlite."""
+"""Writes the files items.csv and seen.sqlite of a version, and reads items.csv."""
 
 import csv
 import sqlite3
@@ -16,7 +16,7 @@ from trainer.data.types import Dataset
 
 
 def write(directory: Path, dataset: Dataset) -> None:
-    """Write both files for a data set. All interactions count as seen, even held-out ones."""
+    """Write both files for a data set. All interactions count as seen, including held-out rows."""
     interactions = dataset.interactions
     write_items(directory / ITEMS_CSV, zip(dataset.item_ids, dataset.titles, strict=True))
     users, items = dataset.user_ids[interactions.users], dataset.item_ids[interactions.items]
@@ -24,7 +24,7 @@ def write(directory: Path, dataset: Dataset) -> None:
 
 
 def write_ids(directory: Path, item_ids: NDArray[np.bytes_]) -> None:
-    """Write both files for items without titles and interactions, given their ids, UTF-8 [N]."""
+    """Write both files for items without titles or interactions; ``item_ids`` is UTF-8 [N]."""
     # The csv module would be too slow for ten million rows.
     ids = pa.array(item_ids, pa.large_binary()).cast(pa.large_string())
     table = pa.table({"item_id": ids, "title": ids})
@@ -34,7 +34,7 @@ def write_ids(directory: Path, item_ids: NDArray[np.bytes_]) -> None:
 
 
 def write_items(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    """Write an items.csv from pairs of item id and title."""
+    """Write an items.csv from (item id, title) pairs."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item_id", "title"])
@@ -42,14 +42,14 @@ def write_items(path: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def read_item_ids(path: Path) -> Iterator[str]:
-    """Yield the item ids of an items.csv, in the order of its rows."""
+    """Yield the item ids in an items.csv, row by row."""
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             yield row["item_id"]
 
 
 def write_seen(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
-    """Write a seen.sqlite from pairs of user id and item id; duplicate pairs are ignored."""
+    """Write a seen.sqlite from (user id, item id) pairs; duplicate pairs are ignored."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(SEEN_SCHEMA)
         connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", pairs)

@@ -1,7 +1,7 @@
-"""The signatures of a SavedModel, which turn a query into item ids and scores.
+"""The signatures of a SavedModel, which return item ids and scores for a batch of queries.
 
-:mod:`serving_contract` documents their inputs and outputs. The modules use only ops of TensorFlow
-2.11, so that older model servers can load them.
+:mod:`serving_contract` documents the inputs and outputs of all signatures. The modules use only
+TensorFlow 2.11 ops, so that older model servers can load them.
 """
 
 from typing import Any
@@ -30,9 +30,9 @@ class VectorModule(tf.Module):
 
         Args:
             index: an index of N candidate vectors.
-            items: the ids of the N items, in the order of the vectors.
-            item_queries: float32 [N, D], the vectors that find items similar to each item; None
-                uses the candidate vectors.
+            items: the ids of the N items, in the order of the candidate vectors.
+            item_queries: float32 [N, D], the query vector that finds items similar to each item;
+                None uses the candidate vectors.
         """
         super().__init__()
         self._index = index
@@ -60,7 +60,7 @@ class VectorModule(tf.Module):
             if self._item_queries is None
             else tf.gather(self._item_queries, row)
         )
-        # Search for one more, because the item itself may be among the results and is removed.
+        # Search for one more result, because the query item itself is removed from the results.
         rows, scores = self._index.search(queries, width + 1)
         rows, scores = _remove_item(rows, scores, item, width)
         rows = tf.where(known[:, None], rows, -1)
@@ -81,7 +81,7 @@ class VectorModule(tf.Module):
         return self._answer(rows, scores, tf.ones_like(k, tf.bool), k)
 
     def _answer(self, rows: tf.Tensor, scores: tf.Tensor, known: tf.Tensor, k: tf.Tensor) -> Answer:
-        """Return the outputs, with filler in place of missing results and those beyond ``k``."""
+        """Return the outputs, with filler in place of missing results and of results beyond k."""
         column = tf.range(tf.shape(rows)[1])[None, :]
         valid = tf.logical_and(rows >= 0, column < k[:, None])
         return {
@@ -92,9 +92,9 @@ class VectorModule(tf.Module):
 
 
 class RetrievalModule(VectorModule):
-    """A module with all signatures, which also answers queries by user and by history.
+    """A module with all signatures, including those for queries by user and by history.
 
-    Unknown queries get the most popular items.
+    The answer to an unknown query contains the most popular items.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class RetrievalModule(VectorModule):
         Args:
             queries: the query tower.
             index: an index of N candidate vectors.
-            items: the ids of the N items, in the order of the vectors.
+            items: the ids of the N items, in the order of the candidate vectors.
             popularity: float32 [N], the scores of the items for unknown queries.
-            item_queries: as in :class:`VectorModule`.
+            item_queries: see :class:`VectorModule`.
         """
         super().__init__(index, items, item_queries)
         self._queries = queries
@@ -160,19 +160,19 @@ class RetrievalModule(VectorModule):
         return self._answer(rows, scores, known, k)
 
     def _popular(self, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return rows and scores of the most popular items, each [1, width]."""
+        """Return the rows int32 [1, width] and scores float32 [1, width] of the popular items."""
         rows, scores = self._popular_rows[None, :width], self._popular_scores[None, :width]
         return pad_results(rows, scores, width)
 
 
 def _validated_width(inputs: list[tf.Tensor], k: tf.Tensor) -> tf.Tensor:
-    """Check ``k`` and return its largest value, an int32 scalar, or 0 for an empty batch.
+    """Check ``k`` and return the largest of its values, an int32 scalar; 0 for an empty batch.
 
-    A failed check makes the model server answer INVALID_ARGUMENT.
+    If a check fails, the model server returns INVALID_ARGUMENT.
     """
     one_per_row = "k must have one value for every row"
     checks = [
-        *(tf.debugging.assert_equal(tf.shape(one)[0], tf.size(k), one_per_row) for one in inputs),
+        *(tf.debugging.assert_equal(tf.shape(rows)[0], tf.size(k), one_per_row) for rows in inputs),
         tf.debugging.assert_rank(k, 1, one_per_row),
         tf.debugging.assert_non_negative(k, message="k must not be negative"),
         tf.debugging.assert_less_equal(
@@ -194,9 +194,9 @@ def _remove_item(
         item: int32 [B], the row of each query's item; -1 for an unknown item.
         width: int32 scalar.
     """
-    # Filler also has row -1, and nothing is removed for an unknown item.
+    # Filler also has row -1, so an unknown item, whose row is -1, must not match.
     is_item = tf.logical_and(rows == item[:, None], item[:, None] >= 0)
-    # From the removed item on, each result moves one column to the left.
+    # Every result after the removed item moves one column to the left.
     shift = tf.cumsum(tf.cast(is_item, tf.int32), axis=1)[:, :width]
     column = tf.range(width)[None, :] + shift
     return tf.gather(rows, column, batch_dims=1), tf.gather(scores, column, batch_dims=1)

@@ -1,8 +1,8 @@
-"""Saves and loads the trained towers of a version, so that a refresh need not train again.
+"""Saves and loads the trained towers of a version, so that `refresh` does not have to train again.
 
-The directory ``towers`` of a version has two files:
+The directory ``towers`` of a version contains two files:
 
-arrays.npz    arrays; texts are stored as concatenated UTF-8 and offsets
+arrays.npz    arrays; an array of texts is stored as concatenated UTF-8 text and its offsets
 towers.json   the configuration, the encoding of the item columns, and scalar values
 """
 
@@ -28,7 +28,7 @@ from trainer.model.towers.query import QueryWeights
 
 _ARRAYS = "arrays.npz"
 _VALUES = "towers.json"
-# Increase this number when files of the previous format can no longer be read.
+# Increase this number if a change makes existing files unreadable.
 _FORMAT = 1
 
 
@@ -36,14 +36,14 @@ _FORMAT = 1
 class StoredTowers:
     """The towers of a version for its whole catalogue of N items.
 
-    The catalogue includes items that the models leave out, because a refresh may give them features
-    that the model knows.
+    The catalogue includes the items that the exported models leave out, because a refresh may give
+    these items features that the towers know.
 
     Attributes:
-        servable: query tower, candidate vectors and ids.
-        titles: str objects [N].
-        items: the weights that can embed new items by their features.
-        config: the configuration of the run, without automatic choices.
+        servable: the query tower, candidate vectors and ids.
+        titles: str objects [N], the titles of the items.
+        items: the weights for embedding new items by their features.
+        config: the configuration of the run, with all automatic choices made.
     """
 
     servable: Servable
@@ -52,7 +52,7 @@ class StoredTowers:
     config: Config
 
     def keep_items(self, kept: NDArray[np.bool_]) -> "StoredTowers":
-        """Return the towers without the items outside the mask ``kept``, bool [N]."""
+        """Return the towers with only the items in the mask ``kept``, bool [N]."""
         return replace(
             self,
             servable=keep_items(self.servable, kept),
@@ -100,7 +100,7 @@ def save(directory: Path, towers: StoredTowers) -> None:
 
 
 def load(directory: Path) -> StoredTowers:
-    """Return the towers that :func:`save` wrote, equal to the last bit.
+    """Return exactly the towers that :func:`save` wrote.
 
     Raises:
         DataError: the directory is missing, damaged or in the format of another release.
@@ -177,7 +177,7 @@ def _texts(name: str, arrays: dict[str, NDArray[Any]]) -> NDArray[np.object_]:
 def _weight_arrays(
     name: str, weights: EntityWeights, trained: NDArray[np.bool_]
 ) -> dict[str, NDArray[Any]]:
-    # Items without training rows have a zero vector, which need not be stored.
+    # Items without training rows have a zero vector, which is not stored.
     return {f"{name}_ids": weights.ids[trained], f"{name}_features": weights.features}
 
 

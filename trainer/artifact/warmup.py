@@ -1,7 +1,8 @@
 """Writes and reads the warm-up requests of a SavedModel.
 
-TensorFlow Serving replays them before a version becomes AVAILABLE. They are a TFRecord file of
-PredictionLog messages: https://www.tensorflow.org/tfx/serving/saved_model_warmup
+TensorFlow Serving replays the requests before a version becomes AVAILABLE. The requests are stored
+as PredictionLog messages in a TFRecord file:
+https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from serving_contract import ASSETS_EXTRA, WARMUP_REQUESTS, K
 
-#: Batch size and k of the warm-up requests of each signature.
+#: The batch size and k of each warm-up request. Every signature gets one request of each shape.
 SHAPES = ((1, 10), (1, 100), (32, 100))
 
 
@@ -26,9 +27,9 @@ def write(
 
     Args:
         directory: the directory of the SavedModel.
-        model_name: the name of the model in requests.
-        examples: arrays [rows, ...] by signature and input name, without ``k``. Their rows are
-            repeated to fill a batch.
+        model_name: the model name in requests.
+        examples: arrays [rows, ...] by signature and input name, without ``k``. Rows are repeated
+            to fill a batch.
     """
     with tf.io.TFRecordWriter(str(directory / ASSETS_EXTRA / WARMUP_REQUESTS)) as records:
         for signature, inputs in examples.items():
