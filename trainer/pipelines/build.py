@@ -1,4 +1,4 @@
-"""Builds the two indexes of a version, exports a model with each, and sets up its publication."""
+"""Builds a version's two indexes, exports a model with each index, and sets up the publication."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from trainer.probe.questions import sample
 from trainer.registry.publication import Publication
 from trainer.registry.store import Store
 
-# With fewer queries than this, the whole set is used for both tuning and verification.
+# With fewer queries than this, all queries are used for both tuning and verification.
 _MIN_QUERIES_TO_SPLIT = 200
 _MAX_TUNING_QUERIES = 2_000
 
@@ -35,17 +35,16 @@ def build(
     notify: Callable[[str], object],
     queries: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
-    """Export ``retrieval`` and ``retrieval_exact`` into ``directory``.
+    """Export the models ``retrieval`` and ``retrieval_exact`` into ``directory``.
 
     Args:
-        servable: the data that both models are exported from.
+        servable: the data from which both models are exported.
         directory: an existing directory, usually the staging directory of a version.
         settings: the kind and settings of the index in ``retrieval``.
-        manifest: further entries of both models' manifest.json.
+        manifest: additional entries for both models' manifest.json.
         notify: called with progress messages.
-        queries: float32 [M, D], typical queries to tune the index with, in addition to item
-            vectors. They are ignored for a :class:`Servable`, whose users' query vectors are
-            used instead.
+        queries: float32 [M, D], typical queries for tuning the index, in addition to item vectors.
+            Ignored for a :class:`Servable`, whose users' query vectors are used instead.
 
     Returns:
         The description of each index, by model name.
@@ -61,7 +60,7 @@ def build(
     descriptions = {}
     for name, index_builder in ((RETRIEVAL_EXACT, ExactBuilder()), (RETRIEVAL, builder)):
         index = index_builder.build(vectors, tuning_queries, settings.target_recall, notify)
-        gc.collect()  # Free what tuning used, to lower peak memory while saving.
+        gc.collect()  # Free the memory used for tuning, to lower peak memory while saving.
         saved_model.save(servable, index, directory / name, name, manifest)
         descriptions[name] = index.description()
         del index
@@ -84,9 +83,9 @@ def publication(store: Store, console: Console) -> Publication:
 def split_queries(
     queries: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """Split queries, float32 [M, D], into those that tune an index and those that verify it.
+    """Split queries, float32 [M, D], into a part for tuning an index and a part for verification.
 
-    Fewer than 200 queries are all used for both. Without queries, both parts are None.
+    With fewer than 200 queries, both parts contain all queries. Without queries, both are None.
     """
     if queries is None or len(queries) < _MIN_QUERIES_TO_SPLIT:
         return queries, queries
@@ -94,7 +93,7 @@ def split_queries(
 
 
 def _tuning_queries(servable: VectorServable, queries: NDArray[np.float32] | None) -> Queries:
-    """Return tuning queries by kind, if possible not those that will verify the index."""
+    """Return tuning queries by kind, if possible without the queries used for verification."""
     item_queries = servable.item_queries
     if item_queries is None:
         item_queries = servable.candidate_vectors
@@ -107,7 +106,7 @@ def _tuning_queries(servable: VectorServable, queries: NDArray[np.float32] | Non
 
 
 def _tuning_rows(count: int, item_count: int) -> NDArray[np.int64]:
-    """Return rows below ``count`` that verification does not use, or any if it leaves too few."""
+    """Return rows below ``count`` that verification does not use, or any rows if too few remain."""
     unused = np.setdiff1d(np.arange(count), sample(count, item_count), assume_unique=True)
     chosen = unused if len(unused) >= _MIN_QUERIES_TO_SPLIT else np.arange(count)
     spread = np.linspace(0, len(chosen) - 1, min(_MAX_TUNING_QUERIES, len(chosen)))

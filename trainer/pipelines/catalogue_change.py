@@ -1,4 +1,4 @@
-"""Adds, updates and removes items of a stored catalogue, and leaves all other items unchanged."""
+"""Adds, updates and removes items in a stored catalogue, and leaves all other items unchanged."""
 
 from dataclasses import dataclass, replace
 
@@ -25,13 +25,13 @@ class Counts:
 def change(
     stored: StoredTowers, items: Items | None, removed: NDArray[np.object_]
 ) -> tuple[StoredTowers, Counts]:
-    """Return the catalogue with some items added or updated and others removed.
+    """Return a catalogue with some items added or updated and others removed.
 
     Args:
-        stored: the stored catalogue, which is not changed.
-        items: items to add or update, with the feature columns of the model; None for none. An item
-            that exists already keeps its id embedding and its popularity. It gets the new features
-            and, if there is one, the new title.
+        stored: the stored catalogue, which is not modified.
+        items: the items to add or update, with the model's feature columns, or None. An existing
+            item keeps its id embedding and popularity, and gets the new features and, if given, the
+            new title.
         removed: str objects, distinct, the ids of the items to remove. Unknown ids are ignored.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Publishes vectors that another program made, so that any model can be served."""
+"""Publishes vectors that another program computed, so that Shortlist can serve any model."""
 
 import resource
 import time
@@ -29,16 +29,16 @@ def index(
     models_dir: Path,
     console: Console,
 ) -> int:
-    """Publish an index of vectors, and return the number of its version.
+    """Publish an index of vectors as a new version, and return the version number.
 
-    The models have only the signatures ``by_vector`` and ``by_item``.
+    The exported models have only the signatures ``by_vector`` and ``by_item``.
 
     Args:
         name: the name of the data in reports.
         item_ids: UTF-8 [N], distinct.
         embeddings: float32 [N, D], in the order of the ids.
-        queries: float32 [M, D], typical query vectors. One half tunes the index and the other
-            half measures its recall; fewer than 200 do both. None uses the vectors of the items.
+        queries: float32 [M, D], typical query vectors. Half of the queries tune the index, the
+            others measure recall; fewer than 200 do both. None uses ``embeddings`` as queries.
         settings: the configuration, of which only the section ``index`` is used.
         models_dir: the directory to publish the version in.
         console: shows the progress.
@@ -86,5 +86,5 @@ def index(
 
 
 def _peak_gib(who: int) -> float:
-    """Return the peak memory of this process or of its largest child process, in GiB."""
+    """Return the peak memory of this process or of its largest child process in GiB."""
     return resource.getrusage(who).ru_maxrss / 2**20

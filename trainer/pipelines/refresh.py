@@ -30,19 +30,19 @@ def refresh(
     remove: Path | None = None,
     version: int | None = None,
 ) -> int:
-    """Publish a version with changed items, and return its number.
+    """Publish a version with changed items, and return the number of the new version.
 
     Args:
-        models_dir: the directory of the versions.
+        models_dir: the directory that contains the versions.
         console: shows the progress.
-        items: a file of new items, and of known items with new features. Its columns are
+        items: a file with new items, and with known items that have new features. The columns are
             ``item_id``, optionally ``title``, and every feature that the model uses.
-        remove: a file of items to remove, with the column ``item_id``.
-        version: the version to start from; None for the served one.
+        remove: a file with the items to remove, in the column ``item_id``.
+        version: the version to start from; None for the served version.
 
     Raises:
         DataError: a file cannot be used, no version is served, or no item would be left.
-        StoreError: there is no such version, or the new one cannot be added.
+        StoreError: the version to start from does not exist, or the new version cannot be added.
         TrainerError: as in :meth:`trainer.registry.publication.Publication.publish`.
     """
     store = Store.open_existing(models_dir)
@@ -76,7 +76,7 @@ def refresh(
 def _changed_catalogue(
     directory: Path, items: Path | None, remove: Path | None, console: Console
 ) -> tuple[StoredTowers, Counts]:
-    """Load a version's catalogue, and apply and report the changes in the files."""
+    """Load a version's catalogue, apply the changes in the files, and print what has changed."""
     old = stored_towers.load(directory / TOWERS)
     columns = [column.name for column in old.items.encoder.columns]
     updates = None if items is None else files.load_items(items, columns)
@@ -96,10 +96,7 @@ def _changed_catalogue(
 def _metrics(
     number: int, directory: Path, new: StoredTowers, served: StoredTowers, counts: Counts
 ) -> dict[str, Any]:
-    """Return the metrics of the refreshed version.
-
-    They are those of version ``number``, except for the entries that the refresh changed.
-    """
+    """Return the metrics of version ``number``, with updated entries for the refreshed version."""
     metrics_json = directory / REPORTS / str(number) / METRICS_JSON
     try:
         old = json.loads(metrics_json.read_text(encoding="utf-8"))
@@ -125,7 +122,7 @@ def _metrics(
 
 
 def _copy_database(source: Path, copy: Path) -> None:
-    """Copy an SQLite database consistently, even while another process writes to it."""
+    """Copy an SQLite database consistently, even while another process writes to the database."""
     address = f"{source.resolve().as_uri()}?mode=ro"
     try:
         with (

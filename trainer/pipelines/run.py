@@ -1,4 +1,4 @@
-"""Trains a model on interactions and publishes it."""
+"""Trains a model on interactions and publishes the model as a new version."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,22 +32,22 @@ def run(
     log_dir: Path | None = None,
     override_gate: str | None = None,
 ) -> int:
-    """Train, evaluate and publish a model, and return the number of its version.
+    """Train, evaluate and publish a model, and return the version number.
 
     Args:
         dataset: the data set to train on.
         settings: the configuration.
         models_dir: the directory to publish the version in.
         console: shows the progress.
-        log_dir: directory for TensorBoard's logs; None writes no logs.
-        override_gate: the reason to serve the version even if its gate fails; None respects the
-            gate.
+        log_dir: the directory for TensorBoard logs; None writes no logs.
+        override_gate: the reason to serve the version even if the quality gate fails; None respects
+            the gate.
 
     Raises:
-        DataError: the data cannot be split as the configuration asks.
+        DataError: the data cannot be split as configured.
         TrainerError: as in :meth:`trainer.registry.publication.Publication.publish`.
     """
-    # Prepare the directory before training, so that an unusable one fails at once.
+    # Prepare the directory first, so that an unusable directory is reported before training.
     store = Store(models_dir)
     store.prepare()
     parts = split.split(
@@ -80,7 +80,7 @@ def run(
 def _servable(
     dataset: Dataset, parts: Split, trained: TrainedModel, settings: config.Config, console: Console
 ) -> Servable:
-    """Return the data to export, and train item-to-item queries if so configured."""
+    """Return the data to export; train item-to-item queries if the configuration enables them."""
     known_users = np.flatnonzero(trained.known_users)
     item_queries = None
     if settings.item_to_item.trained:
@@ -95,7 +95,7 @@ def _servable(
     return Servable(
         query=trained.query.of_users(known_users),
         user_ids=dataset.user_ids[known_users],
-        # Ratings matter for training only.
+        # Ratings are used only for training.
         histories=replace(trained.histories.take(known_users), ratings=None),
         candidate_vectors=trained.candidate_vectors,
         item_ids=dataset.item_ids,
@@ -112,7 +112,7 @@ def _metrics(
     settings: config.Config,
     console: Console,
 ) -> dict[str, Any]:
-    """Evaluate the model and the baselines, and return all metrics but those of the index."""
+    """Evaluate the model and the baselines, and return all metrics except the index metrics."""
     vectors = servable.candidate_vectors
     scorer = trained.scorer(servable.popularity)
     chosen = baselines.choose(parts.train, len(dataset.user_ids), len(vectors), settings.seed)

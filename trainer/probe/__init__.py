@@ -1,14 +1,14 @@
-"""Checks exported models in a fresh process, which shares no state with the one that wrote them.
+"""Checks exported models in a fresh process, which shares no state with the exporting process.
 
-Every check sends a request to ``python -m trainer.probe REQUEST_FILE`` and gets a response back.
-The module of a check holds both sides: a function for the caller, and the function ``answer``,
-which the fresh process runs.
+Every check sends a request to ``python -m trainer.probe REQUEST_FILE`` and reads the response. The
+module of a check contains a function for the caller, and the function ``answer``, which runs in the
+fresh process.
 
 protocol         requests and responses, and the fresh process that answers them
-loaded_model     loads a SavedModel, sends queries to it and measures response times
+loaded_model     loads a SavedModel, queries the model and measures response times
 exported_models  checks newly exported models against NumPy, and measures their recall and speed
-questions        the queries that newly exported models are checked with
-numpy_oracle     the scores and best items of a catalogue, computed with NumPy
+questions        the queries for checking newly exported models
+numpy_oracle     compares a model's answers with scores and best items that NumPy computes
 stored_version   checks the models of a stored version, and measures their recall
-rankings         the items that exact models recommend to given users
+rankings         queries exact models for the items that they recommend to given users
 """

@@ -1,7 +1,7 @@
 """Answer one request: ``python -m trainer.probe REQUEST_FILE``.
 
-The response is written beside the request. If a model fails a check, the process prints the
-reason to standard error and exits with status 1.
+The response is written to a file next to the request. If a model fails a check, the process prints
+the reason to standard error and exits with status 1.
 """
 
 import sys

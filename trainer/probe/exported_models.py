@@ -18,12 +18,12 @@ from trainer.probe.questions import MAX_QUERIES, prepare_questions
 
 CHECK = "exported_models"
 
-# An id that no data set has, because ids must not contain NUL.
+# An id that cannot occur in a data set, because ids must not contain NUL.
 _UNKNOWN_ID = "\x00 unknown"
 _K = 100
-# Recall is measured at these k. A k above 100 is left out if the catalogue is smaller.
+# Recall is measured for these values of k, except for a k above both 100 and the catalogue size.
 _RECALL_KS = (10, 100, 1_000)
-# NumPy computes at most this many scores per signature, but for at least this many queries.
+# NumPy computes at most this many scores per signature, but scores at least this many queries.
 _MAX_CHECKED_SCORES = 200_000_000
 _MIN_CHECKED_QUERIES = 8
 
@@ -36,16 +36,16 @@ def check_exported_models(
     Args:
         directory: contains both models.
         servable: the data that both models were exported from.
-        queries: float32 [M, D], query vectors to measure recall with, of which up to 512 are used.
-            They are ignored for a servable with users, whose query vectors are used instead. None
-            uses the vectors of items.
+        queries: float32 [M, D], query vectors for measuring recall, of which up to 512 are used.
+            Ignored for a servable with users, whose query vectors are used instead. None uses item
+            vectors.
 
     Returns:
         Measurements by model name. ``recall_at_10``, ``recall_at_100``, ``recall_at_1000`` (if the
         catalogue is large enough) and ``by_item_recall_at_100`` compare the answers with exact
-        ones, and ``recall_at_100_error`` is the standard error. ``queries`` is the number of
-        queries that recall was measured with. ``milliseconds`` is the median time of one query,
-        and ``queries_per_second_of_32`` the throughput in batches of 32.
+        answers. ``recall_at_100_error`` is the standard error of ``recall_at_100``. ``queries`` is
+        the number of queries that recall was measured with. ``milliseconds`` is the median time of
+        one query, and ``queries_per_second_of_32`` is the throughput in batches of 32.
 
     Raises:
         VerificationError: a model cannot be loaded or returns wrong results.
@@ -91,7 +91,7 @@ def answer(request: Message) -> Message:
 
 
 class _ExportedModel:
-    """One of the two models, with the queries to send and the oracle that checks its answers."""
+    """One of the two models, with the queries to send and the oracle that checks the answers."""
 
     def __init__(self, directory: Path, name: str, data: Mapping[str, Any], *, exact: bool):
         self._data = data
@@ -101,7 +101,7 @@ class _ExportedModel:
         self.oracle = NumpyOracle(data["vectors"], data["item_ids"], self._require, exact=exact)
 
     def by_vector(self, k: int) -> Arrays:
-        """Return the answer to all query vectors."""
+        """Return the answers to all query vectors."""
         return self._model.ask(contract.BY_VECTOR, {contract.VECTOR: self._data["queries"]}, k)
 
     def similar_items(self) -> Arrays:
@@ -110,7 +110,7 @@ class _ExportedModel:
         return self._model.ask(contract.BY_ITEM, {contract.ITEM_ID: ids}, min(_K, self._size - 1))
 
     def times(self) -> dict[str, float]:
-        """Measure response times through the signature that serves most requests."""
+        """Measure response times of ``by_user``, or of ``by_vector`` for a model without users."""
         inputs, signature = {contract.VECTOR: self._data["queries"]}, contract.BY_VECTOR
         if "user_ids" in self._data:
             inputs, signature = {contract.USER_ID: self._data["user_ids"]}, contract.BY_USER
@@ -120,7 +120,7 @@ class _ExportedModel:
         return {"milliseconds": single_s * 1e3, "queries_per_second_of_32": 32 / batch_s}
 
     def check(self) -> None:
-        """Ask every signature, and compare the answers with NumPy's."""
+        """Query every signature, and compare the answers with NumPy's results."""
         checked = max(_MIN_CHECKED_QUERIES, min(MAX_QUERIES, _MAX_CHECKED_SCORES // self._size))
         # Slicing the memory-mapped arrays reads only the rows that are checked.
         not_queries = ("vectors", "item_ids", "uses_history", "popularity")
@@ -171,7 +171,7 @@ class _ExportedModel:
         self._check_popular(contract.BY_HISTORY, unknown_item)
 
     def _check_popular(self, signature: str, answer: Arrays) -> None:
-        """Require the most popular items, which are the answer to every unknown query."""
+        """Check that the answer has the most popular items, as for every unknown query."""
         popular = -np.sort(-self._data["popularity"])[:_K]
         known = answer[contract.KNOWN]
         self._require(not known.any(), f"{signature}: reports an unknown id as known")

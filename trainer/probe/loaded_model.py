@@ -1,4 +1,4 @@
-"""A SavedModel that is loaded into this process and answers queries."""
+"""Loads a SavedModel into the current process, and queries the model."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,13 +16,13 @@ from trainer.index import kinds
 
 Arrays = dict[str, NDArray[Any]]
 
-#: The number of scores in a batch, 128 MB of float32: an exact model scores the whole catalogue for
-#: every row of a batch.
+#: The maximum number of scores per batch, 128 MB of float32. An exact model scores the whole
+#: catalogue for every row of a batch.
 MAX_SCORES = 32_000_000
-# The number of candidates in the answer to a batch.
+# The maximum number of candidates in the answer to a batch.
 _MAX_CANDIDATES = 1_000_000
-# The number of timed answers by batch size, and the time after which timing ends early.
-_TIMED_ANSWERS = {1: 200, 32: 50}
+# The number of timed batches by batch size, and the seconds after which timing ends early.
+_TIMED_BATCHES = {1: 200, 32: 50}
 _MAX_TIMED_S = 3.0
 
 
@@ -39,7 +39,7 @@ class LoadedModel:
         Args:
             directory: the directory of the SavedModel.
             name: the name of the model in error messages.
-            items: the number of items in its catalogue, which limits the size of batches.
+            items: the number of items in the model's catalogue, which limits the batch size.
 
         Raises:
             VerificationError: the model cannot be loaded.
@@ -62,7 +62,10 @@ class LoadedModel:
         return set(self._loaded.signatures)
 
     def ask(self, signature: str, inputs: Arrays, k: int) -> Arrays:
-        """Ask for ``k`` candidates for every row of the inputs, in batches."""
+        """Return the model's outputs for ``k`` candidates per input row, by output name.
+
+        The rows are sent in batches.
+        """
         rows = len(next(iter(inputs.values())))
         ks = np.full(rows, k, np.int32)
         answers = [
@@ -74,7 +77,7 @@ class LoadedModel:
         return {key: np.concatenate([answer[key] for answer in answers]) for key in answers[0]}
 
     def ask_batch(self, signature: str, inputs: Mapping[str, Any], ks: NDArray[Any]) -> Arrays:
-        """Ask for ``ks[i]`` candidates for row i of the inputs, in one batch."""
+        """Return the model's outputs for ``ks[i]`` candidates for input row i, in one batch."""
         self.require(signature in self.signatures, f"it has no signature {signature}")
         tensors = {
             name: tf.constant(values if name == VECTOR else values.tolist())
@@ -84,7 +87,7 @@ class LoadedModel:
         return {key: value.numpy() for key, value in answer.items()}
 
     def batches(self, rows: int, k: int) -> list[slice]:
-        """Divide rows into batches whose scores and candidates fit into memory."""
+        """Divide row numbers into batches whose scores and candidates fit into memory."""
         size = max(1, min(MAX_SCORES // self._items, _MAX_CANDIDATES // max(1, k)))
         return [slice(start, start + size) for start in range(0, rows, size)]
 
@@ -93,21 +96,21 @@ class LoadedModel:
         return warmup.read(self._directory)
 
     def median_seconds(self, signature: str, inputs: Arrays, batch: int, k: int) -> float:
-        """Return the median time of an answer to ``batch`` rows of the inputs, 1 or 32."""
+        """Return the median time for a batch of ``batch`` input rows, which must be 1 or 32."""
         repeated = {
             name: np.resize(values[:batch], (batch, *values.shape[1:]))
             for name, values in inputs.items()
         }
         ks = np.full(batch, k, np.int32)
         self.ask_batch(signature, repeated, ks)
-        times: list[float] = []
-        while len(times) < _TIMED_ANSWERS[batch] and sum(times) < _MAX_TIMED_S:
-            started = time.perf_counter()
+        durations: list[float] = []
+        while len(durations) < _TIMED_BATCHES[batch] and sum(durations) < _MAX_TIMED_S:
+            start = time.perf_counter()
             self.ask_batch(signature, repeated, ks)
-            times.append(time.perf_counter() - started)
-        return float(np.median(times))
+            durations.append(time.perf_counter() - start)
+        return float(np.median(durations))
 
     def require(self, condition: bool | np.bool_, problem: str) -> None:
-        """Raise a VerificationError with the model's name and the problem if a condition fails."""
+        """If ``condition`` is false, raise a VerificationError with the model name and problem."""
         if not condition:
             raise VerificationError(f"{self.name}: {problem}")

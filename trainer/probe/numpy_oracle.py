@@ -1,4 +1,4 @@
-"""Checks a model's answers against the scores and best items that NumPy computes."""
+"""Compares a model's answers with the scores and best items that NumPy computes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ _NORMS_PER_BLOCK = 1_000_000
 
 
 class NumpyOracle:
-    """Checks the answers of one model against a catalogue of N items and their vectors."""
+    """Checks the answers of one model, given its catalogue of N items and their vectors."""
 
     def __init__(
         self,
@@ -27,14 +27,15 @@ class NumpyOracle:
         exact: bool,
         max_scores: int = MAX_SCORES,
     ) -> None:
-        """Create the oracle of one model.
+        """Create the oracle for one model.
 
         Args:
             vectors: float32 [N, D], the candidate vectors.
-            item_ids: UTF-8 as large_binary [N], in the same order.
-            require: raises an error with the given text if the given condition fails.
+            item_ids: large_binary [N], the item ids as UTF-8, in the order of ``vectors``.
+            require: takes a condition and a text; if the condition is false, raises an error with
+                the text.
             exact: True if the model must return the best items, not just correct scores.
-            max_scores: the number of scores that are in memory at a time.
+            max_scores: the maximum number of scores in memory at a time.
         """
         self._vectors = vectors
         self._item_ids = item_ids
@@ -44,11 +45,11 @@ class NumpyOracle:
         self._max_norm = _largest_norm(vectors)
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
-        """Return the ids of rows of the catalogue, bytes [B]."""
+        """Return the ids in the given rows of the catalogue, bytes [B]."""
         return np.array(self._item_ids.take(pa.array(rows)).to_pylist(), object)
 
     def rows(self, ids: NDArray[np.object_]) -> NDArray[np.int64]:
-        """Return the rows of ids, bytes [B, K], in the catalogue; -1 for filler."""
+        """Return the catalogue row of each id: bytes [B, K] -> int64 [B, K], -1 for filler."""
         flat = pa.array(ids.ravel(), pa.large_binary())
         positions = pa.compute.index_in(flat, value_set=self._item_ids)
         rows = positions.fill_null(-1).to_numpy(zero_copy_only=False).reshape(ids.shape)
@@ -60,7 +61,7 @@ class NumpyOracle:
     def recall(
         self, queries: NDArray[np.float32], answer: Arrays, kth_best: NDArray[np.float32]
     ) -> NDArray[np.float64]:
-        """Return the recall of each query, float64 [M].
+        """Return the recall for each query, float64 [M].
 
         Args:
             queries: float32 [M, D].
@@ -77,13 +78,14 @@ class NumpyOracle:
         queries: NDArray[np.float32],
         excluded: NDArray[np.int64] | None = None,
     ) -> None:
-        """Require correct scores, no duplicates and, from an exact model, the best items.
+        """Check that scores are correct, that no item is duplicated, and the best items if exact.
 
         Args:
-            signature: the signature to name in errors.
+            signature: the signature name for error messages.
             answer: the model's answer.
             queries: float32 [B, D], the query vectors that the model must have used.
-            excluded: int [B], the row of the catalogue that each query must not return, or None.
+            excluded: int [B], the catalogue row that the answer to each query must not contain, or
+                None.
         """
         for start in range(0, len(queries), self._block_rows):
             block = slice(start, start + self._block_rows)
@@ -102,7 +104,7 @@ class NumpyOracle:
     ) -> None:
         rows = self.rows(answer[ITEM_ID])
         expected = np.where(rows >= 0, np.take_along_axis(scores, np.maximum(rows, 0), 1), -np.inf)
-        # TensorFlow adds up the products in another order. The difference grows with the norms.
+        # TensorFlow sums products in a different order, and the difference grows with the norms.
         tolerance = 1e-4 * float(np.linalg.norm(queries, axis=1).max(initial=0.0) * self._max_norm)
         self._require(
             np.allclose(expected, answer[SCORE], rtol=1e-3, atol=tolerance),
@@ -121,7 +123,7 @@ class NumpyOracle:
 
 
 def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Return the k highest scores of every row, highest first."""
+    """Return the k highest scores in each row, highest first."""
     if not k:
         return scores[:, :0]
     best: NDArray[np.float32] = -np.sort(np.partition(-scores, k - 1, axis=1)[:, :k], axis=1)
@@ -129,7 +131,7 @@ def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
 
 
 def _largest_norm(vectors: NDArray[np.float32]) -> float:
-    """Return the largest Euclidean norm of a vector, computed in blocks."""
+    """Return the largest Euclidean norm of all vectors, computed in blocks."""
     blocks = (
         vectors[start : start + _NORMS_PER_BLOCK]
         for start in range(0, len(vectors), _NORMS_PER_BLOCK)

@@ -1,6 +1,6 @@
-"""Sends a request to a fresh process that loads exported models, and reads its response.
+"""Sends a request to a fresh process that loads exported models, and reads the response.
 
-Both are a JSON file with arrays beside it, so that large arrays can be memory-mapped.
+A request or response is a JSON file and array files next to it, so arrays can be memory-mapped.
 """
 
 import json
@@ -28,7 +28,7 @@ class Message:
     """A request or a response: a JSON object, and arrays in separate files.
 
     Attributes:
-        values: values that JSON can hold. In a request, ``check`` is the name of the check to run.
+        values: the content of the JSON object. In a request, ``check`` names the check to run.
         arrays: NumPy arrays of numbers or fixed-width strings, and Arrow arrays of ids.
     """
 

@@ -1,7 +1,4 @@
-"""The queries that newly exported models are checked with.
-
-They come with the query vectors that the models must compute for them.
-"""
+"""The queries for checking newly exported models, with the query vectors that must be computed."""
 
 import math
 from typing import Any
@@ -13,18 +10,18 @@ from numpy.typing import NDArray
 from trainer.artifact.servable import Servable, VectorServable
 from trainer.data.histories import Histories
 
-#: The largest number of queries for a signature.
+#: The maximum number of queries per signature.
 MAX_QUERIES = 512
 _MIN_QUERIES = 32
-# NumPy computes at most this many exact scores to measure recall, unless _MIN_QUERIES need more.
+# At most this many exact scores are computed to measure recall, unless _MIN_QUERIES need more.
 _MAX_SCORES = 1_000_000_000
 _RECENT_ITEMS = 3
 
 
 def sample(count: int, catalogue_size: int) -> NDArray[np.int64]:
-    """Return the rows to query with: evenly spaced ones of ``count`` users, items or vectors.
+    """Return an evenly spaced sample of the rows of ``count`` users, items or vectors.
 
-    A larger catalogue is queried with fewer rows, because each needs exact scores.
+    The sample is smaller for a larger catalogue, because every query is scored against all items.
     """
     max_rows = max(_MIN_QUERIES, min(MAX_QUERIES, _MAX_SCORES // catalogue_size))
     return np.arange(0, count, max(1, math.ceil(count / max_rows)))
@@ -33,11 +30,11 @@ def sample(count: int, catalogue_size: int) -> NDArray[np.int64]:
 def prepare_questions(
     servable: VectorServable, queries: NDArray[np.float32] | None = None
 ) -> dict[str, Any]:
-    """Return the catalogue, the queries and the expected query vectors, as arrays by name.
+    """Return the catalogue, the queries and the expected query vectors as arrays by name.
 
     Args:
         servable: the data that the models were exported from.
-        queries: as in :func:`trainer.probe.exported_models.check_exported_models`.
+        queries: see :func:`trainer.probe.exported_models.check_exported_models`.
     """
     catalogue_size = len(servable.item_ids)
     sampled_items = sample(catalogue_size, catalogue_size)
@@ -58,13 +55,13 @@ def prepare_questions(
 
 
 def _user_queries(servable: Servable) -> dict[str, NDArray[Any]]:
-    """Return queries by user, by history and by both, with the expected query vectors."""
+    """Return queries by user, by history and by both, with their expected query vectors."""
     users = sample(len(servable.user_ids), len(servable.item_ids))
     stored = servable.histories.take(users)
     recent = np.random.default_rng(0).integers(
         len(servable.item_ids), size=(len(users), _RECENT_ITEMS), dtype=np.int32
     )
-    recent[::2, 0] = recent[::2, 2]  # An item occurs twice.
+    recent[::2, 0] = recent[::2, 2]  # Every second history contains an item twice.
     recent[::3, 1] = -1  # Padding.
     histories = [_last_occurrences(row) for row in recent]
     combined = [
@@ -83,7 +80,7 @@ def _user_queries(servable: Servable) -> dict[str, NDArray[Any]]:
 
 
 def _last_occurrences(items: NDArray[np.int32]) -> list[int]:
-    """Return the items without padding and with only the last occurrence of each."""
+    """Return the items without padding, and with only the last occurrence of each item."""
     newest_first = dict.fromkeys(items[items >= 0][::-1].tolist())
     return list(newest_first)[::-1]
 

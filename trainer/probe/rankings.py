@@ -1,4 +1,4 @@
-"""Asks exported exact models which items they recommend to given users."""
+"""Queries exported exact models for the items that the models recommend to given users."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,18 +43,18 @@ def rank(
     depths: NDArray[np.int64],
     item_ids: NDArray[np.object_],
 ) -> list[Rankings]:
-    """Ask SavedModels for candidates, one model after the other, in a fresh process.
+    """Return the rankings of each model, in the order of ``models``.
 
-    Return the rankings of each model.
+    A fresh process queries one model after another.
 
     Args:
         models: the directories of the models.
         user_ids: str objects [U].
-        depths: int64 [U], the number of candidates to ask for.
-        item_ids: str objects [N], the catalogue that the rows in the rankings refer to.
+        depths: int64 [U], the number of candidates to request for each user.
+        item_ids: str objects [N], the catalogue to which the rows in the rankings refer.
 
     Raises:
-        VerificationError: a model cannot be loaded, or cannot be asked for users.
+        VerificationError: a model cannot be loaded, or cannot answer queries by user.
     """
     values = {"check": CHECK, "models": [str(model.absolute()) for model in models]}
     arrays = {
@@ -73,7 +73,7 @@ def rank(
 
 
 def answer(request: Message) -> Message:
-    """Answer the request in the fresh process: ask every model for its rankings."""
+    """Answer the request in the fresh process: return the rankings of every model."""
     ids = request.arrays["item_ids"].cast(pa.large_binary()).to_pylist()
     rows = {item: row for row, item in enumerate(ids)}
     user_ids, depths = request.arrays["user_ids"], request.arrays["depths"]
@@ -90,7 +90,7 @@ def _rankings(
     model = LoadedModel(directory, str(directory), len(rows))
     lists: list[list[int]] = [[] for _ in user_ids]
     known = np.zeros(len(user_ids), bool)
-    # Users with similar depths share a batch, so that little of it is filler.
+    # Users with similar depths share a batch, so that the answers contain little filler.
     order = np.argsort(depths, kind="stable")
     for batch in model.batches(len(order), int(depths.max(initial=1))):
         users = order[batch]

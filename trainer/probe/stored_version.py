@@ -1,7 +1,7 @@
-"""Checks the models of a stored version without the data that they were exported from.
+"""Checks the models of a stored version without the data from which the models were exported.
 
-The models answer their own warm-up requests, and the approximate index is compared with the
-exact one for some of the version's users or, in a version without users, of its items.
+The models must answer their own warm-up requests. The answers of the approximate index are compared
+with those of the exact index, for a sample of users or, in a version without users, of items.
 """
 
 import itertools
@@ -24,7 +24,7 @@ CHECK = "stored_version"
 
 _K = 100
 _MAX_USERS = 512
-# Fewer than users, because a version without users may have a very large catalogue.
+# Smaller than _MAX_USERS, because a version without users may have a very large catalogue.
 _MAX_ITEMS = 64
 
 
@@ -37,9 +37,9 @@ def probe_stored_version(directory: Path, version: int, items: int) -> dict[str,
         items: the number of items in its catalogue.
 
     Returns:
-        ``requests``, the number of warm-up requests answered; ``recall_at_100`` of the
-        approximate index, its ``standard_error``, and ``queries``, the number of queries that it
-        was measured with. Recall is None if the version has no user or item that its models know.
+        ``requests``, the number of warm-up requests answered; ``recall_at_100`` of the approximate
+        index with its ``standard_error``; and ``queries``, the number of queries that recall was
+        measured with. Recall is None if the models know none of the version's users or items.
 
     Raises:
         VerificationError: a model cannot be loaded or returns wrong results.
@@ -98,7 +98,7 @@ def _replay_warmup(model: LoadedModel) -> int:
 def _check_answer(
     model: LoadedModel, signature: str, ks: NDArray[np.int32], answer: Arrays
 ) -> None:
-    """Require the shapes, dtypes and order that ``serving_contract`` promises."""
+    """Check the shapes, dtypes and order that ``serving_contract`` specifies for answers."""
     model.require(
         set(answer) == {contract.ITEM_ID, contract.SCORE, contract.KNOWN},
         f"{signature}: has the wrong outputs {sorted(answer)}",
@@ -126,7 +126,7 @@ def _check_answer(
 def _candidates(
     model: LoadedModel, signature: str, input_name: str, ids: list[str]
 ) -> list[set[bytes]]:
-    """Return the 100 best items for every id; an empty set for an unknown id."""
+    """Return the set of the 100 best items for each id, or an empty set for an unknown id."""
     if not ids:
         return []
     answer = model.ask(signature, {input_name: np.array(ids, object)}, _K)
@@ -137,7 +137,7 @@ def _candidates(
 
 
 def _sample_users(seen_sqlite: Path) -> list[str]:
-    """Return up to 512 evenly spaced user ids from a version's database of seen items."""
+    """Return up to 512 evenly spaced user ids from the database of seen items."""
     try:
         with closing(sqlite3.connect(f"{seen_sqlite.as_uri()}?mode=ro", uri=True)) as database:
             rows = database.execute("SELECT DISTINCT user_id FROM seen ORDER BY user_id")
@@ -148,6 +148,6 @@ def _sample_users(seen_sqlite: Path) -> list[str]:
 
 
 def _sample_items(items_csv: Path, items: int) -> list[str]:
-    """Return up to 64 evenly spaced item ids from a version's catalogue of ``items`` items."""
+    """Return up to 64 evenly spaced item ids from a catalogue of ``items`` items."""
     step = max(1, items // _MAX_ITEMS)
     return list(itertools.islice(side_files.read_item_ids(items_csv), 0, step * _MAX_ITEMS, step))
