@@ -88,7 +88,9 @@ def _parse_entry(name: str, table: Any, path: str) -> TokenEntry:
     if not isinstance(table, dict):
         raise UnusableFile(f"{path}: {name} must be a table, [{name}]")
     if unknown := set(table) - {_DIGEST, _RATE}:
-        raise UnusableFile(f"{where}: unknown setting {min(unknown)}; use {_DIGEST} and {_RATE}")
+        raise UnusableFile(
+            f"{where}: unknown setting {min(unknown)}; use only {_DIGEST} and {_RATE}"
+        )
     sha256, rate = table.get(_DIGEST), table.get(_RATE)
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
         raise UnusableFile(f"{where}: {_DIGEST} must be 64 hexadecimal digits")

@@ -34,7 +34,7 @@ def test_keys_are_read_from_the_file() -> None:
         ("[web]\ntoken_sha256 = 1", "[web]: token_sha256 must be 64 hexadecimal digits"),
         (
             '[web]\ntoken = "secret"',
-            "[web]: unknown setting token; use token_sha256 and requests_per_s",
+            "[web]: unknown setting token; use only token_sha256 and requests_per_s",
         ),
         (table("web", _TOKEN, -1), "[web]: requests_per_s must be a number greater than 0"),
         (table("web", _TOKEN) + "requests_per_s = 0", "[web]: requests_per_s must be a number"),
