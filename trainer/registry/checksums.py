@@ -1,9 +1,9 @@
 """SHA-256 checksums of a version's files.
 
-They are stored in two places. The ``manifest.json`` of each model lists the other files of the
-model, so that a model server can check what it loads. ``version.json`` lists all files outside the
-models, and the manifests. ``seen.sqlite`` has no checksum, because a person's rows may be erased
-from it later. Its integrity is checked by SQLite instead.
+Checksums are stored in two places. Each model's ``manifest.json`` lists the model's other files, so
+that a model server can check the files that it loads. ``version.json`` lists the manifests and all
+files outside the models. ``seen.sqlite`` has no checksum, because a person's rows may be erased
+later; SQLite checks the integrity of this file instead.
 """
 
 import json
@@ -22,9 +22,9 @@ _MANIFEST = f"{ASSETS_EXTRA}/{MANIFEST_JSON}"
 
 
 def compute(staged: StagedVersion) -> dict[str, str]:
-    """Write the checksums of each model into its manifest, and return those for ``version.json``.
+    """Write each model's checksums into its manifest; return the checksums for ``version.json``.
 
-    The version must have been arranged by :func:`trainer.registry.layout.arrange`.
+    Call :func:`trainer.registry.layout.arrange` before.
     """
     in_models: set[Path] = set()
     for model in _model_directories(staged.directory, staged.version):
@@ -49,7 +49,7 @@ def verify(directory: Path, record: VersionRecord) -> int:
         StoreError: a file is missing, damaged or changed, or a model has an additional file.
     """
     _check_database(directory / SEEN_SQLITE)
-    # Versions of an earlier release also have a checksum of the database.
+    # Versions from an earlier release also have a checksum of the database.
     listed = {directory / path: sha for path, sha in record.files.items() if path != SEEN_SQLITE}
     for path, checksum in listed.items():
         _check_file(path, checksum)
@@ -72,7 +72,7 @@ def verify(directory: Path, record: VersionRecord) -> int:
 
 
 def _checksums(files: Iterable[Path], directory: Path) -> dict[str, str]:
-    """Return the checksum of each file by its path relative to ``directory``."""
+    """Return the checksum of each file, by path relative to ``directory``."""
     return {path.relative_to(directory).as_posix(): disk.checksum(path) for path in files}
 
 

@@ -1,4 +1,4 @@
-"""Durable writes, checksums of files, and one error for every way to report a full disk."""
+"""Durable writes, file checksums, and one exception for all errors about a full disk."""
 
 import errno
 import hashlib
@@ -10,13 +10,13 @@ from pathlib import Path
 from trainer.errors import DiskFull
 
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-# TensorFlow and SQLite report a full disk with their own exceptions.
+# TensorFlow and SQLite have their own exceptions for a full disk, which contain these messages.
 _DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
 
 @contextmanager
 def disk_full_errors(models_dir: Path) -> Iterator[None]:
-    """Raise DiskFull if the block fails because ``models_dir`` has no space left."""
+    """Raise DiskFull if the block fails because the disk of ``models_dir`` is full."""
     try:
         yield
     except Exception as error:
@@ -32,7 +32,7 @@ def disk_full_errors(models_dir: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Flush a file's content, or a directory's entries, so that they survive a power loss."""
+    """Flush a file's content or a directory's entries to disk, to survive a power loss."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -41,13 +41,13 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Flush ``directory`` and everything below it, as :func:`sync` does."""
+    """Flush ``directory`` and everything below it to disk, to survive a power loss."""
     for path in (*directory.rglob("*"), directory):
         sync(path)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file's content atomically and durably, by renaming a new file over it."""
+    """Replace a file atomically and durably, by renaming a new file over the old file."""
     temporary = path.with_name(f".{path.name}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -63,7 +63,7 @@ def files(directory: Path) -> list[Path]:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

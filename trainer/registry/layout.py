@@ -1,4 +1,4 @@
-"""Moves the files of a staged version to where servers look for them."""
+"""Moves the files of a staged version to the paths where servers look for files."""
 
 from serving_contract import ITEMS_CSV, MODEL_NAMES, MODELS_CONFIG, SEEN_SQLITE
 from trainer.errors import StoreError
@@ -6,12 +6,12 @@ from trainer.registry.store import NUMBERED, StagedVersion
 
 
 def arrange(staged: StagedVersion) -> None:
-    """Move each numbered directory one level down, and write ``models.config``.
+    """Move each directory in ``NUMBERED`` one level down, and write ``models.config``.
 
     For example, ``retrieval`` becomes ``retrieval/<version>``.
 
     Raises:
-        StoreError: a required file or directory of the version is missing.
+        StoreError: a required file or directory is missing in the version.
     """
     (staged.directory / MODELS_CONFIG).write_text(_models_config(), encoding="utf-8")
     for name in (*NUMBERED, ITEMS_CSV, SEEN_SQLITE):
@@ -25,7 +25,7 @@ def arrange(staged: StagedVersion) -> None:
 
 
 def _models_config() -> str:
-    """Return TensorFlow Serving's ``--model_config_file`` for both models under /models."""
+    """Return the content of TensorFlow Serving's model config file, for models in /models."""
     entries = "".join(
         f'  config {{\n    name: "{name}"\n    base_path: "/models/{name}"\n'
         f'    model_platform: "tensorflow"\n  }}\n'

@@ -1,7 +1,7 @@
-"""Decides which version is served: adds, promotes, rolls back and removes versions.
+"""Changes which version is served: adds, promotes, rolls back and removes versions.
 
-The functions record their changes in ``version.json``. The atomic renames, such as that of a new
-link over ``current``, are methods of :class:`trainer.registry.store.Store`.
+The functions record their changes in ``version.json``. :class:`trainer.registry.store.Store` has
+methods for the atomic renames, such as renaming a new link over ``current``.
 """
 
 from trainer.errors import GateFailed, StoreError
@@ -22,14 +22,14 @@ def add(
     served: int | None,
     override: str | None = None,
 ) -> bool:
-    """Add a staged version, and serve it if it passed its gate or the gate is overridden.
+    """Add a staged version, and serve it if it passed the gate or the gate is overridden.
 
     Args:
         store: the store that staged the version.
         staged: the version, complete except for its record.
-        record: the version's record, with the results of its gate.
+        record: the version's record, including the gate results.
         served: the version that was served when the gate was evaluated.
-        override: the reason to serve the version even if its gate failed; None respects the gate.
+        override: the reason to serve the version even if the gate failed; None respects the gate.
 
     Returns:
         True if the version is served now.
@@ -50,16 +50,16 @@ def add(
 
 
 def promote(store: Store, version: int, reason: str | None = None) -> int | None:
-    """Serve ``version``, and return the version that was served before, if any.
+    """Serve ``version``, and return the version that was served before, or None.
 
     Args:
-        store: the store of the version.
+        store: the store that contains the version.
         version: the version to serve.
-        reason: why it is served even if its gate failed; None respects the gate.
+        reason: the reason to serve it even if the gate failed; None respects the gate.
 
     Raises:
-        GateFailed: the version did not pass its gate, and no ``reason`` was given.
-        StoreError: there is no such version, its files have changed, or it is served already.
+        GateFailed: the version did not pass the gate, and no ``reason`` was given.
+        StoreError: there is no such version, its files have changed, or it is already served.
     """
     directory = store.directory(version)
     record = VersionRecord.read(directory)
@@ -79,18 +79,18 @@ def promote(store: Store, version: int, reason: str | None = None) -> int | None
 def rollback(store: Store, to: int | None = None, reason: str | None = None) -> tuple[int, int]:
     """Serve an earlier version again.
 
-    Repeated rollbacks go further back. They never return to a version that was rolled back from.
+    Repeated rollbacks go further back, and never return to a version that was already rolled back.
 
     Args:
-        store: the store of the versions.
-        to: the version to serve; None for the one that was served before the current one.
-        reason: why the user rolls back, for the record.
+        store: the store that contains the versions.
+        to: the version to serve; None for the version that was served before the current version.
+        reason: the user's reason for the rollback, which is recorded.
 
     Returns:
-        The version that is served now, and the one that was served before the rollback.
+        The version that is served now, and the version that was served before the rollback.
 
     Raises:
-        StoreError: no version was served before this one, or ``to`` was never served.
+        StoreError: no version was served before the current version, or ``to`` was never served.
     """
     with store.lock():
         before = store.current()
@@ -119,9 +119,9 @@ def rollback_target(store: Store) -> int | None:
 
 
 def collect_garbage(store: Store, keep: int) -> list[int]:
-    """Remove all but the ``keep`` newest versions, and return the removed ones.
+    """Remove all except the ``keep`` newest versions, and return the removed versions.
 
-    The served version and the one that a rollback would serve are kept as well.
+    The served version and the version that a rollback would serve are never removed.
     """
     with store.lock():
         kept = {*store.versions()[-keep:], store.current(), rollback_target(store)}
@@ -139,7 +139,7 @@ def _serve(store: Store, version: int, by: str, previous: list[int], reason: str
 
 
 def _rollback_chain(store: Store, version: int) -> list[int]:
-    """Return the versions that a rollback from ``version`` would try, in that order."""
+    """Return the versions to which a rollback from ``version`` can return, in preferred order."""
     current = store.current()
     if current is None:
         return []

@@ -1,4 +1,4 @@
-"""Builds and verifies a new version, and serves it if it passes its gate."""
+"""Builds and verifies a new version, and serves it if it passes the quality gate."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -29,17 +29,17 @@ class NewVersion:
     """A version that a pipeline wants to publish.
 
     Attributes:
-        source: the command that made it: ``run``, ``refresh`` or ``index``.
-        settings: the configuration; only its sections ``index`` and ``gate`` are used.
-        servable: the data that both models are exported from.
-        metrics: the content of metrics.json except ``version`` and ``index``; ``dataset`` has
+        source: the command that made the version: ``run``, ``refresh`` or ``index``.
+        settings: the configuration, of which only the sections ``index`` and ``gate`` are used.
+        servable: the data from which both models are exported.
+        metrics: the content of metrics.json except for ``version`` and ``index``; ``dataset`` has
             at least ``name`` and ``items``.
-        write_side_files: writes all files of the version besides its models and its report into
-            the given directory, among them ``items.csv`` and ``seen.sqlite``.
-        test_rows: the held-out rows to compare quality on; None skips the comparison.
-        tuning_queries: float32 [M, D], the queries to tune the index with; None chooses some.
-        verification_queries: float32 [M, D], the queries to measure its recall with; None chooses
-            some.
+        write_side_files: writes all files of the version except for the models and the report into
+            the given directory, including ``items.csv`` and ``seen.sqlite``.
+        test_rows: the held-out rows for comparing quality; None skips the comparison.
+        tuning_queries: float32 [M, D], additional queries for tuning the index, or None.
+        verification_queries: float32 [M, D], queries for measuring recall; None uses queries from
+            the servable.
     """
 
     source: str
@@ -57,14 +57,14 @@ class Publication:
     """Publishes new versions into one store, with steps that other packages implement.
 
     Attributes:
-        store: the store of the versions.
+        store: the store to which versions are added.
         console: shows the progress and the results.
-        build_models: writes both models into a directory, given the servable, the directory, the
-            index configuration, the manifest, a callback for progress messages and the tuning
-            queries; returns a description of each index by model name.
-        verify_models: measures the models in a directory, given the directory, the servable and
-            the queries; returns the measurements by model name, or raises VerificationError.
-        write_report: writes the report on the metrics into a directory, which it creates.
+        build_models: takes the servable, a directory, the index configuration, the manifest, a
+            callback for progress messages and the tuning queries; writes both models into the
+            directory, and returns a description of each index by model name.
+        verify_models: takes a directory with models, the servable and the verification queries;
+            returns measurements by model name, or raises VerificationError.
+        write_report: creates a directory and writes the report on the metrics into it.
         show_report: prints the metrics.
         compare_quality: compares the new exact model with the served version.
     """
@@ -80,18 +80,19 @@ class Publication:
     compare_quality: Callable[[Path, Path, HeldOutRows, GateConfig], CheckResult] = compare_quality
 
     def publish(self, new: NewVersion, override: str | None = None) -> int:
-        """Build and verify a version, and serve it if it passes its gate; return its number.
+        """Build and verify a version, and serve it if it passes the gate; return its number.
 
         Args:
             new: the version to publish.
-            override: the reason to serve it even if its gate fails; None respects the gate.
+            override: the reason to serve the version even if the gate fails; None respects the
+                gate.
 
         Raises:
             IndexTuningError: no index reaches the target recall.
             VerificationError: a model cannot be loaded or returns wrong results. The version is
                 removed.
             StoreError: the version cannot be added to the store.
-            GateFailed: the version did not pass its gate. It is kept, but not served.
+            GateFailed: the version did not pass the gate. It is stored, but not served.
         """
         with self.store.staging() as staged:
             try:
@@ -131,9 +132,10 @@ class Publication:
     def _add(
         self, new: NewVersion, staged: StagedVersion, metrics: Metrics, override: str | None
     ) -> tuple[VersionRecord, bool]:
-        """Add the version, and serve it if it passes; return its record and whether it is served.
+        """Add the version, and serve it if it passes the gate.
 
-        If another version is promoted meanwhile, quality is compared again with that version.
+        Return the version's record, and True if the version is served. If another version is
+        promoted in the meantime, quality is compared again, with that version.
         """
         index = metrics["index"][RETRIEVAL]
         record = VersionRecord(
@@ -182,7 +184,7 @@ class Publication:
         )
 
     def _gate_failure(self, record: VersionRecord) -> str:
-        """Return why a version is not served, and the command that serves it anyway."""
+        """Return a message with the reason why the version is not served, and how to serve it."""
         return (
             f"version {record.version} is not served: {'; '.join(record.failures)}. It is "
             f"kept. To serve it anyway: python -m trainer promote {record.version} "

@@ -1,8 +1,8 @@
-"""The quality gate, which decides if a new version may be served.
+"""The quality gate, which decides whether a new version may be served.
 
-It checks the recall of the index, and compares quality with the served version: the exact models
-of both versions rank the catalogue for the same users, and both rankings are evaluated on the same
-test rows.
+The gate checks the recall of the index, and compares quality with the served version: the exact
+models of both versions rank the catalogue for the same users, and the rankings of both models are
+evaluated on the same test rows.
 """
 
 import sqlite3
@@ -28,12 +28,12 @@ from trainer.registry.version_record import CheckResult, VersionRecord
 
 # Recall is measured on a sample of queries. A shortfall within this many standard errors passes.
 _STANDARD_ERRORS = 2.0
-# Two versions are of unrelated data if they share less than this part of the users or items.
+# Two versions have unrelated data if they share less than this part of their users or items.
 _MIN_SHARED = 0.1
-# Quality is not compared on fewer test rows than this.
+# With fewer test rows, quality is not compared.
 _MIN_ROWS = 100
-# Items that only the served version has take up places in its rankings. Up to this many additional
-# candidates make up for them.
+# Items that only the served version has occupy ranks in its rankings. To compensate, up to this
+# many additional candidates are requested.
 _MAX_EXTRA_CANDIDATES = 1000
 
 #: The signature of :func:`trainer.probe.rankings.rank`.
@@ -43,12 +43,12 @@ Ranker = Callable[
 
 
 class _NotComparable(Exception):
-    """Quality cannot be compared with the served version, for the reason in the message."""
+    """Quality cannot be compared with the served version. The message has the reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutRows:
-    """A run's data set and the split that holds out its test rows."""
+    """The data set of a run, and the split that holds out the test rows."""
 
     dataset: Dataset
     parts: Split
@@ -70,9 +70,9 @@ def check_recall(index: Mapping[str, Any], target: float) -> CheckResult:
     """Check that the approximate index reaches its target recall.
 
     Args:
-        index: the measurements ``recall_at_100`` and, if there is one, its standard error
-            ``recall_at_100_error``.
-        target: the recall to reach. A shortfall of up to two standard errors passes.
+        index: the measurements ``recall_at_100`` and, optionally, ``recall_at_100_error``, the
+            standard error of recall.
+        target: the required recall. A shortfall of up to two standard errors passes.
     """
     recall, error = index["recall_at_100"], index.get("recall_at_100_error", 0.0)
     passed = recall + _STANDARD_ERRORS * error >= target
@@ -88,16 +88,16 @@ def compare_quality(
 ) -> CheckResult:
     """Check that a new version's ``unseen_items.top_100`` is close to the served version's.
 
-    Test rows that the served version was trained on are left out. If the served version cannot be
+    Test rows that the served version was trained on are ignored. If the served version cannot be
     read, does not answer, or has too little in common with the new data, the check passes: a broken
-    version must not keep its successor from being served.
+    served version must not prevent the new version from being served.
 
     Args:
         new: the directory of the new version's exact model.
         served: the directory of the served version.
         rows: the data set and the split of the new version.
-        settings: the allowed loss and the largest number of users to compare.
-        rank: returns the rankings of exported models.
+        settings: the allowed loss and the maximum number of users to compare.
+        rank: a function that returns the rankings of exported models.
 
     Raises:
         VerificationError: the new version does not answer.
@@ -132,7 +132,7 @@ def _compare(
             [new, served / RETRIEVAL_EXACT / str(version)], *request
         )
     except VerificationError as error:
-        # If it is the new version that does not answer, this raises the error again.
+        # If the new version is the one that does not answer, this call raises the error again.
         rank([new], *request)
         raise _NotComparable(f"it does not answer: {error}") from error
     shared_users = float(served_rankings.known.mean())
@@ -171,7 +171,7 @@ def _rows_to_compare(served: Path, rows: HeldOutRows, max_users: int) -> Interac
 
 
 def _unseen_rows(test: Interactions, dataset: Dataset, seen_sqlite: Path) -> Interactions:
-    """Return the rows that are not in a version's database of seen items."""
+    """Return the test rows that are not in the served version's database of seen items."""
     address = f"{seen_sqlite.resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True)) as connection:
         seen_by = {
@@ -185,10 +185,10 @@ def _unseen_rows(test: Interactions, dataset: Dataset, seen_sqlite: Path) -> Int
 def _unseen_top_100(
     rankings: Rankings, users: NDArray[np.int32], rows: HeldOutRows, test: Interactions
 ) -> float:
-    """Return ``unseen_items.top_100`` of rankings on test rows.
+    """Return the metric ``unseen_items.top_100`` of ``rankings`` on the test rows.
 
     Args:
-        rankings: the rankings of ``users``, in that order.
+        rankings: the rankings for ``users``, in the same order.
         users: int32 [U], the users with test rows, ascending.
         rows: the data set and its training rows.
         test: the test rows.
@@ -196,7 +196,7 @@ def _unseen_top_100(
     items = len(rows.dataset.item_ids)
 
     def score(batch: NDArray[np.int32]) -> NDArray[np.float32]:
-        # An item's score is its negated rank; items that were not returned score -inf.
+        # An item's score is its negated rank; an item that was not returned has the score -inf.
         scores = np.full((len(batch), items), -np.inf, np.float32)
         for row, user in enumerate(np.searchsorted(users, batch)):
             ranking = rankings.of_user(int(user))

@@ -1,4 +1,4 @@
-"""Checks a stored version again: its files, its models' answers and its index's recall."""
+"""Checks a stored version again: the files, the models' answers and the recall of the index."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from trainer.registry import checksums
 from trainer.registry.store import Store
 from trainer.registry.version_record import VersionRecord
 
-# The recall is measured with other queries than those of the gate, so it may be lower by chance.
+# Recall is measured with other queries than in the quality gate, so it may be lower by chance.
 _STANDARD_ERRORS = 3.0
 
 
@@ -17,13 +17,13 @@ def reevaluate(store: Store, version: int) -> dict[str, Any]:
     """Compare a version's checksums, replay its warm-up requests and measure its recall.
 
     Returns:
-        ``files``, the number of files compared, and the measurements of
+        ``files``, the number of files compared, and the measurements from
         :func:`trainer.probe.stored_version.probe_stored_version`.
 
     Raises:
         StoreError: there is no such version, or its files have changed.
-        VerificationError: a model cannot be loaded or returns wrong results, or the recall is below
-            the target that the version once reached.
+        VerificationError: a model cannot be loaded or returns wrong results, or recall is below the
+            target, which the version reached when it was published.
     """
     directory = store.directory(version)
     record = VersionRecord.read(directory)
@@ -38,11 +38,11 @@ def reevaluate(store: Store, version: int) -> dict[str, Any]:
 
 
 def recall_problem(record: VersionRecord, measured: Mapping[str, Any]) -> str | None:
-    """Return a message if a version misses the recall target that it once reached, or None.
+    """Return a message if recall is below the target that the version once reached, or None.
 
     Args:
         record: the version's record.
-        measured: ``recall_at_100``, which may be None, and its ``standard_error``.
+        measured: ``recall_at_100``, which may be None, and the ``standard_error`` of recall.
     """
     gate, recall = record.checks["recall"], measured["recall_at_100"]
     target = gate.values["target"]

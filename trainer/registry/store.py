@@ -1,4 +1,4 @@
-"""The directory of versions, and the symbolic link ``current`` to the served one.
+"""The directory that contains all versions, and the symbolic link ``current`` to the served one.
 
 MODELS_DIR has this layout:
 
@@ -7,10 +7,10 @@ MODELS_DIR has this layout:
     current             -> versions/<v>
     retrieval           -> current/retrieval, and likewise for every other served name
 
-A version is built in a ``.staging-*`` directory and then renamed to ``versions/<v>``. The served
-version changes when a new link is renamed over ``current``. Both changes are atomic: even if a
-process is killed, a version exists completely or not at all, and everything that is served
-belongs to one version.
+A version is built in a ``.staging-*`` directory, which is then renamed to ``versions/<v>``. The
+served version changes when a new link is renamed over ``current``. Both renames are atomic: even if
+a process is killed, a version exists completely or not at all, and all served files belong to one
+version.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ from serving_contract import (
 from trainer.errors import StoreError, StoreLocked
 from trainer.registry import disk
 
-#: Directories whose content is in a subdirectory named after the version's number.
+#: Directories of a version whose content is in a subdirectory named after the version number.
 NUMBERED = (*MODEL_NAMES, REPORTS)
 #: The names in MODELS_DIR that link to files of the served version.
 SERVED_NAMES = (*NUMBERED, ITEMS_CSV, SEEN_SQLITE, MODELS_CONFIG)
@@ -51,8 +51,9 @@ class StagedVersion:
 
     Attributes:
         version: the number that the version will have.
-        directory: the directory to build it in, on the same file system as MODELS_DIR. It must
-            get ``retrieval``, ``retrieval_exact``, ``reports``, ``items.csv`` and ``seen.sqlite``.
+        directory: the directory to build the version in, on the same file system as MODELS_DIR. The
+            version must contain ``retrieval``, ``retrieval_exact``, ``reports``, ``items.csv`` and
+            ``seen.sqlite``.
     """
 
     version: int
@@ -69,10 +70,10 @@ class Store:
 
     @classmethod
     def open_existing(cls, models_dir: Path) -> "Store":
-        """Return the store in a directory that must exist.
+        """Return the store in a directory that must already exist.
 
         Raises:
-            StoreError: there is no such directory, or it has the layout of an earlier release.
+            StoreError: the directory does not exist, or has the layout of an earlier release.
         """
         if not models_dir.is_dir():
             raise StoreError(f"{models_dir}: no such directory")
@@ -84,8 +85,8 @@ class Store:
         """Create MODELS_DIR if it does not exist.
 
         Raises:
-            OSError: it cannot be created.
-            StoreError: it has the layout of an earlier release.
+            OSError: the directory cannot be created.
+            StoreError: the directory has the layout of an earlier release.
         """
         self.models_dir.mkdir(parents=True, exist_ok=True)
         for name in SERVED_NAMES:
@@ -134,14 +135,14 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the lock of MODELS_DIR while the block changes versions or links.
+        """Hold the lock on MODELS_DIR while the block changes versions or links.
 
-        Files that killed processes left behind are removed first. The block must be short, because
+        First, files that killed processes left behind are removed. The block must be short, because
         other commands wait for the lock.
 
         Raises:
             StoreLocked: another process held the lock for longer than ``lock_wait_s``.
-            DiskFull: the change does not fit on the disk.
+            DiskFull: the disk is full.
             StoreError: MODELS_DIR has the layout of an earlier release.
         """
         self.prepare()
@@ -158,13 +159,13 @@ class Store:
     def staging(self) -> Iterator[StagedVersion]:
         """Reserve the next version number and a directory to build the version in.
 
-        Call :meth:`add` to keep the version; otherwise its directory is removed at the end of
-        the block. Concurrent runs get different numbers. The directory is locked, so that other
-        commands know that it is in use; the lock ends with the process, even a killed one.
+        Call :meth:`add` to keep the version; otherwise the directory is removed at the end of the
+        block. Concurrent runs get different numbers. A lock on the directory tells other commands
+        that the directory is in use. The lock ends with the process, even if the process is killed.
 
         Raises:
-            DiskFull: the block failed because the disk is full, whichever library reported it.
-            StoreLocked, StoreError: as for :meth:`lock`.
+            DiskFull: the block failed because the disk is full, whichever library reported this.
+            StoreLocked, StoreError: see :meth:`lock`.
         """
         with self.lock():
             version = self._next_number()
@@ -180,7 +181,7 @@ class Store:
             os.close(handle)
 
     def add(self, staged: StagedVersion) -> None:
-        """Add a staged version by renaming its directory. The caller holds the lock."""
+        """Add a staged version by renaming its directory. The caller must hold the lock."""
         versions = self.models_dir / VERSIONS
         versions.mkdir(exist_ok=True)
         staged.directory.rename(self._path(staged.version))
@@ -188,7 +189,7 @@ class Store:
         disk.sync(self.models_dir)
 
     def switch_current(self, version: int) -> None:
-        """Serve ``version`` by renaming a new link over ``current``. The caller holds the lock.
+        """Serve ``version`` by renaming a link over ``current``. The caller must hold the lock.
 
         Raises:
             StoreError: there is no such version.
@@ -204,8 +205,8 @@ class Store:
         disk.sync(self.models_dir)
 
     def remove(self, version: int) -> None:
-        """Remove a version that is not served. The caller holds the lock."""
-        # The rename comes first, so that a killed process leaves no partial version.
+        """Remove a version that is not served. The caller must hold the lock."""
+        # Rename the directory first, so that a killed process leaves no partial version.
         removed = self.models_dir / f"{_STAGING}{version}-removed"
         self._path(version).rename(removed)
         disk.sync(self.models_dir / VERSIONS)
@@ -246,10 +247,10 @@ class Store:
 
 
 def _remove_if_unused(directory: Path) -> None:
-    """Remove a staging directory.
+    """Remove a staging directory that no process uses.
 
     Raises:
-        BlockingIOError: a running process uses it.
+        BlockingIOError: a running process uses the directory.
     """
     handle = os.open(directory, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""The file ``version.json``: origin, gate results, checksums and promotions of a version."""
+"""The file ``version.json``: a version's origin, gate results, checksums and promotions."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -14,12 +14,12 @@ VERSION_JSON = "version.json"
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check of the quality gate.
+    """The result of one check by the quality gate.
 
     Attributes:
-        passed: True if this check allows the version to be served.
-        text: the measurement in words, for people.
-        values: the measured numbers, for programs.
+        passed: True if the check allows the version to be served.
+        text: a sentence that describes the measurement.
+        values: the measured numbers.
     """
 
     passed: bool
@@ -32,9 +32,9 @@ class Promotion:
     """One change of the served version.
 
     Attributes:
-        at: the time in UTC, ISO 8601.
-        by: the command that promoted the version: ``run``, ``promote``, ``rollback`` and so on.
-        previous: the versions that a rollback can return to, in the order in which it tries them.
+        at: the time of the promotion in UTC, ISO 8601.
+        by: the command that promoted the version, such as ``run``, ``promote`` or ``rollback``.
+        previous: the versions to which a rollback can return, in the order of preference.
         reason: the reason that the user gave, or None.
     """
 
@@ -49,9 +49,9 @@ class VersionRecord:
     """The content of ``version.json``.
 
     Attributes:
-        version: the version's number.
-        created: the time of its creation in UTC, ISO 8601.
-        source: the command that created it: ``run``, ``refresh`` or ``index``.
+        version: the version number.
+        created: the time of creation in UTC, ISO 8601.
+        source: the command that created the version: ``run``, ``refresh`` or ``index``.
         dataset: the name of the data set.
         items: the number of items in the catalogue.
         unseen_top_100: the metric ``unseen_items.top_100``; None without test rows.
@@ -59,8 +59,8 @@ class VersionRecord:
         checks: the results of the quality gate, by name.
         test_rows: a fingerprint of the held-out rows; None without test rows.
         files: SHA-256 by path; see :mod:`trainer.registry.checksums`.
-        promotions: every promotion, oldest first. Each is written before the served version
-            changes, so a process killed in between may leave one that never took effect.
+        promotions: all promotions, oldest first. A promotion is written before the served version
+            changes, so it may never have taken effect if a process was killed in between.
     """
 
     version: int
@@ -98,22 +98,22 @@ class VersionRecord:
 
     @property
     def failures(self) -> list[str]:
-        """The texts of the checks that failed."""
+        """The ``text`` of each failed check."""
         return [check.text for check in self.checks.values() if not check.passed]
 
     @property
     def gate(self) -> str:
-        """The gate's verdict: ``passed``, ``overridden`` or ``failed``."""
+        """The verdict of the quality gate: ``passed``, ``overridden`` or ``failed``."""
         if not self.failures:
             return "passed"
         return "overridden" if any(promotion.reason for promotion in self.promotions) else "failed"
 
     def with_promotion(self, by: str, previous: list[int], reason: str | None) -> "VersionRecord":
-        """Return the record with one more promotion, made now."""
+        """Return the record with an additional promotion at the current time."""
         promotion = Promotion(utc_now(), by, previous, reason)
         return replace(self, promotions=[*self.promotions, promotion])
 
 
 def utc_now() -> str:
-    """Return the current time in UTC, ISO 8601, to the second."""
+    """Return the current time in UTC, in ISO 8601 format with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
