@@ -66,6 +66,7 @@ CMD ["python", "-m", "trainer", "run", "--dataset", "auto", "--models-dir", "/mo
 # The local stand-in for TensorFlow Serving.
 FROM tensorflow AS model-server
 COPY proto/tfserving_subset/v1/*.py tfserving_subset/v1/
+COPY rpc rpc
 COPY model_server model_server
 USER shortlist
 EXPOSE 8500
