@@ -48,10 +48,7 @@ class Shape:
 def clustered(
     shape: Shape, count: int | None = None, stream: int = _VECTORS_STREAM
 ) -> Iterator[Vectors]:
-    """Yield ``count`` unit-length vectors in blocks, float32 [at most 65,536, D].
-
-    Each ``stream`` has vectors of its own.
-    """
+    """Yield ``count`` unit-length vectors from one stream, in blocks float32 [<= 65,536, D]."""
     clusters = shape.clusters or max(1, shape.vectors // 1_000)
     # Drawing float32 numbers avoids a copy in double precision.
     centres = np.random.default_rng(0).standard_normal((clusters, shape.dims), np.float32)

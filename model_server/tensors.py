@@ -36,9 +36,8 @@ def decode(proto: Message) -> NDArray[Any]:
     """Return the array of a TensorProto.
 
     A non-empty ``tensor_content`` takes precedence and must have the right size. Otherwise the
-    values come from the typed field, such as ``float_val``. If the field has too few values, the
-    last value is repeated; if it is empty, the array is filled with zeros or empty strings.
-    Surplus values are ignored.
+    values come from the typed field, such as ``float_val``: surplus values are ignored, the last
+    value is repeated if there are too few, and an empty field means zeros or empty strings.
 
     Raises:
         TensorParsingError: The dtype is not supported, the shape is unknown, negative or too

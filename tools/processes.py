@@ -82,8 +82,7 @@ class Server:
             log: the file for stdout and stderr; each restart adds a number to the file name.
                 Without a log, stdout is a pipe: after the ready line, the caller reads
                 ``popen.stdout``. stderr is inherited.
-            ready: takes the output so far; returns HOST:PORT once the server is ready, until then
-                None.
+            ready: takes the output so far; returns HOST:PORT once the server is ready, or None.
             restart_nice: the nice value of the process after a restart.
 
         Raises:

@@ -28,9 +28,8 @@ class Environment:
         rate: requests per second.
         deadline_s: the deadline of each request.
         fuzzed: the number of fuzzed requests.
-        nice: the nice value of a model server that is restarted under load. Its start uses whole
-            cores for some seconds. In production, the model server would have these cores to
-            itself; here it gets the processor time that the load and the service leave.
+        nice: the nice value of a model server that is restarted under load. A start uses whole
+            cores for some seconds; here it only gets what the load and the service leave.
         patience: a factor for bounds on durations, above 1 in tests, which run on busy machines.
         steady_s: seconds of load before a failure, and after the recovery.
         down_s: seconds from a kill until the server is restarted.

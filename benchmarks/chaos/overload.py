@@ -151,8 +151,7 @@ class _Load:
         except H2loadError as error:
             raise ScenarioError(str(error)) from error
         calls = pd.concat([measurement.calls for measurement in measured])
-        pairs = zip(measured, self._sizes, strict=True)
-        good = sum(measurement.data_bytes / size for measurement, size in pairs)
+        good = sum(m.data_bytes / size for m, size in zip(measured, self._sizes, strict=True))
         late = int((calls.latency_us > self._deadline_s * 1e6).sum())
         took_s = ((calls.sent_us + calls.latency_us).max() - calls.sent_us.min()) / 1e6
         return _Round(

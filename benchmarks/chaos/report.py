@@ -53,11 +53,10 @@ def table(result: Result) -> Table:
 
 def save(result: Result, path: Path, settings: str) -> dict[str, Any]:
     """Add a result to the JSON file of all scenarios; return the whole content by scenario."""
-    saved_results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    run = {"passed": result.passed, "run": _describe_run(settings)}
-    saved_results[result.name] = asdict(result) | run
-    path.write_text(json.dumps(saved_results, indent=2) + "\n", encoding="utf-8")
-    return saved_results
+    saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    saved[result.name] = asdict(result) | {"passed": result.passed, "run": _describe_run(settings)}
+    path.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
+    return saved
 
 
 def write_document(saved_results: Mapping[str, Any], order: Sequence[str], path: Path) -> None:

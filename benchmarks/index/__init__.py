@@ -1,8 +1,7 @@
 """Compares the search speed of Shortlist's index with that of other libraries at equal recall.
 
-Run the comparison with `python -m benchmarks.index`. All indexes, called peers, are built on the
-same vectors. The benchmark tries many search settings of each peer, and measures the fastest that
-reach the target recall in rounds.
+`python -m benchmarks.index` builds all indexes, called peers, on the same vectors, tries many
+search settings of each peer, and measures the fastest that reach the target recall in rounds.
 
 compare             builds every index, tries its settings, and measures in rounds
 peers               Shortlist's index, TensorFlow Recommenders' ScaNN layer, hnswlib, Faiss, exact

@@ -1,9 +1,8 @@
 """Measure how long a freshly started model server takes to answer its first request.
 
-The command also measures the server's memory. The server serves an index that `python -m trainer
-index` has published. A request for an unknown model warms up the client. Then the command sends one
-request with k = 100 to the signature ``by_vector``, and 300 more. It prints the median and the
-range over several starts.
+The server serves an index that `python -m trainer index` has published. A request for an unknown
+model warms up the client. Then 301 requests with k = 100 go to the signature ``by_vector``. The
+output has medians and ranges over several starts, and also the server's memory.
 """
 
 import contextlib

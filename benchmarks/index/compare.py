@@ -20,8 +20,7 @@ from tools.processes import fresh_process
 
 #: Seconds between two measurements, so that spinning threads of the last library go to sleep.
 _PAUSE_S = 0.1
-#: Ever more exact settings are tried until recall reaches the first number, or until two settings
-#: in a row together add less recall than the second number.
+#: Settings are raised until recall reaches this value, or until two steps gain less than this.
 _ENOUGH_RECALL, _MIN_GAIN = 0.998, 0.0005
 _SWEEP_S = 0.2
 

@@ -78,8 +78,7 @@ class Measured:
         if self.target is not None:
             # Shortlist's index was tuned for one target when it was built.
             return self.points[0] if self.target == target else None
-        measured = (point for point in self.points if point.rates)
-        reaching = (point for point in measured if point.tuning_recall >= target)
+        reaching = (p for p in self.points if p.rates and p.tuning_recall >= target)
         return max(reaching, key=Point.speed, default=None)
 
     def cells(self, point: Point) -> list[str]:

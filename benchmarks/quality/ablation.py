@@ -2,8 +2,7 @@
 
 A fifth of the training rows of a random split is held out as validation rows. The preset, its
 variants, EASE and iALS are trained on the other rows and evaluated on the validation rows. The
-table has means over the seeds. The preset's hyperparameters were chosen in this way. The test rows
-are not used.
+table has means over the seeds. The preset was chosen in this way. The test rows are not used.
 """
 
 import time

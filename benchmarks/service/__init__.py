@@ -2,7 +2,7 @@
 
 All servers, called peers, run at the same time. In interleaved rounds, h2load sends the same
 requests to one peer after another. Recall, rate, latency and the cost of exclusions are compared.
-A kind of request is, for example, "plain" or "100 excluded"; `catalogue` lists all kinds.
+Kinds of requests are, for example, "plain" and "100 excluded"; `catalogue` lists all kinds.
 
 compare     starts all peers and measures them in rounds
 peers       how each peer is started and called, and how its answers are read

@@ -3,8 +3,7 @@
 h2load requests 100 candidates for one user, with and without 100 exclusions, from Python gRPC
 echoes, a naive service that calls the same model server, FastAPI with the index in its own process,
 Chroma, and Shortlist. All servers run all the time and are measured one after another, in a
-different order in each round. h2load and the extra `benchmarks` must be installed. A peer that is
-not installed is left out.
+different order in each round. This needs h2load and the extra `benchmarks`.
 """
 
 import argparse

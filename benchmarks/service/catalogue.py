@@ -41,10 +41,7 @@ def item_ids(count: int, prefix: str = ITEM_PREFIX) -> list[str]:
 
 
 def draw_vectors(items: int, users: int) -> tuple[vectors.Vectors, vectors.Vectors]:
-    """Draw item vectors float32 [items, D] and user vectors float32 [users, D].
-
-    Both are drawn from the same clusters.
-    """
+    """Draw item vectors [items, D] and user vectors [users, D], float32, from the same clusters."""
     shape = vectors.Shape(items, DIMS, noise=0.8)
     return (
         np.concatenate(list(vectors.clustered(shape))),

@@ -139,8 +139,7 @@ def _check(measured: Measurement, answer_bytes: int, load: Load) -> None:
         min_bytes *= max(0.0, 1 - load.concurrency / measured.succeeded)
     if (mean_bytes := measured.data_bytes / measured.succeeded) < min_bytes:
         raise MeasurementError(
-            f"answers have {mean_bytes:.0f} bytes on average instead of {answer_bytes}: "
-            "some calls failed"
+            f"answers have {mean_bytes:.0f} bytes instead of {answer_bytes}: some calls failed"
         )
 
 

@@ -1,7 +1,4 @@
-"""Results of the service benchmark, which compares Shortlist with other servers.
-
-There is one table per kind of request, and a summary.
-"""
+"""Results of comparing Shortlist with other servers: one table per kind of request, a summary."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,7 +21,7 @@ SEEN_CONCURRENCIES = (1, 8)
 _SINGLE_PROCESS_PEERS = ("fastapi", "chroma")
 #: A measurement is suspect if other programs used more than this many cores.
 _MAX_OTHER_CORES = 0.2
-#: The arguments of :meth:`Results.find`: a peer, a kind of request, and a load.
+#: Arguments of :meth:`Results.find`: a peer, a kind of request, a load (int: requests in flight).
 _Case = tuple[str, str, int | Load]
 
 
@@ -48,16 +45,11 @@ class Results:
     startup_s: list[float]
     worker_mib: list[float]
 
-    def find(
-        self, peer: str, request_kind: str, load: int | Load, column: str = "rate"
-    ) -> "pd.Series":
-        """Return one column of the matching samples, indexed by round; empty without samples.
-
-        An int is the number of requests that h2load keeps in flight.
-        """
+    def find(self, peer: str, kind: str, load: int | Load, column: str = "rate") -> "pd.Series":
+        """Return one column of the matching samples, indexed by round; empty without samples."""
         matching = self.samples[
             (self.samples.peer == peer)
-            & (self.samples.request_kind == request_kind)
+            & (self.samples.request_kind == kind)
             & (self.samples.load == str(load))
         ]
         return matching.set_index("round")[column]
@@ -107,10 +99,7 @@ def describe_disturbances(results: Results) -> str:
 
 
 def summarise(results: Results, concurrencies: Sequence[int]) -> list[Line]:
-    """Return the summary: Shortlist relative to the other peers, and its other figures.
-
-    Each ratio is that of two measurements of the same round.
-    """
+    """Return Shortlist's own results, and ratios to other peers' results from the same round."""
     lines = (
         *_ratios_to_peers(results, concurrencies),
         *_open_loop_and_batches(results),

@@ -95,10 +95,8 @@ class Naive(pb_grpc.RetrievalServiceServicer):
         return answer
 
 
-async def _serve_aio(
-    name: str, servicer: Any, make_server: Callable[[], Any] = grpc.aio.server
-) -> None:
-    server = make_server()
+async def _serve_aio(name: str, servicer: Any, make: Callable[[], Any] = grpc.aio.server) -> None:
+    server = make()
     pb_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

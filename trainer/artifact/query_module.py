@@ -79,10 +79,7 @@ class QueryModule(tf.Module):
         return tf.math.l2_normalize(queries, axis=-1) if self._normalize else queries, known
 
     def _pooled(self, users: tf.Tensor, recent: tf.Tensor | None, batch: tf.Tensor) -> tf.Tensor:
-        """Pool the users' stored histories and recent items into one vector per query.
-
-        ``users`` is int32 [B], ``recent`` int32 [B, H]; the vectors are float32 [B, D].
-        """
+        """Pool stored histories and recent items, int32 [B, H], into vectors, float32 [B, D]."""
         histories = self._stored(users)
         if recent is not None:
             histories = tf.concat([histories, tf.ragged.boolean_mask(recent, recent >= 0)], axis=1)

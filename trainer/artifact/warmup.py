@@ -1,8 +1,7 @@
 """Writes and reads the warm-up requests of a SavedModel.
 
-TensorFlow Serving replays the requests before a version becomes AVAILABLE. The requests are stored
-as PredictionLog messages in a TFRecord file:
-https://www.tensorflow.org/tfx/serving/saved_model_warmup
+TensorFlow Serving replays them before a version becomes AVAILABLE. The file has PredictionLog
+messages as TFRecords: https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
 from collections.abc import Iterator, Mapping

@@ -19,8 +19,7 @@ BATCH_SIZE = 32
 _MAX_QUERIES = 1_000
 _MAX_SCORES = 1_000_000_000
 _MIN_QUERIES = 50
-# For each k, recall is measured on up to _MAX_NEIGHBOURS / k of these queries, but on at least
-# _MIN_QUERIES_PER_K.
+# Recall@k uses up to _MAX_NEIGHBOURS / k of these queries, but at least _MIN_QUERIES_PER_K.
 _MAX_NEIGHBOURS = 100_000
 _MIN_QUERIES_PER_K = 20
 _TIMING_ROUNDS = 5

@@ -62,10 +62,7 @@ class LoadedModel:
         return set(self._loaded.signatures)
 
     def ask(self, signature: str, inputs: Arrays, k: int) -> Arrays:
-        """Return the model's outputs for ``k`` candidates per input row, by output name.
-
-        The rows are sent in batches.
-        """
+        """Return the outputs for ``k`` candidates per input row, by name; rows run in batches."""
         rows = len(next(iter(inputs.values())))
         ks = np.full(rows, k, np.int32)
         answers = [

@@ -32,8 +32,7 @@ class NumpyOracle:
         Args:
             vectors: float32 [N, D], the candidate vectors.
             item_ids: large_binary [N], the item ids as UTF-8, in the order of ``vectors``.
-            require: takes a condition and a text; if the condition is false, raises an error with
-                the text.
+            require: raises an error with the given text if the given condition is false.
             exact: True if the model must return the best items, not just correct scores.
             max_scores: the maximum number of scores in memory at a time.
         """
@@ -84,8 +83,7 @@ class NumpyOracle:
             signature: the signature name for error messages.
             answer: the model's answer.
             queries: float32 [B, D], the query vectors that the model must have used.
-            excluded: int [B], the catalogue row that the answer to each query must not contain, or
-                None.
+            excluded: int [B], the catalogue row that each query's answer must not have, or None.
         """
         for start in range(0, len(queries), self._block_rows):
             block = slice(start, start + self._block_rows)

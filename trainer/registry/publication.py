@@ -38,8 +38,7 @@ class NewVersion:
             the given directory, including ``items.csv`` and ``seen.sqlite``.
         test_rows: the held-out rows for comparing quality; None skips the comparison.
         tuning_queries: float32 [M, D], additional queries for tuning the index, or None.
-        verification_queries: float32 [M, D], queries for measuring recall; None uses queries from
-            the servable.
+        verification_queries: float32 [M, D], queries for measuring recall; None chooses some.
     """
 
     source: str
@@ -84,8 +83,7 @@ class Publication:
 
         Args:
             new: the version to publish.
-            override: the reason to serve the version even if the gate fails; None respects the
-                gate.
+            override: the reason to serve it even if the gate fails; None respects the gate.
 
         Raises:
             IndexTuningError: no index reaches the target recall.

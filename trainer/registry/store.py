@@ -51,9 +51,8 @@ class StagedVersion:
 
     Attributes:
         version: the number that the version will have.
-        directory: the directory to build the version in, on the same file system as MODELS_DIR. The
-            version must contain ``retrieval``, ``retrieval_exact``, ``reports``, ``items.csv`` and
-            ``seen.sqlite``.
+        directory: the directory to build it in, on the same file system as MODELS_DIR. It must get
+            ``retrieval``, ``retrieval_exact``, ``reports``, ``items.csv`` and ``seen.sqlite``.
     """
 
     version: int

@@ -1,8 +1,8 @@
 """The ScaNN index, which compares hash codes of all vectors, or of those in the nearest partitions.
 
 The tuner builds searchers with several designs, finds the search depth at which each searcher
-reaches the recall target, and keeps the fastest searcher. ScaNN calls partitions "leaves", as does
-this package. Only this package uses ScaNN. Reference:
+reaches the recall target, and keeps the fastest searcher. ScaNN calls partitions "leaves". Only
+this package uses ScaNN, which is described in:
 
 Guo et al., "Accelerating large-scale inference with anisotropic vector quantization" (ICML 2020).
 

@@ -119,10 +119,7 @@ class DepthTable(tf.Module):
         self._table = tf.constant(np.stack([leaves_searched, rescored], axis=1))
 
     def lookup(self, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the numbers of leaves to search and candidates to rescore, for k >= 1.
-
-        ``k`` and both results are int32 scalars.
-        """
+        """Return how many leaves to search and candidates to rescore for k >= 1, int32 scalars."""
         multiple = 1 + (k - 1) // self._largest_k
         depth = self._table[tf.minimum(k, self._largest_k)] * multiple
         return (

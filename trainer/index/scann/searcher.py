@@ -33,9 +33,8 @@ class Design:
 
     Attributes:
         kind: ``BRUTE_FORCE`` scores every vector, ``QUANTIZED`` scores every vector with 8 bits per
-            dimension. ``HASHING`` scores all hash codes and then rescores the best candidates with
-            the original vectors. ``PARTITIONS`` does the same within the partitions nearest to the
-            query.
+            dimension. ``HASHING`` scores all hash codes and rescores the best candidates with the
+            original vectors. ``PARTITIONS`` does so within the partitions nearest to the query.
         leaves: the number of partitions; 0 without partitions.
         dimensions_per_block: the number of dimensions that share a 4-bit hash code; 0 without
             hashing.
