@@ -22,7 +22,7 @@ class InvalidRequest(RetrievalError):
 
 
 class UnknownQuery(RetrievalError):
-    """The model does not know the item, or the user if --unknown-user is not-found."""
+    """The model does not know the item (or the user, with ``--unknown-user not-found``)."""
 
 
 class ModelServerUnavailable(RetrievalError):

@@ -15,13 +15,14 @@ from tools.processes import fresh_process
 DIMS = 32
 #: The first ``HEAVY_USERS`` users have seen ``HEAVY_SEEN`` items each.
 HEAVY_USERS, HEAVY_SEEN = 100, 5_000
-#: Users before this number have seen the items nearest to them, other heavy users random items.
+#: Heavy users before this one have seen the items nearest to them, the others random items.
 FIRST_SCATTERED = 50
-#: Each other user has seen ``SEEN`` of the ``SEEN_AMONG`` items nearest to the user.
+#: A user who is not heavy has seen ``SEEN`` of the ``SEEN_AMONG`` nearest items.
 SEEN, SEEN_AMONG = 100, 200
 DATASET = "drawn vectors"
 ITEM_PREFIX = "item-"
-#: Kinds of requests: no exclusions, 100 item ids to exclude, and a heavy user without exclude_seen.
+#: Kinds of requests: for a user without exclusions, for the same user with 100 excluded item ids,
+#: and for a heavy user without exclude_seen, with which the next two kinds are compared.
 PLAIN, EXCLUDED, NONE_SEEN = "plain", "100 excluded", "none seen"
 #: With exclude_seen, for a user who has seen the 5,000 nearest items, or 5,000 random items.
 NEAREST_SEEN, SCATTERED_SEEN = "5,000 nearest seen", "5,000 scattered seen"
@@ -78,7 +79,7 @@ class Catalogue:
     """
 
     def __init__(self, models_dir: Path) -> None:
-        """Draw the vectors again from which the model was made.
+        """Draw the vectors that the model was made from again.
 
         Raises:
             ValueError: the model in the directory was not made by this benchmark.

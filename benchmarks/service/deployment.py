@@ -1,4 +1,7 @@
-"""Starts the servers of the benchmark: the model server, the query service, the peers' servers."""
+"""Starts the model server, the query service, and the servers of the peers.
+
+The peers are what Shortlist is compared with; see :mod:`benchmarks.service.peers`.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -32,7 +35,7 @@ class Deployment:
         command: Sequence[str],
         ready: Callable[[str], str | None] = printed_address,
     ) -> Server:
-        """Start a server whose log has this name; :class:`Server` describes ``ready``."""
+        """Start a server that logs to ``<name>.log``; :class:`Server` describes ``ready``."""
         return self._stack.enter_context(Server(command, log=self._log(name), ready=ready))
 
     def start_peer(self, name: str, *arguments: str) -> Server:
@@ -41,7 +44,7 @@ class Deployment:
 
     @cached_property
     def model_server(self) -> Server:
-        """The model server that all peers without an index of their own share."""
+        """The model server, started on first use, for all peers that have no index."""
         server = serving.start_model_server(self.catalogue.models_dir, self._log("model-server"))
         return self._stack.enter_context(server)
 

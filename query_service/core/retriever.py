@@ -2,7 +2,7 @@
 
 The model server does not know the filters. The retriever therefore fetches more candidates than a
 query asks for, drops the rejected ones, and fetches again to a greater depth if too few are left.
-Filtering is exact, because a depth of k plus the number of rejected items is always enough.
+Enough are always found, because k plus the number of rejected items leaves k after filtering.
 """
 
 from collections.abc import Callable, Sequence, Set
@@ -17,9 +17,9 @@ from serving_contract import FILLER_ITEM_ID, MAX_K
 _FILLER = FILLER_ITEM_ID.encode()
 #: The first fetch asks for twice as many candidates as the query wants, plus this many.
 _FIRST_MARGIN = 100
-#: The second fetch asks for at least this many candidates, unless fewer are certainly enough.
+#: The second fetch asks for at least this many candidates, unless fewer are known to be enough.
 _SECOND_DEPTH = 8_192
-#: Each later fetch asks for this many times as many candidates as the previous one.
+#: Each later fetch asks for the number of candidates in the previous one times this factor.
 _DEPTH_FACTOR = 4
 
 
@@ -52,10 +52,10 @@ class Retriever:
         Args:
             model: Ranks the catalogue.
             filters: The factories that create the filters of each query.
-            popular_for_unknown_users: Answer queries for users that the model does not know
-                with the most popular items, instead of raising UnknownQuery.
-            popular_items: Returns the most popular items, which answer every query while the model
-                is unavailable, or None if there is no such fallback.
+            popular_for_unknown_users: Return the most popular items to users who are unknown to the
+                model, instead of raising UnknownQuery.
+            popular_items: Returns the items to serve while the model is unavailable, or None if no
+                fallback is configured.
         """
         self._model = model
         self._filters = filters
@@ -119,8 +119,8 @@ class Retriever:
 async def _eligible_popular_items(
     popular: RankedItems, k: int, eligibility: Eligibility
 ) -> Candidates:
-    """Return the k most popular items that pass the filters, for use without the model."""
-    # List everything: a user who has seen many items has probably seen most of the popular ones.
+    """Return the k most popular items that pass the filters, while the model is unavailable."""
+    # List all rejected items: a heavy user has probably seen most of the popular ones.
     await eligibility.list_rejected()
     depth = _sufficient_depth(k, eligibility)
     popular = popular._replace(item_ids=popular.item_ids[:depth], scores=popular.scores[:depth])
@@ -154,7 +154,7 @@ def _first_accepted(
     distinct = set(item_ids)
     if len(distinct) == len(item_ids) and _FILLER not in distinct:
         return item_ids, scores
-    # Rankings rarely have filler or duplicates among their best items, so this path may be slower.
+    # Rankings rarely have filler or duplicates among their best items, so this may be slow.
     score_by_id: dict[bytes, float] = {}
     for item_id, score in zip(ranking.item_ids, ranking.scores, strict=True):
         if item_id != _FILLER and item_id not in rejected:

@@ -44,7 +44,7 @@ def as_text(tally: Tally, parsed: argparse.Namespace) -> str:
         for name, error in results["errors"].items()
     ]
     lines += [("" if number else "errors", text) for number, text in enumerate(errors or ["none"])]
-    # At its end, the closed loop always has calls in flight.
+    # A closed loop always ends with calls in flight, so they are no news if there are answers.
     if tally.unfinished and (parsed.rate or not tally.answers):
         lines.append(("unfinished", f"{tally.unfinished:,} at the end"))
     cores = ", ".join(f"{cores:.2f}" for cores in tally.cores)
@@ -55,7 +55,7 @@ def as_text(tally: Tally, parsed: argparse.Namespace) -> str:
 
 
 def _results(tally: Tally, parsed: argparse.Namespace) -> dict[str, Any]:
-    """Return all results. Latencies and rates cover OK calls and answers only."""
+    """Return all results. Latencies and rates count only calls and answers with status OK."""
     seconds = tally.seconds or 1.0
     quantiles = {name: tally.latencies.quantile(share) for name, share in _QUANTILES.items()}
     quantiles["max"] = tally.latencies.largest_s

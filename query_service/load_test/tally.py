@@ -1,4 +1,4 @@
-"""Counts and latencies of a load test, which take a bounded amount of memory."""
+"""Collects the counts and latencies of a load test in a bounded amount of memory."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ class Latencies:
     largest_s: float = 0.0
 
     def add(self, latency_s: float) -> None:
-        """Count one latency."""
+        """Record one latency."""
         self.counts[f"{latency_s:.2e}"] += 1
         self.largest_s = max(self.largest_s, latency_s)
 
     def quantile(self, per_mille: int) -> float:
-        """Return a quantile in seconds: the 99th percentile for 990, or 0 if nothing was counted.
+        """Return a quantile in seconds; 990 gives the 99th percentile. Without latencies, return 0.
 
-        This is the nearest rank: the smallest latency such that at least ``per_mille`` of 1,000
-        latencies are not larger.
+        It is the nearest rank: the smallest latency that is at least as large as ``per_mille`` of
+        every 1,000 latencies.
         """
         rank = -(-self.counts.total() * per_mille // 1000)
         cumulative = 0
@@ -42,7 +42,7 @@ class Latencies:
 
 @dataclass
 class Tally:
-    """The counts of a load test. A Retrieve call has one answer, and BatchRetrieve has many.
+    """The counts of a load test. A Retrieve call has one answer, and a BatchRetrieve call has many.
 
     Attributes:
         calls: The number of OK calls.
@@ -51,12 +51,12 @@ class Tally:
         candidates: The number of candidates in all OK answers.
         popular: The number of OK answers with popular items instead of the model's ranking.
         versions: The number of OK answers by model version.
-        errors: The number of failed requests by status code. A failed call counts once per request.
+        errors: The number of failed requests by status code. A failed batch counts each request.
         examples: One error message per status code.
-        unfinished: The number of calls that were in flight or unsent at the end.
-        unsent: The number of calls that were due but that the load generator was too slow to send.
-        seconds: The measured time.
-        cores: The average number of CPU cores that each process used.
+        unfinished: The number of calls without an answer at the end: in flight, or in ``unsent``.
+        unsent: The number of calls that were due but not sent, as the load generator was too slow.
+        seconds: The length of the measurement, without the warm-up.
+        cores: For each process of the load generator, the average number of CPU cores it used.
     """
 
     calls: int = 0
@@ -73,12 +73,12 @@ class Tally:
     cores: list[float] = field(default_factory=list)
 
     def add_answer(self, data: bytes, latency_s: float) -> None:
-        """Count an OK answer of Retrieve. ``data`` is the serialized response."""
+        """Count a successful Retrieve call. ``data`` is the serialized response."""
         self._add_call(latency_s)
         self._add_response(pb.RetrieveResponse.FromString(data))
 
     def add_batch(self, data: bytes, latency_s: float) -> None:
-        """Count an OK answer of BatchRetrieve, some of whose results may be errors."""
+        """Count a successful BatchRetrieve call. Each result is an answer or an error."""
         self._add_call(latency_s)
         for result in pb.BatchRetrieveResponse.FromString(data).results:
             if result.WhichOneof("result") == "response":

@@ -41,7 +41,7 @@ class Metrics:
     """The metrics of one worker."""
 
     def __init__(self, samples: SharedSamples | None = None, worker: int = 0) -> None:
-        """Declare the metrics of a worker, which is the only one if ``samples`` is None."""
+        """Declare the metrics of one worker. Without ``samples``, it is the only worker."""
         self.registry = registry = MetricRegistry(samples or SharedSamples(), worker)
         counter, counters = registry.counter, registry.counters
         gauge, histogram = registry.gauge, registry.histogram
