@@ -134,7 +134,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether the process has not ended yet."""
+        """Return True until the process has ended."""
         return self.popen.poll() is None
 
     def output(self) -> str:

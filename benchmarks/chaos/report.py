@@ -38,7 +38,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether the scenario was completed and all its checks passed."""
+        """Return True if the scenario was completed and all its checks passed."""
         return not self.error and all(check.passed for check in self.checks)
 
 

@@ -23,7 +23,7 @@ _WARM_UP_CALLS = 3
 
 @dataclass(frozen=True)
 class Load:
-    """How queries are sent to an index.
+    """A way of sending queries to an index.
 
     Attributes:
         batch: the number of queries per call.

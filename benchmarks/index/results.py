@@ -59,7 +59,7 @@ class Measured:
 
     @property
     def fixed(self) -> bool:
-        """Whether the peer has a single search setting, so that its recall cannot be chosen."""
+        """Return True if the peer has a single search setting, which fixes its recall."""
         return self.target is None and not self.points[0].setting
 
     def fastest_points(self, targets: Sequence[float]) -> list[Point]:

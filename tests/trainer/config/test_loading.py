@@ -30,7 +30,9 @@ def test_lists_of_strings_become_tuples(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", config.PRESETS)
 def test_dict_of_a_preset_survives_json(preset: str) -> None:
     values = config.as_dict(config.PRESETS[preset])
-    assert config.from_dict(json.loads(json.dumps(values))) == config.PRESETS[preset]
+    decoded = json.loads(json.dumps(values))
+    assert decoded == values, "JSON has no tuples, so the dict must not have any"
+    assert config.from_dict(decoded) == config.PRESETS[preset]
 
 
 def test_queries_must_not_be_empty() -> None:
